@@ -1,0 +1,118 @@
+"""Trial checkpoints: what an interrupted trial needs to end as an unbroken one.
+
+A checkpoint is a folder `<attempt>-<examples>/` with `weights.safetensors` (trainable tensors, float32),
+`optimizer.safetensors` (AdamW moments), `trial.json` (configuration, position, seed, base) and `done.json`, written
+last, with the report that the checkpoint belongs to. A folder without `done.json` does not exist for a reader.
+Nothing random is saved: it is a function of seed and position (`minbert.randomness`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT = 1
+
+
+class TrialCheckpointError(ValueError):
+    """A trial checkpoint that is incomplete, damaged or of another trial."""
+
+
+def path_of(directory: Path, attempt: int, examples: int) -> Path:
+    """Where the checkpoint of an attempt after so many examples stands."""
+    return directory / f"{attempt}-{examples}"
+
+
+def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], trial: dict[str, Any]) -> None:
+    """Write everything but the mark of completion."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    save_file({name: value.detach().contiguous() for name, value in weights.items()}, path / "weights.safetensors")
+    save_file({name: value.detach().contiguous() for name, value in moments.items()}, path / "optimizer.safetensors")
+    (path / "trial.json").write_text(json.dumps({"format": FORMAT, **trial}))
+    for name in ("weights.safetensors", "optimizer.safetensors", "trial.json"):
+        _sync(path / name)
+
+
+def finish(path: Path, report: dict[str, Any] | None) -> None:
+    """Write the mark of completion: from now on the checkpoint counts."""
+    temporary = path / ".done.json"
+    temporary.write_text(json.dumps({"report": report}))
+    _sync(temporary)
+    temporary.rename(path / "done.json")
+    _sync(path)
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a checkpoint's weights."""
+    file = path / "weights.safetensors"
+    with file.open("rb") as stream:
+        return file.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint was written to its end."""
+    return (path / "done.json").is_file()
+
+
+def complete(directory: Path) -> list[Path]:
+    """Complete checkpoints of a trial, oldest first: by examples, then by attempt."""
+    found = []
+    for path in directory.glob("*-*") if directory.is_dir() else ():
+        attempt, _, examples = path.name.partition("-")
+        if attempt.isdecimal() and examples.isdecimal() and is_complete(path):
+            found.append((int(examples), int(attempt), path))
+    return [path for _, _, path in sorted(found)]
+
+
+def newest(directory: Path) -> Path | None:
+    """The complete checkpoint with the most examples below a trial's folder, if there is one."""
+    found = complete(directory)
+    return found[-1] if found else None
+
+
+def prune(directory: Path, keep: Path) -> None:
+    """Delete a trial's other checkpoints, complete or not."""
+    for path in directory.glob("*-*"):
+        if path != keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A complete checkpoint's `trial.json` and its report. Raises TrialCheckpointError."""
+    if not is_complete(path):
+        raise TrialCheckpointError(f"{path} is no complete trial checkpoint: done.json is missing.")
+    try:
+        trial = json.loads((path / "trial.json").read_text())
+        report = json.loads((path / "done.json").read_text())["report"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrialCheckpointError(f"{path} cannot be read: {error}") from error
+    if trial["format"] != FORMAT:
+        raise TrialCheckpointError(f"{path} has format {trial['format']}, this version reads {FORMAT}.")
+    return trial, report
+
+
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of `weights` or `optimizer`. Raises TrialCheckpointError."""
+    file = path / f"{name}.safetensors"
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise TrialCheckpointError(f"{file} is missing or damaged: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,153 @@
+"""The configuration of one trial: strict, complete, versioned.
+
+A configuration is a nested dictionary in files and spaces and a frozen dataclass in code. Paths read `adapter/rank`.
+Absent fields take their defaults; the stored form is always complete and carries `config_version`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minbert.adapters import ADAPTERS, LoRA, NoAdapter
+from minbert.encodings import ENCODINGS, Encoding, default_encoding
+from minbert.regularizers import REGULARIZERS, NoRegularizer, Regularizer
+from minbert.samplers import SAMPLERS, Summed
+from minbert.schedules import SCHEDULES, TAPERS, Flat, Linear, Schedule, Taper
+from minbert.schema import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.tasks import TASKS
+
+CONFIG_VERSION = 1
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a version to the next one: old trials stay predictable."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
+
+    encoder_lr: float = number(5e-5, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the encoder's trained parameters, adapters included."""
+    head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the heads."""
+    weight_decay: float = number(0.01, 0.0, 1.0)
+    """Decoupled weight decay; not on biases and normalisations."""
+    clip_norm: float = number(1.0, 0.0, 1e6, open_low=True)
+    """Largest 2-norm of the whole gradient."""
+    schedule: Schedule = branch(SCHEDULES, Linear())
+    """Learning-rate factor over the budget."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout rates."""
+
+    hidden: float = number(0.1, 0.0, 0.9)
+    """Hidden states of the encoder."""
+    attention: float = number(0.1, 0.0, 0.9)
+    """Attention probabilities."""
+    head: float = number(0.1, 0.0, 0.9)
+    """Head inputs."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a trial, besides its seed, budget, data and base encoder."""
+
+    adapter: NoAdapter | LoRA = branch(ADAPTERS, NoAdapter())
+    """What of the encoder is trained."""
+    encoding: Mapping[str, Encoding] = per_task(
+        branch(ENCODINGS, None), TASKS, {name: default_encoding(task) for name, task in TASKS.items()}
+    )
+    """Sequences and head of each task."""
+    mixing: Any = branch(SAMPLERS, Summed())
+    """Which tasks give a batch to a step."""
+    batch_size: Mapping[str, int] = per_task(
+        integer(16, 1, 4096), TASKS, {name: 32 if task.search_rows else 16 for name, task in TASKS.items()}
+    )
+    """Rows of a task in one batch."""
+    taper: Mapping[str, Taper] = per_task(branch(TAPERS, None), TASKS, {name: Flat() for name in TASKS})
+    """Loss weight of each task over the budget."""
+    regularizer: Mapping[str, Regularizer] = per_task(
+        branch(REGULARIZERS, None), TASKS, {name: NoRegularizer() for name in TASKS}
+    )
+    """Penalty added to each task's loss."""
+    optimizer: Optimizer = group(Optimizer)
+    dropout: Dropout = group(Dropout)
+    precision: str = choice("auto", "bf16", "float32")
+    """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively."""
+    max_length: int = integer(128, 8, 512)
+    """Longest sequence in word pieces, special tokens included; longer ones are cut."""
+
+    def __post_init__(self) -> None:
+        for name, task in TASKS.items():
+            self.encoding[name].check(task)
+            if not any(taper.value(0.0) for taper in self.taper.values()):
+                raise ConfigError("`taper`: every task has weight 0; expected at least one above 0.")
+
+    @staticmethod
+    def from_dict(nested: Mapping[str, Any]) -> Config:
+        """Load a nested dictionary strictly; absent fields take their defaults. Raises ConfigError."""
+        return load(Config, migrate(dict(nested)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The complete nested dictionary in JSON values."""
+        return {"config_version": CONFIG_VERSION, **dump(self)}
+
+    def flat(self) -> dict[str, Any]:
+        """Every value by its path, for example `adapter/rank`."""
+        return flatten(self.to_dict())
+
+
+def migrate(nested: dict[str, Any]) -> dict[str, Any]:
+    """Bring a stored configuration up to the current version and drop the version mark."""
+    version = nested.pop("config_version", CONFIG_VERSION)
+    if not isinstance(version, int) or not 1 <= version <= CONFIG_VERSION:
+        raise ConfigError(f"`config_version` must be an integer from 1 to {CONFIG_VERSION}, found {version!r}.")
+    for step in range(version, CONFIG_VERSION):
+        nested = MIGRATIONS[step](nested)
+    return nested
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionary to values by path."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        path = f"{prefix}/{name}" if prefix else name
+        flat.update(flatten(value, path) if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`path=value` pairs to a nested dictionary; values are JSON where they parse, else strings. Raises ConfigError."""
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        path, sign, text = pair.partition("=")
+        if not sign or not path.strip("/"):
+            raise ConfigError(f"A setting must read path=value, for example adapter/rank=8; found {pair!r}.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        *parents, leaf = path.strip("/").split("/")
+        place = nested
+        for name in parents:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"The setting {pair!r} lies inside a value that another setting gives.")
+        place[leaf] = value
+    return nested
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """`second` laid over `first`; where it changes a branch's `kind`, the old branch's parameters go."""
+    if "kind" in second and second["kind"] != first.get("kind"):
+        return dict(second)
+    merged = dict(first)
+    for name, value in second.items():
+        old = merged.get(name)
+        merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,105 @@
+"""Predictions and scores of a model on a split, and how large the split for reports may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minbert.batches import by_length
+from minbert.data import Data
+from minbert.metrics import overall, score
+from minbert.model import MultitaskModel, TaskBatch
+
+TOKENS = 4096
+"""Tokens in an evaluation batch: enough to fill the matrix units, small enough for 1 GiB of activations."""
+
+FORWARD_SHARE = 1 / 3
+"""Cost of evaluating an example against training on it: a forward pass of forward, backward and update."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's outputs on rows of one task."""
+
+    rows: NDArray[np.int32]
+    """Row numbers in the task's file [R]."""
+    values: NDArray[np.float64]
+    """Predicted class or score [R]."""
+    probabilities: NDArray[np.float32] | None
+    """Class probabilities [R, C]; None for a regression."""
+
+
+def search_sizes(
+    sizes: Mapping[str, int], milestones: Sequence[int], share: float = 0.15, minimum: int = 500
+) -> tuple[dict[str, int], float]:
+    """How many search rows of each task every report is scored on, and the share of a trial that this costs.
+
+    All reports of a full fine-tuning trial together take at most `share` of its time (an evaluated example costs a
+    third of a trained one), but at least `minimum` rows a task are used where there are as many. `sizes`: search rows
+    by task. Equal for all trials of a sweep, whatever they cost.
+    """
+    training, reports = milestones[-1], len(milestones)
+    room = share / (1 - share) * training / (reports * FORWARD_SHARE)
+    chosen = {task: min(size, minimum) for task, size in sizes.items()}
+    spare = room - sum(chosen.values())
+    for index, task in enumerate(sorted(sizes, key=sizes.__getitem__)):
+        extra = min(sizes[task] - chosen[task], max(0, int(spare / (len(sizes) - index))))
+        chosen[task] += extra
+        spare -= extra
+    cost = reports * sum(chosen.values()) * FORWARD_SHARE
+    return {task: chosen[task] for task in sizes}, cost / (cost + training)
+
+
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def predict_rows(model: MultitaskModel, data: Data, task: str, split: str, rows: NDArray[np.int32]) -> Prediction:
+    """Predict rows of a split, without dropout, in batches of similar length."""
+    file = data.file(task, split)
+    batch = model.batch(task, file, rows.tolist())
+    parts = len(batch.sequences) // max(1, len(rows))
+    outputs = torch.empty(len(rows), data.tasks[task].classes)
+    for group in by_length(batch.sequences, parts, TOKENS) if len(rows) else ():
+        chosen = [batch.sequences[part * len(rows) + row] for part in range(parts) for row in group.tolist()]
+        index = torch.from_numpy(group)
+        outputs[index] = model([TaskBatch(task, chosen, batch.labels[index])])[0].cpu()
+    if data.tasks[task].kind == "regression":
+        return Prediction(rows, outputs[:, 0].double().numpy(), None)
+    # A model whose logits are not finite has no class: NaN, which no metric scores.
+    values = torch.where(outputs.isfinite().all(-1), outputs.argmax(-1).double(), torch.nan)
+    return Prediction(rows, values.numpy(), outputs.softmax(-1).numpy())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores on the rows that reports use."""
+
+    tasks: dict[str, float]
+    overall: float
+    flags: tuple[str, ...]
+    """`constant:<task>` where a correlation is undefined and counted as 0."""
+
+
+def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
+    """Labelled dev rows: `search` (those that reports use), `held`, or `labelled` (all of them)."""
+    if split == "search":
+        return data.search_rows(task)
+    if split == "held":
+        return data.parts[task, "held"]
+    return np.concatenate([data.parts[task, "search"], data.parts[task, "held"]])
+
+
+def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
+    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set)."""
+    scores, flags = {}, []
+    for name, task in data.tasks.items():
+        rows = scored_rows(data, name, split)
+        values = predict_rows(model, data, name, "dev", rows).values
+        scores[name] = score(task.metric, values, data.file(name, "dev").labels[rows])
+        if task.kind == "regression" and np.ptp(values) == 0:
+            flags.append(f"constant:{name}")
+    metrics = {name: task.metric for name, task in data.tasks.items()}
+    weights = {name: task.weight for name, task in data.tasks.items()}
+    return Scores(scores, overall(scores, metrics, weights), tuple(flags))

@@ -1,0 +1,160 @@
+"""Strict loading of nested dictionaries into frozen dataclasses.
+
+A technique is a dataclass, a family a table from kind to dataclass, and `{"kind": "lora", "rank": 8}` one member.
+Every field carries its rule, so that one place checks every value and every error names the parameter, the rule,
+the value found and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be trained, found before any compute."""
+
+
+def number(default: float, low: float, high: float, *, open_low: bool = False) -> Any:
+    """A float field in [low, high], or in (low, high] with `open_low`."""
+    return dataclasses.field(default=default, metadata={"rule": "number", "low": low, "high": high, "open": open_low})
+
+
+def integer(default: int, low: int, high: int) -> Any:
+    """An integer field in [low, high]."""
+    return dataclasses.field(default=default, metadata={"rule": "integer", "low": low, "high": high})
+
+
+def choice(default: str, *others: str) -> Any:
+    """A field with one of a few names."""
+    return dataclasses.field(default=default, metadata={"rule": "choice", "choices": (default, *others)})
+
+
+def subset(default: Sequence[str], *choices: str) -> Any:
+    """A field with a non-empty list of distinct names."""
+    return dataclasses.field(default=tuple(default), metadata={"rule": "subset", "choices": choices})
+
+
+def branch(family: Mapping[str, type], default: Any) -> Any:
+    """A field that holds one technique of a family."""
+    return dataclasses.field(default=default, metadata={"rule": "branch", "family": family})
+
+
+def group(cls: type) -> Any:
+    """A field that holds a record of further fields."""
+    return dataclasses.field(default_factory=cls, metadata={"rule": "group", "cls": cls})
+
+
+def per_task(rule: Any, names: Iterable[str], defaults: Mapping[str, Any]) -> Any:
+    """A field with one value of `rule` for every task."""
+    return dataclasses.field(
+        default_factory=lambda: dict(defaults),
+        metadata={"rule": "per_task", "names": tuple(names), "inner": rule.metadata, "defaults": dict(defaults)},
+    )
+
+
+def unknown(what: str, found: object, expected: Iterable[str]) -> ConfigError:
+    """The error for a name that is not there, with the nearest one that is."""
+    names = sorted(expected)
+    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return ConfigError(f"Unknown {what} `{found}`.{hint} Expected one of: {', '.join(names)}.")
+
+
+def load(cls: type[T], value: object, path: str = "") -> T:
+    """Build `cls` from a dictionary; absent fields take their defaults. Raises ConfigError."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in fields:
+            raise unknown("parameter", _join(path, str(name)), (_join(path, known) for known in fields))
+    return cls(**{name: _value(fields[name].metadata, item, _join(path, name)) for name, item in value.items()})
+
+
+def dump(value: object) -> Any:
+    """The JSON form of a loaded value: nested dictionaries, with `kind` first in a branch."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            **({"kind": value.kind} if hasattr(value, "kind") else {}),
+            **{field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value)},
+        }
+    if isinstance(value, Mapping):
+        return {key: dump(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def _value(meta: Mapping[str, Any], value: object, path: str) -> Any:
+    """Check one value against the rule of its field and return it in its own type."""
+    match meta["rule"]:
+        case "number" | "integer":
+            return _number(meta, value, path)
+        case "choice":
+            if value not in meta["choices"]:
+                raise unknown(f"value of `{path}`:", value, meta["choices"])
+            return value
+        case "subset":
+            return _subset(meta, value, path)
+        case "group":
+            return load(meta["cls"], value, path)
+        case "branch":
+            return _branch(meta["family"], value, path)
+        case "per_task":
+            return _per_task(meta, value, path)
+    raise AssertionError(meta["rule"])
+
+
+def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int:
+    whole = meta["rule"] == "integer"
+    accepted = f"{'an integer' if whole else 'a number'} from {meta['low']} to {meta['high']}"
+    if meta.get("open"):
+        accepted = f"a number above {meta['low']} and at most {meta['high']}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
+        raise ConfigError(f"`{path}` must be {accepted}, found {value!r}.")
+    if not meta["low"] <= value <= meta["high"] or (meta.get("open") and value == meta["low"]):
+        raise ConfigError(f"`{path}` must be {accepted}, found {value!r}.")
+    return int(value) if whole else float(value)
+
+
+def _subset(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]:
+    names = tuple(value.split("+")) if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not names or len(set(names)) != len(names):
+        raise ConfigError(
+            f"`{path}` must be a non-empty list of distinct names, found {value!r}. "
+            f"Expected some of: {', '.join(meta['choices'])}."
+        )
+    for name in names:
+        if name not in meta["choices"]:
+            raise unknown(f"name in `{path}`:", name, meta["choices"])
+    return tuple(name for name in meta["choices"] if name in names)
+
+
+def _branch(family: Mapping[str, type], value: object, path: str) -> object:
+    if not isinstance(value, Mapping) or "kind" not in value:
+        raise ConfigError(
+            f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}."
+        )
+    kind = value["kind"]
+    if kind not in family:
+        raise unknown(path.split("/")[0], kind, family)
+    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path)
+
+
+def _per_task(meta: Mapping[str, Any], value: object, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"`{path}` must be a dictionary over the tasks {', '.join(meta['names'])}, found {value!r}.")
+    for name in value:
+        if name not in meta["names"]:
+            raise unknown(f"task in `{path}`:", name, meta["names"])
+    return {
+        name: _value(meta["inner"], value[name], _join(path, name)) if name in value else meta["defaults"][name]
+        for name in meta["names"]
+    }
