@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train one configuration and print its dev scores", epilog=EXAMPLE)
     train.formatter_class = argparse.RawDescriptionHelpFormatter
-    train.add_argument("--data", help="folder in the class format (default: the sample corpus that the package carries)")
+    train.add_argument(
+        "--data", help="folder in the class format (default: the sample corpus that the package carries)"
+    )
     train.add_argument("--checkpoint", help="base encoder: minilm (default), tiny, a BERT directory or a hub id")
     train.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a parameter; may be repeated")
     train.add_argument("--budget", type=int, default=3000, help="training examples (default %(default)s)")

@@ -1,0 +1,59 @@
+"""A small corpus in the class format and the tiny encoder: trials that take a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minbert.base import Base, find_base
+from minbert.data import Data, open_data
+
+WORDS = {0: "awful", 1: "weak", 2: "plain", 3: "good", 4: "superb"}
+
+
+def write(folder: Path, name: str, header: str, lines: list[str]) -> None:
+    (folder / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+
+def make_corpus(folder: Path, train: int = 96, dev: int = 24) -> Path:
+    """Rows whose label can be read off their words; `folder` in the class format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", train), ("dev", dev)):
+        sst = [f"{i}\ts{split}{i}\tthe film number {i} is {WORDS[i % 5]}\t{i % 5}" for i in range(count)]
+        write(folder, f"ids-sst-{split}.csv", "\tid\tsentence\tsentiment", sst)
+        qqp = [
+            f"{i}\tq{split}{i}\twhat is item {i}?\t{'what is item' if i % 2 else 'who likes tea'} {i}?\t{float(i % 2)}"
+            for i in range(count)
+        ]
+        write(folder, f"quora-{split}.csv", "\tid\tsentence1\tsentence2\tis_duplicate", qqp)
+        sts = [
+            f"{i}\tt{split}{i}\ta dog runs {i}\ta dog {'runs' if i % 6 > 2 else 'sat'} {i}\t{i % 6}.0"
+            for i in range(count)
+        ]
+        write(folder, f"sts-{split}.csv", "\tid\tsentence1\tsentence2\tsimilarity", sts)
+    write(
+        folder,
+        "ids-sst-test-student.csv",
+        "0\t\tid\tsentence",
+        [f"{i}\t{i}.0\tx{i}\ta good film {i}" for i in range(7)],
+    )
+    for name in ("quora", "sts"):
+        rows = [f"{i}\t{name}x{i}\tone {i}\ttwo {i}" for i in range(5)]
+        write(folder, f"{name}-test-student.csv", "\tid\tsentence1\tsentence2", rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Base:
+    return find_base("tiny")
+
+
+@pytest.fixture(scope="session")
+def data(corpus_folder: Path, tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return open_data(corpus_folder, tiny, cache=tmp_path_factory.mktemp("cache"))

@@ -1,0 +1,66 @@
+"""The strict configuration: what it accepts, refuses and stores."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minbert.config import CONFIG_VERSION, Config, flatten, merge, settings
+from minbert.schema import ConfigError
+
+
+def configure(*pairs: str) -> Config:
+    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+
+
+def test_the_stored_form_is_complete_json_and_loads_back() -> None:
+    config = configure("adapter/kind=lora", "adapter/rank=4", "mixing/kind=annealed", "regularizer/sst/kind=smart")
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert stored["config_version"] == CONFIG_VERSION and Config.from_dict(stored) == config
+    assert config.flat()["adapter/rank"] == 4 and config.flat()["mixing/end"] == 0.2
+    assert Config.from_dict({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: lora, none"),
+        (["adapter/rank=8"], r"Unknown parameter `adapter/rank`.*adapter/encoder"),
+        (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
+        (["adaptor/kind=lora"], r"Did you mean `adapter`"),
+        (["adapter/kind=lora", "adapter/rank=0"], r"`adapter/rank` must be an integer from 1 to 1024, found 0"),
+        (["adapter/kind=lora", "adapter/rank=8.5"], r"`adapter/rank` must be an integer.*found 8.5"),
+        (["adapter/kind=lora", "adapter/targets=query+kee"], r"`kee`. Did you mean `key`"),
+        (["optimizer/encoder_lr=fast"], r"`optimizer/encoder_lr` must be a number above 0.0.*found 'fast'"),
+        (["optimizer/encoder_lr=NaN"], r"`optimizer/encoder_lr` must be"),
+        (["optimizer/encoder_lr=true"], r"`optimizer/encoder_lr` must be"),
+        (["batch_size/stss=4"], r"`stss`. Did you mean `sts`"),
+        (["batch_size=4"], r"`batch_size` must be a dictionary over the tasks"),
+        (["encoding/qqp/kind=single"], r"single does not fit 2 text column.*use cross, bi"),
+        (["encoding/sst/kind=cross"], r"cross does not fit 1 text column.*use single"),
+        (["encoding/sts/head/kind=cosine"], r"does not have. Use head linear, or encoding bi"),
+        (["encoding/qqp/kind=bi", "encoding/qqp/head/kind=cosine"], r"qqp predicts classes; use linear"),
+        (["encoding/qqp/head/features=sum"], r"`encoding/qqp/head/features` sum combines two"),
+        (["precision=float16"], r"value of `precision`: `float16`"),
+        (["taper/sst/weight=0", "taper/qqp/weight=0", "taper/sts/weight=0"], r"every task has weight 0"),
+        (["config_version=99"], r"`config_version` must be an integer from 1 to"),
+        (["adapter"], r"must read path=value"),
+        (["adapter=lora"], r"`adapter` must be a dictionary with `kind`"),
+    ],
+)
+def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configure(*pairs)
+
+
+def test_settings_parse_json_and_strings() -> None:
+    parsed = settings(["a/b=8", "a/c=0.5", "d=word", 'e=["x"]'])
+    assert parsed == {"a": {"b": 8, "c": 0.5}, "d": "word", "e": ["x"]}
+    assert flatten(parsed) == {"a/b": 8, "a/c": 0.5, "d": "word", "e": ["x"]}
+
+
+def test_merging_another_kind_drops_the_old_branch() -> None:
+    first = {"adapter": {"kind": "lora", "rank": 8}, "x": 1}
+    assert merge(first, {"adapter": {"kind": "none"}}) == {"adapter": {"kind": "none"}, "x": 1}
+    assert merge(first, {"adapter": {"rank": 4}}) == {"adapter": {"kind": "lora", "rank": 4}, "x": 1}

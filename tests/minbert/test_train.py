@@ -1,0 +1,171 @@
+"""Trials: reports, checkpoints, interruption, divergence. An interrupted trial must equal an unbroken one bit by bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from minbert import checkpoints
+from minbert.base import Base
+from minbert.config import Config, merge, settings
+from minbert.data import Data
+from minbert.evaluation import predict_rows
+from minbert.model import MultitaskModel
+from minbert.predict import load_model
+from minbert.train import Report, State, train
+
+CONFIGS = {
+    "default": [],
+    "frozen": ["adapter/encoder=frozen"],
+    "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
+    "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
+    "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
+    "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
+}
+
+
+def configure(pairs: list[str]) -> Config:
+    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.read_tensors(path, "weights")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def pause_after(polls: int) -> Callable[[], bool]:
+    count = iter(range(10**9))
+    return lambda: next(count) >= polls
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> None:
+    config = configure(CONFIGS[name])
+    whole = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "a")))
+    first = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "b"), pause_after(5)))
+    assert first[-1].paused and first[-1].checkpoint
+    newest = checkpoints.newest(tmp_path / "b")
+    assert newest is not None
+    rest = list(train(config, data, State.resume(newest, (200, 500), tmp_path / "b", 1)))
+    assert [r.step for r in rest][-2:] == [200, 500] or [r.step for r in rest] == [500]
+    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[-1].checkpoint))
+    assert rest[-1].scores == whole[-1].scores and rest[-1].losses == pytest.approx(whole[-1].losses, rel=1e-6)
+    assert rest[-1].examples_per_task == whole[-1].examples_per_task
+
+
+def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
+    config = Config()
+    trial = train(config, data, State.fresh(0, (100, 200), tmp_path))
+    first = next(trial)
+    trial.close()
+    again = list(train(config, data, State.resume(Path(first.checkpoint), (100, 200), tmp_path, 1)))
+    assert again[0] == first and [report.step for report in again] == [100, 200]
+
+
+def test_reports_come_at_the_first_step_past_each_milestone(data: Data, tmp_path: Path) -> None:
+    reports = list(train(Config(), data, State.fresh(0, (50, 65, 300), tmp_path)))
+    assert [report.step for report in reports] == [50, 65, 300]
+    assert [report.examples for report in reports] == [64, 128, 320]  # 16 + 32 + 16 rows a step
+    assert all(len(checkpoints.complete(tmp_path)) == 1 for _ in reports)
+    assert reports[-1].trainable_parameters == reports[-1].total_parameters
+
+
+def test_round_trip_of_a_report(data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+@pytest.mark.parametrize("name", ["frozen", "lora"])
+def test_frozen_weights_stay_untouched(name: str, data: Data, tiny: Base, tmp_path: Path) -> None:
+    report = list(train(configure(CONFIGS[name]), data, State.fresh(0, (300,), tmp_path)))[-1]
+    model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
+    base = tiny.load().state_dict()
+    frozen = {key: value for key, value in model.encoder.state_dict().items() if not key.endswith((".down", ".up"))}
+    for key, value in frozen.items():
+        original = base[key.replace(".base.", ".")]
+        assert torch.equal(value, original), key
+    assert report.trainable_parameters < report.total_parameters / 2
+
+
+def test_divergence_is_reported_at_the_next_milestone(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = MultitaskModel.loss
+    monkeypatch.setattr(MultitaskModel, "loss", lambda *arguments: loss(*arguments) * math.nan)
+    reports = list(train(Config(), data, State.fresh(0, (200, 400), tmp_path)))
+    assert len(reports) == 1 and reports[0].diverged and reports[0].step == 200 and math.isnan(reports[0].overall)
+    assert reports[0].examples == 64  # one step, not the whole rung
+    assert not checkpoints.complete(tmp_path)
+
+
+def test_training_learns_the_rule(data: Data, tmp_path: Path) -> None:
+    config = configure(["optimizer/encoder_lr=0.002", "optimizer/head_lr=0.005", "dropout/hidden=0.0"])
+    report = list(train(config, data, State.fresh(0, (6000,), tmp_path)))[-1]
+    assert report.scores["qqp"] > 0.9, report.scores
+
+
+@pytest.mark.parametrize("damage", ["weights.safetensors", "optimizer.safetensors", "trial.json"])
+def test_damaged_checkpoints_are_errors(damage: str, data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    file = Path(report.checkpoint) / damage
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(checkpoints.TrialCheckpointError, match=r"damaged|cannot be read"):
+        state = State.resume(Path(report.checkpoint), (60,), tmp_path, 1)
+        list(train(Config(), data, state))
+
+
+def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    with pytest.raises(checkpoints.TrialCheckpointError, match="another `config`"):
+        list(train(configure(CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+
+
+def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
+    report = list(train(Config(), data, State.fresh(0, (200,), tmp_path)))[-1]
+    model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
+    rows = data.parts["sst", "search"]
+    found = predict_rows(model, data, "sst", "search", rows)
+    labels = data.file("sst", "dev").labels[rows]
+    assert (found.values == labels).mean() == pytest.approx(report.scores["sst"])
+    assert found.probabilities is not None and abs(found.probabilities.sum(1) - 1).max() < 1e-5
+
+
+def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of the command line's training, then --resume."""
+    environment = os.environ | {"MINBERT_CACHE": str(tmp_path / "cache")}
+
+    def command(out: Path, *more: str) -> list[str]:
+        options = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--budget", "4000", "--reports", "40"]
+        return [sys.executable, "-m", "minbert", "train", *options, "--threads", "1", "--out", str(out), *more]
+
+    def run(*arguments: str, out: Path) -> None:
+        subprocess.run(command(out, *arguments), env=environment, check=True, capture_output=True)
+
+    run(out=tmp_path / "whole")
+    process = subprocess.Popen(command(tmp_path / "cut"), env=environment, stderr=subprocess.DEVNULL)
+    while not checkpoints.newest(tmp_path / "cut") and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    run("--resume", out=tmp_path / "cut")
+    whole, cut = checkpoints.newest(tmp_path / "whole"), checkpoints.newest(tmp_path / "cut")
+    assert whole and cut
+    assert_same_weights(whole, cut)
