@@ -1,0 +1,85 @@
+"""SQL over a sweep, or over all sweeps of a store with a column `sweep`.
+
+trials        one row per trial: state, scores at its last step, parameters by name
+reports       every report; `scores`, `losses`, `examples_per_task` are maps: `scores['sst']`
+starts, ends  the events of attempts
+examples, predictions
+sweeps        one row per sweep: seed, budget, milestones, data, base weights
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from results import sql
+from results.files import StoreError
+from results.sql import QueryError
+from results.store import Store, SweepFolder
+from results.views import trials_frame
+
+__all__ = ["VIEWS", "QueryError", "query"]
+
+
+def _event(kind: str) -> Callable[[SweepFolder], pa.Table]:
+    def load(folder: SweepFolder) -> pa.Table:
+        table = folder.read("trials")
+        return table.filter(pc.equal(table["event"], kind))
+
+    return load
+
+
+def _sweep(folder: SweepFolder) -> pd.DataFrame:
+    meta = folder.meta
+    plain = ("created", "seed", "trials", "budget", "eta", "workers", "milestones", "config_version", "space_hash")
+    row: dict[str, Any] = {name: meta.get(name) for name in plain}
+    for group in ("data", "base"):
+        about = meta.get(group)
+        row |= {f"{group}_{name}": value for name, value in (about if isinstance(about, Mapping) else {}).items()}
+    return pd.DataFrame([{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()}])
+
+
+VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
+    "trials": trials_frame,
+    "reports": lambda folder: folder.read("reports"),
+    "starts": _event("start"),
+    "ends": _event("end"),
+    "examples": lambda folder: folder.read("examples"),
+    "predictions": lambda folder: folder.read("predictions"),
+    "sweeps": _sweep,
+}
+"""What SQL may name, and how a sweep's rows of it are read."""
+
+
+def query(source: Store | SweepFolder, statement: str) -> pd.DataFrame:
+    """The answer to one SELECT; QueryError (a ValueError) for anything else, listing tables and columns."""
+    folders = [source] if isinstance(source, SweepFolder) else _folders(source)
+    return sql.run(statement, {name: _loader(folders, view) for name, view in VIEWS.items()})
+
+
+def _folders(store: Store) -> list[SweepFolder]:
+    folders = [store.open(name) for name in store.sweeps()]
+    if not folders:
+        raise StoreError(f"There are no sweeps in `{store.uri}`.")
+    return folders
+
+
+def _loader(
+    folders: list[SweepFolder], view: Callable[[SweepFolder], pa.Table | pd.DataFrame]
+) -> Callable[[], pa.Table | pd.DataFrame]:
+    def load() -> pa.Table | pd.DataFrame:
+        parts = [(folder.name, view(folder)) for folder in folders]
+        if isinstance(parts[0][1], pa.Table):
+            return pa.concat_tables(
+                [part.add_column(0, "sweep", pa.array([name] * part.num_rows, pa.string())) for name, part in parts]
+            )
+        frames = [part.assign(sweep=name) for name, part in parts]
+        whole = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        return whole[["sweep", *(column for column in whole.columns if column != "sweep")]]
+
+    return load

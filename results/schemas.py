@@ -1,0 +1,216 @@
+"""The tables of the store: every column's type, unit and meaning, said once, here.
+
+Meaning and unit travel in each Parquet file (field metadata), the schema's version in the file's own metadata. A change
+of a schema only adds nullable columns: a file of an older version is read with nulls there, one of a newer version is
+read without the columns that this version does not know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from results.files import StoreError
+
+VERSION = 1
+"""Schema version; grows by one whenever columns are added."""
+
+SCORES = pa.map_(pa.string(), pa.float64())
+COUNTS = pa.map_(pa.string(), pa.int64())
+WORDS = pa.list_(pa.string())
+EXACT = pa.float64()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its schema, and when a row says again what an earlier one said."""
+
+    schema: pa.Schema
+    key: tuple[str, ...] = ()
+    """What a row is about. Empty: a table of whole files, which only `write_table` adds; otherwise rows carry `seq` and
+    `generation`, and only a `Writer` adds them."""
+    news: tuple[str, ...] = ()
+    """Of two rows with one key, in order of `seq`, the later counts only if one of these columns has changed."""
+
+    @property
+    def sequenced(self) -> bool:
+        """Whether the rows are events, counted by `seq`."""
+        return bool(self.key)
+
+
+def column(name: str, kind: pa.DataType, meaning: str, unit: str = "", required: bool = False) -> pa.Field:
+    """One column with its meaning and unit in the field's metadata."""
+    return pa.field(name, kind, nullable=not required, metadata={"meaning": meaning, "unit": unit})
+
+
+def _schema(columns: Iterable[pa.Field]) -> pa.Schema:
+    return pa.schema(list(columns), metadata={"schema_version": str(VERSION)})
+
+
+_ORIGIN = [
+    column("seq", pa.int64(), "one counter over trials and reports, in the order of events", required=True),
+    column("generation", pa.int64(), "which run or resume of the sweep wrote the row; the first is 1", required=True),
+]
+_WHO = [
+    column("trial", pa.int64(), "number of the trial in its sweep; 0 is the default configuration", required=True),
+    column("attempt", pa.int64(), "how often the trial was issued before; 0 the first time", required=True),
+]
+_WHERE = [
+    column("time", EXACT, "when the row was appended", "seconds since 1970"),
+    column("host", pa.string(), "name of the machine that appended the row"),
+]
+
+TRIALS = _schema(
+    [
+        *_ORIGIN,
+        *_WHO,
+        column(
+            "event",
+            pa.string(),
+            "`start`: the attempt was issued; `end`: it ended, or its kept weights changed",
+            required=True,
+        ),
+        column("state", pa.string(), "of an end: complete, pruned, diverged, failed, lost or paused"),
+        column("origin", pa.string(), "of a start: default, given or sampler"),
+        column("config", pa.string(), "of a start: the complete nested configuration", "JSON"),
+        column("params", pa.string(), "of a start: the drawn parameters by name, `adapter.lora/rank`", "JSON"),
+        column("seed", pa.int64(), "of a start: the seed of the trial's training"),
+        *_WHERE,
+        column("pid", pa.int64(), "process that appended the row"),
+        column("error", pa.string(), "traceback of an attempt that raised"),
+        column("reason", pa.string(), "why the attempt ended, in words"),
+        column("checkpoint", pa.string(), "of an end: path of the weights that are kept, null if none are"),
+    ]
+)
+
+REPORTS = _schema(
+    [
+        *_ORIGIN,
+        *_WHO,
+        column("step", pa.int64(), "nominal milestone of the report, which ASHA compares", "examples", required=True),
+        column("examples", pa.int64(), "training rows that have passed through the loss", "examples"),
+        column(
+            "overall", EXACT, "weighted mean of the tasks' scores on the search subset; NaN if it diverged", "score"
+        ),
+        column("scores", SCORES, "score of each task on the search subset", "the task's metric"),
+        column("losses", SCORES, "mean training loss of each task since the report before", "loss"),
+        column("flags", WORDS, "what was odd, for example `constant:sts`"),
+        column("diverged", pa.bool_(), "whether a loss or score was not finite"),
+        column("verdict", pa.string(), "what the search answered: continue or stop"),
+        column("seconds", EXACT, "time of training and evaluation so far, over all attempts", "seconds"),
+        column("evaluation_seconds", EXACT, "part of it that was spent on evaluation", "seconds"),
+        column("trainable_parameters", pa.int64(), "numbers that training changes"),
+        column("total_parameters", pa.int64(), "numbers in the whole model"),
+        column("peak_memory_bytes", pa.int64(), "largest memory of the worker so far", "bytes"),
+        column("examples_per_task", COUNTS, "training rows of each task", "examples"),
+        column("checkpoint", pa.string(), "path of the checkpoint that was written before the report"),
+        column("checkpoint_bytes", pa.int64(), "size of that checkpoint", "bytes"),
+        column("checkpoint_sha256", pa.string(), "digest of that checkpoint's weights", "hexadecimal"),
+        *_WHERE,
+    ]
+)
+
+_EXAMPLE = [
+    column("task", pa.string(), "name of the task", required=True),
+    column("split", pa.string(), "search, held, dev (rows of the dev file without a label) or test", required=True),
+    column(
+        "row", pa.int64(), "position of the row in its file; search, held and dev share the dev file", required=True
+    ),
+]
+
+EXAMPLES = _schema(
+    [
+        *_EXAMPLE,
+        column("id", pa.string(), "the row's id as its file has it"),
+        column("label", EXACT, "class or score; null where none is known"),
+    ]
+)
+
+PREDICTIONS = _schema(
+    [
+        *_WHO,
+        *_EXAMPLE,
+        column("value", EXACT, "predicted class or score"),
+        column("probabilities", pa.list_(pa.float32()), "probability of each class; null for a regression"),
+    ]
+)
+
+TABLES: dict[str, Table] = {
+    "trials": Table(TRIALS, ("trial", "attempt", "event"), ("state", "error", "reason", "checkpoint")),
+    "reports": Table(REPORTS, ("trial", "attempt", "step")),
+    "examples": Table(EXAMPLES),
+    "predictions": Table(PREDICTIONS),
+}
+"""Every table of a sweep by its name."""
+
+
+def find(name: str) -> Table:
+    """The table of that name."""
+    if name not in TABLES:
+        raise StoreError(f"Unknown table `{name}`. Expected one of: {', '.join(TABLES)}.")
+    return TABLES[name]
+
+
+def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table with that table's schema; a column that is absent or None becomes null.
+
+    A dict is taken for a map column, and for a JSON column too.
+    """
+    schema = find(name).schema
+    return pa.Table.from_pylist([_checked(name, schema, row) for row in rows], schema=schema)
+
+
+def _checked(name: str, schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, Any]:
+    for unknown in row.keys() - set(schema.names):
+        near = difflib.get_close_matches(unknown, schema.names, 1)
+        hint = f" Did you mean `{near[0]}`?" if near else f" Expected some of: {', '.join(schema.names)}."
+        raise StoreError(f"Unknown column `{unknown}` of table `{name}`.{hint}")
+    return {field.name: _value(name, field, row.get(field.name)) for field in schema}
+
+
+def _value(name: str, field: pa.Field, value: Any) -> Any:
+    if value is None:
+        if not field.nullable:
+            raise StoreError(f"Column `{field.name}` of table `{name}` must be given; found nothing.")
+        return None
+    if isinstance(value, Mapping):
+        value = list(value.items()) if pa.types.is_map(field.type) else json.dumps(dict(value))
+    try:
+        pa.array([value], type=field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise StoreError(
+            f"Column `{field.name}` of table `{name}` takes {field.type}; found {value!r} ({type(value).__name__})."
+        ) from error
+    return value
+
+
+def conform(name: str, table: pa.Table) -> pa.Table:
+    """A table with exactly the columns of this version: unknown ones left out, missing nullable ones null."""
+    schema = find(name).schema
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata).cast(schema)
+    columns = []
+    for field in schema:
+        if field.name in table.column_names:
+            columns.append(table[field.name].cast(field.type))
+        elif field.nullable:
+            columns.append(pa.nulls(table.num_rows, field.type))
+        else:
+            raise StoreError(f"Column `{field.name}` is missing; a file of table `{name}` must have it.")
+    return pa.table(columns, schema=schema)
+
+
+def to_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Plain rows; map columns as dicts."""
+    maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        for name in maps:
+            if row[name] is not None:
+                row[name] = dict(row[name])
+    return rows

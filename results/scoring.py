@@ -1,0 +1,55 @@
+"""How predictions are scored, as a caller binds it: this package knows no metric by itself.
+
+`sweep.json` says which metric, weight and kind each task has; the two functions come from whoever trained the trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.files import StoreError
+
+Vector = NDArray[np.float64]
+Score = Callable[[str, Vector, Vector], float]
+"""(metric, predictions [N], labels [N]) -> score."""
+Overall = Callable[[Mapping[str, float], Mapping[str, str], Mapping[str, float]], float]
+"""(scores, metrics, weights), each by task -> overall."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The tasks of a sweep, and the functions that score them."""
+
+    metrics: Mapping[str, str]
+    weights: Mapping[str, float]
+    kinds: Mapping[str, str]
+    """`classification` or `regression`."""
+    score: Score
+    combine: Overall
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any], score: Score, overall: Overall) -> Scoring:
+        """The scoring that a sweep's `meta` names, done by `score` and `overall`."""
+        tasks = meta.get("tasks")
+        if not isinstance(tasks, Mapping) or not tasks:
+            raise StoreError(f"`tasks` of sweep.json must name each task's kind, metric and weight; found {tasks!r}.")
+        return cls(
+            metrics={name: str(task["metric"]) for name, task in tasks.items()},
+            weights={name: float(task["weight"]) for name, task in tasks.items()},
+            kinds={name: str(task["kind"]) for name, task in tasks.items()},
+            score=score,
+            combine=overall,
+        )
+
+    def scores(self, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> dict[str, float]:
+        """The score of each task that has labels."""
+        return {task: self.score(self.metrics[task], predictions[task], wanted) for task, wanted in labels.items()}
+
+    def overall(self, scores: Mapping[str, float]) -> float:
+        """The tasks' scores as one number."""
+        return self.combine(scores, self.metrics, self.weights)

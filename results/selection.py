@@ -1,0 +1,199 @@
+"""An ensemble of a sweep: chosen on `search`, estimated on `held`, saved as JSON.
+
+What is chosen on data looks good on that data. So the headline is the score on `held`, with n and a 95 % interval,
+beside the best single trial (chosen on `search` too) and the default trial 0; full dev, as papers report it, stands
+beside them and is marked as selected on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import estimates
+from results.ensembles import ENSEMBLES, Greedy, TopK, blend
+from results.files import StoreError, explained, safe_name
+from results.predictions import LABELLED, Column, aligned, labels, member, predicted
+from results.scoring import Scoring, Vector
+from results.store import SweepFolder
+from results.views import ranking, trials_frame
+
+PARTS: dict[str, tuple[str, ...]] = {"held": ("held",), "search": ("search",), "dev": LABELLED}
+"""What is estimated on; only `held` was not selected on."""
+
+
+@dataclass(frozen=True)
+class Combined:
+    """An ensemble's predictions for one task, ordered by row."""
+
+    rows: NDArray[np.int64]
+    values: Vector
+
+
+def choose(
+    folder: SweepFolder,
+    scoring: Scoring,
+    *,
+    method: str = "greedy",
+    size: int = 5,
+    name: str | None = None,
+    trials: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Select an ensemble among the trials that have predictions (or `trials` of them), estimate it, and save it.
+
+    The result is what `load` gives back: name, method, size, combination, members (trial, attempt, weight), candidates,
+    best_single, default, skipped, and `estimates` by who ("ensemble", "best_single", "default") and part ("held",
+    "search", "dev"): overall and each task with value, low, high, n; `gain` is ensemble less best single on held.
+    """
+    if method not in ENSEMBLES:
+        raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
+    name = safe_name(name or f"{method}-{size}", "Ensemble name")
+    technique = ENSEMBLES[method](size)
+    pool, skipped = _pool(folder, scoring, trials)
+    numbers = list(pool)
+    who = _select(folder, scoring, pool, technique)
+    attempts = predicted(folder)
+    record = {
+        "name": name,
+        "method": method,
+        **asdict(technique),
+        "combination": technique.combination,
+        "members": [
+            {"trial": numbers[index], "attempt": attempts[numbers[index]], "weight": count}
+            for index, count in Counter(who["ensemble"]).items()
+        ],
+        "candidates": numbers,
+        "best_single": numbers[who["best_single"][0]],
+        "default": 0 if "default" in who else None,
+        "skipped": skipped,
+        "selected_on": ["search", "dev"],
+        **_estimates(folder, scoring, list(pool.values()), who, technique),
+    }
+    with explained("write to", folder.path / "ensembles"):
+        ensembles = folder.folder.child("ensembles")
+        ensembles.make()
+        ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
+    return record
+
+
+def load(folder: SweepFolder, name: str) -> dict[str, Any]:
+    """A saved ensemble."""
+    try:
+        record: dict[str, Any] = json.loads(
+            folder.folder.child("ensembles").read(f"{safe_name(name, 'Ensemble name')}.json")
+        )
+    except FileNotFoundError:
+        known = ", ".join(saved(folder)) or "none yet; `hpo ensemble` makes one"
+        raise StoreError(f"No ensemble `{name}` in sweep `{folder.name}`. It has: {known}.") from None
+    except ValueError as error:
+        raise StoreError(f"`{folder.path}/ensembles/{name}.json` is damaged or foreign: {error}.") from error
+    return record
+
+
+def saved(folder: SweepFolder) -> list[str]:
+    """Names of the saved ensembles."""
+    return [name.removesuffix(".json") for name in folder.folder.child("ensembles").names() if name.endswith(".json")]
+
+
+def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Combined]:
+    """The ensemble's predictions by task, from its members' stored ones: `("test",)`, or for every
+    row of the dev files `("search", "held", "dev")`."""
+    kinds = {task: str(about["kind"]) for task, about in folder.meta["tasks"].items()}
+    members = [member(folder, int(one["trial"]), splits) for one in record["members"]]
+    rows = {task: column.rows for task, column in members[0].items()}
+    parts = [aligned(columns, rows) for columns in members]
+    whole = [part for part in parts if part is not None]
+    if len(whole) != len(parts):
+        raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
+    chosen = [index for index, one in enumerate(record["members"]) for _ in range(int(one["weight"]))]
+    values = blend(whole, chosen, str(record["combination"]), kinds)
+    return {task: Combined(rows[task], values[task]) for task in rows}
+
+
+def _select(
+    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Mapping[str, Column]], technique: TopK | Greedy
+) -> dict[str, tuple[int, ...]]:
+    """Places in the pool of the ensemble, the best single member and, if it is there, trial 0; by `search` alone."""
+    search = _labels(folder, scoring, PARTS["search"])
+    members = [_part(columns, search) for columns in pool.values()]
+    wanted = {task: expected for task, (_, expected) in search.items()}
+
+    def judge(values: Mapping[str, Vector]) -> float:
+        return scoring.overall(scoring.scores(values, wanted))
+
+    who = {
+        "ensemble": technique.select(members, judge, scoring.kinds),
+        "best_single": TopK(1).select(members, judge, scoring.kinds),
+    }
+    return who | ({"default": (list(pool).index(0),)} if 0 in pool else {})
+
+
+def _pool(
+    folder: SweepFolder, scoring: Scoring, trials: Sequence[int] | None
+) -> tuple[dict[int, dict[str, Column]], list[str]]:
+    """Candidates, best first, with all their labelled predictions; and why others are none."""
+    attempts = predicted(folder)
+    ranked = [trial for trial in ranking(trials_frame(folder)) if trial in attempts]
+    # Trial 0 stays a candidate for comparison even where the search has stopped it early.
+    order = [*ranked, *(trial for trial in attempts if trial not in ranked)]
+    if trials is not None:
+        if missing := sorted(set(trials) - attempts.keys()):
+            raise StoreError(f"Trials {missing} of `{folder.name}` have no predictions; those that have: {order}.")
+        order = [trial for trial in order if trial in trials]
+    wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
+    pool, skipped = {}, []
+    for trial in order:
+        columns = aligned(member(folder, trial, LABELLED), wanted)
+        if columns is None:
+            skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
+        else:
+            pool[trial] = columns
+    if not pool:
+        raise StoreError(f"No trial of `{folder.name}` has predictions yet; finalise the sweep first. {skipped or ''}")
+    return pool, skipped
+
+
+def _labels(
+    folder: SweepFolder, scoring: Scoring, splits: Sequence[str]
+) -> dict[str, tuple[NDArray[np.int64], Vector]]:
+    found = labels(folder, splits)
+    missing = [task for task in scoring.metrics if task not in found]
+    if missing:
+        raise StoreError(f"No labels of {', '.join(missing)} for {' and '.join(splits)} in table `examples`.")
+    return {task: found[task] for task in scoring.metrics}
+
+
+def _part(columns: Mapping[str, Column], part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Column]:
+    found = aligned(columns, {task: rows for task, (rows, _) in part.items()})
+    assert found is not None, "the pool holds all labelled rows"
+    return found
+
+
+def _estimates(
+    folder: SweepFolder,
+    scoring: Scoring,
+    pool: Sequence[Mapping[str, Column]],
+    who: Mapping[str, tuple[int, ...]],
+    technique: TopK | Greedy,
+) -> dict[str, Any]:
+    result: dict[str, dict[str, Any]] = {one: {} for one in who}
+    gain = None
+    for part, splits in PARTS.items():
+        about = _labels(folder, scoring, splits)
+        expected = {task: wanted for task, (_, wanted) in about.items()}
+        members = [_part(columns, about) for columns in pool]
+        values = {one: blend(members, chosen, technique.combination, scoring.kinds) for one, chosen in who.items()}
+        for one, predictions in values.items():
+            tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
+            whole = estimates.of_overall(scoring, predictions, expected)
+            result[one][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+        if part == "held":
+            pair = values["ensemble"], values["best_single"]
+            gain = estimates.of_difference(scoring, *pair, expected).to_dict()
+    return {"estimates": result, "gain": gain}

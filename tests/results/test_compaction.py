@@ -1,0 +1,165 @@
+"""Merged reading equals unmerged reading, whoever reads and whenever the merging was cut short."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from results import compaction, reading
+from results.files import Folder
+from results.store import Store
+from tests.results.samples import fill, seqs, start, sweep
+
+
+def names(path: Path, table: str = "trials") -> list[str]:
+    return sorted(one.name for one in (path / table).iterdir())
+
+
+def test_merged_reading_equals_unmerged(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 20)
+    before = folder.events()
+    folder.compact()
+    folder.compact()
+    merged = [name for name in names(folder.path) if name.startswith(reading.MERGED)]
+    assert len(merged) == 1
+    assert len(names(folder.path)) == 21, "the replaced files stay for a while"
+    assert Store(tmp_path / "runs").open("one").events() == before
+
+
+def test_replaced_files_go_after_ten_minutes(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 5)
+        before = folder.events()
+        folder.compact()
+        trials = folder.folder.child("trials")
+        assert compaction.discard(trials, "trials", now=time.time() + 590) == []
+        assert len(compaction.discard(trials, "trials", now=time.time() + 610)) == 5
+        fill(writer, 5, first=5)
+        folder.compact()  # merges the merged file too
+        compaction.discard(trials, "trials", now=time.time() + 610)
+    assert len(names(folder.path)) == 1 or len(names(folder.path)) == 2
+    assert Store(tmp_path / "runs").open("one").events()[: len(before)] == before
+
+
+def test_replaced_files_stay_if_the_merged_one_is_damaged(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 5)
+    before = folder.events()
+    folder.compact()
+    merged = next((folder.path / "trials").glob("merged-*"))
+    merged.write_bytes(merged.read_bytes()[:100])
+    assert compaction.discard(folder.folder.child("trials"), "trials", now=time.time() + 1e6) == []
+    fresh = Store(tmp_path / "runs").open("one")
+    assert fresh.events() == before
+    assert merged.name in fresh.warnings[0]
+
+
+def test_two_compactors_do_no_harm(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 6)
+    before = folder.events()
+    trials = folder.folder.child("trials")
+    tables = list(reading.listing(trials, "trials").tables.items())
+    for number, part in enumerate((tables, tables[:4])):
+        merged = reading.joined("trials", [table for _, table in part])
+        trials.write(f"merged-{number}.parquet", reading.encode("trials", merged, [name for name, _ in part]))
+    assert Store(tmp_path / "runs").open("one").events() == before
+
+
+def test_late_rows_stay_fenced_when_merged(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    old = folder.writer(1, period=60)
+    fill(old, 2)
+    new = folder.writer(2, period=60)
+    old.append("trials", start(99))
+    with pytest.raises(ValueError, match="has begun"):
+        old.barrier()
+    fill(new, 2, first=2)
+    before = folder.events()
+    assert [row["trial"] for row in before if row["table"] == "trials"] == [0, 1, 2, 3]
+    folder.compact()
+    assert Store(tmp_path / "runs").open("one").events() == before
+    new.close()
+
+
+def test_a_writer_merges_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("results.writer.FEWEST", 8)
+    monkeypatch.setattr(compaction.compact, "__kwdefaults__", {"fewest": 8, "now": None})
+    folder = sweep(tmp_path)
+    with folder.writer(period=0.02) as writer:
+        for trial in range(100):
+            fill(writer, 1, first=trial)
+            if any(name.startswith(reading.MERGED) for name in names(folder.path, "reports")):
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail("nothing was merged")
+        assert writer.warnings == []
+    assert seqs(folder) == list(range(1, 2 * trial + 3))
+
+
+def test_concurrent_readers_see_every_acknowledged_row(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    problems: list[str] = []
+    stop = threading.Event()
+    acknowledged = 0
+
+    def read() -> None:
+        while not stop.is_set():
+            floor = acknowledged
+            found = seqs(Store(tmp_path / "runs").open("one"))
+            if found != list(range(1, len(found) + 1)) or len(found) < floor:
+                problems.append(f"acknowledged {floor}, found {found[-3:]} ({len(found)})")
+
+    reader = threading.Thread(target=read)
+    with folder.writer(period=60) as writer:
+        reader.start()
+        for trial in range(60):
+            fill(writer, 1, first=trial)
+            acknowledged = writer.durable_seq
+            if trial % 10 == 9:
+                for table in ("trials", "reports"):
+                    place = folder.folder.child(table)
+                    compaction.compact(place, table, fewest=2, now=time.time())
+                    compaction.discard(place, table, now=time.time() + 1e4)  # at once: readers must list again
+        stop.set()
+        reader.join()
+    assert problems == []
+
+
+def test_a_vanished_file_is_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 3)
+    before = folder.events()
+    genuine = Folder.read
+    vanished = []
+
+    def read(self: Folder, name: str) -> bytes:
+        if not vanished and self.path.endswith("trials"):
+            vanished.append(name)
+            compaction.compact(self, "trials", fewest=2)
+            compaction.discard(self, "trials", now=time.time() + 1e4)
+        return genuine(self, name)
+
+    monkeypatch.setattr(Folder, "read", read)
+    assert Store(tmp_path / "runs").open("one").events() == before
+    assert vanished
+
+
+def test_old_temporaries_are_swept(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    stale = folder.path / "trials" / ".x.parquet.1-00.tmp"
+    stale.write_bytes(b"x")
+    folder.compact()
+    assert stale.exists()
+    compaction.discard(folder.folder.child("trials"), "trials", now=time.time() + 1000)
+    assert not stale.exists()

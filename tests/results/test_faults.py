@@ -1,0 +1,237 @@
+"""What the store survives: kill -9, a full disk, damaged and foreign files, a place that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import files
+from results.store import Store, StoreError
+from tests.results.samples import META, fill, report, seqs, start, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITING = """
+import sys
+from results.store import Store
+from tests.results.samples import start, report
+folder = Store(sys.argv[1]).open("one")
+writer = folder.writer(period=0.01)
+trial = writer.continued_from
+while True:
+    writer.append("trials", start(trial))
+    writer.append("reports", report(trial, 100, 0.5))
+    print(writer.barrier(), flush=True)
+    trial += 1
+    if trial % 7 == 0:
+        folder.compact()
+"""
+
+
+def test_kill_at_any_instant_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    pause = random.Random(5)
+    acknowledged = 0
+    for generation in range(1, 6):
+        command = [sys.executable, "-c", WRITING, str(tmp_path / "runs")]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert int(first) > acknowledged, "seq goes on from what is durable"
+        time.sleep(pause.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        lines = process.stdout.read().splitlines()
+        process.wait()
+        # The last line may have been cut in the pipe; what came whole was acknowledged.
+        acknowledged = int(lines[-1]) if lines else int(first)
+        found = seqs(folder)
+        assert folder.generation == generation
+        assert found == list(range(1, len(found) + 1)), "a prefix of what was appended"
+        assert len(found) >= acknowledged
+        acknowledged = len(found)
+    assert folder.warnings == []
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
+def test_damaged_file_is_named_and_skipped(tmp_path: Path, damage: str) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 3)
+    victim = sorted((Path(folder.path) / "reports").iterdir())[1]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 4] ^= 0xFF
+    victim.write_bytes(
+        {"empty": b"", "half": bytes(content[: len(content) // 2]), "flipped": bytes(content), "text": b"id,x\n1,2\n"}[
+            damage
+        ]
+    )
+    fresh = Store(tmp_path / "runs").open("one")
+    assert seqs(fresh) == [1, 2, 3, 5, 6]
+    assert len(fresh.warnings) == 1
+    assert victim.name in fresh.warnings[0]
+
+
+def test_foreign_files_and_temporaries_are_left_alone(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        fill(writer, 1)
+    trials, reports = Path(folder.path) / "trials", Path(folder.path) / "reports"
+    (trials / "notes.txt").write_text("mine")
+    (trials / "evil.parquet").write_bytes(pickle.dumps({"a": 1}))
+    (trials / ".half.parquet.1-ab.tmp").write_bytes(b"PAR1")
+    shutil.copy(next(reports.glob("*.parquet")), trials / "other.parquet")
+    (Path(folder.path) / "fences" / "zzz.json").write_text("[]")
+    (Path(folder.path) / "fences" / "more.json").write_text("{")
+    (tmp_path / "runs" / "no sweep").mkdir()
+    (tmp_path / "runs" / "file").write_text("")
+    assert Store(tmp_path / "runs").sweeps() == ["one"]
+    assert seqs(folder) == [1, 2]
+    for name in ("notes.txt", "evil.parquet", "other.parquet", "zzz.json", "more.json"):
+        assert sum(name in warning for warning in folder.warnings) == 1, name
+    assert not any("half" in warning for warning in folder.warnings)
+    folder.compact()
+    assert seqs(folder) == [1, 2]
+    assert (trials / "notes.txt").exists()
+
+
+def test_damaged_sweep_json_is_named(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    (Path(folder.path) / "sweep.json").write_text("{")
+    with pytest.raises(StoreError, match="sweep.json` is damaged"):
+        _ = Store(tmp_path / "runs").open("one").meta
+
+
+def test_damaged_key_is_written_again(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0}
+    folder.write_table("examples", [row], "f")
+    (Path(folder.path) / "examples" / "f.parquet").write_bytes(b"PAR1")
+    assert not folder.has("examples", "f")
+    assert folder.write_table("examples", [row], "f")
+    assert folder.read("examples").to_pylist() == [row]
+
+
+def test_full_disk_is_raised_and_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = sweep(tmp_path)
+    writer = folder.writer(period=60)
+    fill(writer, 2)
+    genuine = files._write_synced
+
+    def full(path: str, content: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "_write_synced", full)
+    waiting = writer.append("trials", start(2))
+    with pytest.raises(StoreError, match="No space left on device; free some space"):
+        writer.barrier()
+    with pytest.raises(StoreError, match="No space"):
+        writer.append("trials", start(3))
+    assert writer.durable_seq == 4
+    assert seqs(folder) == [1, 2, 3, 4]
+    monkeypatch.setattr(files, "_write_synced", genuine)
+    assert writer.barrier() == waiting
+    assert writer.append("trials", start(3)) == waiting + 1
+    writer.close()
+    assert seqs(folder) == [1, 2, 3, 4, 5, 6]
+    assert not list(Path(folder.path).rglob(".*")), "no temporaries are left"
+
+
+def test_error_of_a_group_commit_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = sweep(tmp_path).writer(period=0.01)
+
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "_write_synced", broken)
+
+    def append_for_a_while() -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            writer.append("trials", start(0))
+            time.sleep(0.01)
+
+    with pytest.raises(StoreError, match="Input/output error"):
+        append_for_a_while()
+    assert writer.durable_seq == 0
+    with pytest.raises(StoreError, match="Input/output error"):
+        writer.close()
+
+
+def test_really_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no permission to mount a small disk")
+    try:
+        folder = Store(disk).create("one", META)
+        writer = folder.writer(period=60)
+        acknowledged = 0
+
+        def fill_the_disk() -> None:
+            nonlocal acknowledged
+            for trial in range(200):
+                writer.append("reports", report(trial, 1, 0.5, checkpoint=random.Random(trial).randbytes(4000).hex()))
+                acknowledged = writer.barrier()
+
+        with pytest.raises(StoreError, match="No space left"):
+            fill_the_disk()
+        assert acknowledged > 0
+        assert seqs(folder) == list(range(1, acknowledged + 1))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_unwritable_store_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "runs"):
+        store = Store(place)
+        with pytest.raises(StoreError, match=r"Cannot write to the store .*file"):
+            store.create("one", META)
+        with pytest.raises(StoreError, match=r"Cannot write to the store .*file"):
+            store.check_writable()
+    Store(tmp_path / "new" / "runs").check_writable()
+    assert Store(tmp_path / "new" / "runs").sweeps() == []
+
+
+def test_create_cut_short_may_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "one" / "trials").mkdir(parents=True)
+    assert Store(tmp_path / "runs").sweeps() == []
+    assert sweep(tmp_path).meta["seed"] == 7
+
+
+def test_of_many_creators_one_gets_the_name(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def create(number: int) -> bool:
+        try:
+            Store(tmp_path).create("one", {"by": number})
+        except StoreError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(16))) == 1
+
+
+def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(folder.path, tmp_path / "elsewhere" / "link")
+    Store(tmp_path / "elsewhere").remove("link")
+    assert Store(tmp_path / "runs").sweeps() == ["one"]
+    assert not (tmp_path / "elsewhere" / "link").is_symlink()

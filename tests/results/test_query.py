@@ -1,0 +1,102 @@
+"""SQL answers questions and does nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results.query import VIEWS, QueryError, query
+from results.store import Store, StoreError, SweepFolder
+from tests.results.samples import end, predict, report, start, sweep
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    made = sweep(tmp_path)
+    with made.writer() as writer:
+        for trial in range(3):
+            writer.append("trials", start(trial, params={"adapter.lora/rank": 2**trial, "mixing/kind": "alpha"}))
+            writer.append("reports", report(trial, 100, 0.1 * trial))
+            writer.append("trials", end(trial, "complete"))
+    predict(made, [0.5])
+    return made
+
+
+def test_views_answer(folder: SweepFolder) -> None:
+    answer = query(folder, "SELECT trial, overall FROM trials ORDER BY overall DESC LIMIT 1")
+    assert answer.to_dict("records") == [{"trial": 2, "overall": 0.2}]
+    assert query(folder, "SELECT max(scores['colour']) AS best FROM reports")["best"][0] == 0.2
+    assert query(folder, "WITH a AS (SELECT * FROM starts) SELECT count(*) AS n FROM a")["n"][0] == 3
+    joined = "SELECT count(*) AS n FROM predictions JOIN examples USING (task, split, row) WHERE label = value"
+    assert 0 < query(folder, joined)["n"][0] < 120
+    assert set(query(folder, "SHOW TABLES")["name"]) == set(VIEWS)
+    assert "seq" in set(query(folder, "DESCRIBE reports")["column_name"])
+    assert query(folder, "SELECT seed FROM sweeps")["seed"][0] == 7
+
+
+def test_parameters_may_stand_unquoted(folder: SweepFolder) -> None:
+    for condition in ("adapter.lora/rank >= 2", '"adapter.lora/rank" >= 2', "adapter.lora/rank/2 >= 1"):
+        if condition.endswith("1"):
+            continue
+        assert list(query(folder, f"SELECT trial FROM trials WHERE {condition} ORDER BY 1")["trial"]) == [1, 2]
+    text = query(folder, "SELECT 'adapter.lora/rank' AS word FROM trials LIMIT 1")
+    assert text["word"][0] == "adapter.lora/rank", "what stands in quotes stays as it is"
+
+
+def test_all_sweeps_of_a_store(tmp_path: Path, folder: SweepFolder) -> None:
+    with Store(tmp_path / "runs").create("two", {"seed": 8}).writer() as writer:
+        writer.append("trials", start(0, params={"mixing/kind": 3}))
+    answer = query(Store(tmp_path / "runs"), "SELECT sweep, count(*) AS n FROM trials GROUP BY sweep ORDER BY sweep")
+    assert answer.values.tolist() == [["one", 3], ["two", 1]]
+    assert query(Store(tmp_path / "runs"), "SELECT count(*) AS n FROM reports")["n"][0] == 3
+    with pytest.raises(StoreError, match="no sweeps"):
+        query(Store(tmp_path / "nothing"), "SELECT 1")
+
+
+ESCAPES = [
+    "COPY (SELECT 1) TO '{out}'",
+    "COPY trials TO '{out}' (FORMAT csv)",
+    "EXPORT DATABASE '{out}'",
+    "ATTACH '{out}' AS other",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "PRAGMA database_list",
+    "SET enable_external_access = true",
+    "RESET lock_configuration",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM glob('/etc/*')",
+    "SELECT * FROM read_parquet('{runs}/one/trials/*.parquet')",
+    "SELECT 1; COPY (SELECT 1) TO '{out}'",
+    "/* SELECT */ COPY (SELECT 1) TO '{out}'",
+    "-- SELECT\nDROP VIEW trials",
+    "WITH a AS (SELECT 1) INSERT INTO trials SELECT * FROM a",
+    "DELETE FROM trials",
+    "CREATE TABLE x AS SELECT 1",
+    "EXPLAIN ANALYZE SELECT 1",
+    "CALL pragma_version()",
+    "SELECT * FROM secret",
+    "",
+    ";",
+]
+
+
+@pytest.mark.parametrize("statement", ESCAPES)
+def test_nothing_else_is_run(tmp_path: Path, folder: SweepFolder, statement: str) -> None:
+    secret = folder.read("trials")  # a variable of the calling code is no table
+    assert secret.num_rows == 6
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(QueryError):
+        query(folder, statement.format(out=tmp_path / "out", runs=tmp_path / "runs"))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_error_lists_tables_and_columns(folder: SweepFolder) -> None:
+    with pytest.raises(QueryError, match=r"(?s)nope.*trials\(sweep, trial, state.*predictions\(sweep, trial, attempt"):
+        query(folder, "SELECT nope FROM trials")
+    with pytest.raises(QueryError, match="expected SELECT, WITH, DESCRIBE or SHOW; found `DROP`"):
+        query(folder, "DROP TABLE trials")

@@ -1,0 +1,190 @@
+"""The store's contract, run over a local disk and over a file system that is treated as an object store."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow import fs
+
+from results.schemas import TABLES
+from results.store import Store, StoreError, SweepExists, SweepMissing
+from tests.results.samples import META, end, report, seqs, start
+
+
+class Memory(MemoryFileSystem):  # type: ignore[misc]
+    """fsspec shares one memory among all instances; each test gets its own."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__(skip_instance_cache=True)
+        self.store, self.pseudo_dirs = {}, [""]
+
+
+@pytest.fixture(params=["local", "object"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store(tmp_path / "runs")
+    return Store("bucket/runs", filesystem=fs.PyFileSystem(fs.FSSpecHandler(Memory())))
+
+
+def test_rows_come_back_as_they_went_in(store: Store) -> None:
+    folder = store.create("one", META)
+    with folder.writer() as writer:
+        writer.append("trials", start(0, params={"adapter.lora/rank": 8}, seed=3))
+        writer.append("reports", report(0, 100, math.nan, flags=["constant:sts"], examples_per_task={"sst": 5}))
+        writer.append("trials", end(0, "diverged", reason="loss"))
+    first, second, third = store.open("one").events()
+    assert [first["table"], second["table"], third["table"]] == ["trials", "reports", "trials"]
+    assert json.loads(first["params"]) == {"adapter.lora/rank": 8}
+    assert first["generation"] == 1
+    assert first["time"] == pytest.approx(time.time(), abs=60)
+    assert math.isnan(second["overall"])
+    assert second["flags"] == ["constant:sts"]
+    assert second["examples_per_task"] == {"sst": 5}
+    assert second["losses"] is None
+    assert third["reason"] == "loss"
+
+
+def test_seq_is_one_strictly_increasing_counter(store: Store) -> None:
+    folder = store.create("one", META)
+    taken = []
+    for generation in (1, 2, 5):
+        with folder.writer(generation) as writer:
+            taken += [writer.append("trials", start(generation)), writer.append("reports", report(generation, 1, 0.1))]
+    assert taken == [1, 2, 3, 4, 5, 6]
+    assert seqs(folder) == taken
+
+
+def test_said_twice_counts_once(store: Store) -> None:
+    folder = store.create("one", META)
+    with folder.writer() as writer:
+        for value in (0.4, 0.9):
+            writer.append("trials", start(0))
+            writer.append("reports", report(0, 100, value))
+        writer.append("reports", report(0, 100, 0.7, attempt=1))
+    assert [row["overall"] for row in folder.events() if row["table"] == "reports"] == [0.4, 0.7]
+    assert len(folder.read("trials")) == 1
+
+
+def test_kept_weights_may_go_and_return(store: Store) -> None:
+    folder = store.create("one", META)
+    with folder.writer() as writer:
+        for checkpoint in ("a", None, None, "a"):
+            writer.append("trials", end(0, "complete", checkpoint=checkpoint))
+    assert [row["checkpoint"] for row in folder.events()] == ["a", None, "a"]
+
+
+def test_two_generations_are_fenced(store: Store) -> None:
+    folder = store.create("one", META)
+    old = folder.writer(1, period=60)
+    old.append("trials", start(0))
+    old.barrier()
+    new = folder.writer(2, period=60)
+    old.append("trials", start(98))
+    with pytest.raises(StoreError, match="Generation 2 of .* has begun"):
+        old.barrier()
+    assert new.append("trials", start(1)) == 2
+    new.barrier()
+    assert [(row["seq"], row["trial"]) for row in folder.events()] == [(1, 0), (2, 1)]
+    with pytest.raises(StoreError, match="must be above 2"):
+        folder.writer(2)
+    assert folder.generation == 2
+    new.close()
+
+
+def test_writing_a_key_again_changes_nothing(store: Store) -> None:
+    folder = store.create("one", META)
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": None}
+    assert folder.write_table("examples", [row], "f")
+    assert not folder.write_table("examples", [row | {"id": "other"}], "f")
+    assert folder.read("examples").to_pylist() == [row]
+    assert folder.read("examples", keys=["g"]).num_rows == 0
+    assert folder.has("examples", "f")
+    assert folder.keys("examples") == ["f"]
+
+
+def test_names(store: Store) -> None:
+    assert store.sweeps() == []
+    for name in ("b", "a.1-x_y", "A"):
+        store.create(name, META)
+    assert store.sweeps() == ["A", "a.1-x_y", "b"]
+    for bad in ("", ".", "..", "../x", "a/b", "/etc", ".hidden", "a\n", "a b", "-x", "é", "x" * 129):
+        for use in (store.open, store.remove, lambda name: store.create(name, {})):
+            with pytest.raises(StoreError, match="is no name"):
+                use(bad)
+    with pytest.raises(StoreError, match="is no name"):
+        store.open("b").write_table("examples", [], "../../escaped")
+
+
+def test_exists_missing_and_removed(store: Store) -> None:
+    store.create("night", META).writer().close()
+    with pytest.raises(SweepExists, match="hpo resume night"):
+        store.create("night", {})
+    with pytest.raises(SweepMissing, match="Did you mean `night`"):
+        store.open("nigth")
+    assert store.open("night").meta == {"name": "night", **META}
+    store.remove("night")
+    assert store.sweeps() == []
+    store.create("night", META)
+
+
+def test_rows_that_do_not_fit_are_refused_at_once(store: Store) -> None:
+    with store.create("one", META).writer() as writer:
+        with pytest.raises(StoreError, match="Unknown column `stat` of table `trials`. Did you mean `state`"):
+            writer.append("trials", start(0) | {"stat": "x"})
+        with pytest.raises(StoreError, match="`trial` of table `reports` must be given"):
+            writer.append("reports", {"attempt": 0, "step": 1})
+        with pytest.raises(StoreError, match="`overall` of table `reports` takes double; found 'high'"):
+            writer.append("reports", report(0, 1, 0.5) | {"overall": "high"})
+        with pytest.raises(StoreError, match="write_table"):
+            writer.append("examples", {})
+        assert writer.append("trials", start(0)) == 1
+    with pytest.raises(StoreError, match="closed"):
+        writer.append("trials", start(1))
+    with pytest.raises(StoreError, match="Unknown table `trial`"):
+        store.open("one").read("trial")
+
+
+def test_group_commit_makes_rows_durable_without_a_barrier(tmp_path: Path) -> None:
+    folder = Store(tmp_path).create("one", META)
+    writer = folder.writer(period=0.02)
+    seq = writer.append("trials", start(0))
+    deadline = time.monotonic() + 10
+    while writer.durable_seq < seq and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert writer.durable_seq == seq
+    assert seqs(folder) == [seq]
+    writer.close()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_says_what_it_means(name: str) -> None:
+    schema = TABLES[name].schema
+    assert schema.metadata[b"schema_version"] == b"1"
+    for field in schema:
+        assert field.metadata[b"meaning"], field.name
+        assert b"unit" in field.metadata
+    for column in (*TABLES[name].key, *TABLES[name].news):
+        assert column in schema.names
+
+
+def test_unknown_uri_is_named() -> None:
+    with pytest.raises(StoreError, match="gopher://x"):
+        Store("gopher://x")
+
+
+def test_older_and_newer_schemas_are_read(tmp_path: Path) -> None:
+    from results.reading import encode
+
+    folder = Store(tmp_path).create("one", META)
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "from_the_future": 3}
+    (Path(folder.path) / "examples" / "f.parquet").write_bytes(encode("examples", pa.Table.from_pylist([row])))
+    assert folder.read("examples").to_pylist() == [{"task": "a", "split": "held", "row": 0, "id": "x", "label": None}]
+    assert folder.warnings == []

@@ -1,0 +1,130 @@
+"""What the events of a sweep amount to."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from results import views
+from results.sql import QueryError
+from results.store import StoreError, SweepFolder
+from tests.results.samples import SCORING, end, predict, report, start, sweep
+
+LORA = {"adapter": {"kind": "lora", "rank": 8, "targets": ["query", "value"]}, "optimizer": {"lr": 0.1}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    made = sweep(tmp_path)
+    with made.writer() as writer:
+
+        def add(table: str, row: dict) -> None:  # type: ignore[type-arg]
+            writer.append(table, row)
+
+        add("trials", start(0, origin="default", config=LORA))
+        add("reports", report(0, 100, 0.5, seconds=4.0))
+        add(
+            "trials",
+            start(1, config={"adapter": {"kind": "none"}}, params={"adapter/kind": "none", "optimizer/lr": 0.2}),
+        )
+        add("reports", report(1, 100, 0.4))
+        add("trials", end(1, "lost"))
+        add("trials", start(1, attempt=1))
+        add("reports", report(1, 100, math.nan, attempt=1))
+        add("reports", report(1, 300, 0.45, attempt=1))
+        add("trials", end(1, "complete", attempt=1, checkpoint="weights"))
+        add("trials", end(0, "pruned", reason="below the cutoff"))
+        add(
+            "trials",
+            start(2, config=LORA, params={"adapter/kind": "lora", "adapter.lora/rank": 8, "optimizer/lr": "low"}),
+        )
+        add("reports", report(2, 300, math.nan, diverged=True))
+        add("trials", end(2, "diverged"))
+        add("trials", start(3))
+        add("trials", end(3, "failed", error="Traceback: boom"))
+        add("trials", start(4))
+        add("reports", report(4, 300, 0.44))
+    return made
+
+
+def test_one_row_per_trial(folder: SweepFolder) -> None:
+    frame = views.trials_frame(folder).set_index("trial")
+    assert frame["state"].tolist() == ["pruned", "complete", "diverged", "failed", "running"]
+    assert frame["attempts"].tolist() == [1, 2, 1, 1, 1]
+    assert frame["step"].tolist() == [100, 300, 300, 0, 300]
+    assert frame["kept"].tolist() == [False, True, False, False, False]
+    assert frame.loc[1, "overall"] == 0.45
+    assert frame.loc[1, "length"] == 0.225
+    assert frame.loc[0, "seconds"] == 4.0
+    assert frame.loc[3, "error"] == "Traceback: boom"
+    assert math.isnan(frame.loc[2, "overall"])
+
+
+def test_parameters_come_from_the_draw_or_the_configuration(folder: SweepFolder) -> None:
+    frame = views.trials_frame(folder).set_index("trial")
+    assert frame.loc[0, "adapter/kind"] == "lora"
+    assert frame.loc[0, "adapter.lora/rank"] == 8
+    assert math.isnan(frame.loc[1, "adapter.lora/rank"]), "another branch has no rank"
+    assert views.configured(LORA, "adapter.lora/targets") == "query+value"
+    assert views.configured(LORA, "adapter.lora//optimizer/lr") == 0.1
+    assert views.configured(LORA, "adapter.none//optimizer/lr") is None
+    assert views.configured(LORA, "nowhere/at/all") is None
+
+
+def test_latest_and_first_finite(folder: SweepFolder) -> None:
+    rows = [
+        {"trial": 0, "step": 1, "seq": seq, "overall": value}
+        for seq, value in enumerate([math.nan, 0.2, 0.3, math.nan, None])
+    ]
+    assert [row["seq"] for row in views.first_finite(rows)] == [1]
+    assert [row["seq"] for row in views.latest_finite(reversed(rows))] == [2]
+    nothing = [row for row in rows if row["seq"] in (0, 3)]
+    assert [row["seq"] for row in views.first_finite(nothing)] == [0]
+    assert [row["seq"] for row in views.latest_finite(nothing)] == [3]
+    assert len(views.latest_finite([*rows, {"trial": 1, "step": 1, "seq": 9, "overall": 0.0}])) == 2
+
+
+def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
+    assert views.ranking(views.trials_frame(folder)) == [1, 4, 0]
+    assert views.top(folder, 2)["trial"].tolist() == [1, 4]
+    assert views.top(folder, where="overall > 0.44")["trial"].tolist() == [1, 0]
+    assert views.top(folder, where="adapter.lora/rank = 8 or state = 'running'")["trial"].tolist() == [4, 0]
+    assert views.top(folder, where="state = 'nothing'").empty
+    for bad in ("overall >", "1) ; DROP TABLE trials --", "nope = 1"):
+        with pytest.raises(QueryError):
+            views.top(folder, where=bad)
+
+
+def test_show_tells_all(folder: SweepFolder) -> None:
+    facts = views.show(folder, 1)
+    assert facts["rank"] == 1
+    assert facts["config"] == {"adapter": {"kind": "none"}}
+    assert [event["event"] for event in facts["attempts"]] == ["start", "end", "start", "end"]
+    assert [row["step"] for row in facts["reports"]] == [100, 100, 300]
+    assert views.show(folder, 3)["error"] == "Traceback: boom"
+    assert views.show(folder, 0)["error"] is None
+    json.dumps(facts)
+    with pytest.raises(StoreError, match="No trial 9 in sweep `one`. It has trials 0 to 4"):
+        views.show(folder, 9)
+
+
+def test_held_scores(folder: SweepFolder) -> None:
+    predict(folder, [1.0, 0.2])
+    frame = views.trials_frame(folder, SCORING).set_index("trial")
+    assert frame.loc[0, "held_colour"] == 1.0
+    assert frame.loc[0, "held_overall"] == pytest.approx(1.0)
+    assert frame.loc[1, "held_colour"] < 0.6
+    assert math.isnan(frame.loc[4, "held_overall"])
+    assert views.show(folder, 0, SCORING)["held"]["length"] == pytest.approx(1.0)
+
+
+def test_an_empty_sweep(tmp_path: Path) -> None:
+    empty = sweep(tmp_path)
+    assert views.trials_frame(empty).empty
+    assert views.top(empty).empty
+    assert views.top(empty, where="overall > 0").empty
+    with pytest.raises(StoreError, match="no trials yet"):
+        views.show(empty, 0)
