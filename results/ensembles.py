@@ -1,8 +1,9 @@
 """Ensembles: which members to take, how often, and how their predictions become one.
 
-    top-k    the k best members; majority vote for classes, mean for scores (as in "Beyond BERT") greedy   forward
-    selection with replacement on the metric itself (Caruana et al. 2004): begin with the best member, add
-             again and again the one that helps most, keep the best prefix; probabilities and scores are averaged
+    top-k    the k best members; majority vote for classes, mean for scores (`beyond_bert`)
+    greedy   forward selection with replacement on the metric itself (Caruana et al. 2004): begin with the best
+             member, add again and again the one that helps most, keep the best prefix; probabilities and scores
+             are averaged
 
 Pure functions of arrays: M members, N rows, C classes. A selection is the tuple of chosen members, in order, with
 repetition; a member chosen twice counts twice.

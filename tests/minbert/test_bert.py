@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,16 @@ import torch
 from minbert.base import Base, CheckpointError, find_base
 from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
 from minbert.bert import Packed
+from minbert.config import Config
 from minbert.data import Data, word_piece
 from minbert.model import MultitaskModel, TaskBatch
-from minbert.config import Config
 
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
     "No .",
-    "The gorgeously elaborate continuation of `` The Lord of the Rings '' trilogy is so huge that a column of words can "
-    "not adequately describe co-writer/director Peter Jackson 's expanded vision of J.R.R. Tolkien 's Middle-earth .",
-    "naïve café — don’t ! ?",
+    "The gorgeously elaborate continuation of the trilogy is so huge that a column of words can not adequately describe "
+    "co-writer/director Peter Jackson 's expanded vision of J.R.R. Tolkien 's Middle-earth .",
+    "naïve café — don't ! ?",
     "What can you get as a customer of Star Alliance?",
 ]
 
@@ -39,7 +40,7 @@ def packed(base: Base, ratio: float = 1.4) -> Packed:
 def by_sequence(hidden: torch.Tensor, batch: Packed) -> list[torch.Tensor]:
     """Packed hidden states [N, D] as one [T_i, D] for each sequence, in the order given."""
     bounds = [*batch.first.tolist(), len(hidden)]
-    sorted_states = [hidden[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    sorted_states = [hidden[a:b] for a, b in itertools.pairwise(bounds)]
     return [sorted_states[place] for place in batch.place.tolist()]
 
 

@@ -1,7 +1,7 @@
 """Loading a base encoder by its hub id, against a local server that speaks the Hugging Face hub's protocol.
 
-`snapshot_download` asks /api/models/ID/revision/main for the commit, /api/models/ID/tree/COMMIT for the files, then HEAD
-and GET of /ID/resolve/COMMIT/FILE with ETag and X-Repo-Commit.
+`snapshot_download` asks /api/models/ID/revision/main for the commit, /api/models/ID/tree/COMMIT for the files, then
+HEAD and GET of /ID/resolve/COMMIT/FILE with ETag and X-Repo-Commit.
 """
 
 from __future__ import annotations

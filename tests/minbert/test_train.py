@@ -1,4 +1,4 @@
-"""Trials: reports, checkpoints, interruption, divergence. An interrupted trial must equal an unbroken one bit by bit."""
+"""Trials: reports, checkpoints, interruption, divergence. Interrupted and unbroken trials must be equal bit by bit."""
 
 from __future__ import annotations
 
@@ -127,8 +127,7 @@ def test_damaged_checkpoints_are_errors(damage: str, data: Data, tmp_path: Path)
     file = Path(report.checkpoint) / damage
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(checkpoints.TrialCheckpointError, match=r"damaged|cannot be read"):
-        state = State.resume(Path(report.checkpoint), (60,), tmp_path, 1)
-        list(train(Config(), data, state))
+        list(train(Config(), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
 
 
 def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Every space of the package: found by name, documented, and legal at both ends of every domain for the real Config."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import optuna
+import pytest
+
+import search_spaces
+from hpo.space import check, configuration, defaults_taken, expand, from_json, leaves, load_space, parameters, to_json
+from hpo.study import draw
+from minbert.config import Config
+from minbert.tasks import TASKS
+from search_spaces import Float, SpaceError
+
+SPACES = search_spaces.names()
+
+
+def complete(nested: dict[str, Any]) -> dict[str, Any]:
+    return Config.from_dict(nested).to_dict()
+
+
+def test_names_are_the_files_and_a_typo_gets_the_nearest() -> None:
+    assert {"full", "quickstart"} <= set(SPACES)
+    assert "domains" not in SPACES
+    with pytest.raises(SpaceError, match=r"Unknown search space `quickstrat`. Did you mean `quickstart`"):
+        search_spaces.load("quickstrat")
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_says_what_it_asks_and_what_it_costs(name: str) -> None:
+    text = search_spaces.describe(name)
+    assert text.startswith(f"{name}: ")
+    assert "?" in text.partition("\n")[0]
+    assert "What it costs" in text
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_both_ends_of_every_domain_are_legal_configurations(name: str) -> None:
+    space = expand(load_space(name), tuple(TASKS))
+    assert check(space, complete) > len(leaves(space))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_draws_round_trip_through_the_configuration_and_through_json(name: str) -> None:
+    space = leaves(expand(load_space(name), tuple(TASKS)))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    reached = set()
+    for _ in range(60):
+        nested, drawn = draw(study.ask(), space)
+        whole = complete(nested)
+        again = parameters(space, json.loads(json.dumps(whole)))
+        assert again == drawn
+        assert configuration(space, again) == nested
+        assert complete(configuration(space, again)) == whole
+        reached |= drawn.keys()
+    assert reached == {leaf.name for leaf in space if not leaf.constant}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_stored_form_draws_the_same(name: str) -> None:
+    space = expand(load_space(name), tuple(TASKS))
+    stored = json.loads(json.dumps(to_json(space), sort_keys=True))
+    assert leaves(from_json(stored)) == leaves(space)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_default_configuration_lies_in_the_space(name: str) -> None:
+    """So that trial 0, which runs in any case, also tells the sampler something."""
+    space = leaves(expand(load_space(name), tuple(TASKS)))
+    found = parameters(space, Config().to_dict())
+    assert found is not None
+    assert complete(configuration(space, found)) == Config().to_dict()
+
+
+def test_a_typo_in_a_space_or_a_pin_gets_the_nearest_name_before_any_compute() -> None:
+    typo = expand({"optimizer": {"encoder_rl": Float(1e-5, 1e-4)}}, tuple(TASKS))
+    with pytest.raises(SpaceError, match=r"`optimizer/encoder_rl`\. Did you mean `optimizer/encoder_lr`"):
+        check(typo, complete)
+    with pytest.raises(SpaceError, match=r"Pinned values: .*`batch_sise`\. Did you mean `batch_size`"):
+        check(expand(load_space("full"), tuple(TASKS)), complete, {"batch_sise": {"sst": 8}})
+
+
+def test_full_varies_all_that_the_mission_names_and_leaves_little_to_defaults() -> None:
+    space = expand(load_space("full"), tuple(TASKS))
+    varied = {leaf.path for leaf in leaves(space) if not leaf.constant}
+    assert {"adapter/rank", "regularizer/sst/weight", "batch_size", "taper/sst/kind", "mixing/alpha",
+            "optimizer/encoder_lr", "optimizer/head_lr", "encoding/qqp/kind", "encoding/sts/head/kind"} <= varied
+    taken = defaults_taken(space, complete)
+    assert "precision" in taken
+    assert not any(name.startswith(("adapter", "optimizer/schedule", "dropout")) for name in taken)

@@ -1,0 +1,89 @@
+"""The README's commands, typed as they stand there, on a small corpus with the tiny encoder and few, short trials.
+
+What is shortened is listed in `shorten`; a command that the README gains is run without a change here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.minbert.conftest import make_corpus
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+SMALL = ["--checkpoint", "tiny", "--trials", "3", "--budget", "96", "--workers", "1"]
+"""Instead of the options of the same names: a sweep of seconds."""
+
+
+def commands() -> list[list[str]]:
+    """Every `hpo ...` and `python -m minbert ...` line of the README's shell blocks, in order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words for words in lines if words and (words[0] == "hpo" or words[:3] == ["python", "-m", "minbert"])]
+
+
+def without(words: list[str], *names: str, values: int = 1) -> list[str]:
+    """The command less these options and their values."""
+    kept, skip = [], 0
+    for word in words:
+        if skip:
+            skip -= 1
+        elif word in names:
+            skip = values
+        else:
+            kept.append(word)
+    return kept
+
+
+def shorten(words: list[str], data: Path) -> list[str]:
+    """The same command with less to do, and without a cluster that is not there."""
+    words = [str(data) if word.startswith("../shared/data") else word for word in words]
+    words = without(words, "--watch", "-f", values=0)
+    if words[:2] == ["hpo", "run"]:
+        words = without(words, "--trials", "--budget", "--address", "--gpus-per-trial") + SMALL
+    if words[:2] == ["hpo", "extend"]:
+        words = [*without(words, "--trials"), "--trials", "4"]
+    if words[0] == "python":
+        words = [*without(words, "--budget"), "--budget", "64", "--checkpoint", "tiny", "--threads", "1"]
+    return words
+
+
+def space() -> str:
+    """The README's own example of a search space."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
+@pytest.mark.timeout(400)  # some seven short sweeps, each with a cluster of its own
+@pytest.mark.xdist_group("ray")
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    data = make_corpus(tmp_path / "data", train=64, dev=24)
+    (tmp_path / "my_space.py").write_text(space())
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MINBERT_CACHE": str(tmp_path / "cache"),
+    }
+    found = commands()
+    assert len(found) >= 15, "the README lost its tour"
+    for words in found:
+        short = shorten(words, data)
+        done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    written = {path.name for path in (tmp_path / "predictions").iterdir()}
+    assert {f"{task}-{split}-output.csv" for task in ("sst", "para", "sts") for split in ("dev", "test")} <= written
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"sweep", "test", "help"} <= named
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named), named
