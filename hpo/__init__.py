@@ -1,0 +1,38 @@
+"""The search: many configurations of one multitask BERT on a Ray cluster, judged, stopped early, recorded, resumed.
+
+    import hpo
+    outcome = hpo.run(hpo.Launch("quickstart", trials=12, budget=2_000))
+    outcome = hpo.resume("runs", outcome.name)
+
+Importing this package imports nothing heavy: what it offers is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpo.driver import Outcome as Outcome
+    from hpo.driver import resume as resume
+    from hpo.driver import run as run
+    from hpo.plan import Plan as Plan
+    from hpo.prepare import Launch as Launch
+    from hpo.prepare import prepare as prepare
+
+_HOME = {
+    "run": "hpo.driver",
+    "resume": "hpo.driver",
+    "Outcome": "hpo.driver",
+    "Launch": "hpo.prepare",
+    "Plan": "hpo.plan",
+    "prepare": "hpo.prepare",
+}
+
+__all__ = ["Launch", "Outcome", "Plan", "prepare", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hpo' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,118 @@
+"""Ask the store: `hpo top`, `hpo show`, `hpo query`. Thin over `results.views` and `results.query`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpo.commands.common import (
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    TrialArgument,
+    console,
+    open_store,
+    open_sweep,
+    print_json,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def top(
+    sweep: SweepArgument,
+    number: Annotated[int, typer.Option("-n", help="How many trials.", min=1)] = 10,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="SQL", help="Only trials for which this holds: overall > 0.6")
+    ] = None,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Show the best trials of a sweep by their latest search score.
+
+    Example: hpo top quickstart-1 -n 5 --where "state = 'complete'"
+    """
+    from hpo import tables
+    from hpo.ensemble import scoring
+    from hpo.trials import parameter_rows, score_rows, trial_records
+    from results import views
+
+    folder = open_sweep(store, sweep)
+    rows = trial_records(views.top(folder, number, where, scoring(folder)))
+    warn(folder.warnings)
+    out = console()
+    if json or not rows:
+        tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
+        return
+    tables.show(score_rows(rows, list(folder.meta["tasks"])), out, title=f"best trials of {sweep} (scores on `search`)")
+    out.print()
+    tables.show(parameter_rows(rows), out, title="their parameters", empty="no parameter was drawn")
+
+
+def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs", json: JsonOption = False) -> None:
+    """Show everything about one trial: configuration, reports, attempts, a worker's traceback.
+
+    Example: hpo show quickstart-1 3
+    """
+    from hpo.ensemble import scoring
+    from results import views
+
+    folder = open_sweep(store, sweep)
+    facts = views.show(folder, trial, scoring(folder))
+    warn(folder.warnings)
+    if json:
+        print_json(facts)
+    else:
+        print_trial(facts, console())
+
+
+APART = ("config", "params", "attempts", "reports", "error", "held")
+"""Facts of a trial that are shown by themselves."""
+
+
+def print_trial(facts: Mapping[str, Any], out: Console) -> None:
+    """Single values, configuration and reports each as a table, the traceback as it came."""
+    from hpo import tables
+    from hpo.tree import flatten
+    from hpo.trials import event_row, report_row
+
+    apart = {*APART, *facts["params"]}
+    single = {name: value for name, value in facts.items() if name not in apart and value not in (None, "")}
+    single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
+    tables.show_facts(single, out)
+    config = [{"parameter": path, "value": tables.cell(value)} for path, value in flatten(facts["config"]).items()]
+    for title, rows in (
+        ("configuration", config),
+        ("reports", [report_row(one) for one in facts["reports"]]),
+        ("attempts", [event_row(one) for one in facts["attempts"]]),
+    ):
+        out.print()
+        tables.show(rows, out, title=title, empty=f"no {title}")
+    if facts["error"]:
+        out.print("\nerror", style="bold")
+        out.print(str(facts["error"]).rstrip(), soft_wrap=True)
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the tables of all sweeps in the store.")],
+    sweep: Annotated[str | None, typer.Option("--sweep", help="Only this sweep.")] = None,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Ask in SQL (DuckDB, read-only): tables trials, reports, examples, predictions and more.
+
+    Example: hpo query "SELECT sweep, trial, max(overall) FROM reports GROUP BY ALL ORDER BY 3 DESC LIMIT 5"
+    """
+    from hpo import tables
+    from results.query import query as ask
+
+    source = open_store(store) if sweep is None else open_sweep(store, sweep)
+    frame = ask(source, sql)
+    tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {"top": top, "show": show, "query": query}

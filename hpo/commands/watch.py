@@ -1,0 +1,165 @@
+"""See and steer sweeps: `hpo list`, `hpo status`, `hpo stop`, `hpo logs`, `hpo rm`. None needs Ray."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpo.commands.common import (
+    InputError,
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    TrialArgument,
+    console,
+    open_store,
+    open_sweep,
+    print_json,
+    tell,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from results.store import SweepFolder
+
+REFRESH = 1.0
+"""Seconds between two looks at the store of `--watch` and `-f`."""
+
+
+def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
+    """List the sweeps of a store.
+
+    Example: hpo list --store runs
+    """
+    from hpo import tables
+    from hpo.status import overview
+
+    stored = open_store(store)
+    rows = [overview(stored.open(name)) for name in stored.sweeps()]
+    rows.sort(key=lambda row: str(row["created"]))
+    empty = f"no sweeps in {store}; start one with: hpo run quickstart --store {store}"
+    tables.show(rows, console(), json=json, empty=empty)
+
+
+def status(
+    sweep: SweepArgument,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until the sweep ends.")] = False,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Show how far a sweep is: budget, trials, best so far, rungs.
+
+    Example: hpo status quickstart-1 --watch
+    """
+    from hpo import display
+    from hpo.status import follow, read
+
+    folder = open_sweep(store, sweep)
+    if watch:
+        follow(lambda: open_sweep(store, sweep), REFRESH)
+        return
+    snapshot = read(folder)
+    warn(folder.warnings)
+    out = console()
+    if json:
+        print_json(asdict(snapshot))
+    else:
+        width = min(out.width, display.WIDE)
+        out.print(display.picture(snapshot, width), width=width)
+
+
+def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
+    """Ask a running sweep to stop: running trials write a checkpoint, everything is recorded, it can be resumed.
+
+    Example: hpo stop quickstart-1
+    """
+    from hpo.generations import active
+    from hpo.stopping import request_stop
+
+    folder = open_sweep(store, sweep)
+    driver = active(Path(folder.path))
+    if driver is None:
+        raise InputError(f"sweep {sweep!r} is not running; go on with it by: hpo resume {sweep}")
+    request_stop(Path(folder.path))
+    tell(f"asked process {driver.pid} on {driver.host} to stop; see: hpo status {sweep} --watch")
+
+
+def logs(
+    sweep: SweepArgument,
+    trial: TrialArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what is added.")] = False,
+    store: StoreOption = "runs",
+) -> None:
+    """Print what a trial's process printed and logged.
+
+    Example: hpo logs quickstart-1 3 -f
+    """
+    from hpo.job import log_file
+
+    folder = open_sweep(store, sweep)
+    path = log_file(Path(folder.path), trial)
+    if not path.is_file() and not follow:
+        raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is not there. {_known_trials(folder)}")
+    try:
+        for text in tail(path, follow):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+
+
+def tail(path: Path, follow: bool) -> Iterator[str]:
+    """What the file holds; with `follow` also what is added to it, for ever."""
+    while follow and not path.is_file():
+        time.sleep(REFRESH)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            if text := file.read():
+                yield text
+            elif not follow:
+                return
+            else:
+                time.sleep(REFRESH / 4)
+
+
+def _known_trials(folder: SweepFolder) -> str:
+    """`Its trials are 0 to 11.`"""
+    trials = sorted(set(folder.read("trials").column("trial").to_pylist()))
+    return f"Its trials are {trials[0]} to {trials[-1]}." if trials else "No trial has started yet."
+
+
+def rm(
+    sweep: SweepArgument,
+    store: StoreOption = "runs",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a sweep with its checkpoints, logs and ensembles.
+
+    Example: hpo rm quickstart-1 --yes
+    """
+    from hpo.generations import active
+
+    stored = open_store(store)
+    folder = stored.open(sweep)
+    if driver := active(Path(folder.path)):
+        raise InputError(f"sweep {sweep!r} is running (process {driver.pid} on {driver.host}); first: hpo stop {sweep}")
+    if not yes and not typer.confirm(f"Remove {folder.path} and everything in it?"):
+        tell("nothing removed")
+        return
+    stored.remove(sweep)
+    tell(f"removed {folder.path}")
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {
+    "list": list_sweeps,
+    "status": status,
+    "stop": stop,
+    "logs": logs,
+    "rm": rm,
+}

@@ -1,0 +1,83 @@
+"""Where the search meets `minbert`: train one assignment, predict with one checkpoint.
+
+Tokenised data and base weights are loaded once per process and stay for all its trials; they are mapped from files,
+so that the workers of a machine share them. Everything else of a trial is built anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo.job import Assignment, Job
+
+if TYPE_CHECKING:
+    from minbert.data import Data
+    from minbert.evaluation import Prediction
+    from minbert.train import Report
+    from results.store import SweepFolder
+
+log = logging.getLogger("hpo")
+
+
+def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
+    """Reports of one attempt at one trial, from the trial's newest checkpoint if it has one."""
+    from minbert import train as core
+    from minbert.checkpoints import newest
+    from minbert.config import Config
+
+    use_device(job.cpus, job.gpus)
+    directory = job.checkpoints(assignment.trial)
+    checkpoint = newest(directory)
+    if checkpoint is None:
+        state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt)
+    else:
+        log.info("resuming from %s", checkpoint)
+        state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
+    yield from core.train(Config.from_dict(dict(assignment.config)), data_of(job), state, should_pause)
+
+
+def ready(job: Job, folder: SweepFolder) -> None:
+    """Once in the driver, before any worker: tokenise the data, and store what predictions will be compared with."""
+    from minbert.base import find_base
+    from minbert.data import open_data
+    from minbert.files import read_corpus
+
+    corpus = read_corpus(job.data)
+    open_data(job.data, find_base(job.base), corpus=corpus)
+    columns = ("task", "split", "row", "id", "label")
+    rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
+    folder.write_table("examples", rows, corpus.fingerprint[:16])
+
+
+def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+    """Task, split and predictions of every part of the labelled and test data."""
+    from minbert import predict as core
+
+    use_device(job.cpus, job.gpus)
+    return core.predict(checkpoint, data_of(job))
+
+
+def data_of(job: Job) -> Data:
+    return _open(job.data, job.base, json.dumps(dict(job.search_sizes), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _open(data: str | None, base: str | None, sizes: str) -> Data:
+    from minbert.base import find_base
+    from minbert.data import open_data
+
+    return open_data(data, find_base(base), search_sizes=json.loads(sizes))
+
+
+def use_device(cpus: int, gpus: float) -> None:
+    """One thread per CPU given, and no more of a shared GPU than the trial's part."""
+    import torch
+
+    torch.set_num_threads(cpus)
+    if 0 < gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpus)

@@ -1,0 +1,157 @@
+"""Predictions as files in the class leaderboard format, from the predictions that the store holds.
+
+    sst-dev-output.csv, sst-test-output.csv     id \\t Predicted_Sentiment
+    para-dev-output.csv, ...                    id \\t Predicted_Is_Paraphrase
+    sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
+
+then one line `id , label` for each row of the data file, in its order, ids as they stand there.
+A kept trial that has not predicted yet does so here, in this process, once: its predictions enter the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpo.job import Job
+    from results.store import SweepFolder
+
+Values = dict[tuple[str, str], dict[int, float]]
+"""(task, dev or test) -> row of that file -> predicted class or score."""
+FILES: dict[str, tuple[str, ...]] = {"dev": ("search", "held", "dev"), "test": ("test",)}
+"""File -> the splits whose rows stand in it; `dev` among them is the rest without labels."""
+
+
+class PredictError(ValueError):
+    """Predictions that cannot be made or written."""
+
+
+def kept(folder: SweepFolder) -> dict[int, tuple[int, str]]:
+    """Trials whose weights are kept: attempt and checkpoint, as their last end row tells."""
+    found: dict[int, tuple[int, str]] = {}
+    for row in folder.events():
+        if row.get("event") == "end":
+            found.pop(int(row["trial"]), None)
+            if row["checkpoint"]:
+                found[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
+    return found
+
+
+def finalise(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[str], None]) -> list[int]:
+    """Let kept trials that have not predicted yet (all, or these) predict; returns which did. `told` hears of each."""
+    from results.predictions import key, predicted
+
+    weights, present = kept(folder), predicted(folder)
+    done = []
+    for trial in weights if trials is None else trials:
+        if trial not in weights and trial not in present:
+            raise PredictError(without_weights(folder, trial, weights))
+        if trial in weights and present.get(trial) != weights[trial][0]:
+            from hpo.core import predict
+            from hpo.finalise import prediction_table
+
+            attempt, checkpoint = weights[trial]
+            told(f"trial {trial} has not predicted dev and test yet and does so now")
+            table = prediction_table(trial, attempt, predict(job_of(folder), Path(checkpoint)))
+            folder.write_table("predictions", table, key(trial, attempt))
+            done.append(trial)
+    return done
+
+
+def without_weights(folder: SweepFolder, trial: int, weights: Mapping[int, Any]) -> str:
+    """Why a trial cannot predict, and which can."""
+    name = folder.meta["name"]
+    known = {int(row["trial"]) for row in folder.events()}
+    if trial not in known:
+        return f"sweep {name!r} has no trial {trial}; it has {len(known)}, see: hpo top {name}"
+    have = ", ".join(map(str, sorted(weights))) or "none"
+    return f"the weights of trial {trial} are not kept, so it cannot predict. Kept are those of: {have}."
+
+
+def job_of(folder: SweepFolder) -> Job:
+    """What a trial's predictor must know, from the sweep's record."""
+    from hpo.job import Job
+
+    meta = folder.meta
+    return Job(
+        folder=str(Path(folder.path).absolute()),
+        milestones=tuple(meta["milestones"]),
+        data=meta["data"]["folder"],
+        base=meta["base"].get("asked"),
+        search_sizes=dict(meta["search_sizes"]),
+        cpus=int(meta.get("cpus_per_trial", 1)),
+    )
+
+
+def of_trial(folder: SweepFolder, trial: int) -> Values:
+    """The stored predictions of one trial's newest attempt."""
+    from results.predictions import member, predicted
+
+    if trial not in predicted(folder):
+        raise PredictError(without_weights(folder, trial, kept(folder)))
+    return {
+        (task, file): dict(zip(column.rows.tolist(), column.values.tolist(), strict=True))
+        for file, splits in FILES.items()
+        for task, column in member(folder, trial, splits).items()
+    }
+
+
+def of_ensemble(folder: SweepFolder, name: str) -> Values:
+    """The predictions of a saved ensemble, from the stored ones of its members."""
+    from results.selection import combined, load
+
+    record = load(folder, name)
+    return {
+        (task, file): dict(zip(one.rows.tolist(), one.values.tolist(), strict=True))
+        for file, splits in FILES.items()
+        for task, one in combined(folder, record, splits).items()
+    }
+
+
+def write(folder: SweepFolder, values: Values, out: Path, source: str) -> list[Path]:
+    """Write every task's dev and test file; returns the paths. `source` names the predictions in an error."""
+    ids = row_ids(folder)
+    written = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for task, described in folder.meta["tasks"].items():
+            prefix, title = described["leaderboard"]
+            for file in FILES:
+                rows = ids.get((task, file), {})
+                if not rows:
+                    continue  # the data has no test file for this task
+                labels = labels_of(values.get((task, file), {}), rows, described["kind"], f"{task} {file} of {source}")
+                path = out / f"{prefix}-{file}-output.csv"
+                path.write_text("".join(lines(title, rows.values(), labels)), encoding="utf-8")
+                written.append(path)
+    except OSError as error:
+        raise PredictError(f"`--out`: cannot write {error.filename or out}: {error.strerror}") from error
+    return written
+
+
+def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
+    """(task, dev or test) -> row -> id, in the order of the file."""
+    table = folder.read("examples")
+    columns = (table.column(name).to_pylist() for name in ("task", "split", "row", "id"))
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for task, split, row, name in zip(*columns, strict=True):
+        found.setdefault((task, "test" if split == "test" else "dev"), {})[row] = name
+    return {key: dict(sorted(rows.items())) for key, rows in found.items()}
+
+
+def labels_of(values: Mapping[int, float], rows: Iterable[int], kind: str, what: str) -> list[str]:
+    """The label of each row as text: a whole number for a class, six decimals for a score."""
+    missing = [row for row in rows if row not in values]
+    if missing:
+        raise PredictError(f"{what}: no prediction for {len(missing)} rows, the first is row {missing[0]}")
+    form = "{:.0f}" if kind == "classification" else "{:.6f}"
+    return [form.format(values[row]) for row in rows]
+
+
+def lines(title: str, ids: Iterable[str], labels: Sequence[str]) -> Iterator[str]:
+    """The file, line by line."""
+    yield f"id \t {title}\n"
+    for name, label in zip(ids, labels, strict=True):
+        yield f"{name} , {label}\n"

@@ -1,0 +1,227 @@
+"""From what somebody asks for to a plan: whatever can be known before compute is checked here, and nothing is
+written.
+
+A wrong parameter, a missing file, damaged weights, a full name, too few CPUs: each is a ValueError that names the
+parameter, the rule, what was found and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo import cluster
+from hpo.cluster import Resources
+from hpo.plan import Plan, complete
+from hpo.rungs import milestones
+from search_spaces.domains import Node
+
+if TYPE_CHECKING:
+    from minbert.files import Corpus
+
+EPOCHS = 3
+MOST_EXAMPLES = 20_000
+"""Budget of a trial when none is given: three passes over the training rows, at most 20,000 examples."""
+
+
+class LaunchError(ValueError):
+    """A launch that cannot be run as asked."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What somebody asks for; field for field the options of `hpo run`."""
+
+    space: str | Path | Mapping[str, Node]
+    """Name of a space, path of a Python file that defines SPACE, or the tree itself."""
+    data: str | None = None
+    """Folder with the files of the tasks; None: the sample corpus."""
+    checkpoint: str | None = None
+    """Base encoder: a directory, a hub id, `tiny`; None: the packaged MiniLM."""
+    store: str = "runs"
+    name: str | None = None
+    """None: the space's name and the next free number."""
+    trials: int = 24
+    budget: int | None = None
+    """Largest number of examples of a trial; None: three epochs, at most 20,000."""
+    time: float | None = None
+    """Seconds after which this launch stops, resumable."""
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+    """Pinned parameters as `path=value`."""
+    start: tuple[Path, ...] = ()
+    """JSON files with configurations to run right after the default one."""
+    address: str | None = None
+    """Address of a running Ray cluster; None: one of our own on this machine."""
+    workers: int | None = None
+    """Trials at the same time; None: as many as fit."""
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | None = None
+    """None: one where there are GPUs."""
+    keep: int = 20
+    """Trials whose weights stay."""
+    eta: int = 3
+    """Reduction factor: of eta trials at a rung about one goes on."""
+    grace: int | None = None
+    """Lowest number of examples before a trial may be stopped; None: budget // 27."""
+    trainer: str = "hpo.core"
+    """Module that trains; another one in tests."""
+
+
+def prepare(launch: Launch, estimate: bool = False) -> Plan:
+    """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
+    from hpo.space import check, defaults_taken, expand, load_space
+    from minbert.base import find_base
+    from minbert.config import settings
+    from minbert.evaluation import search_sizes
+    from minbert.files import read_corpus
+
+    _check_numbers(launch)
+    pinned = settings(launch.settings)
+    start = [_configuration(path) for path in launch.start]
+    data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
+    corpus = read_corpus(data)
+    tasks = {task.name: describe_task(task) for task in corpus.tasks}
+    tree = expand(load_space(launch.space), list(tasks))
+    check(tree, complete, pinned)
+    name = _name(launch)
+    base = find_base(launch.checkpoint)
+    rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
+    steps = milestones(launch.budget or _default_budget(rows), launch.eta, launch.grace)
+    sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
+    plan = Plan(
+        name=name,
+        store=launch.store,
+        space=tree,
+        trials=launch.trials,
+        milestones=steps,
+        eta=launch.eta,
+        seed=launch.seed,
+        resources=_resources(launch),
+        data=data,
+        fingerprint=corpus.fingerprint,
+        base=launch.checkpoint,
+        base_name=base.name,
+        base_sha256=base.sha256,
+        search_sizes=sizes,
+        tasks=tasks,
+        pinned=pinned,
+        start=start,
+        address=launch.address,
+        keep=launch.keep,
+        time=launch.time,
+        workers_asked=launch.workers,
+        cpus_per_trial=launch.cpus_per_trial,
+        gpus_per_trial=launch.gpus_per_trial,
+        trainer=launch.trainer,
+        evaluation_share=share,
+        defaults=defaults_taken(tree, complete, pinned),
+        sizes=rows,
+        problems=tuple(str(problem) for problem in corpus.problems),
+    )
+    plan.sweep(workers=1, trials=plan.trials)  # refuses what does not fit together
+    return plan if not estimate else _with_estimate(plan, corpus)
+
+
+def describe_task(task: Any) -> dict[str, Any]:
+    """What `results` needs to score a task alone."""
+    fields = ("kind", "classes", "metric", "weight", "low", "high")
+    return {name: getattr(task, name) for name in fields} | {"leaderboard": list(task.leaderboard)}
+
+
+def _with_estimate(plan: Plan, corpus: Corpus) -> Plan:
+    from hpo.estimate import seconds_per_example
+
+    rate = seconds_per_example(plan, corpus)
+    workers = plan.resources.workers if plan.resources else None
+    if rate is None or workers is None:
+        return plan
+    return replace(plan, seconds=plan.expected_examples * rate / (1 - plan.evaluation_share) / workers)
+
+
+def _check_numbers(launch: Launch) -> None:
+    lowest = {"trials": 1, "cpus_per_trial": 1, "keep": 1, "eta": 2, "workers": 1, "budget": 1, "grace": 1, "seed": 0}
+    for name, least in lowest.items():
+        value = getattr(launch, name)
+        if value is None and name in ("workers", "budget", "grace"):
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise LaunchError(f"`{name}` must be an integer of at least {least}, not {value!r}.")
+    if launch.time is not None and not (math.isfinite(launch.time) and launch.time > 0):
+        raise LaunchError(f"`time` must be a positive number of seconds, not {launch.time!r}.")
+    gpus = launch.gpus_per_trial
+    if gpus is not None and not (gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+        raise LaunchError(f"`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not {gpus!r}.")
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """A configuration from a JSON file, complete."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"`start`: {path} is no readable JSON file ({error}).") from error
+    if not isinstance(values, dict):
+        found = type(values).__name__
+        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {found}.")
+    try:
+        return complete(values)
+    except ValueError as error:
+        raise LaunchError(f"`start`: {path}: {error}") from error
+
+
+def _name(launch: Launch) -> str:
+    """The sweep's name, free in its store; the store is checked on the way."""
+    from results.files import safe_name
+    from results.store import Store
+
+    taken = set(Store(launch.store).sweeps())
+    check_writable(launch.store)
+    if launch.name is None:
+        stem = "sweep" if isinstance(launch.space, Mapping) else Path(launch.space).stem
+        return _first_free(stem, taken)
+    name = safe_name(launch.name, "Sweep name")
+    if name in taken:
+        raise LaunchError(
+            f"`name`: a sweep named {name!r} is in the store {launch.store} already. Go on with it by `hpo resume "
+            f"{name}`, give it more trials by `hpo extend {name} --trials N`, or choose another name."
+        )
+    return name
+
+
+def _first_free(stem: str, taken: Iterable[str]) -> str:
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
+
+
+def check_writable(store: str) -> None:
+    """Raise where a local store could not be written; nothing is created."""
+    if "://" in store:
+        return
+    path = Path(store).expanduser().absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if not path.is_dir():
+        raise LaunchError(f"`store` must be a folder; {path} is a file.")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise LaunchError(f"`store`: {path} cannot be written by this user; choose another folder with --store.")
+
+
+def _default_budget(rows: Mapping[str, Mapping[str, int]]) -> int:
+    return min(MOST_EXAMPLES, EPOCHS * sum(counts["train"] for counts in rows.values()))
+
+
+def _resources(launch: Launch) -> Resources | None:
+    """Checked against this machine, or left open where a cluster has to be asked."""
+    if launch.address is not None:
+        return None
+    cpus, gpus = cluster.local_cpus(), cluster.local_gpus()
+    chosen = cluster.choose(launch.workers, launch.cpus_per_trial, launch.gpus_per_trial, cpus, gpus)
+    chosen.check(cpus, gpus, "this machine")
+    return chosen

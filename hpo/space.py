@@ -1,0 +1,205 @@
+"""Search spaces from outside: loaded, checked before any compute, listed, and kept as JSON.
+
+`load_space` takes a name from `search_spaces/`, a Python file with `SPACE = {...}`, or the tree itself; `expand` writes
+it out over the declared tasks; `check` draws both ends of every domain through the strict configuration. The tree's
+JSON form is stored with a sweep, and `from_json` gives the same draws whatever became of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import search_spaces
+from hpo.tree import (
+    Leaf,
+    Nested,
+    apply_pins,
+    compose,
+    configuration,
+    expand,
+    flatten,
+    leaves,
+    nest,
+    parameters,
+    path_of,
+    pin,
+)
+from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
+
+__all__ = [
+    "Leaf", "SpaceError", "check", "configuration", "defaults_taken", "describe", "expand", "from_json", "leaves",
+    "load_space", "nest", "parameters", "path_of", "pin", "space_hash", "to_json",
+]  # fmt: skip
+
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def load_space(source: str | Path | Mapping[str, Node]) -> Mapping[str, Node]:
+    """The tree behind a name, the path of a .py file, or a tree."""
+    if isinstance(source, Mapping):
+        return _tree(source, "the given space")
+    if isinstance(source, Path) or source.endswith(".py") or "/" in source:
+        return _from_file(Path(source).expanduser())
+    return search_spaces.load(source)
+
+
+def _from_file(path: Path) -> Mapping[str, Node]:
+    if not path.is_file():
+        raise SpaceError(f"No search space at {path}: expected a Python file that holds SPACE = {{...}}.")
+    try:
+        module = runpy.run_path(str(path))
+    except SpaceError as error:
+        raise SpaceError(f"{_line_in(path, error)}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything; it becomes one clear message
+        raise SpaceError(f"{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    if "SPACE" not in module:
+        raise SpaceError(f"{path} defines no SPACE. Expected SPACE = {{...}}, a dict of domains such as "
+                         '{"dropout": {"hidden": Float(0.0, 0.3)}}.')
+    return _tree(module["SPACE"], f"SPACE in {path}")
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """file:line of the user's own line that raised."""
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _tree(space: Any, what: str) -> Mapping[str, Node]:
+    if not isinstance(space, Mapping):
+        raise SpaceError(f"{what} must be a dict of domains, not {type(space).__name__} {space!r}.")
+    return space
+
+
+def check(space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any] | None = None) -> int:
+    """Draw every branch and both ends of every domain through `complete`; returns how many configurations that was.
+
+    Raises SpaceError with the parameter's name in front of what the configuration objects to.
+    """
+    if pinned:
+        _check_pins(space, complete, pinned)
+    pinned_space = pin(leaves(space), pinned or {})
+    _complete(complete, compose(pinned_space, Leaf.first)[0], "The first configuration of the space")
+    count = 1
+    for leaf, choice, config in _probes(pinned_space):
+        _complete(complete, config, f"Search space, {leaf.name} = {choice!r}")
+        count += 1
+    return count
+
+
+def _check_pins(space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any]) -> None:
+    try:
+        apply_pins({}, pinned, leaves(space), complete)
+    except ValueError as error:
+        kinds = {leaf.path for leaf in leaves(space) if leaf.path.endswith("/kind")} - flatten(pinned).keys()
+        owners = [kind for kind in sorted(kinds) if any(path.startswith(kind[:-4]) for path in flatten(pinned))]
+        hint = f" A parameter of one kind needs that kind pinned as well: {owners[0]}=..." if owners else ""
+        raise SpaceError(f"Pinned values: {error}{hint}") from error
+
+
+def _complete(complete: Complete, config: Nested, what: str) -> Nested:
+    try:
+        return complete(config)
+    except ValueError as error:
+        raise SpaceError(f"{what}: {error}") from error
+
+
+def _probes(space: Sequence[Leaf]) -> Iterator[tuple[Leaf, Any, Nested]]:
+    """Every end of every domain, in a configuration in which that parameter exists."""
+    for leaf in space:
+        for choice in leaf.ends():
+            yield leaf, choice, _probe(space, leaf, choice)
+
+
+def _probe(space: Sequence[Leaf], target: Leaf, choice: Any) -> Nested:
+    wanted = {**dict(target.conditions), target.path: choice}
+    return compose(space, lambda leaf: wanted.get(leaf.path, leaf.first()))[0]
+
+
+def defaults_taken(
+    space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Configuration paths that no trial varies and no pin sets, with the defaults that they take in each branch.
+
+    A field that only one branch has is named with it, as in `adapter.lora/bias`.
+    """
+    pinned_space = pin(leaves(space), pinned or {})
+    taken: dict[str, Any] = {}
+    varied = {leaf.path for leaf in pinned_space}
+    configs = [compose(pinned_space, Leaf.first)[0]]
+    configs += [config for leaf, _, config in _probes(pinned_space) if leaf.path.endswith("/kind")]
+    for config in configs:
+        whole = complete(config)
+        for path, value in flatten(whole).items():
+            if not any(path == leaf or path.startswith(f"{leaf}/") for leaf in varied):
+                taken.setdefault(_with_branches(path, whole), value)
+    taken.pop("config_version", None)
+    return dict(sorted(taken.items()))
+
+
+def _with_branches(path: str, config: Mapping[str, Any]) -> str:
+    """adapter/rank as adapter.lora/rank where the configuration's adapter is of kind lora."""
+    parts, node = [], config
+    *parents, key = path.split("/")
+    for parent in parents:
+        node = node[parent]
+        kind = node.get("kind") if key != "kind" or parent != parents[-1] else None
+        parts.append(f"{parent}.{kind}" if isinstance(kind, str) else parent)
+    return "/".join([*parts, key])
+
+
+def describe(space: Mapping[str, Node], pinned: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+    """One row a parameter for `--dry-run`: name, path, domain as text, when it exists, type."""
+    rows = []
+    for leaf in pin(leaves(space), pinned or {}):
+        when = ", ".join(f"{path} = {kind}" for path, kind in leaf.conditions)
+        kind = "fixed" if leaf.constant else type(leaf.domain).__name__
+        rows.append({"name": leaf.name, "path": leaf.path, "domain": str(leaf.domain), "when": when, "type": kind})
+    return rows
+
+
+def to_json(node: Node) -> Any:
+    """A tree as JSON. Order of keys carries no meaning; order of choices does, so they are lists of pairs."""
+    if isinstance(node, Float):
+        return {"$float": {"low": node.low, "high": node.high, "log": node.log}}
+    if isinstance(node, Int):
+        return {"$int": {"low": node.low, "high": node.high, "step": node.step, "log": node.log}}
+    if isinstance(node, OneOf):
+        return {"$one_of": [[label, value] for label, value in zip(node.labels, node.values, strict=True)]}
+    if isinstance(node, Kind):
+        return {"$kind": [[name, to_json(branch)] for name, branch in node.branches.items()]}
+    if isinstance(node, PerTask):
+        raise SpaceError("PerTask is written out over the tasks before a space is stored: expand(space, tasks).")
+    return {key: to_json(child) for key, child in node.items()}
+
+
+def from_json(tree: Any) -> Any:
+    """The tree behind `to_json`."""
+    if not isinstance(tree, Mapping):
+        raise SpaceError(f"A stored search space must be a dict, not {tree!r}.")
+    if len(tree) == 1:
+        [(word, content)] = tree.items()
+        if word in _WORDS:
+            return _WORDS[word](content)
+    return {key: from_json(child) for key, child in tree.items()}
+
+
+_WORDS: Mapping[str, Callable[[Any], Node]] = {
+    "$float": lambda content: Float(**content),
+    "$int": lambda content: Int(**content),
+    "$one_of": lambda content: OneOf(labels=dict(content)),
+    "$kind": lambda content: Kind(**{name: from_json(branch) for name, branch in content}),
+}
+
+
+def space_hash(space: Mapping[str, Node]) -> str:
+    """SHA-256 of the canonical JSON form: equal hashes draw equal configurations from equal results."""
+    text = json.dumps(to_json(space), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""Trials as people read them: the rows of `results.views` cut down to what fits a screen. JSON takes them whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpo.tables import Row, cell, records
+from hpo.units import amount, duration, score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELD = "held_overall"
+JSON_COLUMNS = ("config", "params")
+BEFORE_PARAMETERS = "params"
+"""In `results.views.trials_frame` every column after this one, but for scores on `held`, is a drawn parameter."""
+
+
+def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame of trials, JSON text parsed."""
+    rows = records(frame)
+    for row in rows:
+        for name in JSON_COLUMNS:
+            row[name] = json.loads(row[name] or "{}")
+    return rows
+
+
+def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """One line a trial: how it ended, how far it came, its scores on `search`, its overall on `held`."""
+    return [
+        {
+            "trial": row["trial"],
+            "state": row["state"],
+            "examples": amount(row["examples"]),
+            "overall": score(row["overall"]),
+            **{task: score(row.get(task)) for task in tasks},
+            "held out": score(row.get(HELD)),
+            "adapter": _kind(row["config"].get("adapter")),
+        }
+        for row in rows
+    ]
+
+
+def _kind(adapter: Any) -> str:
+    """`lora 8`, `none`: the choice that tells trials apart at a glance."""
+    if not isinstance(adapter, Mapping):
+        return "-"
+    return " ".join(str(adapter[name]) for name in ("kind", "rank") if name in adapter)
+
+
+def parameter_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """One line a drawn parameter, one column a trial: what sets the trials apart is seen side by side."""
+    names = dict.fromkeys(name for row in rows for name in _parameters(row))
+    columns = {f"trial {row['trial']}": _parameters(row) for row in rows}
+    return [{"parameter": name, **{one: cell(drawn.get(name)) for one, drawn in columns.items()}} for name in names]
+
+
+def _parameters(row: Row) -> dict[str, Any]:
+    names = list(row)
+    drawn = names[names.index(BEFORE_PARAMETERS) + 1 :] if BEFORE_PARAMETERS in names else []
+    return {name: row[name] for name in drawn if not name.startswith("held_")}
+
+
+def report_row(report: Row) -> dict[str, Any]:
+    """One report of a trial."""
+    scores, losses = report["scores"] or {}, report["losses"] or {}
+    return {
+        "attempt": report["attempt"],
+        "step": report["step"],
+        "examples": report["examples"],
+        "overall": score(report["overall"]),
+        **{task: score(value) for task, value in scores.items()},
+        "verdict": report["verdict"],
+        "time": duration(report["seconds"]),
+        **({"flags": ", ".join(report["flags"])} if report["flags"] else {}),
+        **{f"loss {task}": score(losses[task]) for task in sorted(losses)},
+    }
+
+
+def event_row(event: Row) -> dict[str, Any]:
+    """One start or end of an attempt."""
+    return {
+        "attempt": event["attempt"],
+        "event": event["event"],
+        "state": event["state"] or "",
+        "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])),
+        "host": event["host"] or "",
+        "reason": event["reason"] or "",
+        "weights": event["checkpoint"] or "",
+    }

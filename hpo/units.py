@@ -1,0 +1,74 @@
+"""Numbers as people read them: seconds, examples, scores. The one place where they are turned into text."""
+
+from __future__ import annotations
+
+import math
+
+OVER = ("done", "stopped")
+"""Phases of a sweep in which nothing moves any more."""
+
+CLOSED = ("complete", "pruned", "diverged", "failed")
+"""States that a trial does not leave."""
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `8s`, `3m 12s`, `2h 05m`, `1d 03h`; a dash for unknown."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02d}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours:02d}h"
+
+
+def amount(number: float | None) -> str:
+    """A count in four characters or so: `950`, `9,500`, `95.0k`, `1.25M`."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    if abs(number) < 10_000:
+        return f"{number:,.0f}"
+    if abs(number) < 999_950:
+        return f"{number / 1e3:.1f}k"
+    return f"{number / 1e6:.2f}M" if abs(number) < 999.995e6 else f"{number / 1e9:.2f}G"
+
+
+def rate(per_second: float | None) -> str:
+    """Examples a second, with a decimal only where it says something."""
+    if per_second is None or not math.isfinite(per_second):
+        return "-"
+    return f"{per_second:.1f}" if 0 < per_second < 10 else amount(per_second)
+
+
+def score(value: float | None) -> str:
+    """A score with four decimals; a dash where there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A 95 % interval as `0.4810 .. 0.5230`."""
+    return "-" if low is None or high is None else f"{score(low)} .. {score(high)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `15m`, `2h` or `1d`; ValueError otherwise."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:].isalpha() else (text, "s")
+    scale = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(unit.lower())
+    try:
+        seconds = float(number) * (scale or math.nan)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"a time must be a positive number of seconds or such as 90s, 15m, 2h, not {text!r}")
+    return seconds

@@ -1,0 +1,56 @@
+"""One small Ray cluster for all tests that can share one, and launches with a trainer that needs no model.
+
+Tests that share the cluster carry `pytestmark = pytest.mark.xdist_group("ray")`, so that one process runs them; those
+that kill drivers start their own as subprocesses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.cluster import Cluster, own_cluster
+from hpo.prepare import Launch
+from search_spaces.domains import Float
+
+SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Cluster]:
+    with own_cluster(cpus=2) as cluster:
+        yield cluster
+
+
+def launch(store: Path, **changes: Any) -> Launch:
+    """A launch of eight trials with the trainer of `tests.hpo.fakes`."""
+    values: dict[str, Any] = {
+        "space": SPACE,
+        "checkpoint": "tiny",
+        "store": str(store),
+        "name": "s",
+        "trials": 8,
+        "budget": 900,
+        "grace": 100,
+        "workers": 1,
+        "gpus_per_trial": 0.0,
+        "trainer": "tests.hpo.fakes",
+    }
+    return Launch(**values | changes)
+
+
+def script(sweep: Path, faults: dict[int, dict[str, Any]] | None = None, slow: float = 0.0) -> None:
+    """Tell the fake trainer what befalls which trial (see `tests.hpo.fakes`)."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    (sweep / "faults.json").write_text(json.dumps(faults or {}))
+    (sweep / "slow.json").write_text(json.dumps(slow))
+
+
+def calls(sweep: Path) -> list[tuple[int, int, int, int]]:
+    """(trial, attempt, examples it began at, process) of every training that began, in order."""
+    lines = (sweep / "calls.log").read_text().splitlines()
+    return [tuple(int(part) for part in line.split()) for line in lines]  # type: ignore[misc]

@@ -1,0 +1,24 @@
+"""A driver in a process of its own, to be interrupted: `python -m tests.hpo.drive run|resume STORE [JSON]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import hpo
+from tests.hpo.conftest import launch
+
+
+def main() -> int:
+    action, store, options = sys.argv[1], Path(sys.argv[2]), json.loads((sys.argv[3:] or ["{}"])[0])
+    if action == "run":
+        outcome = hpo.run(launch(store, **options))
+    else:
+        outcome = hpo.resume(str(store), "s", trainer="tests.hpo.fakes", **options)
+    print(outcome.state)
+    return 0 if outcome.state == "done" else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

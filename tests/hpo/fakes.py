@@ -1,0 +1,146 @@
+"""A trainer without a model, in place of `hpo.core`: scores from a formula, faults from a script, real checkpoints.
+
+`faults.json` in the sweep's folder maps a trial's number to what befalls it: {"kind": "raise", "at": 2, "attempts":
+[0]}. `at` is the index of the milestone before which it happens; without `attempts` it happens in every attempt.
+`slow.json` holds seconds that every optimiser step takes. `calls.log` lists what was trained and by which process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpo.job import Assignment, Job
+
+STEPS = 4
+"""Optimiser steps between two milestones."""
+
+
+@dataclass(frozen=True)
+class Report:
+    values: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.values)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    rows: np.ndarray
+    values: np.ndarray
+    probabilities: np.ndarray | None
+
+
+def score(config: Mapping[str, Any], examples: int, budget: int) -> float:
+    """Best at a learning rate of 1e-4, and growing with examples."""
+    distance = abs(math.log10(config["optimizer"]["encoder_lr"]) + 4)
+    return (0.9 - 0.1 * distance) * (0.5 + 0.5 * examples / budget)
+
+
+def ready(job: Job, folder: Any) -> None:
+    rows = [{"task": "sst", "split": "search", "row": n, "id": f"a{n}", "label": float(n % 5)} for n in range(4)]
+    folder.write_table("examples", rows, "fake")
+
+
+def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
+    sweep = Path(job.folder)
+    fault = _read(sweep / "faults.json", {}).get(str(assignment.trial), {})
+    seconds = _read(sweep / "slow.json", 0.0)
+    at = _newest(job.checkpoints(assignment.trial))
+    _note(sweep, f"{assignment.trial} {assignment.attempt} {at} {os.getpid()}")
+    print(f"training trial {assignment.trial} from {at}")
+    before = 0
+    for index, milestone in enumerate(job.milestones):
+        if milestone < at:
+            before = milestone
+            continue
+        for step in range(STEPS):
+            examples = before + (milestone - before) * (step + 1) // STEPS
+            if examples <= at:
+                continue
+            if should_pause():
+                yield _report(job, assignment, before, at, paused=True)
+                return
+            if step == STEPS - 1 and fault.get("at") == index and assignment.attempt in fault.get("attempts", range(9)):
+                _befall(fault["kind"])
+            time.sleep(seconds)
+            at = examples
+        diverged = fault.get("kind") == "diverge" and fault["at"] == index
+        yield _report(job, assignment, milestone, milestone, diverged=diverged)
+        if diverged:
+            return
+        before = milestone
+
+
+def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+    assert (checkpoint / "done.json").is_file()
+    rows = np.arange(4, dtype=np.int32)
+    yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2, np.float32))
+    yield "sts", "test", Prediction(rows, rows / 2.0, None)
+
+
+def _befall(kind: str) -> None:
+    if kind == "raise":
+        raise ValueError("a fault from the script")
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "exit":
+        raise SystemExit(3)
+    if kind == "memory":
+        held = []
+        while True:
+            held.append(np.empty(2**26, np.float64))  # 512 MiB, mapped but never touched
+    if kind == "hang":
+        time.sleep(3600)
+
+
+def _report(job: Job, assignment: Assignment, step: int, examples: int, **marks: bool) -> Report:
+    value = score(assignment.config, examples, job.milestones[-1])
+    if any(marks.values()):
+        value = math.nan
+    values: dict[str, Any] = {
+        "step": step,
+        "examples": examples,
+        "scores": {} if math.isnan(value) else {"sst": value, "sts": value / 2},
+        "overall": value,
+        "losses": {"sst": 1 - value},
+        "seconds": 0.1,
+        "evaluation_seconds": 0.01,
+        "flags": ["constant:sts"],
+        "trainable_parameters": 10,
+        "total_parameters": 20,
+        "peak_memory_bytes": 1000,
+        "examples_per_task": {"sst": examples},
+        "diverged": False,
+        "paused": False,
+    }
+    values |= marks
+    if not marks.get("diverged"):
+        path = job.checkpoints(assignment.trial) / f"{assignment.attempt}-{examples}"
+        path.mkdir(parents=True, exist_ok=True)
+        values |= {"checkpoint": str(path), "checkpoint_bytes": 2, "checkpoint_sha256": "00"}
+        (path / "done.json").write_text(json.dumps(values))
+    return Report(values)
+
+
+def _newest(folder: Path) -> int:
+    """Examples at the newest complete checkpoint."""
+    return max((int(path.parent.name.split("-")[1]) for path in folder.glob("*/done.json")), default=0)
+
+
+def _read(path: Path, default: Any) -> Any:
+    return json.loads(path.read_text()) if path.exists() else default
+
+
+def _note(sweep: Path, line: str) -> None:
+    with (sweep / "calls.log").open("a") as file:
+        file.write(line + "\n")

@@ -1,0 +1,118 @@
+"""`hpo ensemble` and `hpo predict`: the estimates that are shown, the files that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minbert.tasks import TASKS
+from tests.hpo import stored
+from tests.hpo.cli import SWEEP, answer, hpo, refused
+
+
+@pytest.fixture(scope="module")
+def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests only read, or add ensembles to."""
+    path = tmp_path_factory.mktemp("store")
+    stored.make(path)
+    return path
+
+
+@pytest.mark.parametrize("method", ["greedy", "top-k"])
+def test_ensemble(kept_store: Path, method: str) -> None:
+    record = answer("ensemble", SWEEP, "--method", method, "--size", "3", "--name", f"e-{method}", store=kept_store)
+    assert record["best_single"] == 2
+    held = record["estimates"]["ensemble"]["held"]["overall"]
+    labelled = [row for row in stored.examples() if row["split"] == "held"]
+    assert held["n"] == len(labelled)
+    assert held["low"] <= held["value"] <= held["high"]
+    assert (kept_store / SWEEP / "ensembles" / f"e-{method}.json").exists()
+    text = hpo("ensemble", SWEEP, "--method", method, "--size", "3", store=kept_store).stdout
+    for words in (
+        "held out",
+        "full dev, as papers report it: selected on",
+        "best single trial (2)",
+        "default (0)",
+        "95 % interval",
+    ):
+        assert words in text
+
+
+def test_ensemble_of_an_unknown_method(kept_store: Path) -> None:
+    assert "greedy" in refused(hpo("ensemble", SWEEP, "--method", "gredy", store=kept_store))
+
+
+FILES = {
+    f"{task.leaderboard[0]}-{file}-output.csv": (name, file) for name, task in TASKS.items() for file in ("dev", "test")
+}
+
+
+def test_predict_trial_writes_the_class_format(kept_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    listed = answer("predict", SWEEP, "--trial", "1", "--out", out, store=kept_store)["files"]
+    assert sorted(Path(path).name for path in listed) == sorted(FILES) == sorted(path.name for path in out.iterdir())
+    expected = {(row["task"], row["split"] == "test", row["row"]): row["value"] for row in stored.predictions(1)}
+    for name, (task, file) in FILES.items():
+        header, *lines = (out / name).read_bytes().decode().split("\n")
+        assert header == f"id \t {TASKS[task].leaderboard[1]}"
+        assert lines.pop() == ""
+        assert len(lines) == (stored.ROWS if file == "dev" else stored.ROWS // 2)
+        for row, line in enumerate(lines):
+            identity, label = line.split(" , ")
+            value = expected[task, file == "test", row]
+            assert identity == stored.identity(task, file, row)
+            assert label == (f"{value:.6f}" if task == "sts" else str(int(value)))
+
+
+def test_leaderboard_titles_are_those_of_the_class() -> None:
+    assert sorted(task.leaderboard for task in TASKS.values()) == [
+        ("para", "Predicted_Is_Paraphrase"), ("sst", "Predicted_Sentiment"), ("sts", "Predicted_Similiary")
+    ]  # fmt: skip
+
+
+def test_predict_ensemble_of_one_equals_its_member(kept_store: Path, tmp_path: Path) -> None:
+    assert hpo("ensemble", SWEEP, "--size", "1", "--name", "one", store=kept_store).exit_code == 0
+    assert hpo("predict", SWEEP, "--ensemble", "one", "--out", tmp_path / "e", store=kept_store).exit_code == 0
+    assert hpo("predict", SWEEP, "--trial", "2", "--out", tmp_path / "t", store=kept_store).exit_code == 0
+    for name in FILES:
+        assert (tmp_path / "e" / name).read_text() == (tmp_path / "t" / name).read_text()
+
+
+def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "p"]
+    assert "--trial" in refused(hpo("predict", SWEEP, *out, store=kept_store))
+    assert "--trial" in refused(hpo("predict", SWEEP, "--trial", "1", "--ensemble", "x", *out, store=kept_store))
+    assert "Kept are those of: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
+    assert "no trial 77" in refused(hpo("predict", SWEEP, "--trial", "77", *out, store=kept_store))
+    assert "`nosuch`" in refused(hpo("predict", SWEEP, "--ensemble", "nosuch", *out, store=kept_store))
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "--out" in refused(hpo("predict", SWEEP, "--trial", "1", "--out", file, store=kept_store))
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from hpo import core
+    from minbert.evaluation import Prediction
+
+    calls: list[str] = []
+
+    def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+        calls.append(f"{job.base} {checkpoint.name}")
+        for row in stored.predictions(3):
+            values = np.array([row["value"]])
+            chances = None if row["probabilities"] is None else np.array([row["probabilities"]], dtype=np.float32)
+            yield row["task"], row["split"], Prediction(np.array([row["row"]], dtype=np.int32), values, chances)
+
+    monkeypatch.setattr(core, "predict", predict)
+    stored.make(tmp_path / "runs", unpredicted=True)
+    for _ in range(2):
+        done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs")
+        assert done.exit_code == 0, done.output
+    assert calls == ["tiny 0-302"]
+    assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1

@@ -1,0 +1,67 @@
+"""Reasons to stop: the time, a request in the store, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hpo import driver
+from hpo.prepare import prepare
+from hpo.stopping import STOP_FILE, Halt, Now, request_stop
+from tests.hpo.conftest import launch
+
+
+def test_no_reason_is_none(tmp_path: Path) -> None:
+    assert Halt(tmp_path, None).reason is None
+
+
+def test_the_time_leaves_room_for_checkpoints(tmp_path: Path) -> None:
+    halt = Halt(tmp_path, 1.0)
+    assert halt.reason is None
+    time.sleep(0.92)
+    assert halt.reason == "the time is up"
+
+
+def test_a_request_is_taken_once_and_an_old_one_not_at_all(tmp_path: Path) -> None:
+    request_stop(tmp_path)
+    halt = Halt(tmp_path, None)
+    assert halt.reason is None, "the request was for an earlier driver"
+    request_stop(tmp_path)
+    halt._next_look = 0.0
+    assert halt.reason == "stop was requested"
+    assert not (tmp_path / STOP_FILE).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_asks_and_two_demand(tmp_path: Path, number: signal.Signals) -> None:
+    halt = Halt(tmp_path, None)
+    before = signal.getsignal(number)
+    with halt.signals():
+        os.kill(os.getpid(), number)
+        assert halt.reason == f"{number.name} arrived"
+        with pytest.raises(Now):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_trials_that_never_pause_are_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = driver.Session(prepare(launch(tmp_path)), 8, None)
+    raised: list[str] = []
+    monkeypatch.setattr(driver, "PATIENCE", 0.05)
+    monkeypatch.setattr(driver.pause, "raise_flag", raised.append)
+    session._generation = SimpleNamespace(superseded=False)
+    session._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
+    session._job = SimpleNamespace(pause_key="key")  # type: ignore[assignment]
+    session._sweep = session._plan.sweep(1, 8)
+    session._turn()
+    assert raised == ["key"]
+    assert session._sweep.halted
+    session._turn()
+    time.sleep(0.06)
+    with pytest.raises(Now):
+        session._turn()
