@@ -87,6 +87,11 @@ def prune(directory: Path, keep: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def drop_moments(path: Path) -> None:
+    """Give back the two thirds of a checkpoint that only further training needs; its weights still predict."""
+    (path / "optimizer.safetensors").unlink(missing_ok=True)
+
+
 def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """A complete checkpoint's `trial.json` and its report. Raises TrialCheckpointError."""
     if not is_complete(path):

@@ -28,17 +28,40 @@ def names(sweep: Path, trial: int) -> list[str]:
 
 def test_the_best_stay_and_the_displaced_are_named_before_they_go(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, keep=2)
-    for trial, ranking in ((0, [0]), (1, [1, 0])):
+    for trial, ranking in ((1, [1]), (2, [2, 1])):
         kept, gone = shelf.settle(end(tmp_path, trial), ranking)
         assert kept.checkpoint is not None
         assert gone == []
-    kept, gone = shelf.settle(end(tmp_path, 2), [1, 2, 0])
+    kept, gone = shelf.settle(end(tmp_path, 3), [2, 3, 1])
     assert kept.checkpoint is not None
-    assert [(one.trial, one.checkpoint) for one in gone] == [(0, None)]
-    assert names(tmp_path, 0) == ["0-100", "0-300"], "nothing is deleted before the rows are written"
+    assert [(one.trial, one.checkpoint) for one in gone] == [(1, None)]
+    assert names(tmp_path, 1) == ["0-100", "0-300"], "nothing is deleted before the rows are written"
     shelf.tidy()
-    assert [names(tmp_path, trial) for trial in range(3)] == [[], ["0-300"], ["0-300"]]
-    assert [one.trial for one in shelf.kept([1, 2, 0])] == [1, 2]
+    assert [names(tmp_path, trial) for trial in (1, 2, 3)] == [[], ["0-300"], ["0-300"]]
+    assert [one.trial for one in shelf.kept([2, 3, 1])] == [2, 3]
+
+
+def test_the_baseline_stays_however_it_ranks(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, keep=1)
+    ranking = [2, 1, 0]
+    for trial in (0, 1, 2):
+        shelf.settle(end(tmp_path, trial, "pruned"), [one for one in ranking if one <= trial])
+    shelf.tidy()
+    assert [one.trial for one in shelf.kept(ranking)] == [2, 0]
+    assert [names(tmp_path, trial) for trial in (0, 1, 2)] == [["0-300"], [], ["0-300"]]
+
+
+def test_kept_weights_drop_what_only_training_needs(tmp_path: Path) -> None:
+    ended = end(tmp_path, 1)
+    assert ended.checkpoint is not None
+    moments = Path(ended.checkpoint) / "optimizer.safetensors"
+    moments.write_text("x")
+    shelf = Shelf(tmp_path, keep=1)
+    shelf.settle(ended, [1])
+    assert moments.exists(), "the row comes first"
+    shelf.tidy()
+    assert not moments.exists()
+    assert (moments.parent / "weights").exists()
 
 
 def test_a_trial_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Draws docs/display.svg: the live display of a stored sweep, as it stood when a share of its rows was written.
+
+    python docs/display.py STORE SWEEP [SHARE]
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from hpo.display import picture
+from hpo.snapshot import Snapshot, Tally
+from results.store import Store
+
+WIDTH = 80
+
+
+def moment(store: str, sweep: str, share: float) -> Snapshot:
+    """The sweep after that share of its rows, with the times that they carry."""
+    folder = Store(store).open(sweep)
+    rows = folder.events()
+    rows = rows[: max(1, round(share * len(rows)))]
+    meta = folder.meta
+    tally = Tally(sweep, int(meta["trials"]), tuple(meta["milestones"]), int(meta["eta"]))
+    tally.feed_all(rows)
+    return tally.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
+
+
+def main(store: str, sweep: str, share: str = "0.6") -> None:
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(picture(moment(store, sweep, float(share)), WIDTH), width=WIDTH)
+    out = Path(__file__).with_suffix(".svg")
+    console.save_svg(str(out), title="hpo run", unique_id="display")
+    sys.stdout.write(f"{out}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
