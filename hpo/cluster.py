@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
 
 OWN_SETTINGS: Mapping[str, tuple[str, str]] = {
     "RAY_memory_monitor_refresh_ms": ("0", "the monitor's kill ends a whole Tune run; a limit per worker replaces it"),
-    "RAY_worker_niceness": ("0", "Ray's 15 starves trials beside any other process; `nice hpo run` is the user's to say"),
+    "RAY_worker_niceness": ("0", "with Ray's 15, trials starve beside any other process; use `nice hpo run`"),
     "RAY_AUTH_MODE": ("token", "without it any local process can run code on the cluster"),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": ("0", "Ray replaces 127.0.0.1 by a reachable address, except in this mode"),
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": ("0", "workers run in this interpreter, however this process was started"),

@@ -19,7 +19,7 @@ from minbert.model import MultitaskModel, TaskBatch
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
     "No .",
-    "The gorgeously elaborate continuation of the trilogy is so huge that a column of words can not adequately describe "
+    "The gorgeously elaborate continuation of the trilogy is so huge that a column of words can not describe "
     "co-writer/director Peter Jackson 's expanded vision of J.R.R. Tolkien 's Middle-earth .",
     "naïve café — don't ! ?",
     "What can you get as a customer of Star Alliance?",
