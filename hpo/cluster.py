@@ -50,6 +50,10 @@ OBJECT_STORE_BYTES = 128 * 2**20
 the machine's memory, would be wasted."""
 
 
+STARTS = 3
+"""Ray gives its own processes 30 seconds to start, fixed in its code; a loaded machine may need another try."""
+
+
 class ResourceError(ValueError):
     """More was asked than the cluster has, or the cluster cannot be reached."""
 
@@ -178,6 +182,21 @@ def own_cluster(cpus: int, gpus: int = 0) -> Iterator[Cluster]:
     with scratch() as folder:
         restore = _set_own_environment(folder)
         try:
+            _start(folder, cpus, gpus)
+            _started_here = True
+            _hush()
+            yield _describe(own=True)
+        finally:
+            _started_here = False
+            ray.shutdown()
+            restore()
+
+
+def _start(folder: Path, cpus: int, gpus: int) -> None:
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -190,13 +209,11 @@ def own_cluster(cpus: int, gpus: int = 0) -> Iterator[Cluster]:
                 _temp_dir=str(folder / "r"),  # Ray opens it to everybody; what is above it is ours alone
                 _node_ip_address="127.0.0.1",
             )
-            _started_here = True
-            _hush()
-            yield _describe(own=True)
-        finally:
-            _started_here = False
+            return
+        except Exception as error:
             ray.shutdown()
-            restore()
+            if attempt == STARTS or "timed out during startup" not in str(error):
+                raise
 
 
 def _set_own_environment(folder: Path) -> Callable[[], None]:

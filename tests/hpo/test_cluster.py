@@ -26,7 +26,8 @@ from hpo.cluster import (
 from hpo.processes import OWNER, PREFIX, scratch
 from tests.hpo.test_interruptions import descendants
 
-pytestmark = pytest.mark.xdist_group("ray")
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
 
 
 def listening(pids: set[int]) -> set[str]:

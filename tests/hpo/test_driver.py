@@ -10,10 +10,12 @@ import pytest
 import hpo
 from hpo.cluster import Cluster
 from hpo.snapshot import Snapshot
+from hpo.stopping import Halt
 from results.store import Store
 from tests.hpo.conftest import calls, launch, script
 
-pytestmark = pytest.mark.xdist_group("ray")
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
 
 
 def ends(store: Path, name: str = "s") -> dict[int, str]:
@@ -167,9 +169,23 @@ def test_a_trial_without_memory_fails_alone_and_its_process_leaves(ray_cluster: 
     assert processes[1] not in later
 
 
-def test_time_stops_a_sweep_and_resume_ends_it(ray_cluster: Cluster, tmp_path: Path) -> None:
+def test_time_stops_a_sweep_and_resume_ends_it(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halts: list[Halt] = []
+
+    class Watched(Halt):
+        def __init__(self, sweep: Path, seconds: float | None) -> None:
+            super().__init__(sweep, seconds)
+            halts.append(self)
+
+    def observer(snapshot: Snapshot) -> None:
+        if snapshot.budget_examples_used:
+            halts[0]._deadline = 0.0  # the hour is over, however long the first worker took to start
+
+    monkeypatch.setattr("hpo.driver.Halt", Watched)
     script(tmp_path / "s", slow=0.3)
-    outcome = hpo.run(launch(tmp_path, trials=4, time=8.0))
+    outcome = hpo.run(launch(tmp_path, trials=4, time=3600.0), observer)
     assert outcome.state == "stopped"
     assert outcome.snapshot.phase == "stopped"
     assert any("the time is up" in message for message in outcome.snapshot.messages)

@@ -20,7 +20,8 @@ from hpo.plan import complete
 from hpo.worker import RESULT, Worker, is_fatal, is_out_of_memory
 from tests.hpo.conftest import calls, script
 
-pytestmark = pytest.mark.xdist_group("ray")
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
 
 CONFIG = complete({})
 

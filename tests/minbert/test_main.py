@@ -1,0 +1,79 @@
+"""`python -m minbert train` as its user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minbert import checkpoints
+from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main
+
+
+@pytest.fixture
+def options(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
+    common = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--threads", "1", "--out", str(tmp_path / "out")]
+    return ["train", *common]
+
+
+def test_one_configuration_is_trained_and_scored(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["--budget", "128", "--set", "adapter/kind=lora", "--set", "adapter/rank=2", "--json"]
+    assert main([*options, *wanted]) == DONE
+    out, err = capsys.readouterr()
+    scores = json.loads(out)
+    assert scores.keys() == {"search", "held out", "full dev (selected on)"}
+    assert scores["search"].keys() == {"overall", "sst", "qqp", "sts"}
+    assert err.count("examples  overall") == 3
+
+
+def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*options, "--budget", "64", "--reports", "1"]) == DONE
+    out = capsys.readouterr().out
+    assert "held out" in out
+    assert "selected on" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--set", "adapter/kind=lorra"], "Did you mean `lora`"),
+        (["--budget", "0"], "`--budget` and `--reports` must be at least 1"),
+        (["--resume"], "`--resume` needs a complete checkpoint"),
+        (["--data", "nowhere"], "`data` must be a folder"),
+        (["--checkpoint", "./nowhere"], "`checkpoint` names no directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    options: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*options, *more]) == BAD_INPUT
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_finished_run_is_not_overwritten(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*options, "--budget", "64"]) == DONE
+    assert main([*options, "--budget", "64"]) == BAD_INPUT
+    assert "add --resume or name another folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_3(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "minbert", *options, "--budget", "200000", "--reports", "1000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+    while not checkpoints.newest(tmp_path / "out") and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == STOPPED, err
+    assert "--resume" in err
+    newest = checkpoints.newest(tmp_path / "out")
+    assert newest is not None
+    assert checkpoints.read_trial(newest)[1]["paused"]  # type: ignore[index]
