@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--checkpoint", help="base encoder: minilm (default), tiny, a BERT directory or a hub id")
     train.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a parameter; may be repeated")
-    train.add_argument("--budget", type=int, default=3000, help="training examples (default %(default)s)")
-    train.add_argument("--reports", type=int, default=3, help="dev evaluations on the way (default %(default)s)")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--budget", type=int, help="training examples (default 3000)")
+    train.add_argument("--reports", type=int, help="dev evaluations on the way (default 3)")
+    train.add_argument("--seed", type=int, help="of weights, order and dropout (default 0)")
     train.add_argument("--out", type=Path, default=Path("runs/single"), help="folder of its checkpoints")
     train.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
     train.add_argument("--threads", type=int, help="CPU threads (default: one for each CPU this process may use)")
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return _train(options)
-    except ValueError as error:
+    except (ValueError, PermissionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
 
@@ -61,7 +63,7 @@ def _train(options: argparse.Namespace) -> int:
     import torch  # here, so that --help answers at once
 
     from minbert.base import find_base
-    from minbert.checkpoints import newest
+    from minbert.checkpoints import newest, read_trial
     from minbert.config import Config, merge, settings
     from minbert.data import open_data
     from minbert.evaluation import search_sizes
@@ -69,21 +71,18 @@ def _train(options: argparse.Namespace) -> int:
     from minbert.train import State, train
 
     console = Console(stderr=True)
-    if options.budget < 1 or not 1 <= options.reports <= options.budget:
-        raise ValueError(
-            f"`--budget` and `--reports` must be at least 1 and reports at most the budget, "
-            f"found {options.budget} and {options.reports}."
-        )
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    milestones = tuple(options.budget * part // options.reports for part in range(1, options.reports + 1))
+    torch.set_num_threads(_threads(options.threads))
     checkpoint = newest(options.out) if options.resume else None
     if options.resume and checkpoint is None:
         raise ValueError(f"`--resume` needs a complete checkpoint in `--out`, found none in {options.out}.")
     if not options.resume and newest(options.out):
         raise ValueError(f"`--out` {options.out} holds a checkpoint already; add --resume or name another folder.")
-    config = Config.from_dict(merge(_stored(checkpoint) or Config().to_dict(), settings(options.set)))
-    base = find_base(options.checkpoint)
+    stored = read_trial(checkpoint)[0] if checkpoint else {}
+    config = Config.from_dict(merge(stored.get("config") or Config().to_dict(), settings(options.set)))
+    milestones = _milestones(options, stored)
     corpus = read_corpus(options.data)
+    base = find_base(options.checkpoint)
+    _writable(options.out)
     for problem in corpus.problems:
         console.print(f"[yellow]data[/] {problem}", highlight=False)
     sizes, _ = search_sizes({task.name: corpus.size(task.name, "search") for task in corpus.tasks}, milestones)
@@ -91,7 +90,7 @@ def _train(options: argparse.Namespace) -> int:
     state = (
         State.resume(checkpoint, milestones, options.out, int(checkpoint.name.partition("-")[0]) + 1)
         if checkpoint
-        else State.fresh(options.seed, milestones, options.out)
+        else State.fresh(options.seed or 0, milestones, options.out)
     )
     stop = _listen()
     with _bar(console) as bar:
@@ -99,7 +98,7 @@ def _train(options: argparse.Namespace) -> int:
         for report in train(config, data, state, stop, on_step=lambda examples: bar.update(line, completed=examples)):
             scores = "  ".join(f"{task} {value:.3f}" for task, value in report.scores.items())
             if report.paused:
-                console.print(f"stopped at {report.examples} examples; continue with --out {options.out} --resume")
+                console.print(f"stopped at {report.examples} examples; go on with the same command and --resume")
                 return STOPPED
             console.print(f"{report.examples:>8} examples  overall {report.overall:.3f}  {scores}", highlight=False)
             if report.diverged:
@@ -109,13 +108,38 @@ def _train(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _stored(checkpoint: Path | None) -> dict[str, object] | None:
-    """The configuration of the checkpoint that is continued."""
-    if checkpoint is None:
-        return None
-    from minbert.checkpoints import read_trial
+def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[int, ...]:
+    """Examples at which it reports; those of the checkpoint that is continued, which options may not contradict."""
+    if stored and options.budget is None and options.reports is None:
+        found = tuple(stored["milestones"])
+    else:
+        budget = 3000 if options.budget is None else options.budget
+        reports = min(3, budget) if options.reports is None else options.reports
+        if budget < 1 or not 1 <= reports <= budget:
+            raise ValueError(
+                f"`--budget` and `--reports` must be at least 1 and reports at most the budget, found {budget} and "
+                f"{reports}."
+            )
+        found = tuple(budget * part // reports for part in range(1, reports + 1))
+    if stored and options.seed not in (None, stored["seed"]):
+        raise ValueError(f"`--seed` {options.seed} is not the seed of the run that is continued: {stored['seed']}.")
+    return found
 
-    return dict(read_trial(checkpoint)[0]["config"])
+
+def _threads(asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise ValueError(f"`--threads` must be at least 1, found {asked}.")
+    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _writable(out: Path) -> None:
+    """Raise before any training where checkpoints could not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ValueError(f"`--out` must be a folder that can be written, {out} is not: {error.strerror}.") from error
 
 
 def _listen() -> _Flag:

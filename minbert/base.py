@@ -7,6 +7,7 @@ read as safetensors only: nothing is unpickled.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -49,14 +50,23 @@ class Base:
 
     def load(self) -> Bert:
         """A fresh encoder in float32 with the base's weights."""
-        encoder = Bert(self.config)
         if self.path is None:
+            encoder = Bert(self.config)
             _initialise(encoder)
             return encoder
-        with safe_open(self.path / "model.safetensors", framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        encoder.load_state_dict(_rename(tensors, self.config, self.path))
+        with torch.device("meta"):  # nothing to initialise: every tensor comes from the file
+            encoder = Bert(self.config)
+        tensors = _tensors(self.path, self.sha256)
+        named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in _names(self.config).items()}
+        encoder.load_state_dict({name: value.clone() for name, value in named.items()}, assign=True)
         return encoder
+
+
+@functools.lru_cache(maxsize=1)
+def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The file's tensors, read once a process; the checksum is part of the key."""
+    with safe_open(path / "model.safetensors", framework="pt") as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
 
 
 def find_base(name: str | None = None) -> Base:
@@ -103,11 +113,16 @@ def _download(name: str) -> Path:
 def _recorded(path: Path) -> str | None:
     """The checksum that stands beside the weights, in the format of `sha256sum`, where there is one."""
     file = path / "model.safetensors.sha256"
-    return file.read_text().split()[0] if file.is_file() else None
+    if not file.is_file():
+        return None
+    words = file.read_text().split()
+    if not words:
+        raise CheckpointError(f"{file} is empty; expected the SHA-256 of model.safetensors.")
+    return words[0]
 
 
 def _read(name: str, path: Path, expected: str | None) -> Base:
-    config, raw = _config(path)
+    config = _config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
         raise CheckpointError(f"{path} holds no model.safetensors; weights in other formats are not read.")
@@ -120,29 +135,38 @@ def _read(name: str, path: Path, expected: str | None) -> Base:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights} is truncated or no safetensors file: {error}") from error
     _check_shapes(shapes, config, path)
-    return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path, raw))
+    return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path))
 
 
-def _config(path: Path) -> tuple[BertConfig, dict[str, Any]]:
+def _config(path: Path) -> BertConfig:
     file = path / "config.json"
     try:
         raw = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
-    if raw.get("model_type") != "bert":
+    if not isinstance(raw, dict) or raw.get("model_type") != "bert":
+        raw = raw if isinstance(raw, dict) else {}
         raise CheckpointError(f"{file} declares `model_type` {raw.get('model_type')!r}; expected 'bert'.")
     if raw.get("hidden_act", "gelu") != "gelu" or raw.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(f"{file}: only `hidden_act` gelu and absolute positions are supported.")
     try:
-        return BertConfig(**{key: raw[key] for key in BertConfig.__dataclass_fields__ if key in raw}), raw
+        config = BertConfig(**{key: raw[key] for key in BertConfig.__dataclass_fields__ if key in raw})
     except TypeError as error:
         raise CheckpointError(f"{file} is no complete BERT configuration: {error}") from error
+    sizes = {name: value for name, value in vars(config).items() if name != "layer_norm_eps"}
+    wrong = [f"{name} = {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
+    if wrong or config.hidden_size % config.num_attention_heads or config.type_vocab_size < 2:
+        raise CheckpointError(
+            f"{file}: sizes must be positive integers, hidden_size a multiple of num_attention_heads, type_vocab_size "
+            f"at least 2; found {', '.join(wrong) or sizes}."
+        )
+    return config
 
 
 def _vocabulary(path: Path, config: BertConfig) -> tuple[str, ...]:
     file = path / "vocab.txt"
     try:
-        pieces = tuple(file.read_text(encoding="utf-8").splitlines())
+        pieces = tuple(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))  # a piece may be U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file}, the WordPiece vocabulary, cannot be read: {error}") from error
     missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in pieces]
@@ -153,9 +177,14 @@ def _vocabulary(path: Path, config: BertConfig) -> tuple[str, ...]:
     return pieces
 
 
-def _lowercase(path: Path, raw: dict[str, Any]) -> bool:
+def _lowercase(path: Path) -> bool:
     file = path / "tokenizer_config.json"
-    return bool(json.loads(file.read_text()).get("do_lower_case", True)) if file.is_file() else True
+    if not file.is_file():
+        return True
+    try:
+        return bool(json.loads(file.read_text()).get("do_lower_case", True))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read as a JSON object: {error}") from error
 
 
 def _names(config: BertConfig) -> dict[str, str]:
@@ -200,10 +229,6 @@ def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) 
         found = shapes[_find(theirs, shapes, path)]
         if found != wanted[ours]:
             raise CheckpointError(f"{path}: tensor `{theirs}` has shape {found}, config.json says {wanted[ours]}.")
-
-
-def _rename(tensors: dict[str, Tensor], config: BertConfig, path: Path) -> dict[str, Tensor]:
-    return {ours: tensors[_find(theirs, tensors, path)] for ours, theirs in _names(config).items()}
 
 
 def _sha256(path: Path) -> str:

@@ -1,9 +1,10 @@
 """Trial checkpoints: what an interrupted trial needs to end as an unbroken one.
 
-A checkpoint is a folder `<attempt>-<examples>/` with `weights.safetensors` (trainable tensors, float32),
-`optimizer.safetensors` (AdamW moments), `trial.json` (configuration, position, seed, base) and `done.json`, written
-last, with the report that the checkpoint belongs to. A folder without `done.json` does not exist for a reader.
-Nothing random is saved: it is a function of seed and position (`minbert.randomness`).
+A checkpoint is a folder `<attempt>-<step>/`, the step being a report's milestone or, between reports, the true count of
+examples. It holds `weights.safetensors` (trainable tensors, float32), `optimizer.safetensors` (AdamW moments),
+`trial.json` (configuration, position, seed, base) and `done.json`, written last, with the report that the checkpoint
+belongs to. A folder without `done.json` does not exist for a reader. Nothing random is saved: it is a function of seed
+and position (`minbert.randomness`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ class TrialCheckpointError(ValueError):
     """A trial checkpoint that is incomplete, damaged or of another trial."""
 
 
-def path_of(directory: Path, attempt: int, examples: int) -> Path:
-    """Where the checkpoint of an attempt after so many examples stands."""
-    return directory / f"{attempt}-{examples}"
+def path_of(directory: Path, attempt: int, step: int) -> Path:
+    """Where the checkpoint of an attempt at a step stands."""
+    return directory / f"{attempt}-{step}"
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """(step, attempt) of a checkpoint's folder; None for anything else."""
+    attempt, _, step = path.name.partition("-")
+    return (int(step), int(attempt)) if attempt.isdecimal() and step.isdecimal() else None
 
 
 def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], trial: dict[str, Any]) -> None:
@@ -44,12 +51,13 @@ def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tenso
 
 
 def finish(path: Path, report: dict[str, Any] | None) -> None:
-    """Write the mark of completion: from now on the checkpoint counts."""
+    """Write the mark of completion: from now on the checkpoint counts, also after a loss of power."""
     temporary = path / ".done.json"
     temporary.write_text(json.dumps({"report": report}))
     _sync(temporary)
     temporary.rename(path / "done.json")
-    _sync(path)
+    for folder in (path, path.parent, path.parent.parent):
+        _sync(folder)
 
 
 def digest(path: Path) -> tuple[int, str]:
@@ -65,25 +73,28 @@ def is_complete(path: Path) -> bool:
 
 
 def complete(directory: Path) -> list[Path]:
-    """Complete checkpoints of a trial, oldest first: by examples, then by attempt."""
-    found = []
-    for path in directory.glob("*-*") if directory.is_dir() else ():
-        attempt, _, examples = path.name.partition("-")
-        if attempt.isdecimal() and examples.isdecimal() and is_complete(path):
-            found.append((int(examples), int(attempt), path))
-    return [path for _, _, path in sorted(found)]
+    """Complete checkpoints of a trial, oldest first: by step, then by attempt."""
+    paths = directory.glob("*-*") if directory.is_dir() else ()
+    found = [(place, path) for path in paths if (place := _place(path)) and is_complete(path)]
+    return [path for _, path in sorted(found)]
 
 
 def newest(directory: Path) -> Path | None:
-    """The complete checkpoint with the most examples below a trial's folder, if there is one."""
+    """The complete checkpoint with the highest step below a trial's folder, if there is one."""
     found = complete(directory)
     return found[-1] if found else None
 
 
 def prune(directory: Path, keep: Path) -> None:
-    """Delete a trial's other checkpoints, complete or not."""
+    """Delete a trial's other checkpoints, complete or not, of the same or earlier attempts.
+
+    Whatever else lies there stays, and so does what a later attempt writes while this one is thought lost.
+    """
+    kept = _place(keep)
+    assert kept is not None
     for path in directory.glob("*-*"):
-        if path != keep:
+        place = _place(path)
+        if path != keep and place and place[1] <= kept[1]:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -70,7 +70,7 @@ class Config:
     )
     """Rows of a task in one batch."""
     taper: Mapping[str, Taper] = per_task(branch(TAPERS, None), TASKS, {name: Flat() for name in TASKS})
-    """Loss weight of each task over the budget."""
+    """Weight over the budget of all that each task adds to the loss, its penalty included."""
     regularizer: Mapping[str, Regularizer] = per_task(
         branch(REGULARIZERS, None), TASKS, {name: NoRegularizer() for name in TASKS}
     )

@@ -6,6 +6,7 @@ together as it is needed, so that one cache serves every encoding and length lim
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from minbert.base import Base
-from minbert.files import Corpus, data_folder, file_of, fingerprint, read_corpus
+from minbert.files import Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
 from minbert.tasks import TASKS, Task
 
 CACHE_VERSION = 1
@@ -98,9 +99,15 @@ def open_data(
     vocabulary = hashlib.sha256("\n".join((*base.vocabulary, str(base.lowercase))).encode()).hexdigest()
     key = hashlib.sha256(f"{CACHE_VERSION}/{mark}/{vocabulary}".encode()).hexdigest()[:32]
     entry = (cache or cache_folder()) / key
-    if not (entry / "index.json").is_file():
-        _build(entry, corpus or read_corpus(path), base)
-    return replace(_load(entry, base, mark), search_sizes=search_sizes or {})
+    try:
+        found = _load(entry, base, mark)
+    except (OSError, ValueError, EOFError):  # not there, or cut short by a loss of power: made anew
+        try:
+            _build(entry, corpus or read_corpus(path), base)
+        except OSError as error:
+            raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
+        found = _load(entry, base, mark)
+    return replace(found, search_sizes=search_sizes or {})
 
 
 def cache_folder() -> Path:
@@ -127,13 +134,23 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
             np.save(temporary / f"{task}.{split}.rows.npy", numbers)
         index = {"files": list(corpus.rows), "parts": list(corpus.parts)}
         (temporary / "index.json").write_text(json.dumps(index))
-        try:
-            temporary.rename(entry)
-        except OSError:
-            if not (entry / "index.json").is_file():  # another process was first: its entry equals ours
-                raise
+        _replace(temporary, entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(temporary: Path, entry: Path) -> None:
+    """Give a finished entry its name. What stood there did not load, or another process was first with the same."""
+    for _ in range(3):
+        try:
+            temporary.rename(entry)
+            return
+        except OSError:
+            grave = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".damaged-"))
+            with contextlib.suppress(OSError):
+                entry.rename(grave / "entry")
+            shutil.rmtree(grave, ignore_errors=True)
+    raise OSError(f"{entry} cannot be replaced")
 
 
 def _load(entry: Path, base: Base, mark: str) -> Data:

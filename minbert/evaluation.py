@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minbert.batches import by_length
 from minbert.data import Data
-from minbert.metrics import overall, score
+from minbert.metrics import is_constant, overall, score
 from minbert.model import MultitaskModel, TaskBatch
 
 TOKENS = 4096
@@ -98,7 +98,7 @@ def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores
         rows = scored_rows(data, name, split)
         values = predict_rows(model, data, name, "dev", rows).values
         scores[name] = score(task.metric, values, data.file(name, "dev").labels[rows])
-        if task.kind == "regression" and np.ptp(values) == 0:
+        if task.metric == "pearson" and is_constant(values):
             flags.append(f"constant:{name}")
     metrics = {name: task.metric for name, task in data.tasks.items()}
     weights = {name: task.weight for name, task in data.tasks.items()}

@@ -92,14 +92,17 @@ def file_of(split: str) -> str:
 def data_folder(folder: str | Path | None) -> Path:
     """The folder itself, or the sample corpus for None. Raises DataError where it is no readable folder."""
     path = SAMPLE if folder is None else Path(folder)
-    if not path.is_dir():
-        fault = "is a file" if path.exists() else "is not there"
-        raise DataError(f"`data` must be a folder, found {path}, which {fault}.")
-    for task in TASKS.values():
-        for file in ("train", "dev"):
-            if not (path / task.files[file]).is_file():
-                wanted = ", ".join(task.files[file] for task in TASKS.values() for file in ("train", "dev"))
-                raise DataError(f"`data` folder {path} lacks {task.files[file]}. Expected there: {wanted}.")
+    needed = [task.files[file] for task in TASKS.values() for file in ("train", "dev")]
+    try:
+        if not path.is_dir():
+            fault = "is a file" if path.exists() else "is not there"
+            raise DataError(f"`data` must be a folder, found {path}, which {fault}.")
+        present = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise DataError(f"`data` folder {path} cannot be read: {error.strerror}.") from error
+    for name in needed:
+        if name not in present:
+            raise DataError(f"`data` folder {path} lacks {name}. Expected there: {', '.join(needed)}.")
     return path
 
 
@@ -138,7 +141,7 @@ def read_corpus(folder: str | Path | None = None) -> Corpus:
 def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:
     """Read one file of a task; rows without a label are kept with NaN. Raises DataError."""
     lines = _lines(path)
-    header = next(csv.reader(lines[:1], delimiter="\t"), [])
+    header = _fields(lines[0])
     wanted = ("id", *task.columns, *((task.label,) if labelled else ()))
     missing = [name for name in wanted if name not in header]
     if missing:
@@ -148,7 +151,7 @@ def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Pro
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
-        fields = next(csv.reader([line], delimiter="\t"), [])
+        fields = _fields(line)
         if len(fields) != len(header):
             problems.append(Problem(path, number, f"{len(fields)} fields instead of {len(header)}; row left out"))
             continue
@@ -164,6 +167,14 @@ def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Pro
     return Rows(ids, texts, np.array(labels)), problems
 
 
+def _fields(line: str) -> list[str]:
+    """The fields of a line; none where it cannot be taken apart (a field of more than 131,072 characters)."""
+    try:
+        return next(csv.reader([line], delimiter="\t"), [])
+    except csv.Error:
+        return []
+
+
 def _lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -172,7 +183,8 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"{path.name}:{line}: not UTF-8 (byte {error.object[error.start]:#04x}).") from error
-    return [line.rstrip("\r") for line in text.split("\n")]
+    # A carriage return inside a line is no line end here, and csv would take it for one.
+    return [line.rstrip("\r").replace("\r", " ") for line in text.split("\n")]
 
 
 def _label(text: str, task: Task, path: Path, line: int) -> float:

@@ -18,14 +18,16 @@ def accuracy(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> f
 
 def pearson(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     """Pearson correlation r in [-1, 1]; 0 where it is undefined (constant predictions or labels)."""
-    x = predictions - predictions.mean()
-    y = labels - labels.mean()
-    # A constant array's rounding residue is about eps * |value| per element: not a spread to correlate with.
-    eps = np.finfo(np.float64).eps * np.sqrt(len(x))
-    norm_x, norm_y = np.linalg.norm(x), np.linalg.norm(y)
-    if norm_x <= eps * np.abs(predictions).max() or norm_y <= eps * np.abs(labels).max():
+    if is_constant(predictions) or is_constant(labels):
         return 0.0
-    return float(np.clip((x / norm_x) @ (y / norm_y), -1.0, 1.0))
+    x, y = predictions - predictions.mean(), labels - labels.mean()
+    return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))
+
+
+def is_constant(values: NDArray[np.float64]) -> bool:
+    """Whether values [N] have no spread beyond the rounding of their mean: nothing correlates with them."""
+    spread = np.linalg.norm(values - values.mean())
+    return bool(spread <= np.finfo(np.float64).eps * np.sqrt(len(values)) * np.abs(values).max())
 
 
 METRICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]] = {

@@ -54,6 +54,8 @@ class MultitaskModel(nn.Module):
         self.config = config
         self.tasks = tasks
         self.cls, self.sep = base.vocabulary.index("[CLS]"), base.vocabulary.index("[SEP]")
+        self.dtype = torch.float32
+        """What linear layers compute in; see `arithmetic`."""
         self.limit = min(config.max_length, base.config.max_position_embeddings)
         self.encoder: Bert = base.load()
         generator = torch.Generator().manual_seed(derive(seed, "adapter"))
@@ -90,8 +92,7 @@ class MultitaskModel(nn.Module):
         for module in self.encoder.modules():
             if isinstance(module, LoRALinear):
                 module.generator = noise.generator
-        dtype = arithmetic(self.config.precision, self.device)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             states = self.encoder(packed, noise, offset=offset, first_only=True)  # [B, D]
             outputs, start = [], 0
             for batch in batches:
@@ -112,6 +113,13 @@ class MultitaskModel(nn.Module):
         if self.tasks[task].kind == "classification":
             return F.cross_entropy(outputs, labels.long())
         return F.mse_loss(outputs.squeeze(-1), labels)
+
+    def total(self, losses: dict[str, Tensor], penalties: dict[str, Tensor], progress: float) -> Tensor:
+        """sum_k taper_k(progress) (loss_k + penalty_k): a taper weighs all that its task contributes."""
+        terms = [
+            self.config.taper[task].value(progress) * (loss + penalties.get(task, 0.0)) for task, loss in losses.items()
+        ]
+        return torch.stack(terms).sum()
 
     def step_losses(
         self, batches: Sequence[TaskBatch], generator_of: Callable[[str], torch.Generator]

@@ -26,11 +26,17 @@ def load_model(checkpoint: Path, data: Data, device: torch.device | None = None)
             f"{checkpoint} was trained from base {trial['base']['name']} with SHA-256 {trial['base']['sha256']}, "
             f"not from {data.base.name} with {data.base.sha256}."
         )
+    if trial["data"] != data.fingerprint:
+        raise checkpoints.TrialCheckpointError(
+            f"{checkpoint} was trained on data with fingerprint {trial['data']}, these files have {data.fingerprint}: "
+            "predictions for other rows could not be compared with it."
+        )
     model = MultitaskModel(Config.from_dict(trial["config"]), data.base, data.tasks, trial["seed"])
     weights = checkpoints.read_tensors(checkpoint, "weights")
     missing = model.load_state_dict(weights, strict=False)
     if missing.unexpected_keys or set(model.trainable()) - set(weights):
         raise checkpoints.TrialCheckpointError(f"{checkpoint} holds other tensors than its configuration trains.")
+    model.dtype = getattr(torch, trial["arithmetic"])
     return model.to(device or default_device())
 
 

@@ -5,8 +5,9 @@ SMART's smoothness-inducing adversarial regularisation (Jiang et al. 2020, equat
     lambda * mean_i max_delta l(f(x_i + delta), f(x_i)),   delta on the word embeddings
 
 with l the symmetric KL divergence for classes and the squared error for a score. The maximum is approached by `steps`
-gradient ascents from Gaussian noise of deviation sigma, each normalised per token as in the authors' `smart_pytorch`:
-delta = (delta + eta g) / (max|delta + eta g| + epsilon).
+gradient ascents from Gaussian noise of deviation sigma, each normalised per token as in the module `smart_pytorch`
+that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon), so that max|delta| is about 1, and
+sigma, eta and epsilon decide its direction rather than its size.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -98,7 +99,7 @@ def _value(meta: Mapping[str, Any], value: object, path: str) -> Any:
         case "number" | "integer":
             return _number(meta, value, path)
         case "choice":
-            if value not in meta["choices"]:
+            if not isinstance(value, str) or value not in meta["choices"]:
                 raise unknown(f"value of `{path}`:", value, meta["choices"])
             return value
         case "subset":
@@ -117,16 +118,24 @@ def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int:
     accepted = f"{'an integer' if whole else 'a number'} from {meta['low']} to {meta['high']}"
     if meta.get("open"):
         accepted = f"a number above {meta['low']} and at most {meta['high']}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
+    legal = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (not whole or value == int(value))
+        and meta["low"] <= value <= meta["high"]
+        and not (meta.get("open") and value == meta["low"])
+    )
+    if not legal:
         raise ConfigError(f"`{path}` must be {accepted}, found {value!r}.")
-    if not meta["low"] <= value <= meta["high"] or (meta.get("open") and value == meta["low"]):
-        raise ConfigError(f"`{path}` must be {accepted}, found {value!r}.")
+    assert isinstance(value, int | float)
     return int(value) if whole else float(value)
 
 
 def _subset(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]:
-    names = tuple(value.split("+")) if isinstance(value, str) else value
-    if not isinstance(names, Sequence) or not names or len(set(names)) != len(names):
+    given = value.split("+") if isinstance(value, str) else value
+    names = [name for name in given if isinstance(name, str)] if isinstance(given, Sequence) else []
+    if not names or len(names) != len(given) or len(set(names)) != len(names):  # type: ignore[arg-type]
         raise ConfigError(
             f"`{path}` must be a non-empty list of distinct names, found {value!r}. "
             f"Expected some of: {', '.join(meta['choices'])}."
@@ -143,7 +152,7 @@ def _branch(family: Mapping[str, type], value: object, path: str) -> object:
             f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}."
         )
     kind = value["kind"]
-    if kind not in family:
+    if not isinstance(kind, str) or kind not in family:
         raise unknown(path.split("/")[0], kind, family)
     return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path)
 

@@ -55,7 +55,8 @@ def train(
             trial.step()
             if on_step:
                 on_step(trial.examples)
-            trial.checkpoint_if_due()
+            if trial.examples < milestone:  # else the report is about to write one
+                trial.checkpoint_if_due()
         report = trial.report(milestone)
         yield report
         if report.diverged:

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from minbert.batches import training_rows
 from minbert.config import Config
 from minbert.data import Data
 from minbert.evaluation import evaluate
-from minbert.model import MultitaskModel, TaskBatch
+from minbert.model import MultitaskModel, TaskBatch, arithmetic
 from minbert.randomness import torch_generator
 from minbert.report import Report, State
 from minbert.samplers import Mix
@@ -52,12 +52,16 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.model = MultitaskModel(self.config, self.data.base, self.data.tasks, self.state.seed).to(self.device)
+        self.model.dtype = arithmetic(self.config.precision, self.device)
         self.sampler = self.config.mixing.build(Mix(self.data.sizes("train"), self.state.seed))
         self.parameters = self.model.trainable()
         self.optimizer = torch.optim.AdamW(self._groups(), fused=True)
         self.consumed = dict.fromkeys(self.data.tasks, 0)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.saved: dict[str, Any] | None = None
+        """Path, size and SHA-256 of the newest checkpoint, which holds `saved_examples`."""
+        self.saved_examples = -1
         self.resumed_at = self.saved_at = time.monotonic()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -92,8 +96,7 @@ class Trial:
         """One optimiser step."""
         names = self.sampler.tasks(self.steps, self.progress)
         losses, penalties = self.model.step_losses([self._batch(name) for name in names], self._generator)
-        terms = [self.config.taper[name].value(self.progress) * loss for name, loss in losses.items()]
-        total = torch.stack([*terms, *penalties.values()]).sum()
+        total = self.model.total(losses, penalties, self.progress)
         factor = self.config.optimizer.schedule.factor(self._next_progress(names))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -145,8 +148,11 @@ class Trial:
         return report if diverged else self.save(report)
 
     def pause(self) -> Report:
-        """Write a checkpoint where the trial stands and say so."""
-        return self.save(self._summary(self.reported, {}, math.nan, (), paused=True))
+        """Write a checkpoint where the trial stands, unless one is there, and say so."""
+        report = self._summary(self.reported, {}, math.nan, (), paused=True)
+        if self.saved is not None and self.saved_examples == self.examples:
+            return replace(report, **self.saved)
+        return self.save(report)
 
     def _summary(
         self,
@@ -185,7 +191,8 @@ class Trial:
 
     def save(self, report: Report) -> Report:
         """Write a complete checkpoint, then delete the previous ones; the report names it."""
-        path = checkpoints.path_of(self.state.directory, self.state.attempt, self.examples)
+        step = self.examples if report.paused else report.step
+        path = checkpoints.path_of(self.state.directory, self.state.attempt, step)
         names = {id(value): name for name, value in self.parameters.items()}
         moments = {
             f"{names[id(value)]}/{key}": tensor
@@ -198,6 +205,7 @@ class Trial:
             "milestones": list(self.state.milestones),
             "base": {"name": self.data.base.name, "sha256": self.data.base.sha256},
             "data": self.data.fingerprint,
+            "arithmetic": str(self.model.dtype).removeprefix("torch."),
             "steps": self.steps,
             "consumed": self.consumed,
             "reported": self.reported,
@@ -208,20 +216,26 @@ class Trial:
         }
         checkpoints.write(path, self.parameters, moments, position)
         size, sha256 = checkpoints.digest(path)
-        values = {**report.to_dict(), "checkpoint": str(path), "checkpoint_bytes": size, "checkpoint_sha256": sha256}
-        checkpoints.finish(path, values)
+        self.saved = {"checkpoint": str(path), "checkpoint_bytes": size, "checkpoint_sha256": sha256}
+        report = replace(report, **self.saved)
+        checkpoints.finish(path, report.to_dict())
         checkpoints.prune(self.state.directory, keep=path)
-        self.saved_at = time.monotonic()
-        return Report.from_dict(values)
+        self.saved_at, self.saved_examples = time.monotonic(), self.examples
+        return report
 
     def restore(self, path: Path) -> Report | None:
         """Continue from a checkpoint; returns the report it was written for, if it stands at a milestone."""
         trial, report = checkpoints.read_trial(path)
-        mine = {"config": self.config.to_dict(), "seed": self.state.seed, "data": self.data.fingerprint}
-        theirs = {name: trial[name] for name in mine} | {"base": trial["base"]["sha256"]}
-        for name, value in (mine | {"base": self.data.base.sha256}).items():
+        mine = {"config": self.config, "data": self.data.fingerprint, "base": self.data.base.sha256}
+        theirs = {
+            "config": Config.from_dict(trial["config"]),
+            "data": trial["data"],
+            "base": trial["base"]["sha256"],
+        }
+        for name, value in mine.items():
             if theirs[name] != value:
                 raise checkpoints.TrialCheckpointError(f"{path} has another `{name}` than this trial: {theirs[name]}.")
+        self.model.dtype = getattr(torch, trial["arithmetic"])  # wherever it goes on: what it began with
         weights = checkpoints.read_tensors(path, "weights")
         if weights.keys() != self.parameters.keys():
             raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial trains.")

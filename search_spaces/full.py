@@ -20,9 +20,9 @@ with lambda 5 and cosine heads; en: gradient surgery and SMART; pl: low-rank bra
   0.01; constant, linear (bB) or cosine schedule with warm-up.
 
 What it costs, per example of budget: cross-encoding and encoding apart are about equal (the tokens are the same);
-SMART adds a second and third pass to every SST batch (about 2x on SST); LoRA saves memory and the optimiser's time
-but runs forward and backward through the same layers; a frozen encoder skips the backward pass (about a third of the
-work). Twenty-odd parameters: give it 24 trials at the least, better 100.
+SMART adds two more forward passes and one and a half backward ones to every SST batch (2.5x to 3x on SST); LoRA saves
+memory and the optimiser's time but runs forward and backward through the same layers; a frozen encoder skips the
+backward pass (about two thirds of the work). Twenty-odd parameters: give it 24 trials at the least, better 100.
 """
 
 from search_spaces.domains import Float, Int, Kind, OneOf

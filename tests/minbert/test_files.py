@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,47 @@ def test_search_sizes_limit_what_reports_see(folder: Path, tiny: Base, tmp_path:
     data = open_data(folder, tiny, search_sizes={"sst": 5}, cache=tmp_path)
     assert len(data.search_rows("sst")) == 5
     assert data.search_rows("sts").tolist() == data.parts["sts", "search"].tolist()
+
+
+def test_lines_that_csv_cannot_take_apart_are_left_out(folder: Path) -> None:
+    def damage(lines: list[str]) -> list[str]:
+        lines[2] = lines[2].replace("film", "fi\rlm")  # a stray carriage return is a blank
+        lines[3] = "2\tx\t" + "a" * 140_000 + "\t1"  # above the csv module's limit for a field
+        return lines
+
+    edit(folder / "ids-sst-train.csv", damage)
+    corpus = read_corpus(folder)
+    assert [problem.line for problem in corpus.problems] == [4]
+    assert ("the fi lm number 1 is weak",) in corpus.rows["sst", "train"].texts
+
+
+def test_an_unreadable_folder_is_a_clear_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        read_corpus(folder)
+
+
+def test_a_damaged_cache_entry_is_made_anew(folder: Path, tiny: Base, tmp_path: Path) -> None:
+    before = open_data(folder, tiny, cache=tmp_path / "cache")
+    (entry,) = (tmp_path / "cache").iterdir()
+    for name in ("sst.train.0.ids.npy", "index.json"):
+        (entry / name).write_bytes((entry / name).read_bytes()[:10])
+        after = open_data(folder, tiny, cache=tmp_path / "cache")
+        assert after.sizes("train") == before.sizes("train")
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == [entry.name]
+
+
+def test_an_unwritable_cache_is_a_clear_error(folder: Path, tiny: Base, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="`MINBERT_CACHE` .* cannot be written"):
+        open_data(folder, tiny, cache=tmp_path / "file" / "cache")
+
+
+def test_processes_may_build_one_entry_at_once(folder: Path, tiny: Base, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: open_data(folder, tiny, cache=tmp_path / "cache"), range(4)))
+    assert all(data.sizes("train") == found[0].sizes("train") for data in found)
+    assert len([path for path in (tmp_path / "cache").iterdir() if not path.name.startswith(".")]) == 1

@@ -45,6 +45,8 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
     [
         (["--set", "adapter/kind=lorra"], "Did you mean `lora`"),
         (["--budget", "0"], "`--budget` and `--reports` must be at least 1"),
+        (["--threads", "-1"], "`--threads` must be at least 1"),
+        (["--out", __file__], "`--out` must be a folder that can be written"),
         (["--resume"], "`--resume` needs a complete checkpoint"),
         (["--data", "nowhere"], "`data` must be a folder"),
         (["--checkpoint", "./nowhere"], "`checkpoint` names no directory"),

@@ -23,6 +23,7 @@ from minbert.evaluation import predict_rows
 from minbert.model import MultitaskModel
 from minbert.predict import load_model
 from minbert.train import Report, State, train
+from minbert.trial import Trial
 
 CONFIGS = {
     "default": [],
@@ -168,3 +169,123 @@ def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_p
     whole, cut = checkpoints.newest(tmp_path / "whole"), checkpoints.newest(tmp_path / "cut")
     assert whole and cut
     assert_same_weights(whole, cut)
+
+
+# What lies in a trial's folder ---------------------------------------------------------------------------------------
+
+
+def test_only_checkpoints_of_this_or_earlier_attempts_are_pruned(data: Data, tmp_path: Path) -> None:
+    for name in ("my-project", "notes-1", "2-640"):  # a user's folders, and what a later attempt is writing
+        (tmp_path / name).mkdir()
+    list(train(Config(), data, State.fresh(0, (60, 120), tmp_path, attempt=1)))
+    assert {path.name for path in tmp_path.iterdir()} == {"my-project", "notes-1", "2-640", "1-120"}
+
+
+def test_a_pause_right_after_a_report_leaves_its_checkpoint_alone(data: Data, tmp_path: Path) -> None:
+    asked = []
+    trial = train(Config(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(asked))
+    first = next(trial)
+    written = (Path(first.checkpoint) / "done.json").stat().st_mtime_ns
+    asked.append(True)
+    paused = next(trial)
+    assert paused.paused
+    assert paused.checkpoint == first.checkpoint
+    assert (Path(first.checkpoint) / "done.json").stat().st_mtime_ns == written
+
+
+def test_a_checkpoint_is_not_written_twice_at_a_milestone(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minbert.trial.CHECKPOINT_SECONDS", 0.0)  # due at every step
+    reports = list(train(Config(), data, State.fresh(0, (128, 256), tmp_path)))
+    assert [Path(report.checkpoint).name for report in reports] == ["0-128", "0-256"]
+    assert [path.name for path in checkpoints.complete(tmp_path)] == ["0-256"]
+
+
+def test_milestones_passed_in_one_step_have_checkpoints_of_their_own(data: Data, tmp_path: Path) -> None:
+    trial = train(Config(), data, State.fresh(0, (50, 60), tmp_path))
+    names = []
+    for report in trial:
+        assert checkpoints.is_complete(Path(report.checkpoint))
+        names.append(Path(report.checkpoint).name)
+    assert names == ["0-50", "0-60"]
+
+
+def test_an_interrupted_write_leaves_the_previous_checkpoint(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = train(Config(), data, State.fresh(0, (60, 120), tmp_path))
+    first = next(trial)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        next(trial)
+    assert checkpoints.newest(tmp_path) == Path(first.checkpoint)
+
+
+def test_a_trial_goes_on_in_the_arithmetic_it_began_with(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minbert.model.native_bf16", lambda device: True)
+    first = next(train(Config(), data, State.fresh(0, (60, 120), tmp_path)))
+    monkeypatch.setattr("minbert.model.native_bf16", lambda device: False)
+    trial = Trial(Config(), data, State.resume(Path(first.checkpoint), (60, 120), tmp_path, 1), torch.device("cpu"))
+    assert trial.model.dtype == torch.float32
+    trial.restore(Path(first.checkpoint))
+    assert trial.model.dtype == torch.bfloat16
+    assert load_model(Path(first.checkpoint), data).dtype == torch.bfloat16
+
+
+# The optimiser's step ------------------------------------------------------------------------------------------------
+
+
+def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
+    config = configure(["optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01"])
+    trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
+    trial.step()
+    for group in trial.optimizer.param_groups:
+        names = [name for name, value in trial.parameters.items() if any(value is one for one in group["params"])]
+        assert {name.split(".")[0] for name in names} in ({"encoder"}, {"heads"})
+        peak = 5e-5 if names[0].startswith("encoder") else 0.01
+        assert group["lr"] == pytest.approx(peak * (32 / 6400) / 0.5)  # the middle of the first step, within warm-up
+        assert all((trial.parameters[name].ndim > 1) == (group["weight_decay"] > 0) for name in names)
+    grouped = [value for group in trial.optimizer.param_groups for value in group["params"]]
+    assert len(grouped) == len(trial.parameters)
+
+
+def test_the_whole_gradient_is_clipped(data: Data, tmp_path: Path) -> None:
+    trial = Trial(
+        configure(["optimizer/clip_norm=0.001"]), data, State.fresh(0, (6400,), tmp_path), torch.device("cpu")
+    )
+    trial.step()
+    norm = torch.stack([value.grad.norm() for value in trial.parameters.values() if value.grad is not None]).norm()
+    assert norm.item() == pytest.approx(0.001, rel=1e-3)
+
+
+def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
+    config = configure(["taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3"])
+    model = MultitaskModel(config, data.base, data.tasks, 0)
+    losses = {task: torch.tensor(value) for task, value in (("sst", 1.0), ("qqp", 10.0), ("sts", 100.0))}
+    total = model.total(losses, {"sst": torch.tensor(7.0)}, progress=0.5)  # epoch 2 of 4: 0.5 / 3
+    assert total.item() == pytest.approx(0.5 / 3 * (1.0 + 7.0) + 10.0 + 3 * 100.0)
+
+
+def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
+    """All passes share their dropout masks: without noise no penalty, with it there is one, and it has gradients."""
+    penalties = {}
+    for epsilon in (1e-6, 1.0):  # a large epsilon keeps delta near 0
+        wanted = [
+            f"regularizer/sst/{name}"
+            for name in ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
+        ]
+        model = MultitaskModel(configure([*wanted, "dropout/hidden=0.5"]), data.base, data.tasks, 0)
+        batch = model.batch("sst", data.file("sst", "train"), range(8))
+        losses, found = model.step_losses([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
+        assert losses.keys() == found.keys() == {"sst"}
+        found["sst"].backward()  # type: ignore[no-untyped-call]
+        penalties[epsilon] = found["sst"].item()
+    assert penalties[1.0] < 1e-9
+    assert penalties[1e-6] > 1e-6
