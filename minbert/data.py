@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from minbert.tasks import TASKS, Task
 
 CACHE_VERSION = 1
 """Part of the cache's key: raise it when its layout or the way texts are cut changes."""
+
+UNLOADABLE = (OSError, ValueError, EOFError)
+"""What loading an entry raises that is not there, or was cut short by a loss of power: it is made anew."""
 
 
 def word_piece(vocabulary: tuple[str, ...], lowercase: bool) -> Tokenizer:
@@ -101,7 +105,7 @@ def open_data(
     entry = (cache or cache_folder()) / key
     try:
         found = _load(entry, base, mark)
-    except (OSError, ValueError, EOFError):  # not there, or cut short by a loss of power: made anew
+    except UNLOADABLE:
         try:
             _build(entry, corpus or read_corpus(path), base)
         except OSError as error:
@@ -134,18 +138,21 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
             np.save(temporary / f"{task}.{split}.rows.npy", numbers)
         index = {"files": list(corpus.rows), "parts": list(corpus.parts)}
         (temporary / "index.json").write_text(json.dumps(index))
-        _replace(temporary, entry)
+        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace(temporary: Path, entry: Path) -> None:
-    """Give a finished entry its name. What stood there did not load, or another process was first with the same."""
+def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
+    """Give a finished entry its name, unless another process was first; what stands there and does not load goes."""
     for _ in range(3):
         try:
             temporary.rename(entry)
             return
         except OSError:
+            with contextlib.suppress(*UNLOADABLE):
+                load()
+                return
             grave = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".damaged-"))
             with contextlib.suppress(OSError):
                 entry.rename(grave / "entry")

@@ -14,7 +14,7 @@ from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack,
 from minbert.bert import Packed
 from minbert.config import Config
 from minbert.data import Data, word_piece
-from minbert.model import MultitaskModel, TaskBatch
+from minbert.model import MultitaskModel, TaskBatch, arithmetic
 
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
@@ -158,6 +158,7 @@ def test_bf16_stays_near_float32(data: Data) -> None:
     outputs = {}
     for precision in ("float32", "bf16"):
         model = MultitaskModel(Config.from_dict({"precision": precision}), data.base, data.tasks, 0)
+        model.dtype = arithmetic(precision, model.device)
         outputs[precision] = model([model.batch("qqp", data.file("qqp", "train"), range(8))])[0]
         assert all(value.dtype == torch.float32 for value in model.parameters())
     assert outputs["bf16"].dtype == torch.float32
