@@ -14,11 +14,12 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo.memory import available_memory
 from hpo.processes import scratch
 
 SETTINGS: Mapping[str, tuple[str, str]] = {
@@ -54,6 +55,10 @@ STARTS = 3
 """Ray gives its own processes 30 seconds to start, fixed in its code; a loaded machine may need another try."""
 
 
+Node = tuple[float, float]
+"""CPUs and GPUs of one machine of a cluster."""
+
+
 class ResourceError(ValueError):
     """More was asked than the cluster has, or the cluster cannot be reached."""
 
@@ -86,6 +91,32 @@ class Resources:
                 f"{where} has {gpus:g}: give gpus_per_trial = 0, or fewer workers, or a cluster with more"
             )
 
+    def check_nodes(self, nodes: Sequence[Node], where: str) -> None:
+        """Raise unless `workers` trials fit onto these nodes at once: a trial never spans two."""
+        fits = fitting(nodes, self.cpus_per_trial, self.gpus_per_trial)
+        if self.workers > fits:
+            found = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(nodes), reverse=True))
+            advice = f"at most --workers {fits}" if fits else "less for each trial, at most one node's,"
+            raise ResourceError(
+                f"workers = {self.workers} with cpus_per_trial = {self.cpus_per_trial} and gpus_per_trial = "
+                f"{self.gpus_per_trial:g} need whole trials on single nodes, but the {len(nodes)} of {where} "
+                f"(with {found}) hold {fits}: {advice} would fit"
+            )
+
+
+def fitting(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """Trials that fit at once onto nodes of (CPUs, GPUs), each trial within one."""
+
+    def on_one(cpus: float, gpus: float) -> int:
+        by_cpus = int(cpus // cpus_per_trial)
+        if gpus_per_trial <= 0:
+            return by_cpus
+        if gpus_per_trial >= 1:
+            return min(by_cpus, int(gpus // gpus_needed(1, gpus_per_trial)))
+        return min(by_cpus, int(gpus) * int(1 / gpus_per_trial))
+
+    return sum(on_one(*node) for node in nodes)
+
 
 def gpus_needed(workers: int, gpus_per_trial: float) -> int:
     """Whole devices that `workers` trials take. A fraction never spans two devices: 0.4 puts two trials on one."""
@@ -109,17 +140,18 @@ def local_gpus() -> int:
 
 
 def choose(
-    workers: int | None, cpus_per_trial: int, gpus_per_trial: float | None, cpus: float, gpus: float
+    workers: int | None,
+    cpus_per_trial: int,
+    gpus_per_trial: float | None,
+    cpus: float,
+    gpus: float,
+    nodes: Sequence[Node] = (),
 ) -> Resources:
     """Fill in what was left open: one GPU a trial where there are any, and as many trials at once as fit."""
     if gpus_per_trial is None:
         gpus_per_trial = 1.0 if gpus >= 1 else 0.0
     if workers is None:
-        workers = int(cpus // cpus_per_trial)
-        if 0 < gpus_per_trial < 1:
-            workers = min(workers, int(gpus) * int(1 / gpus_per_trial))
-        elif gpus_per_trial >= 1:
-            workers = min(workers, int(gpus // gpus_per_trial))
+        workers = fitting(nodes or [(cpus, gpus)], cpus_per_trial, gpus_per_trial)
     return Resources(max(workers, 1), cpus_per_trial, gpus_per_trial)
 
 
@@ -139,9 +171,14 @@ class Cluster:
     gpus: float
     memory_limit: int | None
     """Bytes of data that all workers together may hold on an own cluster; None: the cluster's own rules."""
+    nodes: tuple[Node, ...] = ()
+    """Its living machines."""
 
     def check(self, resources: Resources) -> None:
-        resources.check(self.cpus, self.gpus, "this machine" if self.own else "the cluster")
+        where = "this machine" if self.own else "the cluster"
+        resources.check(self.cpus, self.gpus, where)
+        if self.nodes:
+            resources.check_nodes(self.nodes, where)
 
 
 @contextlib.contextmanager
@@ -278,26 +315,9 @@ def _describe(own: bool) -> Cluster:
     ray: Any = importlib.import_module("ray")
     total = ray.cluster_resources()
     limit = int(available_memory() * 0.9) if own else None  # a tenth stays for the driver and Ray's own processes
-    return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit)
-
-
-def available_memory() -> int:
-    """Bytes of memory this process and its children may still take: the machine's, or its control group's if less."""
-    found = [_meminfo_available()]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # absent, or "max": no such limit
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return min(found)
-
-
-def _meminfo_available() -> int:
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
-    return sys.maxsize
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
+    return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, nodes)
 
 
 def survive_memory_monitor() -> None:

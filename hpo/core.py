@@ -63,15 +63,29 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
 
 
 def data_of(job: Job) -> Data:
-    return _open(job.data, job.base, json.dumps(dict(job.search_sizes), sort_keys=True))
+    sizes = json.dumps(dict(job.search_sizes), sort_keys=True)
+    return _open(job.data, job.base, sizes, job.fingerprint, job.base_sha256)
 
 
 @functools.lru_cache(maxsize=1)
-def _open(data: str | None, base: str | None, sizes: str) -> Data:
+def _open(data: str | None, base: str | None, sizes: str, fingerprint: str, base_sha256: str) -> Data:
     from minbert.base import find_base
     from minbert.data import open_data
 
-    return open_data(data, find_base(base), search_sizes=json.loads(sizes))
+    weights = find_base(base)
+    _refuse_another(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
+    opened = open_data(data, weights, search_sizes=json.loads(sizes))
+    _refuse_another(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
+    return opened
+
+
+def _refuse_another(what: str, recorded: str, found: str) -> None:
+    """Scores on other files cannot be compared with the sweep's earlier ones."""
+    if recorded and recorded != found:
+        raise ValueError(
+            f"{what}: the sweep began with {recorded}, now {found} is there. Bring the old files back and resume, or "
+            "start a new sweep"
+        )
 
 
 def use_device(cpus: int, gpus: float) -> None:

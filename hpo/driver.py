@@ -20,7 +20,7 @@ from hpo import generations, pause
 from hpo.cluster import Cluster, Resources, choose, connect
 from hpo.job import Job
 from hpo.plan import Plan, changed_versions, check_same
-from hpo.prepare import Launch, LaunchError, describe_task, prepare
+from hpo.prepare import Launch, LaunchError, check_gpus, check_local, describe_task, prepare
 from hpo.recorder import Recorder
 from hpo.retention import Shelf
 from hpo.snapshot import Snapshot, Tally
@@ -83,6 +83,8 @@ def resume(
     """Go on with a sweep after any kind of end. `trials`: a new, larger total. `data`: where the same data lies now."""
     from results.store import Store
 
+    check_local(store)
+    check_gpus(gpus_per_trial)
     folder = Store(store).open(name)
     changes = {
         "time": time,
@@ -129,6 +131,7 @@ class Session:
         self._observer = observer
         self._phase = "starting"
         self._started = time.time()
+        self._clock = time.monotonic()
         self._next_refresh = 0.0
         self._impatient = math.inf
         self._tally = Tally(plan.name, trials, plan.milestones, plan.eta)
@@ -143,7 +146,7 @@ class Session:
         with connect(plan.address) as cluster:
             if plan.resources is None:
                 wanted = (plan.workers_asked, plan.cpus_per_trial, plan.gpus_per_trial)
-                self.resources = choose(*wanted, cpus=cluster.cpus, gpus=cluster.gpus)
+                self.resources = choose(*wanted, cpus=cluster.cpus, gpus=cluster.gpus, nodes=cluster.nodes)
             cluster.check(self.resources)
             yield cluster
 
@@ -171,18 +174,26 @@ class Session:
         self._recorder = Recorder(self._sweep, writer, Shelf(path, plan.keep), self._tally)
         self._recorder.recall(events)
         self._job = self._make_job(path, cluster)
-        self._halt = Halt(path, plan.time)
+        self._halt = Halt(path, plan.time, since=generation.began, started=self._clock)
         with self._halt.signals():
             try:
                 self._job.module().ready(self._job, folder)
                 self._search()
                 state = self._finish()
             except KeyboardInterrupt:  # the second signal; within Ray's waits it loses its class
+                if self._halt.insisted:
+                    self._recorder.abandon("stopped at once")
                 self.messages.append("stopped at once; trials that ran will go on from their last checkpoint")
                 state = "stopped"
             finally:
-                pause.drop_flag(self._job.pause_key)
+                self._drop_flag()
         return self._outcome(state)
+
+    def _drop_flag(self) -> None:
+        try:
+            pause.drop_flag(self._job.pause_key)
+        except Exception as error:  # noqa: BLE001  where Ray is gone so is the flag; why it is gone is what must be seen
+            self.messages.append(f"the pause flag could not be taken back: {type(error).__name__}: {error}")
 
     def _make_job(self, path: Path, cluster: Cluster) -> Job:
         plan, limit = self._plan, cluster.memory_limit
@@ -191,6 +202,8 @@ class Session:
             milestones=plan.milestones,
             data=plan.data,
             base=plan.base,
+            base_sha256=plan.base_sha256,
+            fingerprint=plan.fingerprint,
             search_sizes=dict(plan.search_sizes),
             cpus=self.resources.cpus_per_trial,
             gpus=self.resources.gpus_per_trial,
@@ -228,16 +241,19 @@ class Session:
         from hpo.finalise import finalise
 
         self._phase = "finalising"
+        remain = False
 
-        def on_turn(done: int, of: int) -> bool:
+        def on_turn(done: int, of: int) -> bool:  # called while some are not done
+            nonlocal remain
             if self._generation.superseded:
                 raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
             self._show()
-            return self._halt.reason is None
+            remain = self._halt.reason is not None
+            return not remain
 
-        plan = self._plan
-        self.messages += finalise(plan.store, plan.name, self._job, self._recorder.kept(), self.resources, on_turn)
-        return "done" if self._halt.reason is None else "stopped"
+        store, kept = str(Path(self._job.folder).parent), self._recorder.kept()
+        self.messages += finalise(store, self._plan.name, self._job, kept, self.resources, on_turn)
+        return "stopped" if remain else "done"
 
     def _outcome(self, state: Literal["done", "stopped"]) -> Outcome:
         self._writer.barrier()

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from hpo.cluster import Resources
 from hpo.job import Job
+from hpo.memory import limit_memory
 from hpo.retention import Ended
-from hpo.worker import limit_memory
 
 RETRIES = 2
 """A job whose actor died is given to another one so often."""
@@ -36,17 +36,15 @@ class Predictor:
         limit_memory(self._job.memory_limit)
 
     def predict(self, trial: int, attempt: int, checkpoint: str) -> int:
-        """Predict, write the table, return its number of rows."""
+        """Predict, write the table, return its number of rows. Of `checkpoint` the name counts: the store may have
+        moved since the row that holds the path."""
+        from results.predictions import key
         from results.store import Store
 
-        table = prediction_table(trial, attempt, self._job.module().predict(self._job, Path(checkpoint)))
+        path = self._job.checkpoints(trial) / Path(checkpoint).name
+        table = prediction_table(trial, attempt, self._job.module().predict(self._job, path))
         Store(self._store).open(self._name).write_table("predictions", table, key(trial, attempt))
         return int(table.num_rows)
-
-
-def key(trial: int, attempt: int) -> str:
-    """Name of a trial's predictions in the store."""
-    return f"{trial}-{attempt}"
 
 
 def prediction_table(trial: int, attempt: int, parts: Any) -> pa.Table:
@@ -85,6 +83,7 @@ def finalise(
 
     Returns one line for each trial that could not predict.
     """
+    from results.predictions import key
     from results.store import Store
 
     folder = Store(store).open(name)

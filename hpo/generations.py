@@ -56,6 +56,8 @@ class Generation:
         self.number = entry.number
         self._folder = folder
         self._entry = entry
+        self.began = _path(folder, entry.number).stat().st_mtime
+        """When it went live, by the clock of the sweep's file system: what is older was there before."""
         self._stop = threading.Event()
         self._superseded = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="hpo-heartbeat", daemon=True)
@@ -89,7 +91,11 @@ def claim(sweep: Path, takeover: bool = False, trials: int = 0) -> Generation:
     """Become the one driver of the sweep in folder `sweep`, or raise BusyError and leave no trace."""
     folder = sweep / "generations"
     folder.mkdir(parents=True, exist_ok=True)
-    entry = _claim_number(folder)
+    try:
+        entry = _claim_number(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)  # a full disk names no file
+        raise
     try:
         if not takeover:
             _refuse_if_busy(folder, entry, sweep.name)

@@ -34,6 +34,10 @@ class Job:
     """Folder of the corpus; None: the sample corpus inside the package."""
     base: str | None = None
     """Name of the base weights; None: the packaged encoder."""
+    base_sha256: str = ""
+    """Of the base weights the sweep began with; empty: not compared."""
+    fingerprint: str = ""
+    """Of the data the sweep began with; empty: not compared."""
     search_sizes: Mapping[str, int] = field(default_factory=dict)
     """Examples per task that a report is scored on."""
     cpus: int = 1

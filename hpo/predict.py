@@ -5,7 +5,8 @@
     sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
 
 then one line `id , label` for each row of the data file, in its order, ids as they stand there.
-A kept trial that has not predicted yet does so here, in this process, once: its predictions enter the store.
+A kept trial that has not predicted yet, or whose predictions are damaged, does so here, in this process, once: its
+predictions enter the store.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def kept(folder: SweepFolder) -> dict[int, tuple[int, str]]:
 
 
 def finalise(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[str], None]) -> list[int]:
-    """Let kept trials that have not predicted yet (all, or these) predict; returns which did. `told` hears of each."""
+    """Let kept trials without whole predictions (all, or these) predict; returns which did. `told` hears of each."""
+    from hpo.job import checkpoint_folder
     from results.predictions import key, predicted
 
     weights, present = kept(folder), predicted(folder)
@@ -48,13 +50,19 @@ def finalise(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[
     for trial in weights if trials is None else trials:
         if trial not in weights and trial not in present:
             raise PredictError(without_weights(folder, trial, weights))
-        if trial in weights and present.get(trial) != weights[trial][0]:
+        if trial not in weights and not folder.has("predictions", key(trial, present[trial])):
+            why = without_weights(folder, trial, weights)
+            raise PredictError(f"the predictions of trial {trial} are damaged, and {why}")
+        if trial in weights and not folder.has("predictions", key(trial, weights[trial][0])):
             from hpo.core import predict
             from hpo.finalise import prediction_table
 
             attempt, checkpoint = weights[trial]
-            told(f"trial {trial} has not predicted dev and test yet and does so now")
-            table = prediction_table(trial, attempt, predict(job_of(folder), Path(checkpoint)))
+            # Of the row's path the name counts: the store may have moved.
+            path = checkpoint_folder(Path(folder.path).absolute(), trial) / Path(checkpoint).name
+            how = "are damaged and made again" if present.get(trial) == attempt else "are not there yet and made"
+            told(f"the predictions of trial {trial} for dev and test {how} now")
+            table = prediction_table(trial, attempt, predict(job_of(folder), path))
             folder.write_table("predictions", table, key(trial, attempt))
             done.append(trial)
     return done

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from minbert.files import read_corpus
 
     _check_numbers(launch)
+    check_local(launch.store)
     pinned = settings(launch.settings)
     start = [_configuration(path) for path in launch.start]
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
@@ -105,7 +107,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         resources=_resources(launch),
         data=data,
         fingerprint=corpus.fingerprint,
-        base=launch.checkpoint,
+        base=_absolute(launch.checkpoint, base.path),
         base_name=base.name,
         base_sha256=base.sha256,
         search_sizes=sizes,
@@ -126,6 +128,13 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     )
     plan.sweep(workers=1, trials=plan.trials)  # refuses what does not fit together
     return plan if not estimate else _with_estimate(plan, corpus)
+
+
+def _absolute(checkpoint: str | None, found: Path | None) -> str | None:
+    """A base that is a directory by its absolute path: workers and resumes may stand elsewhere."""
+    if checkpoint is None or found is None or Path(checkpoint).resolve() != found:
+        return checkpoint
+    return str(Path(checkpoint).absolute())
 
 
 def describe_task(task: Any) -> dict[str, Any]:
@@ -154,8 +163,12 @@ def _check_numbers(launch: Launch) -> None:
             raise LaunchError(f"`{name}` must be an integer of at least {least}, not {value!r}.")
     if launch.time is not None and not (math.isfinite(launch.time) and launch.time > 0):
         raise LaunchError(f"`time` must be a positive number of seconds, not {launch.time!r}.")
-    gpus = launch.gpus_per_trial
-    if gpus is not None and not (gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+    check_gpus(launch.gpus_per_trial)
+
+
+def check_gpus(gpus: float | None) -> None:
+    """Raise where no trial could have so many GPUs; None is left open."""
+    if gpus is not None and not (math.isfinite(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
         raise LaunchError(f"`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not {gpus!r}.")
 
 
@@ -182,7 +195,7 @@ def _name(launch: Launch) -> str:
     taken = set(Store(launch.store).sweeps())
     check_writable(launch.store)
     if launch.name is None:
-        stem = "sweep" if isinstance(launch.space, Mapping) else Path(launch.space).stem
+        stem = "sweep" if isinstance(launch.space, Mapping) else _clean(Path(launch.space).stem)
         return _first_free(stem, taken)
     name = safe_name(launch.name, "Sweep name")
     if name in taken:
@@ -193,11 +206,25 @@ def _name(launch: Launch) -> str:
     return name
 
 
+def _clean(stem: str) -> str:
+    """A file's stem as the beginning of a sweep's name, whatever the file is called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:100] or "sweep"
+
+
 def _first_free(stem: str, taken: Iterable[str]) -> str:
     number = 1
     while f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
+
+
+def check_local(store: str) -> None:
+    """Raise for a store that is no folder of this machine or of a shared file system."""
+    if "://" in store and not store.startswith("file://"):
+        raise LaunchError(
+            f"`store` must be a folder, on a local disk or a shared file system such as NFS, not {store}: checkpoints, "
+            "logs and heartbeats are written there as plain files."
+        )
 
 
 def check_writable(store: str) -> None:

@@ -24,7 +24,8 @@ class Start:
     attempt: int
     """0 for the first start, then one more at every re-issue."""
     config: Nested
-    """Complete, nested."""
+    """Complete, nested. A draw that the configuration refuses is left as drawn: it fails, with the reason, when it is
+    trained."""
     params: dict[str, Any]
     """By Optuna's names (`adapter.lora/rank`); empty for a configuration outside the space."""
     seed: int

@@ -102,6 +102,11 @@ class Recorder:
         if trial_id in self._open:
             self._finish(trial_id, "lost", reason, error)
 
+    def abandon(self, reason: str) -> None:
+        """The launch ends at once: what runs is paused where it last wrote a checkpoint, at the cost of no attempt."""
+        for trial_id in list(self._open):
+            self._finish(trial_id, "paused", reason)
+
     def _report(self, trial_id: str, start: Start, report: Mapping[str, Any]) -> bool:
         value = math.nan if report["overall"] is None else float(report["overall"])
         diverged = bool(report["diverged"]) or not math.isfinite(value)

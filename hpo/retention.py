@@ -77,7 +77,11 @@ class Shelf:
         return self._ended[ended.trial], gone
 
     def tidy(self, trials: Iterable[int] | None = None) -> None:
-        """Delete what the rows no longer name, of these trials or of all that have ended."""
+        """Delete what the rows no longer name, of these trials or of all that have ended. For all, also what a
+        crash has left half deleted."""
+        if trials is None:
+            for grave in checkpoint_folder(self._sweep, BASELINE).parent.glob(".*.removed"):
+                shutil.rmtree(grave)
         for trial in self._ended if trials is None else trials:
             ended = self._ended[trial]
             folder = checkpoint_folder(self._sweep, trial)

@@ -1,14 +1,16 @@
 """Search spaces from outside: loaded, checked before any compute, listed, and kept as JSON.
 
 `load_space` takes a name from `search_spaces/`, a Python file with `SPACE = {...}`, or the tree itself; `expand` writes
-it out over the declared tasks; `check` draws both ends of every domain through the strict configuration. The tree's
-JSON form is stored with a sweep, and `from_json` gives the same draws whatever became of the file.
+it out over the declared tasks; `check` draws the ends of domains, and many combinations, through the strict
+configuration. The tree's JSON form is stored with a sweep, and `from_json` gives the same draws whatever became of
+the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import runpy
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +40,9 @@ __all__ = [
 ]  # fmt: skip
 
 Complete = Callable[[dict[str, Any]], dict[str, Any]]
+
+DRAWS = 200
+"""Random configurations that `check` tries: choices that are legal one by one may not be legal together."""
 
 
 def load_space(source: str | Path | Mapping[str, Node]) -> Mapping[str, Node]:
@@ -79,7 +84,8 @@ def _tree(space: Any, what: str) -> Mapping[str, Node]:
 
 
 def check(space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any] | None = None) -> int:
-    """Draw every branch and both ends of every domain through `complete`; returns how many configurations that was.
+    """Draw every branch, both ends of every domain and random combinations through `complete`; returns how many
+    configurations that was.
 
     Raises SpaceError with the parameter's name in front of what the configuration objects to.
     """
@@ -91,7 +97,46 @@ def check(space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, An
     for leaf, choice, config in _probes(pinned_space):
         _complete(complete, config, f"Search space, {leaf.name} = {choice!r}")
         count += 1
-    return count
+    return count + _check_combinations(pinned_space, complete)
+
+
+def _check_combinations(space: Sequence[Leaf], complete: Complete) -> int:
+    if all(leaf.constant for leaf in space):
+        return 0
+    source = random.Random(0)  # the same space is refused, or not, every time
+    for _ in range(DRAWS):
+        drawn = compose(space, lambda leaf: leaf.random(source))[1]
+        error = _objection(space, complete, drawn)
+        if error is not None:
+            few, error = _smallest(space, complete, drawn, error)
+            named = ", ".join(f"{name} = {choice!r}" for name, choice in few.items())
+            raise SpaceError(
+                f"Search space, {named} together: {error} Give such parameters to the branches of a Kind, so that "
+                "only legal combinations can be drawn."
+            ) from error
+    return DRAWS
+
+
+def _objection(space: Sequence[Leaf], complete: Complete, choices: Mapping[str, Any]) -> ValueError | None:
+    """What `complete` says against these choices, the others being each domain's first; None: nothing."""
+    try:
+        complete(compose(space, lambda leaf: choices.get(leaf.name, leaf.first()))[0])
+    except ValueError as error:
+        return error
+    return None
+
+
+def _smallest(
+    space: Sequence[Leaf], complete: Complete, choices: Mapping[str, Any], error: ValueError
+) -> tuple[dict[str, Any], ValueError]:
+    """As few of the choices as are still refused, and what is said against them."""
+    kept = dict(choices)
+    for name in choices:
+        fewer = {other: choice for other, choice in kept.items() if other != name}
+        objection = _objection(space, complete, fewer)
+        if objection is not None:
+            kept, error = fewer, objection
+    return kept, error
 
 
 def _check_pins(space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any]) -> None:

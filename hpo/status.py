@@ -67,17 +67,22 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
     }
 
 
-def follow(look: Callable[[], SweepFolder], every: float) -> None:
-    """Show the sweep until no driver works on it any more; Ctrl-C leaves it running."""
+def follow(look: Callable[[], SweepFolder], every: float) -> list[str]:
+    """Show the sweep until no driver works on it any more; Ctrl-C leaves it running. What could not be read of it
+    stands among the messages, and is returned at the end."""
     from hpo.display import observer
 
+    warnings: list[str] = []
     try:
         with observer() as show:
             while True:
-                snapshot = read(look())
-                show(snapshot)
+                folder = look()
+                snapshot = read(folder)
+                warnings = folder.warnings
+                show(replace(snapshot, messages=tuple(f"warning: {line}" for line in warnings)))
                 if snapshot.phase in OVER:
                     break
                 time.sleep(every)
     except KeyboardInterrupt:
-        return
+        pass
+    return warnings

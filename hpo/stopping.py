@@ -7,12 +7,13 @@ seconds).
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -38,10 +39,17 @@ def request_stop(sweep: Path) -> None:
 class Halt:
     """Says why to stop, once there is a reason."""
 
-    def __init__(self, sweep: Path, seconds: float | None) -> None:
+    def __init__(
+        self, sweep: Path, seconds: float | None, *, since: float = math.inf, started: float | None = None
+    ) -> None:
+        """`seconds` count from `started` (of `time.monotonic`, now if left out). Requests whose file is older than
+        `since`, the modification time of this generation's own file, were meant for a driver that is gone."""
         self._file = sweep / STOP_FILE
-        self._file.unlink(missing_ok=True)  # a request to a driver that is gone
-        self._deadline = None if seconds is None else time.monotonic() + seconds - min(ROOM, seconds / 10)
+        with suppress(FileNotFoundError):
+            if self._file.stat().st_mtime < since:
+                self._file.unlink()
+        began = time.monotonic() if started is None else started
+        self._deadline = None if seconds is None else began + seconds - min(ROOM, seconds / 10)
         self._next_look = 0.0
         self._signals = 0
         self._reason: str | None = None
@@ -59,6 +67,11 @@ class Halt:
                     self._file.unlink(missing_ok=True)
                     self._reason = "stop was requested"
         return self._reason
+
+    @property
+    def insisted(self) -> bool:
+        """A second signal has arrived."""
+        return self._signals >= 2
 
     @contextmanager
     def signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from hpo import ensemble, tables
+from hpo.commands.common import tell, warn
 from hpo.display import STATES
 from hpo.trials import score_rows, trial_records
 from hpo.units import duration, plural, score
@@ -27,7 +28,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     """The screen after a sweep that is done."""
     from results import views
     from results.predictions import predicted
-    from results.store import Store
+    from results.store import Store, StoreError
 
     folder = Store(store).open(outcome.name)
     headline(outcome, console)
@@ -39,10 +40,16 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     tables.show(scores, console, title=title, empty="no trial has a score")
     name = None
     if predicted(folder):
-        record = ensemble.choose(folder)
-        name = str(record["name"])
-        console.print()
-        show_ensemble(record, console)
+        try:
+            record = ensemble.choose(folder)
+        except StoreError as error:  # damaged predictions, a full disk: the sweep is finished all the same
+            again = command("ensemble", outcome.name, store=store)
+            tell(f"warning: no ensemble was chosen: {error} Once that is mended: {again}")
+        else:
+            name = str(record["name"])
+            console.print()
+            show_ensemble(record, console)
+    warn(folder.warnings)
     best = int(rows[0]["trial"]) if rows else None
     console.print()
     show_next(next_commands(outcome.name, store, best, name), folder, console)

@@ -95,14 +95,20 @@ class Sweep:
             config = self._given[number]
             return Start(number, 0, config, self._parameters_of(config), seed, "given" if number else "default")
         drawn, params = self._study.draw(number)
-        return Start(number, 0, self._complete(drawn), params, seed, "sampler")
+        try:
+            config = self._complete(drawn)
+        except ValueError:  # a rare combination that no check met: its worker refuses it too, and this trial fails
+            config = drawn
+        return Start(number, 0, config, params, seed, "sampler")
 
     def _parameters_of(self, config: Nested) -> dict[str, Any]:
         """The parameters of a given configuration, where they would draw exactly it; else none, not half of them."""
         found = parameters(self._space, config)
-        if found is None or self._complete(configuration(self._space, found)) != config:
-            return {}
-        return found
+        try:
+            same = found is not None and self._complete(configuration(self._space, found)) == config
+        except ValueError:
+            same = False
+        return found if found is not None and same else {}
 
     def _enter(self, start: Start) -> None:
         self.records[start.trial] = Record(start)

@@ -11,6 +11,8 @@ Keys are walked in sorted order, so a space's draws do not depend on the order i
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -62,6 +64,18 @@ class Leaf:
     def first(self) -> Any:
         """One legal choice."""
         return self.domain.choices[0] if isinstance(self.domain, OneOf) else self.domain.low
+
+    def random(self, source: random.Random) -> Any:
+        """A choice at random, uniform on the domain's scale."""
+        domain = self.domain
+        if isinstance(domain, OneOf):
+            return source.choice(domain.choices)
+        if isinstance(domain, Int):
+            return source.randrange(domain.low, domain.high + 1, domain.step)
+        if not domain.log:
+            return source.uniform(domain.low, domain.high)
+        drawn = math.exp(source.uniform(math.log(domain.low), math.log(domain.high)))
+        return min(max(drawn, domain.low), domain.high)
 
     def ends(self) -> tuple[Any, ...]:
         """The choices at which a domain is checked: both ends of a range, every value of a choice."""

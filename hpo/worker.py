@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from ray.tune import Trainable
 
 from hpo.job import Assignment, Job, Reported
 from hpo.logs import TrialLog
+from hpo.memory import limit_memory
 from hpo.pause import Poll
 from hpo.processes import host
 
@@ -105,14 +105,6 @@ class Worker(Trainable):
         if self._log is not None:
             self._log.close()
             self._log = None
-
-
-def limit_memory(limit: int | None) -> None:
-    """Let this process fail with an error it can report instead of being killed: memory beyond `limit` is refused."""
-    if limit is not None:
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")

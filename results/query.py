@@ -57,15 +57,22 @@ VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
 
 
 def query(source: Store | SweepFolder, statement: str) -> pd.DataFrame:
-    """The answer to one SELECT; QueryError (a ValueError) for anything else, listing tables and columns."""
+    """The answer to one SELECT; QueryError (a ValueError) for anything else, listing tables and columns.
+
+    What could not be read, and so is not in the answer, is named in `source.warnings`.
+    """
     folders = [source] if isinstance(source, SweepFolder) else _folders(source)
-    return sql.run(statement, {name: _loader(folders, view) for name, view in VIEWS.items()})
+    try:
+        return sql.run(statement, {name: _loader(folders, view) for name, view in VIEWS.items()})
+    finally:
+        if isinstance(source, Store):
+            source.warnings += [warning for folder in folders for warning in folder.warnings]
 
 
 def _folders(store: Store) -> list[SweepFolder]:
-    folders = [store.open(name) for name in store.sweeps()]
+    folders = store.readable()
     if not folders:
-        raise StoreError(f"There are no sweeps in `{store.uri}`.")
+        raise StoreError(" ".join([f"There are no sweeps in `{store.uri}` that can be read.", *store.warnings]))
     return folders
 
 

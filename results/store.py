@@ -20,8 +20,9 @@ acknowledged is lost by it, and `barrier` may be called again.
 Reading. Readers take no lock and may run at any time. A row counts if its file is whole and ours, no merged file
 replaces that file, and no newer generation began before it (`results.fences`). A truncated or foreign file is named
 in `warnings` and skipped. A report said twice for one (trial, attempt, step), or an event that repeats the one before
-it, counts once, the first time. For a step that two attempts have reported, the first finite value feeds the search,
-and views show the latest finite one (`results.views`).
+it, counts once, the first time. For a step that two attempts have reported, the first report, finite or not, is what
+the search went by (one that is not finite ends its trial); views show the latest finite one (`results.views`).
+A folder without a whole `sweep.json` of ours is named in the store's `warnings` and skipped.
 
 Compaction (`results.compaction`). A merged file names those that it replaces; readers leave these out, and they are
 deleted ten minutes later. A reader whose file vanished lists again.
@@ -58,6 +59,17 @@ from results.writer import PERIOD, Writer
 __all__ = ["Store", "StoreError", "Superseded", "SweepExists", "SweepFolder", "SweepMissing", "Writer"]
 
 META = "sweep.json"
+NUMBER, TEXT = (int, float), (str, type(None))
+REQUIRED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "space_hash", "base.name", "base.sha256", "data.fingerprint"), (str,)),
+    **dict.fromkeys(("data.folder", "base.asked"), TEXT),
+    **dict.fromkeys(("seed", "trials", "budget", "eta", "workers", "keep", "cpus_per_trial"), (int,)),
+    **dict.fromkeys(("gpus_per_trial", "config_version"), (*NUMBER, type(None))),
+    **dict.fromkeys(("space", "pinned", "data", "base", "search_sizes", "tasks", "versions"), (dict,)),
+    **dict.fromkeys(("milestones", "start"), (list,)),
+    "created": (*NUMBER, str),
+}
+"""What every sweep's description holds, and as which JSON type."""
 
 
 class SweepExists(StoreError):  # noqa: N818 - the name says what is
@@ -73,12 +85,30 @@ class Store:
 
     def __init__(self, uri: str | Path, *, filesystem: fs.FileSystem | None = None) -> None:
         self.uri = str(uri)
+        self.warnings: list[str] = []
+        """What the latest `readable`, or a query over the store, skipped, and why."""
         self._folder = locate(uri, filesystem)
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps, sorted."""
         with explained("read the store", self.uri):
             return [name for name in self._folder.folders() if self._folder.child(name).exists(META)]
+
+    def readable(self) -> list[SweepFolder]:
+        """The sweeps whose description can be read, by name; every other folder is named in `warnings`."""
+        with explained("read the store", self.uri):
+            names = self._folder.folders()
+        found, self.warnings = [], []
+        for name in names:
+            try:
+                folder = self.open(name)
+                assert folder.meta, "a description that was checked is never empty"
+                found.append(folder)
+            except SweepMissing:
+                self.warnings.append(f"{self._folder.path}/{name} is skipped: it is no sweep, it has no {META}.")
+            except StoreError as error:
+                self.warnings.append(f"{self._folder.path}/{name} is skipped: {error}")
+        return found
 
     def create(self, name: str, meta: Mapping[str, Any]) -> SweepFolder:
         """Begin a sweep; of several that create one name at once, one gets it and the others SweepExists."""
@@ -115,13 +145,6 @@ class Store:
         with explained("delete", folder.path):
             self._sweep(name).remove()
 
-    def check_writable(self) -> None:
-        """Raise StoreError unless sweeps can be created here; the store's folder exists afterwards."""
-        with explained("write to the store", self.uri):
-            self._folder.make()
-            self._folder.write("probe", b"")
-            self._folder.delete("probe")
-
     def _sweep(self, name: str) -> Folder:
         return self._folder.child(safe_name(name, "Sweep name"))
 
@@ -134,10 +157,10 @@ class SweepFolder:
         self.path = Path(folder.path)
         """Where the sweep is; for an object store a path within it, not on this machine."""
         self.warnings: list[str] = []
-        """What the latest reading of each table skipped, and why."""
+        """What the latest reading of each table, or of some keys of it, skipped, and why."""
         self.folder = folder
         self._cache: Cache = {}
-        self._warnings: dict[str, list[str]] = {}
+        self._warnings: dict[tuple[str, frozenset[str] | None], list[str]] = {}
         self._meta: dict[str, Any] | None = None
 
     @property
@@ -147,9 +170,13 @@ class SweepFolder:
             with explained("read", f"{self.path}/{META}"):
                 content = self.folder.read(META)
             try:
-                self._meta = dict(json.loads(content))
-            except (ValueError, TypeError) as error:
+                meta = json.loads(content)
+                if not isinstance(meta, dict):
+                    raise StoreError(f"expected a JSON object, found {type(meta).__name__}")
+                _check_meta(meta)
+            except ValueError as error:
                 raise StoreError(f"`{self.path}/{META}` is damaged or foreign: {error}.") from error
+            self._meta = meta
         return self._meta
 
     @property
@@ -197,16 +224,16 @@ class SweepFolder:
         """All rows of a table that count (see the contract); of `examples` and `predictions`, those of `keys`."""
         rule = find(table)
         folder = self.folder.child(table)
-        chosen = None if keys is None else {f"{key}{SUFFIX}" for key in keys}
+        chosen = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
         with explained("read", folder.path):
             if not rule.sequenced:
                 found = listing(folder, table, wanted=None if chosen is None else chosen.__contains__)
-                self._warn(table, found.warnings)
+                self._warn((table, chosen), found.warnings)
                 return joined(table, list(found.tables.values()))
             # Rows first, fences after: a fence always stands before the first row of its generation.
             found = listing(folder, table, self._cache)
             lines, warnings = fences.fences(self.folder)
-        self._warn(table, found.warnings + warnings)
+        self._warn((table, None), found.warnings + warnings)
         return in_order(table, fenced(joined(table, list(found.tables.values())), lines))
 
     def events(self) -> list[dict[str, Any]]:
@@ -232,6 +259,23 @@ class SweepFolder:
                     compact(self.folder.child(name), name, fewest=fewest)
                     discard(self.folder.child(name), name)
 
-    def _warn(self, table: str, warnings: list[str]) -> None:
-        self._warnings[table] = warnings
+    def _warn(self, what: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
+        self._warnings[what] = warnings
         self.warnings = sorted({warning for several in self._warnings.values() for warning in several})
+
+
+def _check_meta(meta: Mapping[str, Any]) -> None:
+    """Raise StoreError unless all of REQUIRED is there as it should be."""
+    missing, wrong = [], []
+    for path, kinds in REQUIRED.items():
+        group, _, name = path.rpartition(".")
+        within = meta.get(group) if group else meta
+        if not isinstance(within, Mapping):
+            continue  # the group itself is named
+        if name not in within:
+            missing.append(path)
+        elif not isinstance(within[name], kinds):
+            wrong.append(f"`{path}` is of type {type(within[name]).__name__}")
+    if missing or wrong:
+        lacks = [f"it lacks {', '.join(missing)}"] if missing else []
+        raise StoreError("; ".join([*lacks, *wrong]))

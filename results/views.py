@@ -1,6 +1,6 @@
 """One row per trial, the best trials, all about one: what the store's events amount to.
 
-A step that several attempts have reported shows its latest finite report; the search was fed the first finite one.
+A step that several attempts have reported shows its latest finite report; the search went by the first, finite or not.
 Trials are ranked by (last step, overall): a trial that went further was judged better there. Diverged and failed ones
 have no rank.
 """
@@ -34,14 +34,14 @@ HELD = "held_"
 """How columns of scores on the held split begin."""
 
 
-def first_finite(reports: Iterable[Row]) -> list[Row]:
-    """Of each (trial, step) the first finite report by seq, or the first if none is: what fed the search."""
-    return _one_per_step(sorted(reports, key=lambda row: int(row["seq"])))
-
-
 def latest_finite(reports: Iterable[Row]) -> list[Row]:
     """Of each (trial, step) the latest finite report by seq, or the latest if none is: what views show."""
-    return _one_per_step(sorted(reports, key=lambda row: -int(row["seq"])))
+    chosen: dict[tuple[int, int], Row] = {}
+    for row in sorted(reports, key=lambda row: -int(row["seq"])):
+        at = (row["trial"], row["step"])
+        if at not in chosen or (_finite(row) and not _finite(chosen[at])):
+            chosen[at] = row
+    return sorted(chosen.values(), key=lambda row: int(row["seq"]))
 
 
 def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.DataFrame:
@@ -153,15 +153,6 @@ def _walk(node: Any, name: str) -> Any:
         if branch and not (isinstance(node, Mapping) and node.get("kind") == branch):
             return None
     return node
-
-
-def _one_per_step(reports: Iterable[Row]) -> list[Row]:
-    chosen: dict[tuple[int, int], Row] = {}
-    for row in reports:
-        at = (row["trial"], row["step"])
-        if at not in chosen or (_finite(row) and not _finite(chosen[at])):
-            chosen[at] = row
-    return sorted(chosen.values(), key=lambda row: int(row["seq"]))
 
 
 def _finite(row: Row) -> bool:

@@ -16,7 +16,7 @@ from hpo.commands.common import (
     open_store,
     open_sweep,
     print_json,
-    warn,
+    warned,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def top(
     from results import views
 
     folder = open_sweep(store, sweep)
-    rows = trial_records(views.top(folder, number, where, scoring(folder)))
-    warn(folder.warnings)
+    with warned(folder):
+        rows = trial_records(views.top(folder, number, where, scoring(folder)))
     out = console()
     if json or not rows:
         tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
@@ -62,8 +62,8 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
     from results import views
 
     folder = open_sweep(store, sweep)
-    facts = views.show(folder, trial, scoring(folder))
-    warn(folder.warnings)
+    with warned(folder):
+        facts = views.show(folder, trial, scoring(folder))
     if json:
         print_json(facts)
     else:
@@ -111,7 +111,8 @@ def query(
     from results.query import query as ask
 
     source = open_store(store) if sweep is None else open_sweep(store, sweep)
-    frame = ask(source, sql)
+    with warned(source):
+        frame = ask(source, sql)
     tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
 
 

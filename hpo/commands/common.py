@@ -1,13 +1,17 @@
 """What all commands share: `--store` and `--json`, the way a mistake is told, the consoles.
 
 A ValueError that one of the four packages defines or raises (StoreError, ConfigError, SpaceError, ...) is a caller's
-mistake or a broken file: told as one message without a traceback, exit code 2. Anything else, a ValueError from inside
+mistake or a broken file: told as one message without a traceback, exit code 2. So is an OSError that only the person
+at the terminal can mend: no permission, a read-only file system, a full disk. Anything else, a ValueError from inside
 a library too, is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +26,14 @@ DONE, BAD_INPUT, STOPPED = 0, 2, 3
 """Exit codes: done; bad input; stopped and resumable."""
 
 OURS = {"hpo", "minbert", "results", "search_spaces"}
+
+REMEDIES = {
+    errno.EACCES: "let this user read and write it, or choose another place (--store, --data, --out)",
+    errno.EROFS: "mount it writable, or choose another place (--store, --out)",
+    errno.ENOSPC: "free some space; what was recorded is kept, and `hpo resume` goes on with a sweep",
+    errno.EDQUOT: "free some of your quota; what was recorded is kept, and `hpo resume` goes on with a sweep",
+}
+"""What to do about an OSError that is not ours to mend, by its number."""
 
 UNWRAPPED = 10_000
 """Columns of a console that is no terminal: a file or pipe gets whole lines."""
@@ -50,6 +62,21 @@ class Commands(TyperGroup):
                 raise
             tell(str(error))
             raise typer.Exit(BAD_INPUT) from error
+        except OSError as error:
+            if (message := mendable(error)) is None:
+                raise
+            tell(message)
+            raise typer.Exit(BAD_INPUT) from error
+
+
+def mendable(error: OSError) -> str | None:
+    """What to tell the person at the terminal of an OSError that they can mend; None: it is a bug and needs its
+    traceback. EPERM counts for files only: without a path it comes from processes or devices."""
+    number = errno.EACCES if error.errno == errno.EPERM and error.filename else error.errno
+    if number not in REMEDIES:
+        return None
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}; {REMEDIES[number]}"
 
 
 def ours(error: ValueError) -> bool:
@@ -70,6 +97,15 @@ def tell(message: str) -> None:
 def warn(messages: list[str]) -> None:
     for message in messages:
         tell(f"warning: {message}")
+
+
+@contextmanager
+def warned(source: Store | SweepFolder) -> Iterator[None]:
+    """Afterwards tell what could not be read of it, also where the work failed: that may be why."""
+    try:
+        yield
+    finally:
+        warn(source.warnings)
 
 
 def console() -> Console:

@@ -66,13 +66,19 @@ def resume(
     time: options.Time = None,
     address: options.Address = None,
     workers: options.Workers = None,
+    cpus_per_trial: options.CpusNow = None,
+    gpus_per_trial: options.GpusNow = None,
+    data: options.DataNow = None,
     store: StoreOption = "runs",
 ) -> None:
     """Go on with a sweep that was stopped, or whose driver died. Finished trials do not run again.
 
     Example: hpo resume quickstart-1
     """
-    _go_on(store, sweep, takeover=takeover, time=time, address=address, workers=workers)
+    _go_on(
+        store, sweep, takeover=takeover, time=time, address=address, workers=workers, cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial, data=data,
+    )  # fmt: skip
 
 
 def extend(
@@ -81,13 +87,19 @@ def extend(
     time: options.Time = None,
     address: options.Address = None,
     workers: options.Workers = None,
+    cpus_per_trial: options.CpusNow = None,
+    gpus_per_trial: options.GpusNow = None,
+    data: options.DataNow = None,
     store: StoreOption = "runs",
 ) -> None:
     """Give a sweep more trials, and go on with it.
 
     Example: hpo extend quickstart-1 --trials 48
     """
-    _go_on(store, sweep, trials=trials, time=time, address=address, workers=workers)
+    _go_on(
+        store, sweep, trials=trials, time=time, address=address, workers=workers, cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial, data=data,
+    )  # fmt: skip
 
 
 def _go_on(store: str, sweep: str, **changes: Any) -> None:

@@ -63,6 +63,15 @@ CpusPerTrial = Annotated[int, _used("--cpus-per-trial", min=1, help="Cores, and 
 GpusPerTrial = Annotated[
     float | None, _used("--gpus-per-trial", min=0, help="May be a fraction; 1 where there are GPUs if left out.")
 ]
+DataNow = Annotated[
+    str | None, _used("--data", metavar="DIR", help="Where the same data lies now; as before if left out.")
+]
+CpusNow = Annotated[
+    int | None, _used("--cpus-per-trial", min=1, help="Cores, and threads, of a trial; as before if left out.")
+]
+GpusNow = Annotated[
+    float | None, _used("--gpus-per-trial", min=0, help="May be a fraction; as before if left out.")
+]
 Keep = Annotated[int, _used("--keep", min=1, help="Trials whose weights stay.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")]
 Takeover = Annotated[

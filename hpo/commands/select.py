@@ -17,7 +17,7 @@ from hpo.commands.common import (
     open_sweep,
     print_json,
     tell,
-    warn,
+    warned,
 )
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def ensemble(
     from hpo.summary import show_ensemble
 
     folder = open_sweep(store, sweep)
-    _finalise(folder)
-    record = choose(folder, method=method, size=size, name=name)
-    warn(folder.warnings)
+    with warned(folder):
+        _finalise(folder)
+        record = choose(folder, method=method, size=size, name=name)
     if json:
         print_json(record)
     else:
@@ -62,17 +62,19 @@ def predict(
     Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
     """
     from hpo.predict import of_ensemble, of_trial, write
+    from results.selection import load
 
     if (trial is None) == (ensemble is None):
         raise InputError("give either --trial N or --ensemble NAME")
     folder = open_sweep(store, sweep)
-    if trial is not None:
-        _finalise(folder, [trial])
-        paths = write(folder, of_trial(folder, trial), out, f"trial {trial}")
-    else:
-        assert ensemble is not None
-        paths = write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
-    warn(folder.warnings)
+    with warned(folder):
+        if trial is not None:
+            _finalise(folder, [trial])
+            paths = write(folder, of_trial(folder, trial), out, f"trial {trial}")
+        else:
+            assert ensemble is not None
+            _finalise(folder, [int(one["trial"]) for one in load(folder, ensemble)["members"]])
+            paths = write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
     if json:
         print_json({"files": paths})
     else:
@@ -81,7 +83,7 @@ def predict(
 
 
 def _finalise(folder: SweepFolder, trials: Iterable[int] | None = None) -> None:
-    """A trial that was kept but has not predicted yet, as after a stop, does so now."""
+    """A kept trial that has not predicted yet, as after a stop, or whose predictions are damaged, does so now."""
     from hpo.predict import finalise
 
     finalise(folder, trials, tell)

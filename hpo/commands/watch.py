@@ -41,7 +41,14 @@ def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
     from hpo.status import overview
 
     stored = open_store(store)
-    rows = [overview(stored.open(name)) for name in stored.sweeps()]
+    rows = []
+    for folder in stored.readable():
+        try:
+            rows.append(overview(folder))
+        except ValueError as error:  # one sweep that cannot be read must not hide the others
+            stored.warnings.append(f"{folder.path} is skipped: {error}")
+        stored.warnings += folder.warnings
+    warn(stored.warnings)
     rows.sort(key=lambda row: str(row["created"]))
     empty = f"no sweeps in {store}; start one with: hpo run quickstart --store {store}"
     tables.show(rows, console(), json=json, empty=empty)
@@ -62,7 +69,7 @@ def status(
 
     folder = open_sweep(store, sweep)
     if watch:
-        follow(lambda: open_sweep(store, sweep), REFRESH)
+        warn(follow(lambda: open_sweep(store, sweep), REFRESH))
         return
     snapshot = read(folder)
     warn(folder.warnings)
@@ -100,10 +107,13 @@ def logs(
 
     Example: hpo logs quickstart-1 3 -f
     """
+    from hpo.generations import total_trials
     from hpo.job import log_file
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
+    if not path.is_file() and trial >= (total := total_trials(folder.meta, Path(folder.path))):
+        raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_known_trials(folder)}")
     if not path.is_file() and not follow:
         raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is not there. {_known_trials(folder)}")
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hpo.commands import launch
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -80,3 +82,14 @@ def test_run_refuses_an_unknown_space(tmp_path: Path) -> None:
 def test_run_refuses_a_store_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refused(hpo("run", "quickstart", "--checkpoint", "tiny", "--dry-run", store=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("command", [("resume",), ("extend", "--trials", "9")], ids=["resume", "extend"])
+def test_going_on_may_change_what_trials_get(
+    store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(launch, "_go_on", lambda store, sweep, **changes: seen.update(changes))
+    done = hpo(*command, SWEEP, "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", store=store)
+    assert done.exit_code == 0, done.output
+    assert (seen["cpus_per_trial"], seen["gpus_per_trial"], seen["data"]) == (2, 0.5, "moved")

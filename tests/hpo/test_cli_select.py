@@ -101,9 +101,11 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     from minbert.evaluation import Prediction
 
     calls: list[str] = []
+    folders: list[Path] = []
 
     def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
         calls.append(f"{job.base} {checkpoint.name}")
+        folders.append(checkpoint.parent)
         for row in stored.predictions(3):
             values = np.array([row["value"]])
             chances = None if row["probabilities"] is None else np.array([row["probabilities"]], dtype=np.float32)
@@ -116,3 +118,22 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
         assert done.exit_code == 0, done.output
     assert calls == ["tiny 0-302"]
     assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
+    # A truncated file is made again, from weights that are where the store is now.
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
+    done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "moved")
+    assert done.exit_code == 0, done.output
+    assert "trial 3 for dev and test are damaged and made again" in done.stderr
+    assert folders == [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]
+
+
+def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
+    from results.store import Store
+
+    stored.make(tmp_path)
+    with Store(tmp_path).open(SWEEP).writer() as writer:
+        writer.append("trials", {"trial": 1, "attempt": 0, "event": "end", "state": "complete"})
+    (tmp_path / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
+    message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
+    assert "predictions of trial 1 are damaged" in message
+    assert "Kept are those of: 0, 2" in message

@@ -96,6 +96,46 @@ def test_logs(kept_store: Path) -> None:
     assert "Its trials are 0 to 5" in refused(hpo("logs", SWEEP, "9", store=kept_store))
 
 
+def test_logs_follow_refuses_a_trial_that_cannot_be(kept_store: Path) -> None:
+    assert "no trial 999: it has 6 in all" in refused(hpo("logs", SWEEP, "999", "-f", store=kept_store))
+
+
+def damage(store: Path) -> None:
+    """A truncated file, a foreign file, and three folders that are no sweeps of ours."""
+    victim = next((store / SWEEP / "reports").glob("*.parquet"))
+    (victim.parent / "cut.parquet").write_bytes(victim.read_bytes()[:100])
+    (store / SWEEP / "trials" / "notes.txt").write_text("mine")
+    for name, content in (("foreign", "{}"), ("halved", '{"name": "h')):
+        (store / name).mkdir()
+        (store / name / "sweep.json").write_text(content)
+    (store / "papers").mkdir()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["list"], ["query", "SELECT count(*) FROM trials, reports"], ["top", SWEEP], ["show", SWEEP, "3"],
+     ["status", SWEEP], ["status", SWEEP, "--watch"]],
+)  # fmt: skip
+def test_what_is_damaged_or_foreign_is_named_and_the_rest_answers(store: Path, command: list[str]) -> None:
+    damage(store)
+    done = hpo(*command, store=store)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip()
+    named = ["cut.parquet", "notes.txt"]
+    named += [str(store / name) for name in ("foreign", "halved", "papers")] if command[0] in ("list", "query") else []
+    for name in named:
+        lines = [line for line in done.stderr.splitlines() if name in line]
+        assert lines, name
+        assert all(line.startswith("hpo: warning: ") and "is skipped" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["status", "top", "resume"])
+def test_a_foreign_sweep_json_is_refused_by_name(store: Path, command: str) -> None:
+    damage(store)
+    for name in ("foreign", "halved"):
+        assert f"{name}/sweep.json` is damaged or foreign" in refused(hpo(command, name, store=store))
+
+
 def test_logs_follow_prints_what_is_added(tmp_path: Path) -> None:
     from hpo.commands.watch import tail
 

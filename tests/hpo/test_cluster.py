@@ -20,6 +20,7 @@ from hpo.cluster import (
     Resources,
     choose,
     connect,
+    fitting,
     gpus_needed,
     survive_memory_monitor,
 )
@@ -78,6 +79,7 @@ def test_a_connected_process_keeps_its_cluster(ray_cluster: Cluster) -> None:
     with connect() as again:
         assert again.own
         assert again.cpus == 2
+        assert again.nodes == ((2.0, again.gpus),)
     assert ray.is_initialized()
 
 
@@ -183,3 +185,17 @@ def test_contract_what_else_of_ray_is_private(ray_cluster: Cluster, monkeypatch:
     assert "print_to_stdstream(" in inspect.getsource(ray_worker.listen_error_messages)
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
     assert _get_max_pending_trials(object()) == 5
+
+
+def test_a_trial_never_spans_two_nodes() -> None:
+    four = ((4.0, 0.0),) * 4
+    assert fitting(four, 3, 0.0) == 4
+    assert fitting(((8.0, 1.0), (8.0, 0.0)), 1, 0.5) == 2
+    assert fitting(((8.0, 3.0), (1.0, 2.0)), 2, 2.0) == 1
+    assert choose(None, 3, None, cpus=16, gpus=0, nodes=four) == Resources(4, 3, 0.0)
+    cluster = Cluster(own=False, cpus=16, gpus=0, memory_limit=None, nodes=four)
+    cluster.check(Resources(4, 4))
+    with pytest.raises(ResourceError, match=r"the 4 of the cluster \(with 4 CPUs and 0 GPUs\) hold 0: less for each"):
+        cluster.check(Resources(1, 8))
+    with pytest.raises(ResourceError, match="hold 4: at most --workers 4 would fit"):
+        cluster.check(Resources(5, 3))

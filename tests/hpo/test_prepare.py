@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hpo.cluster import local_cpus
+from hpo import core
+from hpo.cluster import Cluster, local_cpus
+from hpo.driver import Session, resume
+from hpo.job import Job
 from hpo.plan import Plan, check_same
-from hpo.prepare import prepare
+from hpo.prepare import _absolute, prepare
 from results.store import Store
 from tests.hpo.conftest import launch
 
 
 def refused(tmp_path: Path, match: str, **changes: Any) -> None:
     with pytest.raises(ValueError, match=match):
-        prepare(launch(tmp_path / "store", **changes))
+        prepare(launch(**{"store": tmp_path / "store"} | changes))
     assert not (tmp_path / "store").exists(), "nothing was written"
 
 
@@ -59,6 +64,8 @@ def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
         ({"eta": 1}, "`eta` must be an integer of at least 2"),
         ({"time": -1.0}, "`time` must be a positive number of seconds"),
         ({"gpus_per_trial": 1.5}, "`gpus_per_trial` must be 0, a fraction below 1, or a whole number"),
+        ({"gpus_per_trial": float("inf")}, "`gpus_per_trial` must be 0, .*, not inf"),
+        ({"store": "s3://bucket/runs"}, "`store` must be a folder, .* not s3://bucket/runs"),
         ({"name": "../up"}, r"\.\./up"),
         ({"data": "/nowhere"}, "/nowhere"),
         ({"checkpoint": "/nowhere"}, "/nowhere"),
@@ -108,3 +115,37 @@ def test_a_resume_with_something_else_is_refused(tmp_path: Path, name: str) -> N
     check_same(meta, **same)
     with pytest.raises(ValueError, match="sweep 's' began with another .*another name"):
         check_same(meta, **same | {name: "changed"})
+
+
+@pytest.mark.parametrize(("stem", "name"), [("my space", "my-space-1"), ("_s", "s-1"), ("ä", "sweep-1")])
+def test_any_file_gives_a_name(tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.py"
+    path.write_text("from search_spaces.domains import Float\nSPACE = {'dropout': {'hidden': Float(0.0, 0.3)}}\n")
+    assert prepare(launch(tmp_path / "store", name=None, space=path)).name == name
+
+
+def test_a_base_directory_is_kept_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _absolute("model", tmp_path / "model") == str(tmp_path / "model")
+    assert _absolute("tiny", None) == "tiny"
+    assert _absolute("somebody/model", tmp_path / "cache") == "somebody/model"
+
+
+def test_a_store_elsewhere_is_refused_on_resume_too() -> None:
+    with pytest.raises(ValueError, match="`store` must be a folder, .* not s3://bucket/runs"):
+        resume("s3://bucket/runs", "s")
+
+
+def test_a_worker_refuses_other_data_and_weights(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path))
+    session = Session(plan, 8, None)
+    session._generation = SimpleNamespace(number=1)
+    job = session._make_job(tmp_path, Cluster(True, 1, 0, None))
+    assert (job.fingerprint, job.base_sha256) == (plan.fingerprint, plan.base_sha256)
+    job = Job.from_json(job.to_json())
+    core.data_of(job)
+    with pytest.raises(ValueError, match=r"base weights tiny \(SHA-256\): the sweep began with another, now"):
+        core.data_of(replace(job, base_sha256="another"))
+    with pytest.raises(ValueError, match=r"data in the sample corpus \(fingerprint\): the sweep began with another"):
+        core.data_of(replace(job, fingerprint="another"))

@@ -84,17 +84,18 @@ def test_a_report_that_goes_on_waits_for_its_group_and_a_stop_does_not(bench: Be
     assert [row.get("state") for row in bench.writer.rows] == [None, None, None, "complete"]
 
 
-def test_weights_go_after_the_rows_that_no_longer_name_them(bench: Bench) -> None:
-    for _ in range(2):
+def test_weights_go_after_the_rows_that_no_longer_name_them(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, workers=3)
+    for _ in range(3):
         bench.recorder.issue()
-    bench.report("0-0", 100, 0.5)
-    bench.report("0-0", 300, 0.6)
-    bench.report("1-0", 100, 0.7)
-    bench.report("1-0", 300, 0.8)
+    bench.report("1-0", 100, 0.5)
+    bench.report("1-0", 300, 0.6)
+    bench.report("2-0", 100, 0.7)
+    bench.report("2-0", 300, 0.8)
     ends = [(row["trial"], row["checkpoint"] is not None) for row in bench.writer.rows if row.get("event") == "end"]
-    assert ends == [(0, True), (1, True), (0, False)]
-    assert "0-300-0" in bench.writer.weights[-1], "at the barrier the displaced weights were still there"
-    assert sorted(path.name for path in bench.folder.glob("checkpoints/*/*")) == ["0-300-1"]
+    assert ends == [(1, True), (2, True), (1, False)]
+    assert "0-300-1" in bench.writer.weights[-1], "at the barrier the displaced weights were still there"
+    assert sorted(path.name for path in bench.folder.glob("checkpoints/*/*")) == ["0-300-2"]
 
 
 def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:
@@ -162,3 +163,16 @@ def test_the_tally_counts_durable_rows_alone_and_agrees_with_the_rungs(bench: Be
     assert late.counts["pruned"] == 1
     assert late.running == [(0, 100, 100, 0.5)]
     assert late.budget_examples_used == 200
+
+
+def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None:
+    for _ in range(2):
+        bench.recorder.issue()
+    bench.recorder.abandon("stopped at once")
+    ends = [row for row in bench.writer.rows if row.get("event") == "end"]
+    assert [(row["trial"], row["state"], row["reason"]) for row in ends] == [
+        (0, "paused", "stopped at once"),
+        (1, "paused", "stopped at once"),
+    ]
+    assert bench.writer.durable_seq == len(bench.writer.rows)
+    assert [bench.sweep.records[trial].pauses for trial in (0, 1)] == [1, 1]

@@ -108,3 +108,13 @@ def test_recall_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
     assert names(tmp_path, 0) == []
     assert names(tmp_path, 1) == ["0-300"]
     assert Path(running).is_dir(), "a trial that has not ended owns its folder"
+
+
+def test_what_a_crash_left_half_deleted_goes(tmp_path: Path) -> None:
+    grave = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
+    (grave / "0-300").mkdir(parents=True)
+    shelf = Shelf(tmp_path, keep=1)
+    shelf.tidy([])
+    assert grave.is_dir(), "somebody may be at it"
+    shelf.tidy()
+    assert not grave.exists()

@@ -195,3 +195,13 @@ def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
     assert taken["batch_size/qqp"] == 32
     assert "adapter/kind" not in taken
     assert "batch_size/qqp" not in defaults_taken(space, complete, {"batch_size": {"qqp": 16}})
+
+
+def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
+    from hpo.plan import complete as strict
+
+    head = {"kind": OneOf("linear", "cosine")}
+    space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "dropout": {"hidden": Float(0, 0.3)}}
+    named = r"Search space, encoding/sts/head/kind = 'cosine', encoding/sts/kind = 'cross' together: .*cosine"
+    with pytest.raises(SpaceError, match=named):
+        check(expand(space, TASKS), strict)

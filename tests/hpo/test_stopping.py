@@ -7,10 +7,11 @@ import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from hpo import driver
+from hpo import driver, generations
 from hpo.prepare import prepare
 from hpo.stopping import STOP_FILE, Halt, Now, request_stop
 from tests.hpo.conftest import launch
@@ -46,6 +47,7 @@ def test_one_signal_asks_and_two_demand(tmp_path: Path, number: signal.Signals) 
         assert halt.reason == f"{number.name} arrived"
         with pytest.raises(Now):
             os.kill(os.getpid(), number)
+    assert halt.insisted
     assert signal.getsignal(number) == before
 
 
@@ -65,3 +67,54 @@ def test_trials_that_never_pause_are_left_behind(tmp_path: Path, monkeypatch: py
     time.sleep(0.06)
     with pytest.raises(Now):
         session._turn()
+
+
+def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
+    generation = generations.claim(tmp_path)
+    try:
+        request_stop(tmp_path)
+        assert Halt(tmp_path, None, since=generation.began).reason == "stop was requested"
+        request_stop(tmp_path)
+        os.utime(tmp_path / STOP_FILE, (generation.began - 1,) * 2)
+        assert Halt(tmp_path, None, since=generation.began).reason is None
+    finally:
+        generation.end()
+
+
+def test_the_time_counts_from_the_beginning_of_the_launch(tmp_path: Path) -> None:
+    assert Halt(tmp_path, 60.0, started=time.monotonic() - 59).reason == "the time is up"
+
+
+def finishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> str:
+    """How a launch ends that was asked to stop when every trial had ended and `jobs` predictions remain."""
+    session = driver.Session(prepare(launch(tmp_path)), 8, None)
+    session._generation = SimpleNamespace(superseded=False)
+    session._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
+    session._job = SimpleNamespace(folder=str(tmp_path / "s"))  # type: ignore[assignment]
+    session._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
+    session._recorder = SimpleNamespace(kept=list)  # type: ignore[assignment]
+
+    def finalise(store: str, name: str, job: Any, kept: Any, resources: Any, on_turn: Any) -> list[str]:
+        assert (Path(store), name) == (tmp_path, "s")
+        if jobs:
+            assert on_turn(0, jobs) is False
+        return []
+
+    monkeypatch.setattr("hpo.finalise.finalise", finalise)
+    return session._finish()
+
+
+def test_a_stop_after_the_last_job_is_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finishing(tmp_path, monkeypatch, jobs=0) == "done"
+    assert finishing(tmp_path, monkeypatch, jobs=1) == "stopped"
+
+
+def test_a_flag_that_cannot_be_dropped_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(key: str) -> None:
+        raise ConnectionError("Ray is gone")
+
+    session = driver.Session(prepare(launch(tmp_path)), 8, None)
+    session._job = SimpleNamespace(pause_key="key")  # type: ignore[assignment]
+    monkeypatch.setattr("hpo.pause.drop_flag", gone)
+    session._drop_flag()
+    assert session.messages == ["the pause flag could not be taken back: ConnectionError: Ray is gone"]

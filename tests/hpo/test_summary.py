@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +47,8 @@ def test_a_finished_sweep_closes_with_trials_ensemble_place_and_next_commands(
     monkeypatch.setattr(driver, "resume", ending("done", store, seen))
     done = hpo("extend", SWEEP, "--trials", "6", "--time", "2m", store=store)
     assert done.exit_code == 0, done.output
-    assert seen == [{"store": str(store), "name": SWEEP, "trials": 6, "time": 120.0, "address": None, "workers": None}]
+    asked = {"store": str(store), "name": SWEEP, "trials": 6, "time": 120.0, "address": None, "workers": None}
+    assert [{name: changes[name] for name in asked} for changes in seen] == [asked]
     text = done.stdout
     assert "small-1 is done after 20s: 4 finished, 1 stopped, 1 failed, 1,310 examples." in text
     assert [line.split()[0] for line in text.split("best trials")[1].splitlines()[3:8]] == ["3", "2", "1", "0", "4"]
@@ -90,6 +93,56 @@ def test_a_sweep_without_any_score_closes_all_the_same(tmp_path: Path, monkeypat
     assert done.exit_code == 0, done.output
     assert "no trial has a score" in done.stdout
     assert "what went wrong" in done.stdout
+
+
+def test_damaged_predictions_do_not_undo_a_finished_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (store / SWEEP / "predictions").iterdir():
+        path.write_bytes(b"PAR1")
+    monkeypatch.setattr(driver, "resume", ending("done", store, []))
+    done = hpo("resume", SWEEP, store=store)
+    assert done.exit_code == 0, done.output
+    assert "Everything is in" in done.stdout
+    assert "warning: no ensemble was chosen" in done.stderr
+    for trial in range(3):
+        assert f"{trial}-0.parquet is skipped" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "words"),
+    [
+        (errno.EACCES, "/runs/s/stop-request", "/runs/s/stop-request: Permission denied; let this user"),
+        (errno.EPERM, "/runs/s", "/runs/s: Operation not permitted; let this user"),
+        (errno.EROFS, "/runs/s", "/runs/s: Read-only file system; mount it writable"),
+        (errno.ENOSPC, None, "No space left on device; free some space"),
+        (errno.EPERM, None, None),
+        (errno.EIO, "/runs/s", None),
+        (errno.ENOENT, "/runs/s", None),
+    ],
+)
+def test_an_error_of_the_system_that_the_caller_can_mend_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch, number: int, path: str | None, words: str | None
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(driver, "resume", broken)
+    done = hpo("resume", SWEEP, store=store)
+    if words is None:
+        assert isinstance(done.exception, OSError)
+    else:
+        assert words in refused(done)
+
+
+def test_a_full_disk_names_the_folder_of_generations(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpo import generations
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(generations, "_claim_number", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        generations.claim(store / SWEEP)
+    assert caught.value.filename == str(store / SWEEP / "generations")
 
 
 def test_resume_refuses_while_another_driver_works(store: Path) -> None:

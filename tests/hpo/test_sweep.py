@@ -240,3 +240,38 @@ def test_the_search_beats_chance() -> None:
     modelled = sum(later_half(seed, 8) for seed in range(4)) / 4
     uniform = sum(later_half(seed, 10_000) for seed in range(4)) / 4
     assert modelled > uniform + 0.1
+
+
+def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
+    from search_spaces.domains import OneOf
+
+    def strict(config: dict[str, Any]) -> dict[str, Any]:
+        if config.get("a") == config.get("b") == 2:
+            raise ValueError("2 and 2 do not go together")
+        return {"a": 1, "b": 1, **config}
+
+    def make() -> Sweep:
+        tree = {"a": OneOf(1, 2), "b": OneOf(1, 2)}
+        return Sweep(tree, seed=1, trials=16, milestones=(10,), eta=2, workers=1, complete=strict)
+
+    sweep, rows = make(), []
+    while (start := sweep.next()) is not None:
+        fields = {"config": start.config, "params": start.params, "seed": start.seed, "origin": start.origin}
+        rows.append({"trial": start.trial, "attempt": 0, "event": "start", **fields})
+        try:
+            strict(start.config)  # as the worker does
+        except ValueError as error:
+            sweep.end(start.trial, 0, "failed", str(error))
+            rows.append({"trial": start.trial, "attempt": 0, "event": "end", "state": "failed", "reason": str(error)})
+        else:
+            sweep.report(start.trial, 0, 10, 0.5)
+            rows.append({"trial": start.trial, "attempt": 0, "step": 10, "overall": 0.5})
+    assert sweep.finished
+    assert 0 < sweep.counts()["failed"] < 16
+    for length in range(0, len(rows) + 1, 2):
+        again = make()
+        again.replay(rows[:length])
+        assert {number: one.start.config for number, one in again.records.items()}.items() <= {
+            number: one.start.config for number, one in sweep.records.items()
+        }.items()
+    assert fingerprint(again) == fingerprint(sweep)

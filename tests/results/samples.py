@@ -14,7 +14,12 @@ TASKS = {
     "colour": {"kind": "classification", "classes": 3, "metric": "accuracy", "weight": 1.0},
     "length": {"kind": "regression", "classes": 1, "metric": "pearson", "weight": 2.0},
 }
-META = {"tasks": TASKS, "seed": 7, "budget": 300, "milestones": [100, 300]}
+META: dict[str, Any] = {
+    "tasks": TASKS, "seed": 7, "trials": 3, "budget": 300, "milestones": [100, 300], "eta": 3, "workers": 1,
+    "keep": 20, "cpus_per_trial": 1, "gpus_per_trial": 0, "space": {}, "space_hash": "0", "pinned": {}, "start": [],
+    "data": {"folder": None, "fingerprint": "f"}, "base": {"asked": None, "name": "tiny", "sha256": "s"},
+    "search_sizes": {}, "versions": {}, "config_version": 1, "created": 0.0,
+}  # fmt: skip
 
 
 def score(metric: str, predictions: Any, labels: Any) -> float:

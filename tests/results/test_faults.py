@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import random
@@ -111,6 +112,32 @@ def test_damaged_sweep_json_is_named(tmp_path: Path) -> None:
         _ = Store(tmp_path / "runs").open("one").meta
 
 
+def test_foreign_sweep_json_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    place = Path(folder.path) / "sweep.json"
+    genuine = json.loads(place.read_text())
+    for content, words in (
+        ({}, "lacks name, .*trials"),
+        ([], "found list"),
+        ({**genuine, "data": {}}, "it lacks data.fingerprint, data.folder"),
+        ({**genuine, "trials": "3"}, "`trials` is of type str"),
+    ):
+        place.write_text(json.dumps(content))
+        with pytest.raises(StoreError, match=rf"(?s)one/sweep.json` is damaged or foreign: .*{words}"):
+            _ = Store(tmp_path / "runs").open("one").meta
+
+
+def test_warnings_of_one_key_outlive_the_reading_of_another(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0}
+    for key in "fg":
+        folder.write_table("examples", [row], key)
+    (Path(folder.path) / "examples" / "f.parquet").write_bytes(b"PAR1")
+    for key in "fg":
+        folder.read("examples", keys=[key])
+    assert ["f.parquet" in warning for warning in folder.warnings] == [True]
+
+
 def test_damaged_key_is_written_again(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0}
@@ -202,9 +229,6 @@ def test_unwritable_store_says_why(tmp_path: Path) -> None:
         store = Store(place)
         with pytest.raises(StoreError, match=r"Cannot write to the store .*file"):
             store.create("one", META)
-        with pytest.raises(StoreError, match=r"Cannot write to the store .*file"):
-            store.check_writable()
-    Store(tmp_path / "new" / "runs").check_writable()
     assert Store(tmp_path / "new" / "runs").sweeps() == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from results.query import VIEWS, QueryError, query
 from results.store import Store, StoreError, SweepFolder
-from tests.results.samples import end, predict, report, start, sweep
+from tests.results.samples import META, end, predict, report, start, sweep
 
 
 @pytest.fixture
@@ -45,13 +45,24 @@ def test_parameters_may_stand_unquoted(folder: SweepFolder) -> None:
 
 
 def test_all_sweeps_of_a_store(tmp_path: Path, folder: SweepFolder) -> None:
-    with Store(tmp_path / "runs").create("two", {"seed": 8}).writer() as writer:
+    with Store(tmp_path / "runs").create("two", {**META, "seed": 8}).writer() as writer:
         writer.append("trials", start(0, params={"mixing/kind": 3}))
     answer = query(Store(tmp_path / "runs"), "SELECT sweep, count(*) AS n FROM trials GROUP BY sweep ORDER BY sweep")
     assert answer.values.tolist() == [["one", 3], ["two", 1]]
     assert query(Store(tmp_path / "runs"), "SELECT count(*) AS n FROM reports")["n"][0] == 3
     with pytest.raises(StoreError, match="no sweeps"):
         query(Store(tmp_path / "nothing"), "SELECT 1")
+
+
+def test_what_a_store_wide_query_leaves_out_is_named(tmp_path: Path, folder: SweepFolder) -> None:
+    for name, content in (("empty", "{}"), ("cut", '{"name": "cu'), ("list", "[]")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "sweep.json").write_text(content)
+    store = Store(tmp_path / "runs")
+    assert query(store, "SELECT count(*) AS n FROM trials")["n"][0] == 3
+    assert len(store.warnings) == 3
+    for name in ("empty", "cut", "list"):
+        assert sum(f"/{name} is skipped" in warning for warning in store.warnings) == 1
 
 
 ESCAPES = [
