@@ -116,10 +116,10 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
     script(
         tmp_path / "s",
         {
-            1: {"kind": "raise", "at": 1},
+            1: {"kind": "raise", "at": 0},  # at the first milestone: no rung can stop it before
             2: {"kind": "diverge", "at": 0},
             3: {"kind": "exit", "at": 0},
-            4: {"kind": "kill", "at": 1, "attempts": [0]},
+            4: {"kind": "kill", "at": 0, "attempts": [0]},
         },
     )
     outcome = hpo.run(launch(tmp_path, grace=300, eta=3, workers=2, trials=6))
