@@ -19,7 +19,7 @@ from tests.minbert.conftest import make_corpus
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-SMALL = ["--checkpoint", "tiny", "--trials", "3", "--budget", "96", "--workers", "1"]
+SMALL = ["--checkpoint", "tiny", "--trials", "4", "--budget", "96", "--workers", "1"]
 """Instead of the options of the same names: a sweep of seconds."""
 
 
@@ -50,7 +50,7 @@ def shorten(words: list[str], data: Path) -> list[str]:
     if words[:2] == ["hpo", "run"]:
         words = without(words, "--trials", "--budget", "--address", "--gpus-per-trial") + SMALL
     if words[:2] == ["hpo", "extend"]:
-        words = [*without(words, "--trials"), "--trials", "4"]
+        words = [*without(words, "--trials"), "--trials", "5"]
     if words[0] == "python":
         words = [*without(words, "--budget"), "--budget", "64", "--checkpoint", "tiny", "--threads", "1"]
     return words
