@@ -58,7 +58,9 @@ def test_a_dead_process_of_this_host_does_not_refuse(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     write(tmp_path, 1, host=host(), pid=child.pid, started=5.0)
-    claim(tmp_path).end()
+    generation = claim(tmp_path)
+    assert generation.number == 2
+    generation.end()
 
 
 def test_another_process_under_the_same_number_does_not_refuse(tmp_path: Path) -> None:
