@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.bert import Bert, dropout
-from minbert.schema import choice, integer, number, subset
+from minbert.schema import integer, number, subset
 
 TARGETS = ("query", "key", "value", "output", "up", "down")
 """The linear layers of an encoder layer, in the order in which they act."""
@@ -24,14 +24,22 @@ TARGETS = ("query", "key", "value", "output", "up", "down")
 
 @dataclass(frozen=True)
 class NoAdapter:
-    """The encoder as it is: fully fine-tuned, or frozen so that only the heads (last linear layers) learn."""
+    """The encoder as it is, fully fine-tuned."""
 
     kind: ClassVar[str] = "none"
-    encoder: str = choice("trained", "frozen")
-    """Whether the encoder's own weights are trained."""
 
     def build(self, encoder: Bert, generator: torch.Generator) -> None:
-        encoder.requires_grad_(self.encoder == "trained")
+        encoder.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The encoder as it is and stays: only the heads (the last linear layers) learn."""
+
+    kind: ClassVar[str] = "frozen"
+
+    def build(self, encoder: Bert, generator: torch.Generator) -> None:
+        encoder.requires_grad_(False)
 
 
 class LoRALinear(nn.Module):
@@ -81,4 +89,4 @@ class LoRA:
                 setattr(layer, name, LoRALinear(base, self.rank, self.alpha, self.dropout, generator))
 
 
-ADAPTERS: dict[str, type] = {kind.kind: kind for kind in (NoAdapter, LoRA)}
+ADAPTERS: dict[str, type] = {kind.kind: kind for kind in (NoAdapter, Frozen, LoRA)}

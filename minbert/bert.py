@@ -142,14 +142,18 @@ class Layer(nn.Module):
         self.up = nn.Linear(width, inner)
         self.down = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.parallel: nn.Module | None = None
+        """What an adapter adds beside the layer: [M, D] of its input to [M, D] before the last normalisation."""
 
     def forward(self, x: Tensor, batch: Packed, noise: Noise, first_only: bool) -> Tensor:
         """Hidden states [N, D] to [N, D], or to [B, D] of the [CLS] tokens alone with `first_only`."""
-        rows = x.index_select(0, batch.first) if first_only else x  # [M, D], M = B or N
+        rows = given = x.index_select(0, batch.first) if first_only else x  # [M, D], M = B or N
         attended = self.output(self._attend(x, rows, batch, noise, first_only))
         rows = self.attention_norm(rows + dropout(attended, noise.hidden, noise.generator))
-        inner = self.down(F.gelu(self.up(rows)))
-        return self.norm(rows + dropout(inner, noise.hidden, noise.generator))  # type: ignore[no-any-return]
+        inner = dropout(self.down(F.gelu(self.up(rows))), noise.hidden, noise.generator)
+        if self.parallel is not None:
+            inner = inner + self.parallel(given)
+        return self.norm(rows + inner)  # type: ignore[no-any-return]
 
     def _attend(self, x: Tensor, rows: Tensor, batch: Packed, noise: Noise, first_only: bool) -> Tensor:
         queries, keys, values = self.query(rows), self.key(x), self.value(x)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.adapters import ADAPTERS, LoRA, NoAdapter
+from minbert.adapters import ADAPTERS, Frozen, LoRA, NoAdapter
 from minbert.encodings import ENCODINGS, Encoding, default_encoding
 from minbert.regularizers import REGULARIZERS, NoRegularizer, Regularizer
 from minbert.samplers import SAMPLERS, Summed
@@ -29,7 +29,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
 
-    encoder_lr: float = number(5e-5, 0.0, 1.0, open_low=True)
+    encoder_lr: float = number(1e-4, 0.0, 1.0, open_low=True)
     """Peak learning rate of the encoder's trained parameters, adapters included."""
     head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
     """Peak learning rate of the heads."""
@@ -57,7 +57,7 @@ class Dropout:
 class Config:
     """Everything that decides a trial, besides its seed, budget, data and base encoder."""
 
-    adapter: NoAdapter | LoRA = branch(ADAPTERS, NoAdapter())
+    adapter: NoAdapter | Frozen | LoRA = branch(ADAPTERS, NoAdapter())
     """What of the encoder is trained."""
     encoding: Mapping[str, Encoding] = per_task(
         branch(ENCODINGS, None), TASKS, {name: default_encoding(task) for name, task in TASKS.items()}

@@ -25,8 +25,8 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: lora, none"),
-        (["adapter/rank=8"], r"Unknown parameter `adapter/rank`.*adapter/encoder"),
+        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: frozen, lora, none"),
+        (["adapter/rank=8"], r"Unknown parameter `adapter/rank`"),
         (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
         (["adaptor/kind=lora"], r"Did you mean `adapter`"),
         (["adapter/kind=lora", "adapter/rank=0"], r"`adapter/rank` must be an integer from 1 to 1024, found 0"),
