@@ -47,7 +47,7 @@ def ready(job: Job, folder: SweepFolder) -> None:
     from minbert.data import open_data
     from minbert.files import read_corpus
 
-    corpus = read_corpus(job.data)
+    corpus = read_corpus(job.data, job.tasks)
     open_data(job.data, find_base(job.base), corpus=corpus)
     columns = ("task", "split", "row", "id", "label")
     rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
@@ -64,17 +64,24 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
 
 def data_of(job: Job) -> Data:
     sizes = json.dumps(dict(job.search_sizes), sort_keys=True)
-    return _open(job.data, job.base, sizes, job.fingerprint, job.base_sha256)
+    return _open(job.data, job.tasks, job.base, sizes, job.fingerprint, job.base_sha256)
 
 
 @functools.lru_cache(maxsize=1)
-def _open(data: str | None, base: str | None, sizes: str, fingerprint: str, base_sha256: str) -> Data:
+def _open(
+    data: str | None,
+    tasks: tuple[str, ...] | None,
+    base: str | None,
+    sizes: str,
+    fingerprint: str,
+    base_sha256: str,
+) -> Data:
     from minbert.base import find_base
     from minbert.data import open_data
 
     weights = find_base(base)
     _refuse_another(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
-    opened = open_data(data, weights, search_sizes=json.loads(sizes))
+    opened = open_data(data, weights, tasks=tasks, search_sizes=json.loads(sizes))
     _refuse_another(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
     return opened
 

@@ -116,7 +116,7 @@ def check_unchanged(plan: Plan, meta: Mapping[str, Any]) -> None:
     from minbert.config import CONFIG_VERSION
     from minbert.files import read_corpus
 
-    corpus = read_corpus(plan.data)
+    corpus = read_corpus(plan.data, tuple(plan.tasks))
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
     check_same(meta, config_version=CONFIG_VERSION, space=space_hash(plan.space), tasks=tasks)
     check_same(meta, data=corpus.fingerprint, base=find_base(plan.base).sha256)
@@ -201,6 +201,7 @@ class Session:
             folder=str(path.absolute()),
             milestones=plan.milestones,
             data=plan.data,
+            tasks=tuple(plan.tasks),
             base=plan.base,
             base_sha256=plan.base_sha256,
             fingerprint=plan.fingerprint,

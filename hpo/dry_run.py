@@ -54,6 +54,7 @@ def facts(plan: Plan) -> dict[str, str]:
         f"{plan.trials - 1 - len(plan.start)} drawn",
         "seed": str(plan.seed),
         **_pinned(plan.pinned),
+        **_left_out(plan.left_out),
         "milestones": " ".join(f"{step:,}" for step in plan.milestones) + f" examples, 1 in {plan.eta} goes on",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
@@ -65,6 +66,10 @@ def facts(plan: Plan) -> dict[str, str]:
 def _pinned(pinned: Mapping[str, Any]) -> dict[str, str]:
     words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in flatten(pinned).items())
     return {"pinned": words} if words else {}
+
+
+def _left_out(names: tuple[str, ...]) -> dict[str, str]:
+    return {"left out": f"{'; '.join(names)} (of tasks that this sweep does not have)"} if names else {}
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

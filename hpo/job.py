@@ -32,6 +32,8 @@ class Job:
     """Examples at which a trial reports, ascending; the last is the largest budget."""
     data: str | None = None
     """Folder of the corpus; None: the sample corpus inside the package."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks of the sweep; None: the default ones."""
     base: str | None = None
     """Name of the base weights; None: the packaged encoder."""
     base_sha256: str = ""
@@ -58,7 +60,10 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> Job:
         values = json.loads(text)
-        return cls(**values | {"milestones": tuple(values["milestones"])})
+        tasks = values.get("tasks")
+        return cls(
+            **values | {"milestones": tuple(values["milestones"]), "tasks": None if tasks is None else tuple(tasks)}
+        )
 
     def module(self) -> ModuleType:
         return importlib.import_module(self.trainer)

@@ -68,6 +68,8 @@ class Plan:
     """Share of a full trial's time that its reports take for evaluation."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Configuration paths that the space leaves out, and the values they take."""
+    left_out: tuple[str, ...] = ()
+    """Parts of the space that only concern tasks which the sweep does not have; see `hpo.restrict`."""
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Task -> split -> rows."""
     problems: tuple[str, ...] = ()

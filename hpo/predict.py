@@ -3,6 +3,7 @@
     sst-dev-output.csv, sst-test-output.csv     id \\t Predicted_Sentiment
     para-dev-output.csv, ...                    id \\t Predicted_Is_Paraphrase
     sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
+    cfimdb-dev-output.csv, ...                  id \\t Predicted_Sentiment
 
 then one line `id , label` for each row of the data file, in its order, ids as they stand there.
 A kept trial that has not predicted yet, or whose predictions are damaged, does so here, in this process, once: its
@@ -87,6 +88,7 @@ def job_of(folder: SweepFolder) -> Job:
         folder=str(Path(folder.path).absolute()),
         milestones=tuple(meta["milestones"]),
         data=meta["data"]["folder"],
+        tasks=tuple(meta["tasks"]),
         base=meta["base"].get("asked"),
         search_sizes=dict(meta["search_sizes"]),
         cpus=int(meta.get("cpus_per_trial", 1)),

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,8 @@ class Launch:
     """Name of a space, path of a Python file that defines SPACE, or the tree itself."""
     data: str | None = None
     """Folder with the files of the tasks; None: the sample corpus."""
+    tasks: str | Sequence[str] | None = None
+    """Tasks to train, as names or `sst,qqp`; None: the three of the papers' multitask models (sst, qqp, sts)."""
     checkpoint: str | None = None
     """Base encoder: a directory, a hub id, `tiny`; None: the packaged MiniLM."""
     store: str = "runs"
@@ -76,24 +78,28 @@ class Launch:
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
+    from hpo.restrict import restrict
     from hpo.space import check, defaults_taken, expand, load_space
     from minbert.base import find_base
     from minbert.config import settings
     from minbert.evaluation import search_sizes
     from minbert.files import read_corpus
+    from minbert.tasks import TASKS, choose_tasks
 
     _check_numbers(launch)
     check_local(launch.store)
     pinned = settings(launch.settings)
-    start = [_configuration(path) for path in launch.start]
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
-    corpus = read_corpus(data)
+    corpus = read_corpus(data, choose_tasks(launch.tasks))
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
-    tree = expand(load_space(launch.space), list(tasks))
-    check(tree, complete, pinned)
+    used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
+    tree = expand(used, list(tasks))
+    rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
+    fits = _fits(corpus)
+    check(tree, fits, pinned)
+    start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
     base = find_base(launch.checkpoint)
-    rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     steps = milestones(launch.budget or _default_budget(rows), launch.eta, launch.grace)
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     plan = Plan(
@@ -122,12 +128,31 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         gpus_per_trial=launch.gpus_per_trial,
         trainer=launch.trainer,
         evaluation_share=share,
-        defaults=defaults_taken(tree, complete, pinned),
+        defaults=_of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
+        left_out=left_out,
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
     plan.sweep(workers=1, trials=plan.trials)  # refuses what does not fit together
     return plan if not estimate else _with_estimate(plan, corpus)
+
+
+def _fits(corpus: Corpus) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """As `complete`, but also refuses what cannot be trained on the sweep's data."""
+    from minbert import requirements
+    from minbert.config import Config
+
+    def whole(config: Mapping[str, Any]) -> dict[str, Any]:
+        found = Config.from_dict(dict(config))
+        requirements.check(found, corpus)
+        return found.to_dict()
+
+    return whole
+
+
+def _of_tasks(defaults: Mapping[str, Any], absent: Collection[str]) -> dict[str, Any]:
+    """Without those of tasks that the sweep does not have."""
+    return {path: value for path, value in defaults.items() if not set(absent) & set(re.split("[/.]", path))}
 
 
 def _absolute(checkpoint: str | None, found: Path | None) -> str | None:
@@ -172,7 +197,7 @@ def check_gpus(gpus: float | None) -> None:
         raise LaunchError(f"`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not {gpus!r}.")
 
 
-def _configuration(path: Path) -> dict[str, Any]:
+def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """A configuration from a JSON file, complete."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -182,7 +207,7 @@ def _configuration(path: Path) -> dict[str, Any]:
         found = type(values).__name__
         raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {found}.")
     try:
-        return complete(values)
+        return fits(values)
     except ValueError as error:
         raise LaunchError(f"`start`: {path}: {error}") from error
 

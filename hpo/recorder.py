@@ -22,7 +22,7 @@ from hpo.sweep import Start, Sweep, Verdict
 
 COPIED = (
     "step", "examples", "overall", "scores", "losses", "flags", "diverged", "seconds", "evaluation_seconds",
-    "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
+    "stage_seconds", "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
     "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
 )  # fmt: skip
 """Fields of a report that its row takes over as they are."""

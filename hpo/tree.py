@@ -50,7 +50,7 @@ class Leaf:
     def choice(self, value: Any) -> Any:
         """What Optuna would have drawn for a configuration's value; SpaceError where it never would."""
         if isinstance(self.domain, OneOf):
-            return self.domain.choice(value)
+            return self.domain.choice(_begun(self.domain, value))
         low, high = self.domain.low, self.domain.high
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not low <= value <= high:
@@ -80,6 +80,23 @@ class Leaf:
     def ends(self) -> tuple[Any, ...]:
         """The choices at which a domain is checked: both ends of a range, every value of a choice."""
         return self.domain.choices if isinstance(self.domain, OneOf) else (self.domain.low, self.domain.high)
+
+
+def _begun(domain: OneOf, value: Any) -> Any:
+    """The longest composite value of the domain that `value` completes: a choice {"sst": 8} is {"sst": 8, "qqp": 32} in
+    a complete configuration, a choice [b] may be [b, a]. `value` itself where it is one of them, or completes none."""
+    if any(same(value, known) for known in domain.values):
+        return value
+    begun = [known for known in domain.values if _completes(value, known)]
+    return max(begun, key=len, default=value)
+
+
+def _completes(value: Any, known: Any) -> bool:
+    if isinstance(value, Mapping) and isinstance(known, Mapping):
+        return all(key in value and same(value[key], one) for key, one in known.items())
+    if isinstance(value, list) and isinstance(known, list):
+        return same(value[: len(known)], known)
+    return False
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -201,7 +218,11 @@ def configuration(space: Sequence[Leaf], parameters: Mapping[str, Any]) -> Neste
 
 
 def parameters(space: Sequence[Leaf], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The parameters, by Optuna's names, that draw this configuration's values; None where the space never does."""
+    """The parameters, by Optuna's names, that draw this configuration's values; None where the space never does.
+
+    Of a composite value that completes a choice, the choice: whoever needs the configuration itself compares it with
+    the one that these parameters make.
+    """
 
     def choose(leaf: Leaf) -> Any:
         return leaf.choice(_at(config, leaf.path))

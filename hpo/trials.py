@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.tables import Row, cell, records
-from hpo.units import amount, duration, score
+from hpo.units import amount, digits, duration, percent, score, size
+from results.costs import EXAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,38 @@ def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
+def cost_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """One line a trial: what of the model is trained, time, memory, training rows of each task."""
+    return [
+        {"trial": row["trial"], **_cost(row), **{f"{task} used": amount(row.get(EXAMPLES + task)) for task in tasks}}
+        for row in rows
+    ]
+
+
+def _cost(known: Row) -> dict[str, str]:
+    """The costs of `results.costs` as people read them."""
+    return {
+        "trained": amount(known["trainable_parameters"]),
+        "of model": percent(known["trainable_share"]),
+        "s/1k": digits(known["seconds_per_1000"]),
+        "memory": size(known["peak_memory_bytes"]),
+    }
+
+
+def cost_facts(row: Row, tasks: Sequence[str]) -> dict[str, str]:
+    """A trial's cost, each in words."""
+    cost = _cost(row)
+    used = ", ".join(f"{row[EXAMPLES + task]:,} {task}" for task in tasks if row.get(EXAMPLES + task) is not None)
+    stages = {"time of stages": duration(row["stage_seconds"])} if row.get("stage_seconds") else {}
+    return {
+        "trained parameters": f"{cost['trained']}, {cost['of model']} of the model",
+        "time per 1,000 examples": f"{cost['s/1k']} s of training, evaluation left out",
+        **stages,
+        "peak memory": cost["memory"],
+        "examples per task": used or "-",
+    }
+
+
 def _kind(adapter: Any) -> str:
     """`lora 8`, `none`: the choice that tells trials apart at a glance."""
     if not isinstance(adapter, Mapping):
@@ -75,6 +108,7 @@ def report_row(report: Row) -> dict[str, Any]:
         **{task: score(value) for task, value in scores.items()},
         "verdict": report["verdict"],
         "time": duration(report["seconds"]),
+        **_cost(report["cost"]),
         **({"flags": ", ".join(report["flags"])} if report["flags"] else {}),
         **{f"loss {task}": score(losses[task]) for task in sorted(losses)},
     }

@@ -51,6 +51,28 @@ def score(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as `0.12 %`, `4.3 %`, `100 %`."""
+    return "-" if share is None or not math.isfinite(share) else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+
+
+def digits(value: float | None) -> str:
+    """A measured number with three digits: `0.0123`, `4.56`, `789`."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def size(count: float | None) -> str:
+    """Bytes as `850 KiB`, `1.25 GiB`."""
+    if count is None or not math.isfinite(count):
+        return "-"
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}" if count < 1000 * scale else f"{count / scale:,.0f} {unit}"
+    return f"{count / 2**10:.3g} KiB"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """A 95 % interval as `0.4810 .. 0.5230`."""
     return "-" if low is None or high is None else f"{score(low)} .. {score(high)}"

@@ -16,13 +16,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+
+from minbert import data_command
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 EXAMPLE = """examples:
   python -m minbert train
   python -m minbert train --data ../shared/data/cs224n --budget 20000 --set adapter/kind=lora --set adapter/rank=8
+  python -m minbert train --data ../shared/data/cs224n --tasks cfimdb --out runs/reviews
   python -m minbert train --out runs/one --resume
 """
 
@@ -37,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--data", help="folder in the class format (default: the sample corpus that the package carries)"
     )
+    train.add_argument("--tasks", metavar="NAMES", help="such as sst,qqp or cfimdb (default sst,qqp,sts)")
     train.add_argument("--checkpoint", help="base encoder: minilm (default), tiny, a BERT directory or a hub id")
     train.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a parameter; may be repeated")
     train.add_argument("--budget", type=int, help="training examples (default 3000)")
@@ -45,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=Path("runs/single"), help="folder of its checkpoints")
     train.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
     train.add_argument("--threads", type=int, help="CPU threads (default: one for each CPU this process may use)")
-    train.add_argument("--json", action="store_true", help="print the final scores as JSON")
+    train.add_argument("--json", action="store_true", help="print the final scores, details and cost as JSON")
+    data_command.add_parser(commands)
     return top
 
 
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors in the input are one line."""
     options = parser().parse_args(arguments)
     try:
-        return _train(options)
+        return data_command.run(options) if options.command == "data" else _train(options)
     except (ValueError, PermissionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -63,6 +67,7 @@ def _train(options: argparse.Namespace) -> int:
     import torch  # here, so that --help answers at once
 
     from minbert.base import find_base
+    from minbert import requirements
     from minbert.checkpoints import newest, read_trial
     from minbert.config import Config, merge, settings
     from minbert.data import open_data
@@ -80,7 +85,9 @@ def _train(options: argparse.Namespace) -> int:
     stored = read_trial(checkpoint)[0] if checkpoint else {}
     config = Config.from_dict(merge(stored.get("config") or Config().to_dict(), settings(options.set)))
     milestones = _milestones(options, stored)
-    corpus = read_corpus(options.data)
+    tasks = _tasks(options, stored)
+    corpus = read_corpus(options.data, tasks)
+    requirements.check(config, corpus)
     base = find_base(options.checkpoint)
     _writable(options.out)
     for problem in corpus.problems:
@@ -98,14 +105,28 @@ def _train(options: argparse.Namespace) -> int:
         for report in train(config, data, state, stop, on_step=lambda examples: bar.update(line, completed=examples)):
             scores = "  ".join(f"{task} {value:.3f}" for task, value in report.scores.items())
             if report.paused:
-                console.print(f"stopped at {report.examples} examples; go on with the same command and --resume")
+                how = "and --resume" if report.checkpoint else "(what its stages have done is kept)"
+                console.print(f"stopped at {report.examples} examples; go on with the same command {how}")
                 return STOPPED
             console.print(f"{report.examples:>8} examples  overall {report.overall:.3f}  {scores}", highlight=False)
             if report.diverged:
                 console.print("[red]diverged[/]: a loss or score is not finite; lower the learning rates")
                 return BAD_INPUT
-    _show(options, newest(options.out))
+    _show(options, newest(options.out), tasks)
     return DONE
+
+
+def _tasks(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[str, ...]:
+    """The run's tasks; those of the checkpoint that is continued, which options may not contradict."""
+    from minbert.tasks import choose_tasks
+
+    begun = choose_tasks(stored["consumed"]) if stored else None
+    tasks = choose_tasks(begun if options.tasks is None else options.tasks)
+    if begun not in (None, tasks):
+        raise ValueError(
+            f"`--tasks` {options.tasks} are not those of the run that is continued: {','.join(stored['consumed'])}."
+        )
+    return tasks
 
 
 def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[int, ...]:
@@ -174,28 +195,18 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _show(options: argparse.Namespace, checkpoint: Path | None) -> None:
+def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: tuple[str, ...]) -> None:
     """Score the final weights on both parts of the dev set and on all of it."""
     from minbert.base import find_base
     from minbert.data import open_data
-    from minbert.evaluation import evaluate
-    from minbert.predict import load_model
+    from minbert.outcome import outcome, show
 
     assert checkpoint is not None
-    data = open_data(options.data, find_base(options.checkpoint))
-    model = load_model(checkpoint, data)
-    columns = {"search": "search", "held out": "held", "full dev (selected on)": "labelled"}
-    scores = {title: evaluate(model, data, split) for title, split in columns.items()}
+    found = outcome(checkpoint, open_data(options.data, find_base(options.checkpoint), tasks=tasks))
     if options.json:
-        print(json.dumps({title: {"overall": s.overall, **s.tasks} for title, s in scores.items()}))
-        return
-    table = Table(title=f"dev scores of {checkpoint}")
-    table.add_column("part")
-    for name in ("overall", *data.tasks):
-        table.add_column(name, justify="right")
-    for title, score in scores.items():
-        table.add_row(title, f"{score.overall:.4f}", *(f"{value:.4f}" for value in score.tasks.values()))
-    Console().print(table)
+        print(json.dumps(found))
+    else:
+        show(found, str(checkpoint), Console())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ class Base:
         named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in _names(self.config).items()}
         encoder.load_state_dict({name: value.clone() for name, value in named.items()}, assign=True)
         return encoder
+
+    def pooler(self) -> tuple[Tensor, Tensor] | None:
+        """Weight [D, D] and bias [D] of the base's own pooler in float32; None where it has none."""
+        if self.path is None:
+            return None
+        tensors = _tensors(self.path, self.sha256)
+        if not _has_pooler(tensors):
+            return None
+        weight, bias = (tensors[_find(name, tensors, self.path)].clone() for name in _pooler_shapes(self.config))
+        return weight, bias
 
 
 @functools.lru_cache(maxsize=1)
@@ -225,10 +236,23 @@ def _find(name: str, available: dict[str, Any], path: Path) -> str:
 def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) -> None:
     with torch.device("meta"):
         wanted = {name: list(value.shape) for name, value in Bert(config).state_dict().items()}
-    for ours, theirs in _names(config).items():
-        found = shapes[_find(theirs, shapes, path)]
-        if found != wanted[ours]:
-            raise CheckpointError(f"{path}: tensor `{theirs}` has shape {found}, config.json says {wanted[ours]}.")
+    expected = {theirs: wanted[ours] for ours, theirs in _names(config).items()}
+    if _has_pooler(shapes):
+        expected |= _pooler_shapes(config)
+    for name, shape in expected.items():
+        found = shapes[_find(name, shapes, path)]
+        if found != shape:
+            raise CheckpointError(f"{path}: tensor `{name}` has shape {found}, config.json says {shape}.")
+
+
+def _has_pooler(available: Mapping[str, object]) -> bool:
+    return any(f"{prefix}pooler.dense.weight" in available for prefix in ("", "bert."))
+
+
+def _pooler_shapes(config: BertConfig) -> dict[str, list[int]]:
+    """The optional tensors of the pooler, tanh(W h_[CLS] + b), and their shapes."""
+    width = config.hidden_size
+    return {"pooler.dense.weight": [width, width], "pooler.dense.bias": [width]}
 
 
 def _sha256(path: Path) -> str:

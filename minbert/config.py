@@ -11,34 +11,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.adapters import ADAPTERS, Frozen, LoRA, NoAdapter
-from minbert.encodings import ENCODINGS, Encoding, default_encoding
-from minbert.regularizers import REGULARIZERS, NoRegularizer, Regularizer
+from minbert.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
+from minbert.augmentations import AUGMENTATIONS, NoAugmentation
+from minbert.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
+from minbert.heads import SHARED_HEADS, NoSharedHead
+from minbert.optimizer import Optimizer
+from minbert.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
 from minbert.samplers import SAMPLERS, Summed
-from minbert.schedules import SCHEDULES, TAPERS, Flat, Linear, Schedule, Taper
+from minbert.schedules import TAPERS, Flat, Taper
 from minbert.schema import ConfigError, branch, choice, dump, group, integer, load, number, per_task
-from minbert.tasks import TASKS
+from minbert.stages import Stages
+from minbert.tasks import TASKS, Task
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _limit_per_task(nested: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had one `max_length` for all tasks."""
+    limit = nested.pop("max_length", None)
+    return nested if limit is None else nested | {"max_length": dict.fromkeys(TASKS, limit)}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _limit_per_task}
 """From a version to the next one: old trials stay predictable."""
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
-
-    encoder_lr: float = number(1e-4, 0.0, 1.0, open_low=True)
-    """Peak learning rate of the encoder's trained parameters, adapters included."""
-    head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
-    """Peak learning rate of the heads."""
-    weight_decay: float = number(0.01, 0.0, 1.0)
-    """Decoupled weight decay; not on biases and normalisations."""
-    clip_norm: float = number(1.0, 0.0, 1e6, open_low=True)
-    """Largest 2-norm of the whole gradient."""
-    schedule: Schedule = branch(SCHEDULES, Linear())
-    """Learning-rate factor over the budget."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +52,18 @@ class Dropout:
 class Config:
     """Everything that decides a trial, besides its seed, budget, data and base encoder."""
 
-    adapter: NoAdapter | Frozen | LoRA = branch(ADAPTERS, NoAdapter())
+    adapter: Adapter = branch(ADAPTERS, NoAdapter())
     """What of the encoder is trained."""
+    stages: Stages = group(Stages)
+    """What the encoder learns before the tasks."""
+    augmentation: Any = branch(AUGMENTATIONS, NoAugmentation())
+    """Training rows added to those of the files."""
     encoding: Mapping[str, Encoding] = per_task(
         branch(ENCODINGS, None), TASKS, {name: default_encoding(task) for name, task in TASKS.items()}
     )
-    """Sequences and head of each task."""
+    """Sequences, pooling and head of each task."""
+    shared_head: Any = branch(SHARED_HEADS, NoSharedHead())
+    """A layer that pair tasks share, added to each one's own head (`beyond_bert`)."""
     mixing: Any = branch(SAMPLERS, Summed())
     """Which tasks give a batch to a step."""
     batch_size: Mapping[str, int] = per_task(
@@ -75,18 +76,30 @@ class Config:
         branch(REGULARIZERS, None), TASKS, {name: NoRegularizer() for name in TASKS}
     )
     """Penalty added to each task's loss."""
+    proximal: Any = branch(PROXIMALS, NoProximal())
+    """Penalty on every task that holds an update back."""
     optimizer: Optimizer = group(Optimizer)
     dropout: Dropout = group(Dropout)
     precision: str = choice("auto", "bf16", "float32")
     """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively."""
-    max_length: int = integer(128, 8, 512)
-    """Longest sequence in word pieces, special tokens included; longer ones are cut."""
+    max_length: Mapping[str, int] = per_task(
+        integer(128, 8, 512), TASKS, {name: task.max_length for name, task in TASKS.items()}
+    )
+    """Longest sequence of each task in word pieces, special tokens included; longer ones are cut."""
+    selection: str = choice("last", "best")
+    """Weights that a trial answers with at a report: those it has then, or those of its best report so far."""
 
     def __post_init__(self) -> None:
         for name, task in TASKS.items():
             self.encoding[name].check(task)
-            if not any(taper.value(0.0) for taper in self.taper.values()):
-                raise ConfigError("`taper`: every task has weight 0; expected at least one above 0.")
+
+    def check(self, tasks: Mapping[str, Task]) -> None:
+        """Refuse what makes no sense for the tasks of a run. Raises ConfigError."""
+        check_shared(self.shared_head, self.encoding, tasks)
+        if isinstance(self.adapter, Frozen):
+            check_frozen(self.encoding, tasks)
+        if not any(self.taper[name].value(0.0) for name in tasks):
+            raise ConfigError(f"`taper`: each of {', '.join(tasks)} has weight 0; expected at least one above 0.")
 
     @staticmethod
     def from_dict(nested: Mapping[str, Any]) -> Config:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from minbert.base import Base
-from minbert.files import Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
-from minbert.tasks import TASKS, Task
+from minbert.files import SAMPLE, Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
+from minbert.tasks import TASKS, Task, choose_tasks
 
 CACHE_VERSION = 1
 """Part of the cache's key: raise it when its layout or the way texts are cut changes."""
@@ -62,7 +62,7 @@ class TaskFile:
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a trial reads: tokenised files, splits and the base encoder."""
+    """Everything a trial reads: tokenised files and splits of its tasks, and the base encoder."""
 
     base: Base
     fingerprint: str
@@ -72,6 +72,8 @@ class Data:
     """Row numbers by (task, split)."""
     search_sizes: dict[str, int]
     """Rows of `search` that a report is scored on, by task."""
+    folder: Path = SAMPLE
+    """The data folder, where stages before training find files of their own."""
 
     def sizes(self, split: str) -> dict[str, int]:
         """Rows of a split, by task."""
@@ -89,29 +91,31 @@ def open_data(
     folder: str | Path | None,
     base: Base,
     *,
+    tasks: Iterable[str] | None = None,
     search_sizes: dict[str, int] | None = None,
     cache: Path | None = None,
     corpus: Corpus | None = None,
 ) -> Data:
     """Open a data folder (None: the sample corpus) for a base, tokenising it first where no cache holds it.
 
-    `search_sizes` limits the rows that reports are scored on; a `corpus` already read is not read again.
-    Raises DataError.
+    `tasks` (None: the default ones) are those that the data shall have; a `corpus` already read is not read again, and
+    has its own. `search_sizes` limits the rows that reports are scored on. Raises DataError.
     """
-    path = data_folder(folder)
-    mark = corpus.fingerprint if corpus else fingerprint(path)
+    names = choose_tasks([task.name for task in corpus.tasks] if corpus else tasks)
+    path = data_folder(folder, names)
+    mark = corpus.fingerprint if corpus else fingerprint(path, names)
     vocabulary = hashlib.sha256("\n".join((*base.vocabulary, str(base.lowercase))).encode()).hexdigest()
     key = hashlib.sha256(f"{CACHE_VERSION}/{mark}/{vocabulary}".encode()).hexdigest()[:32]
     entry = (cache or cache_folder()) / key
     try:
-        found = _load(entry, base, mark)
+        found = _load(entry, base, mark, names)
     except UNLOADABLE:
         try:
-            _build(entry, corpus or read_corpus(path), base)
+            _build(entry, corpus or read_corpus(path, names), base)
         except OSError as error:
             raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
-        found = _load(entry, base, mark)
-    return replace(found, search_sizes=search_sizes or {})
+        found = _load(entry, base, mark, names)
+    return replace(found, search_sizes=search_sizes or {}, folder=path.resolve())
 
 
 def cache_folder() -> Path:
@@ -138,7 +142,8 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
             np.save(temporary / f"{task}.{split}.rows.npy", numbers)
         index = {"files": list(corpus.rows), "parts": list(corpus.parts)}
         (temporary / "index.json").write_text(json.dumps(index))
-        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint))
+        names = [task.name for task in corpus.tasks]
+        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint, names))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -160,7 +165,7 @@ def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
     raise OSError(f"{entry} cannot be replaced")
 
 
-def _load(entry: Path, base: Base, mark: str) -> Data:
+def _load(entry: Path, base: Base, mark: str, names: Iterable[str]) -> Data:
     index = json.loads((entry / "index.json").read_text())
 
     def array(name: str) -> NDArray[np.int32]:
@@ -177,4 +182,4 @@ def _load(entry: Path, base: Base, mark: str) -> Data:
         for task, file in index["files"]
     }
     parts = {(task, split): array(f"{task}.{split}.rows") for task, split in index["parts"]}
-    return Data(base, mark, dict(TASKS), files, parts, {})
+    return Data(base, mark, {name: TASKS[name] for name in names}, files, parts, {})

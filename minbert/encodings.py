@@ -1,15 +1,21 @@
-"""How a row becomes sequences, and which head reads their states. The kind decides which tasks and heads fit."""
+"""How a row becomes sequences, how their states are pooled, and which head reads them.
+
+The kind decides which tasks and heads fit; two rules look at all tasks of a run at once: `check_shared` at what a layer
+shared by the pair tasks needs, `check_frozen` at what is left to train beside an encoder that stays as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from minbert.batches import Sequences, bi_encode, cross_encode
 from minbert.data import TaskFile
-from minbert.heads import HEADS, CosineHead, Head, LinearHead
-from minbert.schema import ConfigError, branch
+from minbert.features import has_score
+from minbert.heads import HEADS, Head, LinearHead, LinearSharedHead, NoSharedHead
+from minbert.poolings import TOKENS
+from minbert.schema import ConfigError, branch, choice
 from minbert.tasks import Task
 
 
@@ -19,6 +25,9 @@ class Encoding(Protocol):
     kind: ClassVar[str]
     paired: ClassVar[bool]
     """Whether u and v are encoded apart."""
+
+    @property
+    def pooling(self) -> str: ...
 
     @property
     def head(self) -> Head: ...
@@ -35,34 +44,23 @@ def _check_columns(kind: str, task: Task, columns: int) -> None:
         raise ConfigError(f"`encoding/{task.name}/kind` {kind} does not fit {found} of {task.name}; use {fits}.")
 
 
-def _check_linear(task: Task, head: Head, kind: str) -> None:
-    if not isinstance(head, LinearHead):
-        raise ConfigError(
-            f"`encoding/{task.name}/head/kind` {head.kind} compares two sentence states, "
-            f"which `encoding/{task.name}/kind` {kind} does not have. Use head linear, or encoding bi."
-        )
-    if head.features != LinearHead.features:
-        raise ConfigError(
-            f"`encoding/{task.name}/head/features` {head.features} combines two sentence states, which "
-            f"`encoding/{task.name}/kind` {kind} does not have. Leave it out, or use encoding bi."
-        )
-
-
 @dataclass(frozen=True)
 class Single:
     """[CLS] a [SEP], for tasks with one text."""
 
     kind: ClassVar[str] = "single"
     paired: ClassVar[bool] = False
+    pooling: str = choice(*TOKENS)
+    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
-    """Head on the [CLS] state."""
+    """Head on the pooled state."""
 
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return bi_encode(file, rows, limit, cls, sep)
 
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 1)
-        _check_linear(task, self.head, self.kind)
+        self.head.check(task, self.kind, self.paired)
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,17 @@ class Cross:
 
     kind: ClassVar[str] = "cross"
     paired: ClassVar[bool] = False
+    pooling: str = choice(*TOKENS)
+    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
-    """Head on the [CLS] state."""
+    """Head on the pooled state."""
 
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return cross_encode(file, rows, limit, cls, sep)
 
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 2)
-        _check_linear(task, self.head, self.kind)
+        self.head.check(task, self.kind, self.paired)
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,66 @@ class Bi:
 
     kind: ClassVar[str] = "bi"
     paired: ClassVar[bool] = True
+    pooling: str = choice(*TOKENS)
+    """From each sentence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
-    """Head on both sentences' [CLS] states."""
+    """Head on both sentences' pooled states."""
 
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return bi_encode(file, rows, limit, cls, sep)
 
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 2)
-        if isinstance(self.head, CosineHead) and task.kind != "regression":
-            raise ConfigError(
-                f"`encoding/{task.name}/head/kind` cosine gives a score, and {task.name} predicts classes; use linear."
-            )
+        self.head.check(task, self.kind, self.paired)
 
 
 ENCODINGS: dict[str, type] = {kind.kind: kind for kind in (Single, Cross, Bi)}
+
+
+def sharing(tasks: Mapping[str, Task]) -> tuple[str, ...]:
+    """The tasks that a shared head is added to: pairs with a score or two classes."""
+    return tuple(name for name, task in tasks.items() if task.is_pair and has_score(task))
+
+
+def check_shared(
+    shared: NoSharedHead | LinearSharedHead, encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]
+) -> None:
+    """Refuse a shared head that no two tasks could share, or whose tasks do not all fit it. Raises ConfigError."""
+    if not shared.active:
+        return
+    names = sharing(tasks)
+    if len(names) < 2:
+        raise ConfigError(
+            f"`shared_head/kind` {shared.kind} is shared by pair tasks with a score or two classes; "
+            f"expected at least two, found {', '.join(names) or 'none'}. Use none."
+        )
+    for name in names:
+        encoding = encodings[name]
+        if not encoding.paired:
+            raise ConfigError(
+                f"`shared_head/kind` {shared.kind} reads both sentences' states, which `encoding/{name}/kind` "
+                f"{encoding.kind} does not have. Use encoding bi for {', '.join(names)}, or shared_head none."
+            )
+        if not isinstance(encoding.head, LinearHead):
+            raise ConfigError(
+                f"`shared_head/kind` {shared.kind} is added to the output of a linear layer, and "
+                f"`encoding/{name}/head/kind` {encoding.head.kind} gives a scaled cosine. "
+                f"Use head linear for {', '.join(names)}, or shared_head none."
+            )
+
+
+def check_frozen(encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -> None:
+    """Refuse a run with nothing to train beside a frozen encoder. Raises ConfigError.
+
+    One untrained head among others is a baseline: the base's own cosine.
+    """
+    if any(encodings[name].head.trains or encodings[name].pooling == "pooler" for name in tasks):
+        return
+    heads = ", ".join(f"`encoding/{name}/head/kind` {encodings[name].head.kind}" for name in tasks)
+    raise ConfigError(
+        f"{heads} without weights, and `adapter/kind` frozen: nothing would be trained. Use a head or a pooling with "
+        "weights (head linear, head cosine with layer linear, pooling pooler), or another adapter."
+    )
 
 
 def default_encoding(task: Task) -> Encoding:

@@ -13,6 +13,7 @@ from minbert.batches import by_length
 from minbert.data import Data
 from minbert.metrics import is_constant, overall, score
 from minbert.model import MultitaskModel, TaskBatch
+from minbert.tasks import Task
 
 TOKENS = 4096
 """Tokens in an evaluation batch: enough to fill the matrix units, small enough for 1 GiB of activations."""
@@ -91,15 +92,33 @@ def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
     return np.concatenate([data.parts[task, "search"], data.parts[task, "held"]])
 
 
-def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
-    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set)."""
-    scores, flags = {}, []
-    for name, task in data.tasks.items():
+Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
+"""Predicted classes or scores and labels [R] by task, of the same rows."""
+
+
+def predict_dev(model: MultitaskModel, data: Data, split: str = "search") -> Values:
+    """Predictions of a model and labels on `search` (the rows that reports use), `held`, or `labelled` (all of dev)."""
+    found: Values = {}
+    for name in data.tasks:
         rows = scored_rows(data, name, split)
         values = predict_rows(model, data, name, "dev", rows).values
-        scores[name] = score(task.metric, values, data.file(name, "dev").labels[rows])
-        if task.metric == "pearson" and is_constant(values):
-            flags.append(f"constant:{name}")
-    metrics = {name: task.metric for name, task in data.tasks.items()}
-    weights = {name: task.weight for name, task in data.tasks.items()}
+        found[name] = values, data.file(name, "dev").labels[rows]
+    return found
+
+
+def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
+    """Score predictions against labels: each task by its metric, all together by `overall`."""
+    scores = {name: score(tasks[name].metric, *columns) for name, columns in values.items()}
+    flags = [
+        f"constant:{name}"
+        for name, (predicted, _) in values.items()
+        if tasks[name].metric == "pearson" and is_constant(predicted)
+    ]
+    metrics = {name: task.metric for name, task in tasks.items()}
+    weights = {name: task.weight for name, task in tasks.items()}
     return Scores(scores, overall(scores, metrics, weights), tuple(flags))
+
+
+def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
+    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set)."""
+    return judge(data.tasks, predict_dev(model, data, split))

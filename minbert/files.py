@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.tasks import TASKS, Task
+from minbert.tasks import TASKS, Task, choose_tasks
 
 SAMPLE = Path(__file__).parent / "sample"
 """The corpus that the package carries."""
@@ -55,11 +55,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Every task's files, read and checked."""
+    """The files of a run's tasks, read and checked."""
 
     folder: Path
     fingerprint: str
-    """SHA-256 over the bytes of all files, the tasks' declarations and the version of this reader."""
+    """SHA-256 over the bytes of these tasks' files, the tasks' declarations and the version of this reader."""
     tasks: tuple[Task, ...]
     problems: tuple[Problem, ...]
     rows: dict[tuple[str, str], Rows]
@@ -89,10 +89,10 @@ def file_of(split: str) -> str:
     return split if split in ("train", "test") else "dev"
 
 
-def data_folder(folder: str | Path | None) -> Path:
-    """The folder itself, or the sample corpus for None. Raises DataError where it is no readable folder."""
+def data_folder(folder: str | Path | None, tasks: Iterable[str] | None = None) -> Path:
+    """The folder itself, or the sample corpus for None. Raises DataError where the tasks' files cannot be read."""
     path = SAMPLE if folder is None else Path(folder)
-    needed = [task.files[file] for task in TASKS.values() for file in ("train", "dev")]
+    needed = [TASKS[task].files[file] for task in choose_tasks(tasks) for file in ("train", "dev")]
     try:
         if not path.is_dir():
             fault = "is a file" if path.exists() else "is not there"
@@ -102,14 +102,16 @@ def data_folder(folder: str | Path | None) -> Path:
         raise DataError(f"`data` folder {path} cannot be read: {error.strerror}.") from error
     for name in needed:
         if name not in present:
-            raise DataError(f"`data` folder {path} lacks {name}. Expected there: {', '.join(needed)}.")
+            what = "`data` folder" if folder is not None else "no `data` folder is given, and the sample corpus"
+            raise DataError(f"{what} {path} lacks {name}. Expected there: {', '.join(needed)}.")
     return path
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over everything that decides what is read from a folder."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(TASKS.items())}".encode())
-    for task in TASKS.values():
+def fingerprint(folder: Path, tasks: Iterable[str] | None = None) -> str:
+    """SHA-256 over everything that decides what is read from a folder for these tasks (None: the default ones)."""
+    chosen = {name: TASKS[name] for name in choose_tasks(tasks)}
+    digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(chosen.items())}".encode())
+    for task in chosen.values():
         for file in task.files.values():
             path = folder / file
             if path.is_file():
@@ -121,13 +123,17 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_corpus(folder: str | Path | None = None) -> Corpus:
-    """Read and check every file of a data folder; None reads the sample corpus. Raises DataError."""
-    path = data_folder(folder)
+def read_corpus(folder: str | Path | None = None, tasks: Iterable[str] | None = None) -> Corpus:
+    """Read and check the files of some tasks in a data folder. Raises DataError.
+
+    `folder` None reads the sample corpus; `tasks` None the default tasks. Files of other tasks are not looked at.
+    """
+    chosen = tuple(TASKS[name] for name in choose_tasks(tasks))
+    path = data_folder(folder, [task.name for task in chosen])
     rows: dict[tuple[str, str], Rows] = {}
     parts: dict[tuple[str, str], NDArray[np.int32]] = {}
     problems: list[Problem] = []
-    for task in TASKS.values():
+    for task in chosen:
         for file, name in task.files.items():
             if not (path / name).is_file():
                 continue  # only test files may be absent
@@ -135,7 +141,20 @@ def read_corpus(folder: str | Path | None = None) -> Corpus:
             rows[task.name, file] = read
             problems.extend(found)
         parts |= {(task.name, split): numbers for split, numbers in _parts(task, rows).items()}
-    return Corpus(path, fingerprint(path), tuple(TASKS.values()), tuple(problems), rows, parts)
+    mark = fingerprint(path, [task.name for task in chosen])
+    return Corpus(path, mark, chosen, tuple(problems), rows, parts)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """(modification time in ns, size in bytes) of a file: what was read of it is kept as long as they stay.
+
+    Raises DataError.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return found.st_mtime_ns, found.st_size
 
 
 def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:

@@ -1,14 +1,23 @@
-"""Scores of predictions against labels, and the overall score of a multitask model. Numpy only.
+"""Scores of predictions against labels, the overall score of a multitask model, and metrics in detail. Numpy only.
 
 overall = sum_k w_k s_k / sum_k w_k,   s = accuracy   or   (1 + r) / 2 for a correlation r
+
+In detail: confusion matrix, the share of classes at most one off and outliers beyond four standard deviations
+(`multi_extended`, section 5), precision, recall and F1 of the positive class, Spearman's rank correlation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from minbert.tasks import Task
+
+OUTLIER = 4.0
+"""Standard deviations of the residuals beyond which a prediction is an outlier (`multi_extended`, section 5)."""
 
 
 def accuracy(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
@@ -43,6 +52,14 @@ def score(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:
     """
     if metric not in METRICS:
         raise ValueError(f"Unknown metric `{metric}`. Expected one of: {', '.join(sorted(METRICS))}.")
+    predicted, expected = _vectors(predictions, labels)
+    if not np.isfinite(predicted).all():
+        return float("nan")
+    return METRICS[metric](predicted, expected)
+
+
+def _vectors(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float vectors [N]; ValueError for unequal lengths or no rows."""
     predicted = np.asarray(predictions, dtype=np.float64)
     expected = np.asarray(labels, dtype=np.float64)
     if predicted.shape != expected.shape or predicted.ndim != 1 or not len(predicted):
@@ -50,9 +67,7 @@ def score(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:
             f"`predictions` and `labels` must be non-empty vectors of one length, "
             f"found shapes {predicted.shape} and {expected.shape}."
         )
-    if not np.isfinite(predicted).all():
-        return float("nan")
-    return METRICS[metric](predicted, expected)
+    return predicted, expected
 
 
 def overall(scores: Mapping[str, float], metrics: Mapping[str, str], weights: Mapping[str, float]) -> float:
@@ -67,3 +82,64 @@ def overall(scores: Mapping[str, float], metrics: Mapping[str, str], weights: Ma
 def unit(metric: str, value: float) -> float:
     """A score on [0, 1]: an accuracy as it is, a correlation r as (1 + r) / 2."""
     return value if metric == "accuracy" else (1.0 + value) / 2.0
+
+
+def confusion(predictions: NDArray[np.float64], labels: NDArray[np.float64], classes: int) -> NDArray[np.int64]:
+    """How many rows of class i (row) were predicted as class j (column), shape [C, C]."""
+    pairs = labels.astype(np.int64) * classes + predictions.astype(np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def off_by_one(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """Share of ordered classes that are right or next to right, in [0, 1]."""
+    return float(np.mean(np.abs(predictions - labels) <= 1))
+
+
+def precision_recall_f1(
+    predictions: NDArray[np.float64], labels: NDArray[np.float64], positive: float = 1
+) -> tuple[float, float, float]:
+    """Of the positive class: P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 P R / (P + R); 0 where undefined."""
+    found, wanted = predictions == positive, labels == positive
+    hits = int(np.sum(found & wanted))
+    precision, recall = hits / max(1, int(found.sum())), hits / max(1, int(wanted.sum()))
+    return precision, recall, 2 * hits / max(1, int(found.sum() + wanted.sum()))
+
+
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1 of values [N]; equal ones share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)  # the highest rank of each distinct value
+    return np.asarray((last - (counts - 1) / 2)[place], dtype=np.float64)
+
+
+def spearman(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation in [-1, 1]: Pearson's r of the ranks; 0 where it is undefined."""
+    return pearson(ranks(predictions), ranks(labels))
+
+
+def outliers(predictions: NDArray[np.float64], labels: NDArray[np.float64], beyond: float = OUTLIER) -> NDArray[Any]:
+    """Places of the rows whose residual lies more than `beyond` standard deviations from the mean residual."""
+    residuals = predictions - labels
+    return np.flatnonzero(np.abs(residuals - residuals.mean()) > beyond * residuals.std())
+
+
+def details(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+    """All that is known of predictions [N] against labels [N] of a task, in JSON values.
+
+    A regression: `pearson`, `spearman`, `rmse` and `outliers` (places of rows). Classes: `accuracy`, `confusion`
+    (rows: labels, columns: predictions), then `precision`, `recall`, `f1` of class 1 where there are two of them and
+    `off_by_one` where there are more. Only the task's own metric, NaN, where a prediction is not finite.
+    """
+    predicted, expected = _vectors(predictions, labels)
+    found: dict[str, Any] = {task.metric: score(task.metric, predicted, expected)}
+    if not np.isfinite(predicted).all():
+        return found
+    if task.kind == "regression":
+        found["spearman"] = spearman(predicted, expected)
+        found["rmse"] = float(np.sqrt(np.mean((predicted - expected) ** 2)))
+        return {**found, "outliers": outliers(predicted, expected).tolist()}
+    if task.classes == 2:
+        found |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(predicted, expected), strict=True))
+    else:
+        found["off_by_one"] = off_by_one(predicted, expected)
+    return {**found, "confusion": confusion(predicted, expected, task.classes).tolist()}

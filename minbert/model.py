@@ -1,25 +1,29 @@
-"""The multitask model: one shared encoder, one head a task, all tasks of a step in one packed forward pass."""
+"""The multitask model: one shared encoder, one head a task, the tasks of a step in as few packed passes as can be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from minbert.adapters import LoRALinear
 from minbert.base import Base
 from minbert.batches import Sequences, pack
 from minbert.bert import SILENT, Bert, Noise, Packed
 from minbert.config import Config
 from minbert.data import TaskFile
+from minbert.encodings import sharing
 from minbert.heads import HeadContext
+from minbert.lowrank import Adapted
+from minbert.poolings import POOLINGS, TOKENS, owners
 from minbert.randomness import derive
-from minbert.regularizers import DIVERGENCES
+from minbert.regularizers import DIVERGENCES, Bregman
 from minbert.tasks import Task
+
+GeneratorOf = Callable[[str], torch.Generator]
+"""A generator at the start of one of a step's streams."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,37 @@ def arithmetic(precision: str, device: torch.device) -> torch.dtype:
 class MultitaskModel(nn.Module):
     """The shared encoder with every task's head."""
 
-    def __init__(self, config: Config, base: Base, tasks: dict[str, Task], seed: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        base: Base,
+        tasks: dict[str, Task],
+        seed: int,
+        encoder: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`encoder`: its weights after the stages before training; None takes the base's."""
         super().__init__()
+        config.check(tasks)
         self.config = config
         self.tasks = tasks
         self.cls, self.sep = base.vocabulary.index("[CLS]"), base.vocabulary.index("[SEP]")
         self.dtype = torch.float32
         """What linear layers compute in; see `arithmetic`."""
-        self.limit = min(config.max_length, base.config.max_position_embeddings)
+        self.longest = base.config.max_position_embeddings
         self.encoder: Bert = base.load()
-        generator = torch.Generator().manual_seed(derive(seed, "adapter"))
-        config.adapter.build(self.encoder, generator)
+        if encoder is not None:
+            self.encoder.load_state_dict(encoder)
         self.heads = nn.ModuleDict()
+        pooler = base.pooler()
         for name, task in tasks.items():
-            generator = torch.Generator().manual_seed(derive(seed, "head", name))
             encoding = config.encoding[name]
-            context = HeadContext(task, base.config.hidden_size, encoding.paired, generator)
+            context = HeadContext(
+                task, base.config.hidden_size, encoding.paired, _generator(seed, "head", name), encoding.pooling, pooler
+            )
             self.heads[name] = encoding.head.build(context)
+        self.shared_head = config.shared_head.build(base.config.hidden_size, _generator(seed, "shared_head"))
+        self.sharing = sharing(tasks)
+        config.adapter.build(self.encoder, self.heads, tuple(tasks), _generator(seed, "adapter"))
 
     @property
     def device(self) -> torch.device:
@@ -75,13 +93,31 @@ class MultitaskModel(nn.Module):
         """Parameters that are trained, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
+    def shared_and_rest(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Trained parameters that several tasks use, and those of one: heads and branches beside the layers."""
+        shared: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        for name, value in self.trainable().items():
+            common = name.startswith(("encoder.", "shared_head.")) and ".parallel." not in name
+            (shared if common else rest).append(value)
+        return shared, rest
+
+    def balanced_parameters(self, task: str) -> list[nn.Parameter]:
+        """Where a task's gradient is measured: the encoder's last trained layer, or its head where none is trained."""
+        for layer in reversed(self.encoder.layers):
+            chosen = [value for value in layer.parameters() if value.requires_grad]
+            if chosen:
+                return chosen
+        return list(self.heads[task].parameters())
+
     def batch(self, task: str, file: TaskFile, rows: Sequence[int]) -> TaskBatch:
         """Put rows of a task's file together as its encoding says."""
-        sequences = self.config.encoding[task].sequences(file, rows, self.limit, self.cls, self.sep)
+        limit = min(self.config.max_length[task], self.longest)
+        sequences = self.config.encoding[task].sequences(file, rows, limit, self.cls, self.sep)
         return TaskBatch(task, sequences, torch.from_numpy(file.labels[rows]))
 
     def forward(self, batches: Sequence[TaskBatch], noise: Noise = SILENT) -> list[Tensor]:
-        """Outputs [B, C] of each batch in float32."""
+        """Outputs [B, C] of each batch in float32, all in one pass."""
         packed = pack([sequence for batch in batches for sequence in batch.sequences]).to(self.device)
         return self.outputs(packed, batches, noise)
 
@@ -89,19 +125,32 @@ class MultitaskModel(nn.Module):
         self, packed: Packed, batches: Sequence[TaskBatch], noise: Noise = SILENT, offset: Tensor | None = None
     ) -> list[Tensor]:
         """As `forward`, for sequences already packed; `offset` [N, D] is added to their word embeddings."""
-        for module in self.encoder.modules():
-            if isinstance(module, LoRALinear):
+        for module in self.modules():
+            if isinstance(module, Adapted):
                 module.generator = noise.generator
+                module.task = batches[0].task if len(batches) == 1 else None
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            states = self.encoder(packed, noise, offset=offset, first_only=True)  # [B, D]
+            pooled = self._pool(packed, batches, noise, offset)
             outputs, start = [], 0
             for batch in batches:
-                parts = 2 if self.config.encoding[batch.task].paired else 1
-                rows = len(batch.sequences) // parts
-                pieces = states[start : start + len(batch.sequences)].float().split(rows)
-                outputs.append(cast(Tensor, self.heads[batch.task](pieces, noise)).float())
+                encoding = self.config.encoding[batch.task]
+                rows = len(batch.sequences) // (2 if encoding.paired else 1)
+                states = pooled[TOKENS[encoding.pooling]][start : start + len(batch.sequences)].split(rows)  # type: ignore[no-untyped-call]
+                shared = self.shared_head if batch.task in self.sharing else None
+                outputs.append(cast(Tensor, self.heads[batch.task](states, noise, shared)))
                 start += len(batch.sequences)
         return outputs
+
+    def _pool(
+        self, packed: Packed, batches: Sequence[TaskBatch], noise: Noise, offset: Tensor | None
+    ) -> dict[str, Tensor]:
+        """A state [B, D] of every sequence, in the order given, for each pooling that a batch needs."""
+        wanted = {TOKENS[self.config.encoding[batch.task].pooling] for batch in batches}
+        if wanted == {"cls"}:
+            return {"cls": self.encoder(packed, noise, offset=offset, first_only=True)}
+        states = self.encoder(packed, noise, offset=offset)  # [N, D]
+        owner, count = owners(packed.positions), len(packed.place)
+        return {name: POOLINGS[name](states, owner, count).index_select(0, packed.place) for name in wanted}
 
     def noise(self, generator: torch.Generator) -> Noise:
         """The configured dropout rates with a generator."""
@@ -109,51 +158,84 @@ class MultitaskModel(nn.Module):
         return Noise(generator, rates.hidden, rates.attention, rates.head)
 
     def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss of outputs [B, C] against labels [B]: cross-entropy for classes, squared error for a score."""
-        if self.tasks[task].kind == "classification":
-            return F.cross_entropy(outputs, labels.long())
-        return F.mse_loss(outputs.squeeze(-1), labels)
+        """Mean loss of outputs [B, C] against labels [B], as the task's head defines it."""
+        return self.config.encoding[task].head.loss(self.tasks[task], outputs, labels)
 
-    def total(self, losses: dict[str, Tensor], penalties: dict[str, Tensor], progress: float) -> Tensor:
-        """sum_k taper_k(progress) (loss_k + penalty_k): a taper weighs all that its task contributes."""
-        terms = [
-            self.config.taper[task].value(progress) * (loss + penalties.get(task, 0.0)) for task, loss in losses.items()
-        ]
-        return torch.stack(terms).sum()
+    def totals(
+        self, losses: Mapping[str, Tensor], penalties: Mapping[str, Tensor], progress: float
+    ) -> dict[str, Tensor]:
+        """taper_k(progress) (loss_k + penalties_k): a taper weighs all that its task contributes."""
+        totals = {}
+        for task, loss in losses.items():
+            own = [value for name, value in penalties.items() if name.partition("/")[2] == task]
+            totals[task] = self.config.taper[task].value(progress) * sum(own, loss)
+        return totals
 
     def step_losses(
-        self, batches: Sequence[TaskBatch], generator_of: Callable[[str], torch.Generator]
+        self, batches: Sequence[TaskBatch], generator_of: GeneratorOf, teacher: MultitaskModel | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Each task's loss and each regularised task's weighted penalty, all differentiable.
-
-        `generator_of(stream)` gives a generator at the start of one of this step's streams.
-        """
+        """Each task's loss, and weighted penalties by `<regulariser>/<task>`, all differentiable."""
         losses: dict[str, Tensor] = {}
         penalties: dict[str, Tensor] = {}
-        plain = [batch for batch in batches if not self.config.regularizer[batch.task].active]
-        regularized = [batch for batch in batches if self.config.regularizer[batch.task].active]
-        if plain:
-            outputs = self(plain, self.noise(generator_of("dropout")))
-            for batch, output in zip(plain, outputs, strict=True):
-                losses[batch.task] = self._batch_loss(batch, output)
-        for batch in regularized:
-            losses[batch.task], penalties[batch.task] = self._regularized(batch, generator_of)
+        for group in self._passes(batches):
+            stream = "dropout" if len(group) > 1 else f"dropout/{group[0].task}"
+            packed = pack([sequence for batch in group for sequence in batch.sequences]).to(self.device)
+            outputs = self.outputs(packed, group, self.noise(generator_of(stream)))
+            for batch, output in zip(group, outputs, strict=True):
+                labels = batch.labels.to(self.device, non_blocking=True)
+                losses[batch.task] = self.loss(batch.task, output, labels)
+            if teacher is not None:
+                penalties |= self._proximal(teacher, packed, group, outputs, self.noise(generator_of(stream)))
+            if len(group) == 1 and self.config.regularizer[group[0].task].active:
+                penalties[f"smart/{group[0].task}"] = self._smoothness(packed, group[0], outputs[0], generator_of)
         return losses, penalties
 
-    def _batch_loss(self, batch: TaskBatch, output: Tensor) -> Tensor:
-        return self.loss(batch.task, output, batch.labels.to(self.device, non_blocking=True))
+    def _passes(self, batches: Sequence[TaskBatch]) -> Iterator[list[TaskBatch]]:
+        """Batches that share a pass: all, but those that are regularised or have parts of the encoder of their own.
 
-    def _regularized(self, batch: TaskBatch, generator_of: Callable[[str], torch.Generator]) -> tuple[Tensor, Tensor]:
-        """Loss and penalty of one task; all its passes share one set of dropout masks: only the noise differs."""
-        packed = pack(batch.sequences).to(self.device)
+        Where every task is differentiated by itself none do: each backward pass would go through all rows.
+        """
+        apart = self.config.adapter.per_task or self.config.mixing.combine.several
+        together = []
+        for batch in batches:
+            if apart or self.config.regularizer[batch.task].active:
+                yield [batch]
+            else:
+                together.append(batch)
+        if together:
+            yield together
+
+    def _proximal(
+        self,
+        teacher: MultitaskModel,
+        packed: Packed,
+        group: Sequence[TaskBatch],
+        outputs: Sequence[Tensor],
+        noise: Noise,
+    ) -> dict[str, Tensor]:
+        """mu l(f(x), teacher(x)) for each task; `noise` draws the masks of the model's own pass again."""
+        assert isinstance(self.config.proximal, Bregman)
+        teacher.dtype = self.dtype
+        with torch.no_grad():
+            targets = teacher.outputs(packed, group, noise)
+        weight = self.config.proximal.weight
+        return {
+            f"bregman/{batch.task}": weight * DIVERGENCES[self.tasks[batch.task].kind](output, target)
+            for batch, output, target in zip(group, outputs, targets, strict=True)
+        }
+
+    def _smoothness(self, packed: Packed, batch: TaskBatch, output: Tensor, generator_of: GeneratorOf) -> Tensor:
+        """The smoothness penalty; all its passes draw the same dropout masks: only the offset differs."""
 
         def forward(offset: Tensor | None) -> Tensor:
             noise = self.noise(generator_of(f"dropout/{batch.task}"))
             return self.outputs(packed, [batch], noise, offset)[0]
 
-        output = forward(None)
         shape = torch.Size((packed.ids.shape[0], self.encoder.config.hidden_size))
         divergence = DIVERGENCES[self.tasks[batch.task].kind]
         regularizer = self.config.regularizer[batch.task]
-        penalty = regularizer.penalty(forward, output, shape, divergence, generator_of(f"noise/{batch.task}"))
-        return self._batch_loss(batch, output), penalty
+        return regularizer.penalty(forward, output, shape, divergence, generator_of(f"noise/{batch.task}"))
+
+
+def _generator(seed: int, *stream: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(seed, *stream))

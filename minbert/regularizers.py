@@ -8,11 +8,18 @@ with l the symmetric KL divergence for classes and the squared error for a score
 gradient ascents from Gaussian noise of deviation sigma, each normalised per token as in the module `smart_pytorch`
 that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon), so that max|delta| is about 1, and
 sigma, eta and epsilon decide its direction rather than its size.
+
+The Bregman proximal point of the same paper (equation 5, with the momentum of section 3.2) keeps an update close to
+where the model has been:
+
+    mu * mean_i l(f(x_i, theta), f(x_i, teacher)),   teacher <- (1 - beta) theta + beta teacher after every update
+
+Both passes draw the same dropout masks, so that the penalty is 0 while teacher and model agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -128,4 +135,32 @@ class Smart:
         )
 
 
+@dataclass(frozen=True)
+class NoProximal:
+    """No proximal point."""
+
+    kind: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class Bregman:
+    """The momentum Bregman proximal point, on every task of a step."""
+
+    kind: ClassVar[str] = "bregman"
+    weight: float = number(1.0, 0.0, 100.0, open_low=True)
+    """Weight mu of the penalty."""
+    momentum: float = number(0.99, 0.0, 0.9999)
+    """beta: share of the teacher that stays at an update; 0 makes the teacher the model of the step before."""
+
+
 REGULARIZERS: dict[str, type] = {kind.kind: kind for kind in (NoRegularizer, Smart)}
+"""Penalties that each task has or has not."""
+
+PROXIMALS: dict[str, type] = {kind.kind: kind for kind in (NoProximal, Bregman)}
+"""Penalties that hold the whole model back."""
+
+
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def follow(teacher: Mapping[str, Tensor], model: Mapping[str, Tensor], momentum: float) -> None:
+    """teacher <- (1 - beta) theta + beta teacher, in place, over parameters by name."""
+    torch._foreach_lerp_(list(teacher.values()), [model[name].detach() for name in teacher], 1.0 - momentum)

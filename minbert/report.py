@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from minbert import checkpoints
 
@@ -23,9 +28,11 @@ class Report:
     overall: float
     """Overall score on the search rows; NaN for a diverged or paused trial."""
     losses: dict[str, float]
-    """Mean training loss of each task since the last report; `smart/<task>` is its weighted penalty."""
+    """Means since the last report: each task's training loss, `smart/<task>` and `bregman/<task>` its weighted
+    penalties, `weight/<task>` what its loss is multiplied by, `conflicts` task pairs whose gradients opposed each other
+    in a step, `pairs` those that could have."""
     seconds: float
-    """Seconds of training and evaluation so far, over all attempts."""
+    """Seconds of training and evaluation so far, over all attempts; without the stages before training."""
     evaluation_seconds: float
     """Seconds of them spent on evaluation."""
     flags: tuple[str, ...]
@@ -36,6 +43,8 @@ class Report:
     """Peak of the device's allocator, or of the process on a CPU."""
     examples_per_task: dict[str, int]
     """Training rows used so far, by task."""
+    stage_seconds: float = 0.0
+    """Seconds of compute of the stages before training, whoever spent them: a cached result cost them once."""
     checkpoint: str = ""
     """Folder of the checkpoint; empty for a diverged trial."""
     checkpoint_bytes: int = 0
@@ -53,6 +62,15 @@ class Report:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Report:
         return Report(**{**values, "flags": tuple(values["flags"])})
+
+
+def before_the_first_step(milestone: int = 0, *, paused: bool = False) -> Report:
+    """What a trial tells that ends during the stages before training: paused, or diverged on its way to a milestone."""
+    return Report(
+        step=milestone, examples=0, scores={}, overall=math.nan, losses={}, seconds=0.0, evaluation_seconds=0.0,
+        flags=(), trainable_parameters=0, total_parameters=0, peak_memory_bytes=0, examples_per_task={},
+        diverged=not paused, paused=paused,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,3 +104,11 @@ class State:
                 f"{checkpoint} was trained with milestones {trial['milestones']}, not {list(milestones)}."
             )
         return State(trial["seed"], tuple(milestones), Path(directory), attempt, Path(checkpoint))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes of the device's allocator, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: KiB, on macOS bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

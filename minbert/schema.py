@@ -40,6 +40,11 @@ def subset(default: Sequence[str], *choices: str) -> Any:
     return dataclasses.field(default=tuple(default), metadata={"rule": "subset", "choices": choices})
 
 
+def ordering(*names: str) -> Any:
+    """A field with all of the names in an order of choice; a list of some is completed by the others as declared."""
+    return dataclasses.field(default=names, metadata={"rule": "ordering", "choices": names})
+
+
 def branch(family: Mapping[str, type], default: Any) -> Any:
     """A field that holds one technique of a family."""
     return dataclasses.field(default=default, metadata={"rule": "branch", "family": family})
@@ -103,7 +108,11 @@ def _value(meta: Mapping[str, Any], value: object, path: str) -> Any:
                 raise unknown(f"value of `{path}`:", value, meta["choices"])
             return value
         case "subset":
-            return _subset(meta, value, path)
+            names = _names(meta, value, path)
+            return tuple(name for name in meta["choices"] if name in names)
+        case "ordering":
+            first = _names(meta, value, path)
+            return (*first, *(name for name in meta["choices"] if name not in first))
         case "group":
             return load(meta["cls"], value, path)
         case "branch":
@@ -132,7 +141,8 @@ def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int:
     return int(value) if whole else float(value)
 
 
-def _subset(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]:
+def _names(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]:
+    """Distinct names out of `choices`, in the order in which they are given: a list, or one text joined by `+`."""
     given = value.split("+") if isinstance(value, str) else value
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Sequence) else []
     if not names or len(names) != len(given) or len(set(names)) != len(names):  # type: ignore[arg-type]
@@ -143,7 +153,7 @@ def _subset(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...
     for name in names:
         if name not in meta["choices"]:
             raise unknown(f"name in `{path}`:", name, meta["choices"])
-    return tuple(name for name in meta["choices"] if name in names)
+    return tuple(names)
 
 
 def _branch(family: Mapping[str, type], value: object, path: str) -> object:

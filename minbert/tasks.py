@@ -1,14 +1,17 @@
 """Tasks as data: which columns a row has, what is predicted, how it is scored.
 
-Nothing outside this file knows how many tasks there are or what they are called. The three tasks and their
-metrics are those of the papers: SST-5 sentiment, Quora question pairs, STS-B similarity.
+Nothing outside this file knows how many tasks there are or what they are called. SST-5 sentiment, Quora question pairs
+and STS-B similarity, with these metrics, are the three tasks of the papers' multitask models; CFIMDB, whole film
+reviews, is the fourth set, of the single-task studies in `beyond_bert` and `pal_lora`. A run trains those it names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from minbert.schema import ConfigError, unknown
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Task:
     """Weight w_k of the task in the overall score."""
     search_rows: int | None = None
     """Largest number of dev rows that the search may look at; None takes half of the dev set."""
+    # Not in `repr`, which fingerprints are made of: it decides nothing of what is read or scored.
+    max_length: int = field(default=128, repr=False)
+    """Longest sequence in word pieces, special tokens included, unless a configuration says otherwise."""
+    augmented: bool = field(default=False, repr=False)
+    """Whether an augmentation adds to its training rows: `multi_extended` augments the task that overfits, SST."""
 
     @property
     def is_pair(self) -> bool:
@@ -56,6 +64,7 @@ _SST = Task(
     metric="accuracy",
     files={"train": "ids-sst-train.csv", "dev": "ids-sst-dev.csv", "test": "ids-sst-test-student.csv"},
     leaderboard=("sst", "Predicted_Sentiment"),
+    augmented=True,
 )
 
 _QQP = Task(
@@ -86,5 +95,39 @@ _STS = Task(
     leaderboard=("sts", "Predicted_Similiary"),  # spelled so in the class format
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in (_SST, _QQP, _STS)}
-"""Every task, in the order in which tables show them."""
+_CFIMDB = Task(
+    name="cfimdb",
+    columns=("sentence",),
+    label="sentiment",
+    kind="classification",
+    classes=2,
+    low=0,
+    high=1,
+    metric="accuracy",
+    files={"train": "ids-cfimdb-train.csv", "dev": "ids-cfimdb-dev.csv", "test": "ids-cfimdb-test-student.csv"},
+    leaderboard=("cfimdb", "Predicted_Sentiment"),
+    max_length=512,  # most reviews are longer than 128 word pieces, many than 512, where BERT's positions end
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in (_SST, _QQP, _STS, _CFIMDB)}
+"""Every declared task, in the order in which tables show them."""
+
+DEFAULT_TASKS: tuple[str, ...] = ("sst", "qqp", "sts")
+"""The tasks of a run that names none: those of the papers' multitask models."""
+
+
+def choose_tasks(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
+    """The tasks of a run in declared order, from `sst,qqp` or a list of names; None: `DEFAULT_TASKS`.
+
+    Raises ConfigError for an unknown or repeated name, or none at all.
+    """
+    if names is None:
+        return DEFAULT_TASKS
+    given = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    for name in given:
+        if name not in TASKS:
+            raise unknown("task", name, TASKS)
+    if not given or len(set(given)) != len(given):
+        raise ConfigError(f"`tasks` must name each task once, found {', '.join(given) or 'none'}. "
+                          f"Expected some of: {', '.join(TASKS)}.")  # fmt: skip
+    return tuple(name for name in TASKS if name in given)

@@ -11,7 +11,9 @@ import torch
 
 from minbert.config import Config
 from minbert.data import Data
-from minbert.report import Report, State
+from minbert.model import arithmetic
+from minbert.report import Report, State, before_the_first_step
+from minbert.staging import staged
 from minbert.trial import Trial
 
 __all__ = ["Report", "State", "default_device", "never", "train"]
@@ -42,7 +44,18 @@ def train(
     with `diverged` and ends. A trial continued at a milestone yields that milestone's report again first.
     `on_step(examples)` is called after every optimiser step. Raises TrialCheckpointError.
     """
-    trial = Trial(config, data, state, device or default_device())
+    device = device or default_device()
+    stages = None
+    if state.checkpoint is None:  # a checkpoint holds what the stages left
+        stages = staged(config.stages, data, device=device, should_pause=should_pause,
+                        dtype=arithmetic(config.precision, device))  # fmt: skip
+        if stages is None:
+            yield before_the_first_step(paused=True)
+            return
+        if stages.diverged:
+            yield before_the_first_step(milestone=state.milestones[0])
+            return
+    trial = Trial(config, data, state, device, stages)
     if state.checkpoint is not None:
         report = trial.restore(state.checkpoint)
         if report is not None:

@@ -1,32 +1,36 @@
 """A trial's moving parts: one optimiser step, one report, one checkpoint.
 
-Randomness derives from (seed, stream, step) and data order from a count of consumed rows, so that position and weights
-are all there is to save.
+Randomness derives from (seed, stream, step) and data order from a count of consumed rows, so that position and tensors
+are all there is to save (`minbert.continuation`).
 """
 
 from __future__ import annotations
 
+import copy
 import math
-import resource
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from minbert import checkpoints
+from minbert import checkpoints, continuation
 from minbert.batches import training_rows
 from minbert.config import Config
+from minbert.continuation import Best
 from minbert.data import Data
-from minbert.evaluation import evaluate
+from minbert.evaluation import Scores, evaluate
+from minbert.extra import augmented
 from minbert.model import MultitaskModel, TaskBatch, arithmetic
-from minbert.randomness import torch_generator
-from minbert.report import Report, State
+from minbert.optimizer import parameter_groups
+from minbert.randomness import numpy_generator, torch_generator
+from minbert.regularizers import Bregman, follow
+from minbert.report import Report, State, peak_memory
 from minbert.samplers import Mix
+from minbert.staging import Result
 
 CHECKPOINT_SECONDS = 60.0
 """Between reports a checkpoint is written at most this often."""
@@ -43,20 +47,40 @@ class Trial:
     data: Data
     state: State
     device: torch.device
+    stages: Result | None = None
+    """What the stages before training left; None: the base, or what a checkpoint holds."""
     consumed: dict[str, int] = field(default_factory=dict)
     steps: int = 0
+    """Draws of batches so far."""
     reported: int = 0
     diverged: bool = False
+    stage_seconds: float = 0.0
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.model = MultitaskModel(self.config, self.data.base, self.data.tasks, self.state.seed).to(self.device)
+        encoder = self.stages.tensors if self.stages else None
+        self.stage_seconds = self.stages.seconds if self.stages else 0.0
+        self.data = augmented(self.data, self.config.augmentation, self.state.seed)
+        model = MultitaskModel(self.config, self.data.base, self.data.tasks, self.state.seed, encoder)
+        self.model = model.to(self.device)
         self.model.dtype = arithmetic(self.config.precision, self.device)
-        self.sampler = self.config.mixing.build(Mix(self.data.sizes("train"), self.state.seed))
+        sizes = self.data.sizes("train")
+        batch_size = {name: self.config.batch_size[name] for name in sizes}
+        self.sampler = self.config.mixing.build(Mix(sizes, self.state.seed, batch_size))
+        self.combiner = self.config.mixing.combine.build()
+        self.balance = self.config.mixing.balance.build(tuple(self.data.tasks.values())).to(self.device)
         self.parameters = self.model.trainable()
-        self.optimizer = torch.optim.AdamW(self._groups(), fused=True)
+        self.shared, self.rest = self.model.shared_and_rest()
+        learned = {f"balance.{name}": value for name, value in self.balance.named_parameters()}
+        self.trained: dict[str, nn.Parameter] = {**self.parameters, **learned}
+        layers = len(self.model.encoder.layers)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.trained, self.config.optimizer, layers), fused=True
+        )
+        self.teacher = self._teacher() if isinstance(self.config.proximal, Bregman) else None
         self.consumed = dict.fromkeys(self.data.tasks, 0)
+        self.best: Best | None = None
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.saved: dict[str, Any] | None = None
@@ -76,59 +100,69 @@ class Trial:
         """Share of the budget used, in [0, 1]."""
         return min(1.0, self.examples / self.state.milestones[-1])
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by learning rate and by whether they decay; each group knows its peak rate."""
-        optimizer = self.config.optimizer
-        groups = []
-        for part, rate in (("encoder.", optimizer.encoder_lr), ("heads.", optimizer.head_lr)):
-            for decays in (True, False):
-                chosen = [
-                    value
-                    for name, value in self.parameters.items()
-                    if name.startswith(part) and (value.ndim > 1) == decays
-                ]
-                decay = optimizer.weight_decay if decays else 0.0
-                if chosen:
-                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
-        return groups
+    def _teacher(self) -> MultitaskModel:
+        """A copy that owns the trained parameters and shares the frozen ones."""
+        frozen = {id(value): value for value in self.model.parameters() if not value.requires_grad}
+        return copy.deepcopy(self.model, frozen).requires_grad_(False)
 
     def step(self) -> None:
-        """One optimiser step."""
-        names = self.sampler.tasks(self.steps, self.progress)
-        losses, penalties = self.model.step_losses([self._batch(name) for name in names], self._generator)
-        total = self.model.total(losses, penalties, self.progress)
-        factor = self.config.optimizer.schedule.factor(self._next_progress(names))
+        """One update of the weights from `accumulation` draws of batches (two updates where the combiner says so)."""
+        count = self.config.optimizer.accumulation
+        progress, consumed = self.progress, dict(self.consumed)
+        draws = [self._draw(self.steps + offset, progress, consumed) for offset in range(count)]
+        # The middle of this step: warm-up does not waste its first step, decay not its last.
+        middle = (self.examples + sum(consumed.values())) / 2 / self.state.milestones[-1]
+        factor = self.config.optimizer.schedule.factor(min(1.0, middle))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.optimizer.clip_norm, foreach=True)
-        self.optimizer.step()
-        for name in names:
-            self.consumed[name] += self.config.batch_size[name]
-        self.steps += 1
-        self._record({**losses, **{f"smart/{name}": value for name, value in penalties.items()}})
+        for phase in range(len(self.combiner.phases)):
+            self.optimizer.zero_grad(set_to_none=True)
+            for offset, batches in enumerate(draws):
+                self._backward(batches, self.steps + offset, phase, progress)
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.optimizer.clip_norm, foreach=True)
+            self.optimizer.step()
+            if self.teacher is not None:
+                assert isinstance(self.config.proximal, Bregman)
+                teacher = {name: value for name, value in self.teacher.named_parameters() if name in self.parameters}
+                follow(teacher, self.parameters, self.config.proximal.momentum)
+        self.consumed = consumed
+        self.steps += count
+        if self.device.type == "cpu" or self.steps % FINITE_CHECK_STEPS < count:
+            self._check_finite()
 
-    def _next_progress(self, names: Sequence[str]) -> float:
-        """Progress in the middle of this step: warm-up does not waste its first step, decay not its last."""
-        return min(1.0, (self.examples + sum(self.config.batch_size[n] for n in names) / 2) / self.state.milestones[-1])
+    def _draw(self, step: int, progress: float, consumed: dict[str, int]) -> list[TaskBatch]:
+        """The batches of one draw; counts their rows in `consumed`."""
+        batches = []
+        for name in self.sampler.tasks(step, progress):
+            start, count = self.sampler.position(name, step, consumed[name]), self.config.batch_size[name]
+            rows = training_rows(self.data.parts[name, "train"], self.state.seed, name, start, count)
+            batches.append(self.model.batch(name, self.data.file(name, "train"), rows))
+            consumed[name] += count
+        return batches
 
-    def _batch(self, task: str) -> TaskBatch:
-        rows = training_rows(
-            self.data.parts[task, "train"], self.state.seed, task, self.consumed[task], self.config.batch_size[task]
-        )
-        return self.model.batch(task, self.data.file(task, "train"), rows)
+    def _backward(self, batches: Sequence[TaskBatch], step: int, phase: int, progress: float) -> None:
+        """Add the gradient of one draw to the parameters."""
+        def generator(stream: str) -> torch.Generator:
+            return torch_generator(self.device, self.state.seed, stream, step)
 
-    def _generator(self, stream: str) -> torch.Generator:
-        return torch_generator(self.device, self.state.seed, stream, self.steps)
+        losses, penalties = self.model.step_losses(batches, generator, self.teacher)
+        if phase == 0:
+            self.balance.update(losses, {name: self.model.balanced_parameters(name) for name in losses})
+        totals = self.model.totals(self.balance.weigh(losses), penalties, progress)
+        share = self.config.optimizer.accumulation
+        order = numpy_generator(self.state.seed, "combine", step)
+        totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
+        statistics = self.combiner.backward(totals, self.shared, self.rest, order, phase)
+        if phase == 0:
+            factors = {f"weight/{name}": value for name, value in self.balance.factors().items()}
+            noted = {name: torch.tensor(value) for name, value in {**statistics, **factors}.items()}
+            self._record({**losses, **penalties, **noted})
 
-    def _record(self, losses: dict[str, Tensor]) -> None:
+    def _record(self, losses: Mapping[str, Tensor]) -> None:
         for name, loss in losses.items():
             value = loss.detach()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
-        if self.device.type == "cpu" or self.steps % FINITE_CHECK_STEPS == 0:
-            self._check_finite()
 
     def _check_finite(self) -> None:
         self.diverged = self.diverged or not all(bool(value.isfinite()) for value in self.sums.values())
@@ -142,10 +176,20 @@ class Trial:
         scores = evaluate(self.model, self.data)
         self.evaluation_seconds += time.monotonic() - begun
         self.reported = milestone
-        diverged = not math.isfinite(scores.overall)
-        report = self._summary(milestone, scores.tasks, scores.overall, scores.flags, diverged=diverged)
+        diverged, flags = not math.isfinite(scores.overall), scores.flags
+        if self.config.selection == "best" and not diverged:
+            scores, flags = self._choose(milestone, scores)
+        report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
         self.sums, self.counts = {}, {}
         return report if diverged else self.save(report)
+
+    def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
+        """The best report so far answers for the trial; flagged where it is an earlier one."""
+        if self.best is None or scores.overall > self.best.scores.overall:
+            weights = {name: value.detach().clone() for name, value in self.parameters.items()}
+            self.best = Best(milestone, scores, weights)
+        earlier = () if self.best.step == milestone else (f"best:{self.best.step}",)
+        return self.best.scores, (*self.best.scores.flags, *earlier)
 
     def pause(self) -> Report:
         """Write a checkpoint where the trial stands, unless one is there, and say so."""
@@ -173,12 +217,13 @@ class Trial:
             scores=scores,
             overall=overall,
             losses={name: float(value) / self.counts[name] for name, value in self.sums.items()},
+            stage_seconds=self.stage_seconds,
             seconds=self.seconds,
             evaluation_seconds=self.evaluation_seconds,
             flags=flags,
             trainable_parameters=sum(sizes[name] for name in self.parameters),
             total_parameters=sum(sizes.values()),
-            peak_memory_bytes=_peak_memory(self.device),
+            peak_memory_bytes=peak_memory(self.device),
             examples_per_task=dict(self.consumed),
             diverged=diverged,
             paused=paused,
@@ -193,28 +238,7 @@ class Trial:
         """Write a complete checkpoint, then delete the previous ones; the report names it."""
         step = self.examples if report.paused else report.step
         path = checkpoints.path_of(self.state.directory, self.state.attempt, step)
-        names = {id(value): name for name, value in self.parameters.items()}
-        moments = {
-            f"{names[id(value)]}/{key}": tensor
-            for value, tensors in self.optimizer.state.items()
-            for key, tensor in tensors.items()
-        }
-        position = {
-            "config": self.config.to_dict(),
-            "seed": self.state.seed,
-            "milestones": list(self.state.milestones),
-            "base": {"name": self.data.base.name, "sha256": self.data.base.sha256},
-            "data": self.data.fingerprint,
-            "arithmetic": str(self.model.dtype).removeprefix("torch."),
-            "steps": self.steps,
-            "consumed": self.consumed,
-            "reported": self.reported,
-            "sums": {name: float(value) for name, value in self.sums.items()},
-            "counts": self.counts,
-            "seconds": self.seconds,
-            "evaluation_seconds": self.evaluation_seconds,
-        }
-        checkpoints.write(path, self.parameters, moments, position)
+        checkpoints.write(path, *continuation.capture(self))
         size, sha256 = checkpoints.digest(path)
         self.saved = {"checkpoint": str(path), "checkpoint_bytes": size, "checkpoint_sha256": sha256}
         report = replace(report, **self.saved)
@@ -225,37 +249,6 @@ class Trial:
 
     def restore(self, path: Path) -> Report | None:
         """Continue from a checkpoint; returns the report it was written for, if it stands at a milestone."""
-        trial, report = checkpoints.read_trial(path)
-        mine = {"config": self.config, "data": self.data.fingerprint, "base": self.data.base.sha256}
-        theirs = {
-            "config": Config.from_dict(trial["config"]),
-            "data": trial["data"],
-            "base": trial["base"]["sha256"],
-        }
-        for name, value in mine.items():
-            if theirs[name] != value:
-                raise checkpoints.TrialCheckpointError(f"{path} has another `{name}` than this trial: {theirs[name]}.")
-        self.model.dtype = getattr(torch, trial["arithmetic"])  # wherever it goes on: what it began with
-        weights = checkpoints.read_tensors(path, "weights")
-        if weights.keys() != self.parameters.keys():
-            raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial trains.")
-        with torch.no_grad():
-            for name, value in self.parameters.items():
-                value.copy_(weights[name])
-        for key, tensor in checkpoints.read_tensors(path, "optimizer").items():
-            name, _, moment = key.rpartition("/")
-            place = tensor if moment == "step" and self.device.type == "cpu" else tensor.to(self.device)
-            self.optimizer.state[self.parameters[name]][moment] = place
-        self.steps, self.consumed, self.reported = trial["steps"], trial["consumed"], trial["reported"]
-        self.sums = {name: torch.tensor(value, device=self.device) for name, value in trial["sums"].items()}
-        self.counts = trial["counts"]
-        self.seconds, self.evaluation_seconds = trial["seconds"], trial["evaluation_seconds"]
+        report = continuation.restore(self, path)
         self.resumed_at = self.saved_at = time.monotonic()
         return Report.from_dict(report) if report and not report["paused"] else None
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: KiB, on macOS bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

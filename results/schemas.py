@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from results.files import StoreError
 
-VERSION = 1
+VERSION = 2
 """Schema version; grows by one whenever columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
@@ -104,6 +104,7 @@ REPORTS = _schema(
         column("verdict", pa.string(), "what the search answered: continue or stop"),
         column("seconds", EXACT, "time of training and evaluation so far, over all attempts", "seconds"),
         column("evaluation_seconds", EXACT, "part of it that was spent on evaluation", "seconds"),
+        column("stage_seconds", EXACT, "time of the stages before training, once for all that share them", "seconds"),
         column("trainable_parameters", pa.int64(), "numbers that training changes"),
         column("total_parameters", pa.int64(), "numbers in the whole model"),
         column("peak_memory_bytes", pa.int64(), "largest memory of the worker so far", "bytes"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import predictions, sql
+from results import costs, predictions, sql
 from results.files import StoreError
 from results.schemas import to_rows
 from results.scoring import Scoring
@@ -25,7 +25,8 @@ Row = dict[str, Any]
 UNRANKED = ("diverged", "failed")
 TYPES = {
     **dict.fromkeys(("trial", "attempts", "step", "examples"), "int64"),
-    **dict.fromkeys(("overall", "seconds"), "float64"),
+    **dict.fromkeys(("overall", "seconds", *costs.RATES), "float64"),
+    **dict.fromkeys(costs.COUNTS, "Int64"),  # with nulls: a trial without a report has no cost
     **dict.fromkeys(("state", "checkpoint", "origin", "reason", "error", "config", "params"), "str"),
     "kept": "bool",
 }
@@ -48,9 +49,10 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     """One row per trial, by number.
 
     Columns: trial, state, attempts, step, examples, overall, one for each task (scores on `search` at the last step),
-    seconds, kept, checkpoint, origin, seed, reason, error, config and params (JSON), then every parameter by its name
-    (`adapter.lora/rank`; null where the trial's branch has none). With `scoring`: held_overall and held_<task> of
-    trials that have predictions.
+    seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
+    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, reason, error, config and params (JSON), then
+    every parameter by its name (`adapter.lora/rank`; null where the trial's branch has none). With `scoring`:
+    held_overall and held_<task> of trials that have predictions.
     """
     events: dict[int, list[Row]] = {}
     for row in to_rows(folder.read("trials")):
@@ -66,7 +68,8 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
         row.update({name: _plain(params.get(name, configured(config, name))) for name in names})
     columns = [*_trial(0, [], [], tasks), *names]
     # Said, not guessed: a column must have one type in every sweep, however few trials it has yet.
-    frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64")})
+    used = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
+    frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **used})
     if scoring is not None:
         held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder)}
         for name in ["overall", *scoring.metrics]:
@@ -107,7 +110,7 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
 
 def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row:
     """All about one trial: its row of `trials_frame` with `config` and `params` parsed, `rank` (1 is best), `held`
-    scores, `attempts` (the events of each) and `reports` in order of seq."""
+    scores, `attempts` (the events of each) and `reports` in order of seq, each with its `cost` (`results.costs`)."""
     frame = trials_frame(folder)
     numbers = [int(number) for number in frame["trial"]]
     if trial not in numbers:
@@ -130,7 +133,11 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
         "config": config,
         "params": params,
         "attempts": [{k: v for k, v in event.items() if k not in ("config", "params", "error")} for event in events],
-        "reports": [report for report in to_rows(folder.read("reports")) if report["trial"] == trial],
+        "reports": [
+            report | {"cost": costs.cost(report)}
+            for report in to_rows(folder.read("reports"))
+            if report["trial"] == trial
+        ],
     }
 
 
@@ -180,6 +187,7 @@ def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) 
         "overall": _number(report.get("overall")),
         **{task: _number(scores.get(task)) for task in tasks},
         "seconds": max((row["seconds"] for row in reports if row["seconds"] is not None), default=math.nan),
+        **costs.columns(report, tasks),
         "kept": ended and event.get("checkpoint") is not None,
         "checkpoint": event.get("checkpoint") if ended else None,
         "origin": start.get("origin"),

@@ -1,99 +1,95 @@
 """full: which way of training one BERT on sentiment, paraphrase and similarity at once is best?
 
-Asks everything that the five papers varied and that one trial can change by itself. Ranges, and where they come from
-(mE: multitask fine-tuning with cross-encoding, SMART and LoRA; bB: annealed sampling, LoRA and ensembles; ex: SMART
-with lambda 5 and cosine heads; en: gradient surgery and SMART; pl: low-rank branches per task):
+Asks everything that the five papers varied and that they name as future work; `_parts` says where each range comes
+from. A branch owns its parameters: gradient surgery and the balancing of losses exist where tasks are summed, features
+of two sentences where they are encoded apart, a layer shared by the pair tasks where both are encoded apart and read by
+linear heads.
 
-- What is trained: the whole encoder at 1e-5 (all papers; 1e-3 destroys it, pl, so the range ends at 3e-4; small
-  encoders such as MiniLM like its upper half), the heads alone, or LoRA at 1e-3 (mE) or 2e-4 (bB), with rank 1..256 and
-  alpha 16 (mE), or rank 8, 16 with alpha 8..32 and query+key, query+key+value or all linear layers (bB); query+value
-  as in the LoRA paper. Dropout within LoRA: 0.1 helps, 0.3 harms (mE).
-- Pairs: cross-encoded with one linear head (mE, the largest single gain), or two sentences encoded apart with the
-  features [u;v], u+v, [u;v;u*v], [u;v;|u-v|]; for similarity also a cosine (ex, bB).
-- Batch sizes: the five combinations SST/QQP/STS of mE's table 7. Small SST and STS batches see all of QQP's data per
-  epoch and half as many examples per step, so a step is shorter but there are more of them.
-- Mixing: summed losses (mE), round robin, p ~ N^alpha with alpha 0 (uniform) .. 1 (proportional), alpha annealed from 1
-  to 0.2 (bB).
-- Tapering by epoch: SST 0.5/(e+1), STS 1/(log(e+1)+1) (mE).
-- SMART on SST: weight 0.5, 1, 3 (mE), 5 (ex).
-- Dropout 0.1..0.3 of hidden states and attention, up to 0.5 in heads (mE 0.3); AdamW's weight decay around its usual
-  0.01; constant, linear (bB) or cosine schedule with warm-up.
+- What is trained: the whole encoder with layer-wise decay, the heads alone, LoRA, DoRA, low-rank branches per task.
+- Stages before it: masked language modelling on the tasks' own text, natural-language inference, contrastive training
+  on paraphrases. Each is one setting or none: a stage's result is computed once and shared by all trials that ask for
+  it, so a few settings cost little where a range would cost one stage a trial. The space `stages` asks for more.
+- Augmentation of SST by edits, drawn from each row; none, half a new row or a whole one for each row.
+- Pairs cross-encoded (mE, the largest single gain) or apart; pooling; heads and losses of similarity.
+- Mixing, tapering, batch sizes, SMART per task, the Bregman proximal point, dropout, schedules, accumulation, and
+  whether a trial answers with its last weights or its best.
+
+Left out: `mixing` of kind `single`, one model per task, which cannot win a score over all tasks; `--tasks sst` asks
+that question better.
 
 What it costs, per example of budget: cross-encoding and encoding apart are about equal (the tokens are the same);
-SMART adds two more forward passes and one and a half backward ones to every SST batch (2.5x to 3x on SST); LoRA saves
-memory and the optimiser's time but runs forward and backward through the same layers; a frozen encoder skips the
-backward pass (about two thirds of the work). Twenty-odd parameters: give it 24 trials at the least, better 100.
+SMART adds two more forward passes and one and a half backward ones to every batch of its task; Bregman one forward
+pass; PCGrad a backward pass for each task, GSE that and one more step; LoRA saves memory and the optimiser's time but
+runs forward and backward through the same layers; a frozen encoder skips the backward pass. Sixty-odd parameters: give
+it 100 trials where you can.
 """
 
-from search_spaces.domains import Float, Int, Kind, OneOf
+from search_spaces import _parts as parts
+from search_spaces.domains import Float, Kind, Node, OneOf
 
-FEATURES = OneOf("concat", "sum", "product", "difference")
+PAIR: dict[str, Node] = {"pooling": parts.POOLING}
+
+SIMILARITY_ALONE = Kind(
+    cross=PAIR,
+    bi={**PAIR, "head": Kind(linear=parts.LINEAR_PAIR, **parts.COSINE_HEADS)},
+)
+
+SIMILARITY_BESIDE_PARAPHRASE = Kind(
+    cross=PAIR,
+    bi={
+        **PAIR,
+        # bB: a layer that paraphrase and similarity share, added to each one's own.
+        "head": Kind(
+            linear={**parts.LINEAR_PAIR, "/shared_head": Kind(none={}, linear={})},
+            **parts.COSINE_HEADS,
+        ),
+    },
+)
 
 SPACE = {
     "adapter": Kind(
-        none={"/optimizer/encoder_lr": Float(1e-5, 3e-4, log=True)},
+        none={"/optimizer/encoder_lr": parts.FULL_RATE, "/optimizer/layer_decay": Float(0.8, 1.0)},
         frozen={},
-        lora={
-            "rank": Int(1, 256, log=True),
-            "alpha": Float(4.0, 64.0, log=True),
-            "dropout": Float(0.0, 0.2),
-            "targets": OneOf(
-                labels={
-                    "query+value": ["query", "value"],
-                    "query+key": ["query", "key"],
-                    "query+key+value": ["query", "key", "value"],
-                    "all linear": ["query", "key", "value", "output", "up", "down"],
-                }
-            ),
-            "/optimizer/encoder_lr": Float(2e-4, 3e-3, log=True),
-        },
+        lora=parts.LOW_RANK,
+        dora=parts.LOW_RANK,
+        pal=parts.PAL,
     ),
+    "stages": {
+        # pl trains on until the loss settles; one pass is what a short trial can wait for.
+        "mlm": Kind(none={}, mlm={"epochs": OneOf(1.0), "mask_rate": OneOf(0.15)}),
+        # mE: 5e-6 and 5 epochs of 433,000 pairs.
+        "nli": Kind(none={}, nli={"lr": OneOf(2e-5), "epochs": OneOf(0.25)}),
+        # bB: scale 10, 20, 40 and 1, 3, 5, 10 epochs.
+        "mnrl": Kind(none={}, mnrl={"scale": OneOf(20.0), "epochs": OneOf(1.0)}),
+    },
+    "augmentation": Kind(none={}, edit={"amount": OneOf(0.5, 1.0)}),
     "encoding": {
+        "sst": parts.SINGLE,
         "qqp": Kind(
-            cross={},
-            bi={"head": Kind(linear={"features": FEATURES})},
-        ),
-        "sts": Kind(
-            cross={},
-            bi={"head": Kind(linear={"features": FEATURES}, cosine={"transform": OneOf("relu", "shift")})},
-        ),
-    },
-    "mixing": Kind(
-        summed={},
-        round_robin={},
-        alpha={"alpha": Float(0.0, 1.0)},
-        annealed={"end": Float(0.0, 0.5)},
-    ),
-    "batch_size": OneOf(
-        {"sst": 3, "qqp": 32, "sts": 2},
-        {"sst": 4, "qqp": 32, "sts": 3},
-        {"sst": 8, "qqp": 32, "sts": 8},
-        {"sst": 16, "qqp": 32, "sts": 16},
-        {"sst": 16, "qqp": 16, "sts": 16},
-    ),
-    "taper": {
-        "sst": Kind(
-            constant={},
-            inverse={"weight": Float(0.25, 1.0)},
-            logarithmic={"weight": Float(0.25, 1.0)},
-        ),
-        "sts": Kind(
-            constant={},
-            inverse={"weight": Float(0.5, 2.0)},
-            logarithmic={"weight": Float(0.5, 2.0)},
+            cross={**PAIR, "/encoding/sts": SIMILARITY_ALONE},
+            bi={
+                **PAIR,
+                "head": Kind(linear=parts.LINEAR_PAIR),
+                "/encoding/sts": SIMILARITY_BESIDE_PARAPHRASE,
+            },
         ),
     },
+    "mixing": parts.MIXING,
+    "batch_size": parts.BATCH_SIZES,
+    "taper": parts.TAPER,
     "regularizer": {
-        "sst": Kind(none={}, smart={"weight": Float(0.5, 5.0, log=True)}),
+        "sst": Kind(none={}, smart=parts.SMART),
+        "qqp": Kind(none={}, smart={"weight": Float(0.5, 5.0, log=True)}),
+        "sts": Kind(none={}, smart={"weight": Float(0.5, 5.0, log=True)}),
     },
+    "proximal": Kind(none={}, bregman=parts.BREGMAN),
     "optimizer": {
         "head_lr": Float(1e-4, 1e-2, log=True),
         "weight_decay": Float(1e-4, 1e-1, log=True),
-        "schedule": {"kind": OneOf("constant", "linear", "cosine"), "warmup": Float(0.0, 0.2)},
+        "clip_norm": OneOf(1.0, 10.0),
+        "accumulation": OneOf(1, 2),
+        "schedule": parts.SCHEDULE,
     },
-    "dropout": {
-        "hidden": Float(0.0, 0.3),
-        "attention": Float(0.0, 0.3),
-        "head": Float(0.0, 0.5),
-    },
+    "dropout": parts.DROPOUT,
+    "selection": OneOf("last", "best"),
 }

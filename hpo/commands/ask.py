@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,7 +38,7 @@ def top(
     """
     from hpo import tables
     from hpo.ensemble import scoring
-    from hpo.trials import parameter_rows, score_rows, trial_records
+    from hpo.trials import cost_rows, parameter_rows, score_rows, trial_records
     from results import views
 
     folder = open_sweep(store, sweep)
@@ -48,7 +48,10 @@ def top(
     if json or not rows:
         tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
         return
-    tables.show(score_rows(rows, list(folder.meta["tasks"])), out, title=f"best trials of {sweep} (scores on `search`)")
+    tasks = list(folder.meta["tasks"])
+    tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} (scores on `search`)")
+    out.print()
+    tables.show(cost_rows(rows, tasks), out, title="what they cost (s/1k: seconds per 1,000 training examples)")
     out.print()
     tables.show(parameter_rows(rows), out, title="their parameters", empty="no parameter was drawn")
 
@@ -67,22 +70,24 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
     if json:
         print_json(facts)
     else:
-        print_trial(facts, console())
+        print_trial(facts, console(), list(folder.meta["tasks"]))
 
 
 APART = ("config", "params", "attempts", "reports", "error", "held")
 """Facts of a trial that are shown by themselves."""
 
 
-def print_trial(facts: Mapping[str, Any], out: Console) -> None:
+def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) -> None:
     """Single values, configuration and reports each as a table, the traceback as it came."""
     from hpo import tables
     from hpo.tree import flatten
-    from hpo.trials import event_row, report_row
+    from hpo.trials import cost_facts, event_row, report_row
+    from results.costs import COUNTS, EXAMPLES, RATES
 
-    apart = {*APART, *facts["params"]}
+    apart = {*APART, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
     single = {name: value for name, value in facts.items() if name not in apart and value not in (None, "")}
     single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
+    single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
     config = [{"parameter": path, "value": tables.cell(value)} for path, value in flatten(facts["config"]).items()]
     for title, rows in (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def run(
     space: options.Space,
     data: options.Data = None,
+    tasks: options.Tasks = None,
     checkpoint: options.Checkpoint = None,
     trials: options.Trials = 24,
     budget: options.Budget = None,
@@ -46,9 +47,10 @@ def run(
     from hpo.prepare import Launch, prepare
 
     launch = Launch(
-        space=space, data=data, checkpoint=checkpoint, store=store, name=name, trials=trials, budget=budget, time=time,
-        seed=seed, settings=tuple(settings or ()), start=tuple(start or ()), address=address, workers=workers,
-        cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, keep=keep, eta=eta, grace=grace,
+        space=space, data=data, tasks=tasks, checkpoint=checkpoint, store=store, name=name, trials=trials,
+        budget=budget, time=time, seed=seed, settings=tuple(settings or ()), start=tuple(start or ()),
+        address=address, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, keep=keep,
+        eta=eta, grace=grace,
     )  # fmt: skip
     plan = prepare(launch, estimate=dry_run)
     if dry_run:

@@ -36,6 +36,9 @@ Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hp
 Data = Annotated[
     str | None, _searched("--data", metavar="DIR", help="Folder with the tasks' files; without it the sample corpus.")
 ]
+Tasks = Annotated[
+    str | None, _searched("--tasks", metavar="NAMES", help="Such as sst,qqp or cfimdb; sst,qqp,sts if left out.")
+]
 Checkpoint = Annotated[str | None, _searched("--checkpoint", metavar="MODEL", help=_ENCODER)]
 Trials = Annotated[int, _searched("--trials", min=1, help="Trials in all.")]
 Budget = Annotated[int | None, _searched("--budget", min=1, metavar="EXAMPLES", help=_BUDGET)]

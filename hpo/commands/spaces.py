@@ -37,9 +37,9 @@ def _all(json: bool) -> None:
 def _one(name: str, json: bool) -> None:
     from hpo import tables
     from hpo.space import describe, expand, load_space
-    from minbert.tasks import TASKS
+    from minbert.tasks import DEFAULT_TASKS
 
-    tables.show(parameter_rows(describe(expand(load_space(name), list(TASKS)))), console(), json=json)
+    tables.show(parameter_rows(describe(expand(load_space(name), list(DEFAULT_TASKS)))), console(), json=json)
 
 
 def parameter_rows(described: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

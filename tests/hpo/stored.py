@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from hpo.prepare import describe_task
-from minbert.tasks import TASKS
+from minbert.tasks import DEFAULT_TASKS
+from minbert.tasks import TASKS as DECLARED
 from results.store import Store, SweepFolder
 
+TASKS = {name: DECLARED[name] for name in DEFAULT_TASKS}
 MILESTONES = (100, 300)
 ROWS = 40
 """Rows of each dev file; half are `search`, the rest `held` but for one without a label. Test files: half."""
@@ -134,8 +136,9 @@ def make(store: Path, name: str = "small-1", *, unpredicted: bool = False) -> Sw
             stop = trial == 4 or step == MILESTONES[-1]
             add("reports", trial=trial, step=step, examples=step + 2, overall=overall(values), scores=values,
                 losses=dict.fromkeys(values, 1.0), flags=[], diverged=False, verdict="stop" if stop else "continue",
-                seconds=float(step), evaluation_seconds=1.0, trainable_parameters=10, total_parameters=100,
-                peak_memory_bytes=2**20, examples_per_task=dict.fromkeys(values, step // 3))  # fmt: skip
+                seconds=float(step), evaluation_seconds=1.0, stage_seconds=75.0, trainable_parameters=10,
+                total_parameters=100, peak_memory_bytes=2**20,
+                examples_per_task=dict.fromkeys(values, step // 3))  # fmt: skip
         state = "failed" if trial == 5 else "pruned" if trial == 4 else "complete"
         kept = str(store / name / "checkpoints" / str(trial) / "0-302") if trial < (4 if unpredicted else 3) else None
         add("trials", trial=trial, event="end", state=state, reason="MemoryError" if trial == 5 else "", pid=1,

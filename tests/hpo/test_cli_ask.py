@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from minbert.tasks import TASKS
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
+from tests.hpo.stored import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,26 @@ def test_top(kept_store: Path) -> None:
     assert [line.split()[0] for line in text.splitlines()[3:6]] == ["3", "2", "1"]
     for words in ("overall", *TASKS, "0.7583", "adapter.lora/rank"):
         assert words in text
+
+
+def test_costs_are_shown_and_told(kept_store: Path) -> None:
+    """The stored trials train 10 of 100 parameters in `step` - 1 seconds and report `step` + 2 examples."""
+    [row] = answer("top", SWEEP, "-n", "1", store=kept_store)
+    assert (row["trainable_parameters"], row["trainable_share"], row["peak_memory_bytes"]) == (10, 0.1, 2**20)
+    assert row["seconds_per_1000"] == pytest.approx(1000 * 299 / 302)
+    assert [row[f"examples_{task}"] for task in TASKS] == [100, 100, 100]
+    assert answer("top", SWEEP, "--where", "trainable_share > 0.2", store=kept_store) == []
+    text = hpo("top", SWEEP, "-n", "1", store=kept_store).stdout
+    for words in ("of model", "10 %", "s/1k", "990", "1 MiB", "sst used"):
+        assert words in text
+    facts = answer("show", SWEEP, "4", store=kept_store)
+    assert facts["reports"][0]["cost"]["seconds_per_1000"] == pytest.approx(1000 * 99 / 102)
+    assert facts["reports"][0]["cost"]["examples_per_task"] == dict.fromkeys(TASKS, 33)
+    text = hpo("show", SWEEP, "4", store=kept_store).stdout
+    wanted = ("10, 10 % of the model", "971 s of training, evaluation left out", "33 sst, 33 qqp, 33 sts", "1m 15s")
+    for words in wanted:
+        assert words in text
+    assert "trained parameters" in hpo("show", SWEEP, "5", store=kept_store).stdout, "a trial without a report"
 
 
 def test_top_where(kept_store: Path) -> None:

@@ -16,6 +16,12 @@ def write(folder: Path, name: str, header: str, lines: list[str]) -> None:
     (folder / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
 
 
+def review(number: int) -> str:
+    """A document; every fifth is longer than 128 word pieces."""
+    rating = "superb" if number % 2 else "awful"
+    return f"review {number} : " + f"a {rating} film . " * (40 if number % 5 == 0 else 3)
+
+
 def make_corpus(folder: Path, train: int = 96, dev: int = 24) -> Path:
     """Rows whose label can be read off their words; `folder` in the class format."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,11 +38,19 @@ def make_corpus(folder: Path, train: int = 96, dev: int = 24) -> Path:
             for i in range(count)
         ]
         write(folder, f"sts-{split}.csv", "\tid\tsentence1\tsentence2\tsimilarity", sts)
+        reviews = [f"{i}\tc{split}{i}\t{review(i)}\t{i % 2}" for i in range(count)]
+        write(folder, f"ids-cfimdb-{split}.csv", "\tid\tsentence\tsentiment", reviews)
     write(
         folder,
         "ids-sst-test-student.csv",
         "0\t\tid\tsentence",
         [f"{i}\t{i}.0\tx{i}\ta good film {i}" for i in range(7)],
+    )
+    write(
+        folder,
+        "ids-cfimdb-test-student.csv",
+        "0\t\tid\tsentence",
+        [f"{i}\t{i}.0\tcx{i}\t{review(i)}" for i in range(6)],
     )
     for name in ("quora", "sts"):
         rows = [f"{i}\t{name}x{i}\tone {i}\ttwo {i}" for i in range(5)]

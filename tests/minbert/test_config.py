@@ -8,6 +8,7 @@ import pytest
 
 from minbert.config import CONFIG_VERSION, Config, flatten, merge, settings
 from minbert.schema import ConfigError
+from minbert.tasks import TASKS
 
 
 def configure(*pairs: str) -> Config:
@@ -25,7 +26,7 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: frozen, lora, none"),
+        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: dora, frozen, lora, none"),
         (["adapter/rank=8"], r"Unknown parameter `adapter/rank`"),
         (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
         (["adaptor/kind=lora"], r"Did you mean `adapter`"),
@@ -43,7 +44,6 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
         (["encoding/qqp/kind=bi", "encoding/qqp/head/kind=cosine"], r"qqp predicts classes; use linear"),
         (["encoding/qqp/head/features=sum"], r"`encoding/qqp/head/features` sum combines two"),
         (["precision=float16"], r"value of `precision`: `float16`"),
-        (["taper/sst/weight=0", "taper/qqp/weight=0", "taper/sts/weight=0"], r"every task has weight 0"),
         (["batch_size/sst=Infinity"], r"`batch_size/sst` must be an integer"),
         (["batch_size/sst=NaN"], r"`batch_size/sst` must be an integer"),
         (["adapter/kind=[1]"], r"Unknown adapter"),
@@ -56,6 +56,31 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
 def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configure(*pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tasks", "message"),
+    [
+        (["taper/sst/weight=0", "taper/qqp/weight=0"], ("sst", "qqp"), r"each of sst, qqp has weight 0"),
+        (["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear"], ("sst", "qqp"), r"found qqp"),
+        (["adapter/kind=frozen", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine_embedding"], ("sts",),
+         r"nothing would be trained"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_for_the_tasks_of_a_run(pairs: list[str], tasks: tuple[str, ...], message: str) -> None:
+    config = configure(*pairs)
+    config.check(TASKS)
+    with pytest.raises(ConfigError, match=message):
+        config.check({name: TASKS[name] for name in tasks})
+
+
+def test_version_1_had_one_length_for_all_tasks() -> None:
+    old = {"config_version": 1, "max_length": 64, "adapter": {"kind": "lora"}}
+    config = Config.from_dict(old)
+    assert dict(config.max_length) == dict.fromkeys(TASKS, 64) and config.adapter.kind == "lora"
+    assert Config.from_dict({"config_version": 1}) == Config()
+    with pytest.raises(ConfigError, match=r"from 1 to 2, found 3"):
+        Config.from_dict({"config_version": 3})
 
 
 def test_settings_parse_json_and_strings() -> None:

@@ -10,21 +10,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minbert.adapters import ADAPTERS, LoRA, LoRALinear
-from minbert.base import Base
-from minbert.bert import SILENT, Bert, dropout
+from minbert.adapters import ADAPTERS
+from minbert.bert import dropout
 from minbert.encodings import ENCODINGS
-from minbert.heads import FEATURES, HEADS, CosineHead, HeadContext, LinearHead
+from minbert.heads import HEADS, SHARED_HEADS
 from minbert.regularizers import DIVERGENCES, REGULARIZERS, smart, squared_error, symmetric_kl
-from minbert.samplers import SAMPLERS, Mix, annealed_alpha, probabilities
+from minbert.samplers import SAMPLERS
 from minbert.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic, epoch
 from minbert.schema import dump, load
-from minbert.tasks import TASKS
-
-SIZES = {"sst": 8544, "qqp": 76113, "sts": 6040}
 
 
-@pytest.mark.parametrize("family", [ADAPTERS, ENCODINGS, HEADS, REGULARIZERS, SAMPLERS, SCHEDULES, TAPERS])
+@pytest.mark.parametrize(
+    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, SAMPLERS, SCHEDULES, TAPERS]
+)
 def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, type]) -> None:
     for kind, entry in family.items():
         assert entry.kind == kind and entry.__doc__
@@ -32,45 +30,6 @@ def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, typ
         assert load(entry, {name: value for name, value in values.items() if name != "kind"}) == entry()
         with pytest.raises(dataclasses.FrozenInstanceError):
             entry().__class__.__setattr__(entry(), "kind", "other")
-
-
-# Samplers ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_samplers_name_known_tasks_and_depend_on_seed_and_step_alone(kind: str) -> None:
-    first, second = (SAMPLERS[kind]().build(Mix(SIZES, 7)) for _ in range(2))
-    drawn = [first.tasks(step, step / 200) for step in range(200)]
-    assert all(set(names) <= set(SIZES) and names for names in drawn)
-    assert drawn == [second.tasks(step, step / 200) for step in range(200)]
-    assert [second.tasks(150, 0.75)] == [drawn[150]]
-
-
-@pytest.mark.parametrize(
-    ("alpha", "expected"), [(0.0, [1 / 3] * 3), (1.0, [n / sum(SIZES.values()) for n in SIZES.values()])]
-)
-def test_probabilities_closed_forms(alpha: float, expected: list[float]) -> None:
-    assert probabilities(SIZES, alpha) == pytest.approx(expected)
-    root = np.sqrt(list(SIZES.values()))
-    assert probabilities(SIZES, 0.5) == pytest.approx(root / root.sum())
-
-
-def test_annealing_follows_the_papers_formula() -> None:
-    epochs = 25
-    for number in range(1, epochs + 1):
-        progress = (number - 0.5) / epochs
-        assert annealed_alpha(progress, 1.0, 0.2, epochs) == pytest.approx(1 - 0.8 * (number - 1) / (epochs - 1))
-    assert annealed_alpha(0.3, 1.0, 0.2, 1) == 1.0
-
-
-def test_drawn_shares_agree_with_the_probabilities() -> None:
-    sampler = SAMPLERS["alpha"](alpha=0.5).build(Mix(SIZES, 0))
-    counts = dict.fromkeys(SIZES, 0)
-    for step in range(4000):
-        counts[sampler.tasks(step, 0.0)[0]] += 1
-    expected = probabilities(SIZES, 0.5)
-    for (task, count), p in zip(counts.items(), expected, strict=True):
-        assert abs(count / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000), task
 
 
 # Schedules -----------------------------------------------------------------------------------------------------------
@@ -93,85 +52,6 @@ def test_tapers_follow_equation_1_of_multi_extended() -> None:
         assert Inverse().value(progress) == pytest.approx(0.5 / (e + 1))
         assert Logarithmic().value(progress) == pytest.approx(1 / (math.log(e + 1) + 1))
     assert epoch(1.0, 10) == 9
-
-
-# Adapters ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ADAPTERS)
-def test_a_fresh_adapter_changes_no_output(kind: str, tiny: Base) -> None:
-    from tests.minbert.test_bert import packed
-
-    plain, adapted = tiny.load(), tiny.load()
-    ADAPTERS[kind]().build(adapted, torch.Generator().manual_seed(0))
-    batch = packed(tiny)
-    assert torch.equal(plain(batch), adapted(batch))
-
-
-def lora_layer(rank: int = 4, alpha: float = 8.0) -> LoRALinear:
-    base = torch.nn.Linear(12, 20)
-    layer = LoRALinear(base, rank, alpha, 0.0, torch.Generator().manual_seed(1))
-    torch.nn.init.normal_(layer.up)
-    return layer
-
-
-def test_lora_equals_its_equation_and_its_merged_layer() -> None:
-    layer, x = lora_layer(), torch.randn(5, 12)
-    expected = x @ layer.base.weight.T + layer.base.bias + 8.0 / 4 * (x @ layer.down.T @ layer.up.T)
-    assert torch.allclose(layer(x), expected, atol=1e-6)
-    assert torch.allclose(layer(x), F.linear(x, layer.merged(), layer.base.bias), atol=1e-5)
-
-
-@pytest.mark.parametrize("targets", [("query", "value"), ("query", "key", "value", "output", "up", "down")])
-def test_lora_adds_r_times_widths_parameters_and_freezes_the_rest(targets: tuple[str, ...], tiny: Base) -> None:
-    encoder: Bert = tiny.load()
-    shapes = [getattr(layer, name).weight.shape for layer in encoder.layers for name in targets]
-    LoRA(rank=3, targets=targets).build(encoder, torch.Generator().manual_seed(0))
-    trained = {name: value for name, value in encoder.named_parameters() if value.requires_grad}
-    assert sum(value.numel() for value in trained.values()) == sum(3 * (rows + columns) for rows, columns in shapes)
-    assert all(".base." not in name for name in trained)
-
-
-# Heads ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("features", FEATURES)
-def test_pair_features_by_hand(features: str) -> None:
-    u, v = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 5.0]])
-    expected = {
-        "concat": [1, -2, 3, 5],
-        "sum": [4, 3],
-        "product": [1, -2, 3, 5, 3, -10],
-        "difference": [1, -2, 3, 5, 2, 7],
-    }[features]
-    multiple, combine = FEATURES[features]
-    assert combine(u, v).tolist() == [expected] and len(expected) == multiple * 2
-
-
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", HEADS)
-def test_heads_give_one_output_a_class(kind: str, task: str) -> None:
-    if kind == "cosine" and TASKS[task].kind == "classification":
-        return  # refused by the configuration
-    head = HEADS[kind]().build(HeadContext(TASKS[task], 8, True, torch.Generator()))
-    outputs = head((torch.randn(6, 8), torch.randn(6, 8)), SILENT)
-    assert outputs.shape == (6, TASKS[task].classes)
-
-
-@pytest.mark.parametrize(
-    ("transform", "scale"), [("relu", lambda c: 5 * max(c, 0.0)), ("shift", lambda c: 2.5 * (c + 1))]
-)
-def test_a_fresh_cosine_head_is_the_scaled_cosine(transform: str, scale) -> None:  # type: ignore[no-untyped-def]
-    head = CosineHead(transform).build(HeadContext(TASKS["sts"], 8, True, torch.Generator()))
-    u, v = torch.randn(9, 8), torch.randn(9, 8)
-    found = head((u, v), SILENT)[:, 0].tolist()
-    cosines = ((u * v).sum(-1) / u.norm(dim=-1) / v.norm(dim=-1)).tolist()
-    assert found == pytest.approx([scale(cosine) for cosine in cosines], abs=1e-5)
-
-
-def test_a_linear_head_starts_in_the_middle_of_a_regression() -> None:
-    head = LinearHead().build(HeadContext(TASKS["sts"], 8, False, torch.Generator()))
-    assert head((torch.zeros(1, 8),), SILENT).item() == 2.5
 
 
 # Regularizers --------------------------------------------------------------------------------------------------------

@@ -28,9 +28,17 @@ def test_one_configuration_is_trained_and_scored(options: list[str], capsys: pyt
     assert main([*options, *wanted]) == DONE
     out, err = capsys.readouterr()
     scores = json.loads(out)
-    assert scores.keys() == {"search", "held out", "full dev (selected on)"}
+    assert scores.keys() == {"search", "held out", "full dev (selected on)", "details", "cost"}
     assert scores["search"].keys() == {"overall", "sst", "qqp", "sts"}
     assert err.count("examples  overall") == 3
+    details, cost = scores["details"], scores["cost"]
+    assert details["sst"]["accuracy"] == scores["held out"]["sst"]
+    assert details["sst"].keys() == {"accuracy", "off_by_one", "confusion"}
+    assert details["qqp"].keys() == {"accuracy", "precision", "recall", "f1", "confusion"}
+    assert details["sts"].keys() == {"pearson", "spearman", "rmse", "outliers"}
+    assert 0 < cost["trainable_share"] < 1
+    assert cost["seconds_per_1000"] > 0
+    assert sum(cost["examples_per_task"].values()) == 128
 
 
 def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,6 +46,8 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
     out = capsys.readouterr().out
     assert "held out" in out
     assert "selected on" in out
+    for words in ("off by one", "spearman", "labels down, predictions across", "of the model", "s per 1,000"):
+        assert words in out
 
 
 @pytest.mark.parametrize(

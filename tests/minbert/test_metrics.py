@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from minbert.evaluation import FORWARD_SHARE, search_sizes
-from minbert.metrics import overall, score
+from minbert.metrics import details, off_by_one, outliers, overall, precision_recall_f1, ranks, score
+from minbert.tasks import TASKS
 
 
 def test_pearson_against_scipy() -> None:
@@ -34,6 +35,64 @@ def test_accuracy_by_hand() -> None:
 def test_bad_input(metric: str, a: list[int], b: list[int]) -> None:
     with pytest.raises(ValueError, match="Unknown metric|one length"):
         score(metric, a, b)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_details_of_classes_against_scikit_learn(classes: int) -> None:
+    from sklearn import metrics as reference
+
+    rng = np.random.default_rng(classes)
+    labels, predicted = rng.integers(0, classes, 200), rng.integers(0, classes, 200)
+    predicted[:80] = labels[:80]
+    found = details(TASKS["qqp" if classes == 2 else "sst"], predicted, labels)
+    assert found["confusion"] == reference.confusion_matrix(labels, predicted).tolist()
+    assert found["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted))
+    if classes == 2:
+        expected = reference.precision_recall_fscore_support(labels, predicted, average="binary")[:3]
+        assert [found[name] for name in ("precision", "recall", "f1")] == pytest.approx(expected)
+    else:
+        matrix = np.array(found["confusion"])
+        band = sum(np.trace(matrix, offset) for offset in (-1, 0, 1))
+        assert found["off_by_one"] == pytest.approx(band / 200)
+
+
+def test_a_class_that_is_never_met_scores_zero_not_nan() -> None:
+    never = np.zeros(4)
+    assert precision_recall_f1(never, np.array([0.0, 1, 1, 0])) == (0.0, 0.0, 0.0)
+    assert precision_recall_f1(np.ones(4), never) == (0.0, 0.0, 0.0)
+    assert precision_recall_f1(never, never) == (0.0, 0.0, 0.0)
+    assert details(TASKS["sst"], never, never)["confusion"][4] == [0] * 5
+    assert off_by_one(np.array([0.0, 2, 4]), np.array([1.0, 4, 4])) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_spearman_against_scipy(ties: bool) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=60), rng.normal(size=60)
+    if ties:
+        x, y = np.round(x), np.round(y * 2) / 2
+    assert ranks(x) == pytest.approx(stats.rankdata(x))
+    found = details(TASKS["sts"], x, y)
+    assert found["spearman"] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found["pearson"] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+    assert details(TASKS["sts"], np.full(60, 2.7), y)["spearman"] == 0.0
+
+
+def test_outliers_lie_beyond_four_standard_deviations_of_the_residuals() -> None:
+    labels = np.linspace(0, 5, 100)
+    predicted = labels + np.tile([0.1, -0.1], 50)
+    assert outliers(predicted, labels).size == 0
+    predicted[17] += 4.0
+    assert outliers(predicted, labels).tolist() == [17]
+    z = np.abs(stats.zscore(predicted - labels))
+    assert np.flatnonzero(z > 4).tolist() == details(TASKS["sts"], predicted, labels)["outliers"]
+    assert outliers(labels, labels).size == 0, "no residuals, no outliers"
+
+
+def test_details_of_broken_predictions_are_the_score_alone() -> None:
+    found = details(TASKS["sst"], [math.nan, 1.0], [0, 1])
+    assert list(found) == ["accuracy"]
+    assert math.isnan(found["accuracy"])
 
 
 def test_overall_is_the_papers_formula() -> None:

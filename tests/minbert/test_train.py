@@ -33,7 +33,16 @@ CONFIGS = {
     "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
     "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
     "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
-}
+    "pcgrad, uncertainty": ["mixing/combine/kind=pcgrad", "mixing/balance/kind=uncertainty", "mixing/multiplier=1"],
+    "gse, gradnorm": ["mixing/combine/kind=gse", "mixing/balance/kind=gradnorm", "optimizer/accumulation=2"],
+    "bregman, best": ["proximal/kind=bregman", "selection=best", "optimizer/encoder_lr=0.01"],
+    "dora": ["adapter/kind=dora", "adapter/heads=lora", "adapter/bias=all", "proximal/kind=bregman"],
+    "pal": ["adapter/kind=pal", "adapter/encoder=trained", "mixing/kind=sequential", "encoding/sst/pooling=mean"],
+    "shared head": [
+        "encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear", "encoding/qqp/pooling=pooler",
+        "optimizer/layer_decay=0.5",
+    ],
+}  # fmt: skip
 
 
 def configure(pairs: list[str]) -> Config:
@@ -60,7 +69,7 @@ def pause_after(polls: int) -> Callable[[], bool]:
 def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> None:
     config = configure(CONFIGS[name])
     whole = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "a")))
-    first = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "b"), pause_after(5)))
+    first = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "b"), pause_after(3)))
     assert first[-1].paused and first[-1].checkpoint
     newest = checkpoints.newest(tmp_path / "b")
     assert newest is not None
@@ -98,7 +107,7 @@ def test_frozen_weights_stay_untouched(name: str, data: Data, tiny: Base, tmp_pa
     report = list(train(configure(CONFIGS[name]), data, State.fresh(0, (300,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
     base = tiny.load().state_dict()
-    frozen = {key: value for key, value in model.encoder.state_dict().items() if not key.endswith((".down", ".up"))}
+    frozen = {key: value for key, value in model.encoder.state_dict().items() if ".base." in key or key in base}
     for key, value in frozen.items():
         original = base[key.replace(".base.", ".")]
         assert torch.equal(value, original), key
@@ -269,8 +278,10 @@ def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
     config = configure(["taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3"])
     model = MultitaskModel(config, data.base, data.tasks, 0)
     losses = {task: torch.tensor(value) for task, value in (("sst", 1.0), ("qqp", 10.0), ("sts", 100.0))}
-    total = model.total(losses, {"sst": torch.tensor(7.0)}, progress=0.5)  # epoch 2 of 4: 0.5 / 3
-    assert total.item() == pytest.approx(0.5 / 3 * (1.0 + 7.0) + 10.0 + 3 * 100.0)
+    penalties = {"smart/sst": torch.tensor(7.0), "bregman/sst": torch.tensor(2.0)}
+    totals = model.totals(losses, penalties, progress=0.5)  # epoch 2 of 4: 0.5 / 3
+    expected = {"sst": 0.5 / 3 * (1.0 + 7.0 + 2.0), "qqp": 10.0, "sts": 3 * 100.0}
+    assert {task: value.item() for task, value in totals.items()} == pytest.approx(expected)
 
 
 def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
@@ -284,8 +295,8 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
         model = MultitaskModel(configure([*wanted, "dropout/hidden=0.5"]), data.base, data.tasks, 0)
         batch = model.batch("sst", data.file("sst", "train"), range(8))
         losses, found = model.step_losses([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
-        assert losses.keys() == found.keys() == {"sst"}
-        found["sst"].backward()  # type: ignore[no-untyped-call]
-        penalties[epsilon] = found["sst"].item()
+        assert losses.keys() == {"sst"} and found.keys() == {"smart/sst"}
+        found["smart/sst"].backward()  # type: ignore[no-untyped-call]
+        penalties[epsilon] = found["smart/sst"].item()
     assert penalties[1.0] < 1e-9
     assert penalties[1e-6] > 1e-6

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
-from results.schemas import TABLES
+from results.schemas import TABLES, VERSION
 from results.store import Store, StoreError, SweepExists, SweepMissing
 from tests.results.samples import META, end, report, seqs, start
 
@@ -167,7 +167,7 @@ def test_group_commit_makes_rows_durable_without_a_barrier(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", TABLES)
 def test_every_column_says_what_it_means(name: str) -> None:
     schema = TABLES[name].schema
-    assert schema.metadata[b"schema_version"] == b"1"
+    assert schema.metadata[b"schema_version"] == str(VERSION).encode()
     for field in schema:
         assert field.metadata[b"meaning"], field.name
         assert b"unit" in field.metadata

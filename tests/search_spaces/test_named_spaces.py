@@ -48,7 +48,7 @@ def test_draws_round_trip_through_the_configuration_and_through_json(name: str) 
     space = leaves(expand(load_space(name), tuple(TASKS)))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     reached = set()
-    for _ in range(60):
+    for _ in range(300):
         nested, drawn = draw(study.ask(), space)
         whole = complete(nested)
         again = parameters(space, json.loads(json.dumps(whole)))

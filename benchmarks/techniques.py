@@ -1,0 +1,279 @@
+"""Every technique against the same run without it: short, on real data, several seeds.
+
+    python benchmarks/techniques.py --data ../shared/data/cs224n --out benchmarks/techniques.jsonl
+    python benchmarks/techniques.py --out benchmarks/techniques.jsonl --table docs/techniques.md
+
+Each run is a process of its own with one thread, two at a time; results are appended line by line, and what is there
+is not run again. A run trains `--budget` examples with batches of 8 of each task and is scored on rows of `held`, which
+nothing else looks at. It shows that a technique does what it claims, not which one is best: a few hundred steps of one
+small encoder decide nothing about that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+BASE = [f"batch_size/{task}=8" for task in ("sst", "qqp", "sts")]
+BI = [f"encoding/{task}/{part}" for task in ("qqp", "sts") for part in ("kind=bi", "head/kind=linear")]
+LORA = ["adapter/kind=lora", "optimizer/encoder_lr=1e-3"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One technique: its settings and those of the run that it is compared with."""
+
+    name: str
+    settings: list[str]
+    against: str = "baseline"
+
+
+def cases() -> list[Case]:
+    """The baselines first, then every technique by family."""
+    bi = [*BI]
+    sts_bi = ["encoding/sts/kind=bi"]
+
+    def case(name: str, *settings: str, against: str = "baseline") -> Case:
+        return Case(name, [*settings], against)
+
+    return [
+        case("baseline"),
+        case("pairs apart, [u;v]", *bi),
+        # What is trained
+        case("heads alone", "adapter/kind=frozen"),
+        case("LoRA r=8 query+value", *LORA),
+        case("LoRA query+key", *LORA, "adapter/targets=query+key"),
+        case("LoRA query+key+value", *LORA, "adapter/targets=query+key+value"),
+        case("LoRA all linear", *LORA, "adapter/targets=query+key+value+output+up+down"),
+        case("LoRA with heads", *LORA, "adapter/heads=lora", against="LoRA r=8 query+value"),
+        case("DoRA r=8", "adapter/kind=dora", "optimizer/encoder_lr=1e-3", against="LoRA r=8 query+value"),
+        case("PAL-LoRA r=8, encoder frozen", "adapter/kind=pal", "adapter/rank=8", "optimizer/encoder_lr=1e-3"),
+        case("PAL-LoRA r=8, encoder trained", "adapter/kind=pal", "adapter/rank=8", "adapter/encoder=trained"),
+        *(case(f"one task: {task}", "mixing/kind=single", f"mixing/task={task}") for task in ("sst", "qqp", "sts")),
+        # Heads and encodings
+        *(
+            case(f"pooling {pooling}", *(f"encoding/{task}/pooling={pooling}" for task in ("sst", "qqp", "sts")))
+            for pooling in ("pooler", "mean", "max")
+        ),
+        *(
+            case(f"features {name}", *bi, *(f"encoding/{task}/head/features={name}" for task in ("qqp", "sts")),
+                 against="pairs apart, [u;v]")
+            for name in ("sum", "product", "difference", "cosine")
+        ),
+        case("QQP with added cosine", *bi, "encoding/qqp/head/cosine=added", against="pairs apart, [u;v]"),
+        *(
+            case(f"STS cosine, {name}", *sts_bi, "encoding/sts/head/kind=cosine", f"encoding/sts/head/transform={name}",
+                 against="pairs apart, [u;v]")
+            for name in ("relu", "shift", "sigmoid")
+        ),
+        case("STS cosine-embedding loss", *sts_bi, "encoding/sts/head/kind=cosine_embedding",
+             against="pairs apart, [u;v]"),
+        case("shared layer", *bi, "shared_head/kind=linear", against="pairs apart, [u;v]"),
+        # Mixing
+        case("epochs of the smallest task", "mixing/multiplier=1"),
+        case("three times the iterations", "mixing/multiplier=3"),
+        case("round robin", "mixing/kind=round_robin"),
+        case("alpha 0.5", "mixing/kind=alpha", "mixing/alpha=0.5"),
+        case("alpha 1", "mixing/kind=alpha", "mixing/alpha=1"),
+        case("alpha 0.5, SST and STS x 4", "mixing/kind=alpha", "mixing/upweight/sst=4", "mixing/upweight/sts=4",
+             against="alpha 0.5"),
+        case("annealed", "mixing/kind=annealed"),
+        case("one task after the other", "mixing/kind=sequential"),
+        case("tapered losses", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"),
+        case("PCGrad", "mixing/combine/kind=pcgrad"),
+        case("GSE", "mixing/combine/kind=gse"),
+        case("uncertainty weighting", "mixing/balance/kind=uncertainty"),
+        case("GradNorm", "mixing/balance/kind=gradnorm"),
+        # Regularisation
+        case("SMART on SST", "regularizer/sst/kind=smart"),
+        case("SMART on all tasks", *(f"regularizer/{task}/kind=smart" for task in ("sst", "qqp", "sts"))),
+        case("Bregman", "proximal/kind=bregman"),
+        case("dropout 0.3", *(f"dropout/{part}=0.3" for part in ("hidden", "attention", "head"))),
+        case("no dropout", *(f"dropout/{part}=0" for part in ("hidden", "attention", "head"))),
+        # Stages
+        case("MLM, 3,000 texts", "stages/mlm/kind=mlm", "stages/mlm/epochs=0.0174"),
+        case("NLI, 3,000 pairs", "stages/nli/kind=nli", "stages/nli/epochs=0.0362", "stages/nli/lr=2e-5"),
+        case("MNRL, 3,000 pairs", "stages/mnrl/kind=mnrl", "stages/mnrl/epochs=0.1036"),
+        # Augmentation, optimisation
+        case("augmented SST (edits)", "augmentation/kind=edit"),
+        case("constant rate", "optimizer/schedule/kind=constant"),
+        case("cosine schedule", "optimizer/schedule/kind=cosine"),
+        case("layer-wise decay 0.8", "optimizer/layer_decay=0.8"),
+        case("accumulation 4", "optimizer/accumulation=4"),
+        case("clipping at 0.1", "optimizer/clip_norm=0.1"),
+        case("weight decay 0.1", "optimizer/weight_decay=0.1"),
+        case("best of three reports", "selection=best"),
+    ]  # fmt: skip
+
+
+HELD = 2000
+"""Rows of a task's `held` part that are scored, at most."""
+
+
+def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
+    """Train and score one case; what is measured of it."""
+    import numpy as np
+    import torch
+
+    from minbert.base import find_base
+    from minbert.config import Config, merge, settings
+    from minbert.data import open_data
+    from minbert.evaluation import predict_rows
+    from minbert.metrics import overall, score
+    from minbert.predict import load_model
+    from minbert.train import State, train
+
+    torch.set_num_threads(1)
+    found = next(one for one in cases() if one.name == case)
+    config = Config.from_dict(merge(Config().to_dict(), settings([*BASE, *found.settings])))
+    opened = open_data(data, find_base(), search_sizes={"sst": 100, "qqp": 100, "sts": 100})
+    milestones = (budget // 3, 2 * budget // 3, budget)
+    with tempfile.TemporaryDirectory() as folder:
+        reports = list(train(config, opened, State.fresh(seed, milestones, Path(folder))))
+        last = reports[-1]
+        model = load_model(Path(last.checkpoint), opened)
+        scores = {}
+        for name, task in opened.tasks.items():
+            rows = np.asarray(opened.parts[name, "held"])[:HELD]
+            values = predict_rows(model, opened, name, "dev", rows).values
+            scores[name] = score(task.metric, values, opened.file(name, "dev").labels[rows])
+    metrics = {name: task.metric for name, task in opened.tasks.items()}
+    training = last.seconds - last.evaluation_seconds
+    return {
+        "scores": scores,
+        "overall": overall(scores, metrics, dict.fromkeys(scores, 1.0)),
+        "flags": list(last.flags),
+        "losses": [report.losses for report in reports],
+        "examples": last.examples,
+        "examples_per_second": last.examples / training,
+        "examples_per_task": last.examples_per_task,
+        "stage_seconds": last.stage_seconds,
+        "trainable": last.trainable_parameters,
+        "total": last.total_parameters,
+        "peak_memory_bytes": last.peak_memory_bytes,
+    }
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """All cases, seed by seed, each in its own process; what the file holds is not run again."""
+    done = {(row["case"], row["seed"]) for row in read(options.out)}
+    wanted = [(case.name, seed) for seed in range(options.seeds) for case in cases()]
+    wanted = [one for one in wanted if one not in done and (not options.only or options.only in one[0])]
+
+    def run(one: tuple[str, int]) -> None:
+        case, seed = one
+        command = [sys.executable, __file__, "--data", options.data, "--budget", str(options.budget),
+                   "--one", case, "--seed", str(seed)]  # fmt: skip
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            print(f"{case}, seed {seed}: {finished.stderr[-2000:]}", file=sys.stderr, flush=True)
+            return
+        row = {"case": case, "seed": seed, "budget": options.budget, **json.loads(finished.stdout)}
+        with options.out.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        print(f"{case}, seed {seed}: overall {row['overall']:.4f}", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(options.processes) as pool:
+        list(pool.map(run, wanted))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def interval(values: list[float]) -> float:
+    """Half width of a 95 % interval of the mean over seeds, by Student's t; NaN for one seed."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float("nan")
+    spread = (sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
+
+
+def mechanics(rows: list[dict[str, Any]]) -> str:
+    """What the technique did, by its own measure: first third of the run to the last."""
+    first, last = rows[0]["losses"][0], rows[0]["losses"][-1]
+    noted = []
+    if "pairs" in last:
+        noted.append(f"conflicts {first['conflicts']:.2f} -> {last['conflicts']:.2f} of {last['pairs']:.0f} pairs")
+    noted += [f"{name} {first.get(name, float('nan')):.3g} -> {last[name]:.3g}" for name in last if "/" in name]
+    if rows[0]["stage_seconds"]:
+        noted.append(f"stage {rows[0]['stage_seconds']:.0f} s, once")
+    noted.extend(flag for flag in rows[0]["flags"])
+    shares = rows[0]["examples_per_task"]
+    if len(set(shares.values())) > 1:
+        noted.append("rows " + "/".join(str(value) for value in shares.values()))
+    return "; ".join(noted)
+
+
+def table(options: argparse.Namespace) -> str:
+    """Markdown: one line a technique, differences paired by seed."""
+    by_case: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in read(options.out):
+        by_case.setdefault(row["case"], {})[row["seed"]] = row
+    columns = ("technique", "seeds", "overall", "against its baseline", "sst", "qqp", "sts", "trained", "examples/s",
+               "peak MiB", "what it did")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+    for case in cases():
+        found = by_case.get(case.name, {})
+        if not found:
+            continue
+        rows, base = [found[seed] for seed in sorted(found)], by_case.get(case.against, {})
+        gains = [found[seed]["overall"] - base[seed]["overall"] for seed in sorted(found) if seed in base]
+        gain = ""
+        if gains and case.name != "baseline":
+            gain = f"{mean(gains):+.4f} ± {interval(gains):.4f} ({case.against})"
+        overall = [row["overall"] for row in rows]
+        cells = [
+            case.name,
+            str(len(rows)),
+            f"{mean(overall):.4f} ± {interval(overall):.4f}",
+            gain,
+            *(f"{mean([row['scores'][task] for row in rows]):.3f}" for task in ("sst", "qqp", "sts")),
+            f"{100 * rows[0]['trainable'] / rows[0]['total']:.2f} %",
+            f"{mean([row['examples_per_second'] for row in rows]):.1f}",
+            f"{max(row['peak_memory_bytes'] for row in rows) / 2**20:.0f}",
+            mechanics(rows),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder in the class format")
+    parser.add_argument("--out", type=Path, help="results, one JSON line a run")
+    parser.add_argument("--budget", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", help="cases whose name holds this")
+    parser.add_argument("--table", type=Path, help="Markdown file whose measured part is replaced")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(run_one(options.one, options.seed, options.data, options.budget)))
+    elif options.table:
+        text = options.table.read_text()
+        before, after = text.partition(MARK)[0], text.partition(END)[2]
+        options.table.write_text(f"{before}{MARK}\n{table(options)}\n{END}{after}")
+    else:
+        run_all(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""`python -m minbert data augment`: a file of new training sentences, made before training.
+
+Exit codes: 0 done, 2 bad input, 3 stopped and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from minbert.augment import NewRow, Plan, Tally
+    from minbert.chat import Chat
+
+DONE, BAD_INPUT, STOPPED = 0, 2, 3
+
+DESCRIPTION = """New training sentences from the old ones, each with the label of the old one.
+
+For every batch of rows one technique is drawn: synonym (of a noun or verb), insert, delete, swap (of words), made here;
+backtranslate and rewrite, made by a language model behind an endpoint that speaks the OpenAI chat protocol. Duplicates
+of training rows and of each other are dropped. The file has the training file's columns, then `source` (id of the old
+row) and `technique`. Dev and test files are not read.
+"""
+
+EXAMPLE = """examples:
+  python -m minbert data augment
+  python -m minbert data augment --data ../shared/data/cs224n --amount 0.5 --out runs/augmented/half.csv
+  python -m minbert data augment --techniques synonym=0.5 swap=0.5
+  python -m minbert data augment --endpoint http://localhost:8000/v1 --model llama-3-8b --techniques rewrite=1
+"""
+
+USUAL_OUT = Path("runs/augmented")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `data augment` with the commands of `python -m minbert`."""
+    data = commands.add_parser("data", help="make training data")
+    raw = argparse.RawDescriptionHelpFormatter
+    inner = data.add_subparsers(dest="data_command", required=True)
+    augment = inner.add_parser(
+        "augment", help="new training sentences from the old ones", description=DESCRIPTION, epilog=EXAMPLE
+    )
+    augment.formatter_class = raw
+    add = augment.add_argument
+    add("--data", help="folder in the class format (default: the sample corpus that the package carries)")
+    add("--task", default="sst", help="a task that classifies single sentences (default sst)")
+    add("--out", type=Path, default=USUAL_OUT, help=f"file, or folder for <train>-augmented.csv (default {USUAL_OUT})")
+    add(
+        "--amount",
+        type=float,
+        default=1.0,
+        help="new rows for each training row, from 0 (exclusive) to 100 (default 1)",
+    )
+    add("--seed", type=int, default=0, help="of techniques, words and temperatures (default 0)")
+    add(
+        "--techniques",
+        nargs="+",
+        metavar="NAME=P",
+        help="their probabilities, taken in proportion (default: the paper's, synonym=0.3 insert=0.2 delete=0.2 "
+        "swap=0.2 backtranslate=0.1, the last with an endpoint only)",
+    )
+    add(
+        "--synonyms",
+        type=Path,
+        metavar="FILE",
+        help="JSON {lemma: {n,v,a,r: [...]}} (default: synonyms.json in the data "
+        "folder, else ../wordnet/synonyms.json beside it, else a small one that the package carries)",
+    )
+    add("--batch", type=int, default=100, help="rows of one technique, and of one request, 1 to 1000 (default 100)")
+    add("--resume", action="store_true", help="go on after an interruption; finished batches are not made again")
+    add("--json", action="store_true", help="print the summary as JSON")
+    add("--endpoint", metavar="URL", help="for example http://localhost:8000/v1")
+    add("--model", metavar="NAME", help="name of the model behind the endpoint")
+    add("--key-variable", metavar="NAME", help="environment variable with the key (default MINBERT_ENDPOINT_KEY)")
+    add("--temperature-low", type=float, default=0.55, help="drawn for each batch from here (default 0.55) ...")
+    add("--temperature-high", type=float, default=0.85, help="... to here (default 0.85)")
+    add("--languages", nargs="+", default=["Spanish"], help="for back-translation, one drawn a batch (default Spanish)")
+    add("--timeout", type=float, default=120.0, help="seconds to wait for an answer (default 120)")
+    add("--tries", type=int, default=5, help="requests for one answer before stopping (default 5)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out `data augment`; errors in the input are ValueErrors, what is wrong with the endpoint is printed."""
+    from rich.console import Console
+
+    from minbert.chat import ChatError
+
+    console = Console(stderr=True)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop, keep what is finished
+    try:
+        return _augment(options, console)
+    except ChatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if error.passing:
+            print("finished batches are kept; go on with the same command and --resume", file=sys.stderr)
+        return STOPPED if error.passing else BAD_INPUT
+    except OSError as error:  # a full disk, a folder that has gone
+        print(f"error: {error.filename or options.out} cannot be written: {error.strerror}", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("stopped; finished batches are kept; go on with the same command and --resume", file=sys.stderr)
+        return STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _augment(options: argparse.Namespace, console: Console) -> int:
+    from minbert.augment import assemble, augmented_name, header_of, write
+    from minbert.files import SAMPLE
+    from minbert.journal import Journal
+
+    plan, chat, dropped = _plan(options)
+    out = options.out / augmented_name(plan.task) if options.out.is_dir() or not options.out.suffix else options.out
+    progress = out.with_name(f"{out.name}.progress")
+    if out.exists() and not progress.exists():
+        if options.resume:
+            console.print(f"{out} is there and complete; nothing is left to do", highlight=False, markup=False)
+            return DONE
+        raise ValueError(f"`--out` {out} is there already; name another file or delete it.")
+    _writable(out.parent)
+    _tell(plan, chat, dropped, console)
+    settings = plan.settings(chat.model if chat else "")
+    with Journal(progress, settings, resume=options.resume) as journal:
+        results = _work(plan, chat, journal, console)
+        rows, tallies = assemble(plan, results)
+        train = (SAMPLE if options.data is None else Path(options.data)) / plan.task.files["train"]
+        write(out, header_of(train), plan.task, rows)
+        journal.remove()
+    _show(options, out, rows, tallies)
+    return DONE
+
+
+def _plan(options: argparse.Namespace) -> tuple[Plan, Chat | None, list[str]]:
+    """Everything checked before the first request; and the paper's techniques that are left out without an endpoint."""
+    from minbert.augment import Plan
+    from minbert.augmentations import PAPER, REMOTE, shares
+    from minbert.files import SAMPLE, read_file
+    from minbert.thesaurus import find_thesaurus
+
+    _between("--amount", options.amount, 0, 100, above=True)
+    _between("--batch", options.batch, 1, 1000)
+    _between("--timeout", options.timeout, 0, 86400, above=True)
+    _between("--tries", options.tries, 1, 100)
+    _between("--temperature-low", options.temperature_low, 0, 2)
+    _between("--temperature-high", options.temperature_high, options.temperature_low, 2)
+    weights = parse_techniques(options.techniques) if options.techniques else PAPER
+    remote = [name for name, weight in weights.items() if weight and name in REMOTE]
+    dropped = []
+    if remote and not options.endpoint:
+        if options.techniques:
+            raise ValueError(f"`--techniques` names {', '.join(remote)}, which need --endpoint URL and --model NAME.")
+        weights, dropped = {name: weight for name, weight in weights.items() if name not in remote}, remote
+    probabilities = shares(weights)
+    if options.endpoint and not remote:
+        raise ValueError(
+            "`--endpoint` is given, but none of the techniques asks a model: add backtranslate or rewrite."
+        )
+    chat = _chat(options) if remote and options.endpoint else None
+    task = _task(options.task)
+    folder = SAMPLE if options.data is None else Path(options.data)
+    rows, _ = read_file(folder / task.files["train"], task, labelled=True)
+    plan = Plan(
+        task,
+        rows,
+        probabilities,
+        find_thesaurus(options.synonyms, options.data),
+        options.seed,
+        options.amount,
+        options.batch,
+        (options.temperature_low, options.temperature_high),
+        tuple(options.languages),
+    )
+    if not plan.batches():
+        raise ValueError(f"`--amount` {options.amount} of {len(rows.ids)} training rows is less than one new row.")
+    return plan, chat, dropped
+
+
+def parse_techniques(pairs: Sequence[str]) -> dict[str, float]:
+    """`synonym=0.3` and so on to weights by name. Raises ValueError."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        try:
+            if not sign:
+                raise ValueError
+            weight = float(value)
+        except ValueError:
+            raise ValueError(f"`--techniques` takes NAME=PROBABILITY such as synonym=0.3, found {pair!r}.") from None
+        if name in found:
+            raise ValueError(f"`--techniques` names `{name}` twice.")
+        found[name] = weight
+    from minbert.augmentations import shares
+
+    shares(found)  # checks names and values
+    return found
+
+
+def _between(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    if not low <= value <= high or (above and value == low):
+        accepted = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+        raise ValueError(f"`{name}` must be {accepted}, found {value:g}.")
+
+
+def _task(name: str) -> Any:
+    from minbert.schema import unknown
+    from minbert.tasks import TASKS
+
+    fit = [task.name for task in TASKS.values() if task.kind == "classification" and not task.is_pair]
+    if name not in TASKS:
+        raise unknown("task", name, fit)
+    if name not in fit:
+        raise ValueError(
+            f"`--task` must classify single sentences, `{name}` does not. Expected one of: {', '.join(fit)}."
+        )
+    return TASKS[name]
+
+
+def _chat(options: argparse.Namespace) -> Chat:
+    from minbert.chat import Chat, completions_url, key_from
+
+    if not options.model:
+        raise ValueError("`--endpoint` needs --model NAME, the model that is asked.")
+    return Chat(
+        completions_url(options.endpoint), options.model, key_from(options.key_variable), options.timeout, options.tries
+    )
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`--out` must be in a folder that can be written, {folder} is not: {error.strerror}."
+        ) from error
+
+
+def _tell(plan: Plan, chat: Chat | None, dropped: Sequence[str], console: Console) -> None:
+    """Say what is used before it begins."""
+    jobs = sum(len(batch.jobs) for batch in plan.batches())
+    used = "  ".join(f"{name} {value:.3f}" for name, value in plan.probabilities.items())
+    lines = [
+        f"{plan.task.name}: {jobs} sentences from {len(plan.rows.ids)} training rows, in batches of {plan.size}",
+        f"techniques  {used}",
+        f"synonyms    {plan.thesaurus.name}, {len(plan.thesaurus.entries)} lemmas",
+    ]
+    if dropped:
+        lines.insert(2, f"            left out: {', '.join(dropped)} (needs --endpoint); the others' shares are raised")
+    if chat:
+        low, high = plan.temperatures
+        lines.append(f"endpoint    {chat.model} at {chat.url}, temperature {low:g} to {high:g}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _work(plan: Plan, chat: Chat | None, journal: Any, console: Console) -> list[list[str | None]]:
+    """Make what is missing, with a progress bar; the endpoint is looked for only if it is still needed."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from minbert.augment import work
+    from minbert.augmentations import REMOTE
+    from minbert.chat import ChatError
+
+    finished = {record["batch"] for record in journal.records}
+    batches = plan.batches()
+    if finished:
+        console.print(f"{len(finished)} of {len(batches)} batches were finished before", highlight=False)
+    if chat and any(one.technique in REMOTE and one.number not in finished for one in batches):
+        try:
+            chat.check()
+        except ChatError as error:
+            if finished:
+                raise
+            raise ValueError(str(error)) from error  # nothing was done that could be gone on with
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("sentences"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        line = bar.add_task("augmenting", total=sum(len(batch.jobs) for batch in batches))
+        return work(plan, chat, journal.records, journal.append, lambda batch, texts: bar.advance(line, len(texts)))
+
+
+def _show(options: argparse.Namespace, out: Path, rows: Sequence[NewRow], tallies: Mapping[str, Tally]) -> None:
+    """The summary: sentences by technique and what became of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if options.json:
+        counts = {name: vars(tally) for name, tally in tallies.items()}
+        print(json.dumps({"file": str(out), "rows": len(rows), "techniques": counts}))
+        return
+    table = Table(title=f"{len(rows)} new rows in {out}")
+    table.add_column("technique")
+    for name in ("sentences", "new rows", "duplicates", "not applicable", "failed"):
+        table.add_column(name, justify="right")
+    columns = [vars(tally).values() for tally in tallies.values()]
+    for name, tally in tallies.items():
+        table.add_row(name, *map(str, vars(tally).values()))
+    if len(tallies) > 1:
+        table.add_section()
+        table.add_row("all", *(str(sum(values)) for values in zip(*columns, strict=True)))
+    Console().print(table)

@@ -1,0 +1,79 @@
+"""Training rows that an augmentation adds: tokenised and put behind a task's own.
+
+The rows of the file stay where they are, so that positions, splits and everything that is scored are untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minbert.augment import augmented_name
+from minbert.augmentations import Material, NoAugmentation
+from minbert.data import Data, TaskFile, Texts, word_piece
+from minbert.files import DataError, Rows, read_file
+from minbert.tasks import Task
+from minbert.thesaurus import find_thesaurus
+
+
+def augmented(data: Data, augmentation: Any, seed: int) -> Data:
+    """The data with an augmentation's new training rows, for tasks that are augmented. Raises DataError.
+
+    `augmentation` is one of `minbert.augmentations.AUGMENTATIONS`; equal (augmentation, seed, data) give equal rows.
+    """
+    if isinstance(augmentation, NoAugmentation):
+        return data
+    files, parts = dict(data.files), dict(data.parts)
+    for name, task in data.tasks.items():
+        if task.augmented:
+            rows, _ = read_file(data.folder / task.files["train"], task, labelled=True)
+            new = augmentation.extra(_material(data, task, rows, seed))
+            if new:
+                old = files[name, "train"]
+                files[name, "train"] = _longer(data, old, new)
+                added = np.arange(len(old.labels), len(old.labels) + len(new), dtype=np.int32)
+                parts[name, "train"] = np.concatenate([parts[name, "train"], added])
+    return replace(data, files=files, parts=parts)
+
+
+def needs(augmentation: Any, folder: Path, tasks: tuple[Task, ...]) -> None:
+    """Raise DataError, before any compute, where a file is missing that an augmentation reads."""
+    if augmentation.reads_file:
+        for task in tasks:
+            if task.augmented:
+                _augmented_file(folder, task)
+
+
+def _material(data: Data, task: Task, rows: Rows, seed: int) -> Material:
+    kept = np.flatnonzero(~np.isnan(rows.labels)).tolist()
+    return Material(
+        texts=[rows.texts[row][0] for row in kept],
+        labels=[float(rows.labels[row]) for row in kept],
+        seed=seed,
+        thesaurus=lambda: find_thesaurus(None, data.folder),
+        file=lambda: read_file(_augmented_file(data.folder, task), task, labelled=True)[0],
+    )
+
+
+def _augmented_file(folder: Path, task: Task) -> Path:
+    path = folder / augmented_name(task)
+    if not path.is_file():
+        raise DataError(
+            f"`augmentation/kind` file needs {path.name} in the data folder {folder}. Write it with "
+            f"`python -m minbert data augment --data {folder} --out {path}`, or use the kind edit or none."
+        )
+    return path
+
+
+def _longer(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile:
+    tokenizer = word_piece(data.base.vocabulary, data.base.lowercase)
+    encoded = tokenizer.encode_batch([text for text, _ in new], add_special_tokens=False)
+    ids = [np.asarray(item.ids, dtype=np.int32) for item in encoded]
+    (texts,) = old.texts
+    ends = np.cumsum([len(one) for one in ids])
+    column = Texts(np.concatenate([texts.ids, *ids]), np.concatenate([texts.offsets, texts.offsets[-1] + ends]))
+    labels = np.concatenate([old.labels, np.array([label for _, label in new], dtype=np.float32)])
+    return TaskFile((column,), labels)

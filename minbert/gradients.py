@@ -1,0 +1,177 @@
+"""How the gradients of a step's task losses become one update.
+
+    PCGrad (Yu et al. 2020, algorithm 1):  where g_i . g_j < 0,   g_i <- g_i - (g_i . g_j) / |g_j|^2 g_j,   for j in
+    random order; the update is sum_i g_i
+
+Every projection stays in the span of the K task gradients. So each g_i is a vector of K coefficients, all inner
+products come from the Gram matrix G_ij = g_i . g_j of K backward passes, and the update is one weighted sum: no
+projection touches the P parameters. GSE (`exploration`, 5.3.2, 1c) follows a PCGrad step by one on the plain sum.
+
+Surgery concerns the shared parameters. Heads and branches of single tasks get the plain sum's gradient, which is
+what surgery on them would give: gradients that share no parameter do not conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
+"""Columns of the gradients that are in float64 at once: on a CPU what its cache holds (six times as fast as 1 << 22),
+on a GPU few kernels of 32 MiB a task."""
+
+
+def gram(gradients: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Inner products [K, K] of K gradients [P], summed in float64: a conflict is the sign of what may be near 0."""
+    products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients[0].device)
+    chunk = CHUNK.get(gradients[0].device.type, CHUNK["cuda"])
+    for start in range(0, len(gradients[0]), chunk):
+        wide = torch.stack([gradient[start : start + chunk] for gradient in gradients]).double()  # [K, <= chunk]
+        products += wide @ wide.T
+    return np.asarray(products.cpu().numpy())
+
+
+def conflicts(products: NDArray[np.float64]) -> int:
+    """Pairs of tasks whose inner product is negative, each counted once."""
+    return int((np.triu(products, 1) < 0).sum())
+
+
+def project(products: NDArray[np.float64], orders: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """PCGrad on coefficients: row i of the result [K, K] holds c with g_i^PC = sum_j c_j g_j.
+
+    `products` is the Gram matrix [K, K]; `orders[i]` the order in which g_i meets the others (i itself is passed over).
+    Each projection is onto the normal plane of the other task's original gradient.
+    """
+    rows = np.eye(len(products))
+    for i, order in enumerate(orders):
+        for j in order:
+            inner = products[j] @ rows[i]
+            if j != i and inner < 0:  # never for a zero gradient: its inner products are 0
+                rows[i, j] -= inner / products[j, j]
+    return rows
+
+
+def sum_backward(losses: Mapping[str, Tensor]) -> None:
+    """One backward pass of the plain sum; none for losses without a graph (an untrained head on a frozen encoder)."""
+    trained = [loss for loss in losses.values() if loss.requires_grad]
+    if trained:
+        torch.stack(trained).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def pcgrad_backward(
+    losses: Mapping[str, Tensor],
+    shared: Sequence[nn.Parameter],
+    rest: Sequence[nn.Parameter],
+    generator: np.random.Generator,
+) -> dict[str, float]:
+    """K backward passes, surgery on the shared part; statistics `conflicts` and `pairs` (of tasks).
+
+    One task, or nothing shared, is the plain sum in one pass.
+    """
+    if len(losses) < 2 or not shared:
+        sum_backward(losses)
+        return {"conflicts": 0.0, "pairs": 0.0}
+    flat: list[Tensor] = []  # K of [P]
+    touched = [False] * len(shared)
+    for place, loss in enumerate(losses.values()):
+        found = _gradients(loss, (*shared, *rest), keep=place < len(losses) - 1)
+        flat.append(torch.cat([_or_zero(g, p).flatten() for g, p in zip(found, shared, strict=False)]))
+        touched = [old or gradient is not None for old, gradient in zip(touched, found, strict=False)]
+        for parameter, gradient in zip(rest, found[len(shared) :], strict=True):
+            if gradient is not None:
+                _add(parameter, gradient)
+    products = gram(flat)
+    weights = project(products, [generator.permutation(len(flat)).tolist() for _ in flat]).sum(0)
+    update = flat[0] * weights[0]
+    for gradient, weight in zip(flat[1:], weights[1:], strict=True):
+        update.add_(gradient, alpha=float(weight))
+    pieces = update.split([parameter.numel() for parameter in shared])
+    for parameter, piece, used in zip(shared, pieces, touched, strict=True):
+        if used:
+            _add(parameter, piece.view_as(parameter))
+    return {"conflicts": float(conflicts(products)), "pairs": len(flat) * (len(flat) - 1) / 2}
+
+
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter], *, keep: bool) -> tuple[Tensor | None, ...]:
+    """The loss's gradients; None for a parameter that it does not depend on."""
+    if not loss.requires_grad:  # a head without parameters over a frozen encoder
+        return (None,) * len(parameters)
+    return torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+
+
+def _or_zero(gradient: Tensor | None, parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient
+
+
+def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
+    # Never in place, and copied: autograd may give an expanded tensor, or one tensor to several parameters.
+    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """The built form of every entry: it has no state."""
+
+    phases: tuple[str, ...]
+    """The optimiser steps that one batch of rows gives, each by the way in which it combines gradients."""
+
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        shared: Sequence[nn.Parameter],
+        rest: Sequence[nn.Parameter],
+        generator: np.random.Generator,
+        phase: int = 0,
+    ) -> dict[str, float]:
+        """Add the gradient of phase number `phase` to `.grad`, as `Tensor.backward` does; returns statistics by name.
+
+        `losses` are scalars; `shared` is what surgery works on, `rest` every other trained parameter. A parameter that
+        no loss depends on keeps its `.grad`. The generator draws the order of the projections.
+        """
+        if self.phases[phase] == "pcgrad":
+            return pcgrad_backward(losses, shared, rest, generator)
+        sum_backward(losses)
+        return {}
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The gradient of the summed losses, in one backward pass."""
+
+    kind: ClassVar[str] = "sum"
+    several: ClassVar[bool] = False
+    """Whether every task has a backward pass of its own."""
+
+    def build(self) -> Combiner:
+        return Combiner(("sum",))
+
+
+@dataclass(frozen=True)
+class PCGrad:
+    """Gradient surgery: each task's gradient without what opposes another task's."""
+
+    kind: ClassVar[str] = "pcgrad"
+    several: ClassVar[bool] = True
+
+    def build(self) -> Combiner:
+        return Combiner(("pcgrad",))
+
+
+@dataclass(frozen=True)
+class GSE:
+    """The gradient surgery experiment: a PCGrad step, then a step on the plain sum, both on the same rows."""
+
+    kind: ClassVar[str] = "gse"
+    several: ClassVar[bool] = True
+
+    def build(self) -> Combiner:
+        return Combiner(("pcgrad", "sum"))
+
+
+COMBINERS: dict[str, type] = {kind.kind: kind for kind in (Sum, PCGrad, GSE)}

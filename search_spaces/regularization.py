@@ -1,0 +1,29 @@
+"""regularization: what keeps a small training set from being learnt by heart?
+
+SMART on each task with all its parameters, the Bregman proximal point with its momentum teacher, the dropout rates,
+weight decay, augmentation of SST, and the choice of the step. Ranges from mE (lambda 0.5, 1, 3; dropout 0.3;
+augmentation), ex (lambda 5, dropout of heads), en (SMART) and Jiang et al. (Bregman); see `_parts`.
+
+What it costs: SMART two to three plain steps on its task, Bregman one forward pass more. It shows where training goes
+on until it overfits: give it several passes over SST (a budget of 100,000 and more) and 40 trials.
+"""
+
+from search_spaces import _parts as parts
+from search_spaces.domains import Float, Int, Kind, OneOf
+
+SPACE = {
+    "regularizer": {
+        "sst": Kind(none={}, smart={**parts.SMART, "steps": Int(1, 2)}),
+        "qqp": Kind(none={}, smart=parts.SMART),
+        "sts": Kind(none={}, smart=parts.SMART),
+    },
+    "proximal": Kind(none={}, bregman=parts.BREGMAN),
+    "dropout": parts.DROPOUT,
+    "augmentation": Kind(none={}, edit={"amount": Float(0.25, 2.0)}),
+    "selection": OneOf("last", "best"),
+    "optimizer": {
+        "encoder_lr": Float(3e-5, 3e-4, log=True),
+        "head_lr": Float(1e-4, 1e-2, log=True),
+        "weight_decay": Float(1e-4, 1e-1, log=True),
+    },
+}
