@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> int:
     import torch  # here, so that --help answers at once
 
-    from minbert.base import find_base
     from minbert import requirements
+    from minbert.base import find_base
     from minbert.checkpoints import newest, read_trial
     from minbert.config import Config, merge, settings
     from minbert.data import open_data

@@ -47,17 +47,17 @@ def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tenso
     save_file({name: value.detach().contiguous() for name, value in moments.items()}, path / "optimizer.safetensors")
     (path / "trial.json").write_text(json.dumps({"format": FORMAT, **trial}))
     for name in ("weights.safetensors", "optimizer.safetensors", "trial.json"):
-        _sync(path / name)
+        sync(path / name)
 
 
 def finish(path: Path, report: dict[str, Any] | None) -> None:
     """Write the mark of completion: from now on the checkpoint counts, also after a loss of power."""
     temporary = path / ".done.json"
     temporary.write_text(json.dumps({"report": report}))
-    _sync(temporary)
+    sync(temporary)
     temporary.rename(path / "done.json")
     for folder in (path, path.parent, path.parent.parent):
-        _sync(folder)
+        sync(folder)
 
 
 def digest(path: Path) -> tuple[int, str]:
@@ -126,7 +126,8 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
         raise TrialCheckpointError(f"{file} is missing or damaged: {error}") from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file or folder on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -159,8 +159,8 @@ def stamp(path: Path) -> tuple[int, int]:
 
 def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:
     """Read one file of a task; rows without a label are kept with NaN. Raises DataError."""
-    lines = _lines(path)
-    header = _fields(lines[0])
+    lines = lines_of(path)
+    header = fields_of(lines[0])
     wanted = ("id", *task.columns, *((task.label,) if labelled else ()))
     missing = [name for name in wanted if name not in header]
     if missing:
@@ -170,7 +170,7 @@ def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Pro
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
-        fields = _fields(line)
+        fields = fields_of(line)
         if len(fields) != len(header):
             problems.append(Problem(path, number, f"{len(fields)} fields instead of {len(header)}; row left out"))
             continue
@@ -186,15 +186,16 @@ def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Pro
     return Rows(ids, texts, np.array(labels)), problems
 
 
-def _fields(line: str) -> list[str]:
-    """The fields of a line; none where it cannot be taken apart (a field of more than 131,072 characters)."""
+def fields_of(line: str) -> list[str]:
+    """A line's tab-separated fields; none where it cannot be taken apart (a field of more than 131,072 characters)."""
     try:
         return next(csv.reader([line], delimiter="\t"), [])
     except csv.Error:
         return []
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, without their ends. Raises DataError."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -7,7 +7,6 @@ names the corpus of a row, MNLI's (Williams et al. 2018) begin with `mnli`. It l
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.files import DataError, stamp
+from minbert.files import DataError, fields_of, lines_of, stamp
 
 FILE = "nli-train.tsv"
 COLUMNS = ("premise", "hypothesis", "label", "source")
@@ -65,15 +64,15 @@ def read_nli(path: Path, source: str = "all") -> Pairs:
 
 @functools.lru_cache(maxsize=2)  # a space is checked with hundreds of configurations, a worker trains many trials
 def _read(path: Path, source: str, mark: tuple[int, int]) -> Pairs:
-    lines = _lines(path)
-    header = _fields(lines[0])
+    lines = lines_of(path)
+    header = fields_of(lines[0])
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise DataError(f"{path}:1: the header lacks {', '.join(missing)}; found {header}, tab-separated.")
     where = [header.index(name) for name in COLUMNS]
     premises, hypotheses, labels = [], [], []
     for number, line in enumerate(lines[1:], start=2):
-        fields = _fields(line)
+        fields = fields_of(line)
         if len(fields) != len(header):
             continue
         premise, hypothesis, label, origin = (fields[index].strip() for index in where)
@@ -87,20 +86,3 @@ def _read(path: Path, source: str, mark: tuple[int, int]) -> Pairs:
     if not premises:
         raise DataError(f"{path} has no usable rows for `stages/nli/source` {source}.")
     return Pairs(premises, hypotheses, np.array(labels))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.object[error.start]:#04x}).") from error
-    return [line.rstrip("\r").replace("\r", " ") for line in text.split("\n")]  # csv takes a lone CR for a line end
-
-
-def _fields(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter="\t"), [])
-    except csv.Error:  # a field of more than 131,072 characters
-        return []

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from minbert.checkpoints import sync
 from minbert.files import DataError
 
 log = logging.getLogger("minbert")
@@ -139,10 +140,10 @@ class Entry:
             done = Done(**{**asdict(done), "sha256": _sha256(self._building / "encoder.safetensors")})
             (self._building / "done.json").write_text(json.dumps(asdict(done), indent=1))
             for path in (self._building / "encoder.safetensors", self._building / "done.json", self._building):
-                _sync(path)
+                sync(path)
             shutil.rmtree(self.path, ignore_errors=True)  # only a host whose locks are its own can have put one here
             self._building.rename(self.path)
-            _sync(self.folder)
+            sync(self.folder)
             self.partial.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -155,9 +156,9 @@ class Entry:
         building = self._building.with_name(f"{self._building.name}.partial")
         try:
             save_file(_plain(partial.tensors), building, metadata={"position": json.dumps(partial.position)})
-            _sync(building)
+            sync(building)
             building.rename(self.partial)
-            _sync(self.folder)
+            sync(self.folder)
         except (OSError, SafetensorError) as error:
             log.warning("The unfinished stage %s cannot be kept: %s.", self.partial, error)
             with contextlib.suppress(OSError):
@@ -186,11 +187,3 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

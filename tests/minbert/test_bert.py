@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from minbert.base import Base, CheckpointError, find_base
+from minbert import bert
+from minbert.base import Base, CheckpointError, _names, find_base
 from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
-from minbert.bert import Packed
+from minbert.bert import Bert, Noise, Packed
 from minbert.config import Config
 from minbert.data import Data, word_piece
 from minbert.model import MultitaskModel, TaskBatch, arithmetic
@@ -77,6 +80,58 @@ def test_pairs_equal_transformers(minilm: Base, data: Data) -> None:
     batch = pack([(pair.input_ids[0].numpy().astype(np.int32), first)])
     with torch.no_grad():
         assert (minilm.load()(batch) - reference(**pair).last_hidden_state[0]).abs().max() < 1e-4
+
+
+def compare_gradients(ours: Bert, theirs: Any, tolerance: float = 1e-4) -> None:
+    """Every parameter's gradient, relative to the largest entry of its tensor."""
+    parameters = dict(theirs.named_parameters())
+    for name, their_name in _names(ours.config).items():
+        mine, other = ours.get_parameter(name).grad, parameters[their_name].grad
+        assert mine is not None and other is not None, name
+        assert (mine - other).abs().max() <= tolerance * other.abs().max() + 1e-7, name
+
+
+def test_gradients_equal_transformers_on_a_packed_batch(minilm: Base, real_sentences: list[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(minilm.path)
+    theirs = transformers.BertModel.from_pretrained(minilm.path, add_pooling_layer=False).eval()
+    encoded = tokenizer(real_sentences, padding=True, return_tensors="pt")
+    target = torch.randn(len(real_sentences), 384, generator=torch.Generator().manual_seed(0))
+    (theirs(**encoded).last_hidden_state[:, 0] * target).sum().backward()
+    ours = minilm.load()
+    (ours(pack(sequences(minilm, real_sentences)), first_only=True) * target).sum().backward()
+    compare_gradients(ours, theirs)
+
+
+def masks(rate: float) -> Callable[..., torch.Tensor]:
+    """Dropout whose n-th call draws the n-th mask, whatever the shape of its input: [N, D] and [1, N, D] are alike."""
+    calls = itertools.count()
+
+    def drop(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        keep = torch.rand(x.numel(), generator=torch.Generator().manual_seed(next(calls))) >= rate
+        return x * keep.view(x.shape) / (1 - rate)
+
+    return drop
+
+
+def test_states_and_gradients_equal_transformers_under_the_same_dropout_masks(
+    minilm: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.BertModel.from_pretrained(
+        minilm.path, add_pooling_layer=False, attn_implementation="eager"
+    ).train()
+    ours, batch = minilm.load(), pack(sequences(minilm, SENTENCES[:1]))  # one sequence: nothing is padded or reordered
+    target = torch.randn(len(batch.ids), 384, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(torch.nn.functional, "dropout", masks(0.3))
+    expected = theirs(input_ids=batch.ids[None]).last_hidden_state[0]
+    monkeypatch.setattr(bert, "dropout", masks(0.3))
+    found = ours(batch, Noise(torch.Generator(), 0.3, 0.3, 0.0))
+    assert (found - expected).abs().max() < 1e-4
+    assert (found - ours(batch)).abs().max() > 0.1  # the masks did something
+    (found * target).sum().backward()
+    (expected * target).sum().backward()
+    compare_gradients(ours, theirs)
 
 
 def test_packing_equals_one_sequence_at_a_time(tiny: Base) -> None:

@@ -26,7 +26,7 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: dora, frozen, lora, none"),
+        (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: dora, frozen, lora"),
         (["adapter/rank=8"], r"Unknown parameter `adapter/rank`"),
         (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
         (["adaptor/kind=lora"], r"Did you mean `adapter`"),

@@ -314,13 +314,13 @@ def test_a_result_is_there_whole_or_not_at_all(
 ) -> None:
     entry = entry_of(ONE["nli"], staging_data, tmp_path)
     seen: list[bool] = []
-    sync = stage_cache._sync
+    sync = stage_cache.sync
 
     def watched(path: Path) -> None:
         seen.append(entry.path.exists())
         sync(path)
 
-    monkeypatch.setattr(stage_cache, "_sync", watched)
+    monkeypatch.setattr(stage_cache, "sync", watched)
     run(ONE["nli"], staging_data, tmp_path)
     assert seen == [False, False, False, True]  # weights, done.json and their folder before the rename, then its folder
     done = json.loads((entry.path / "done.json").read_text())
