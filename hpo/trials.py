@@ -85,10 +85,11 @@ def _kind(adapter: Any) -> str:
 
 
 def parameter_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """One line a drawn parameter, one column a trial: what sets the trials apart is seen side by side."""
+    """One line a parameter that one of the trials drew, one column a trial: what sets them apart, side by side."""
     names = dict.fromkeys(name for row in rows for name in _parameters(row))
     columns = {f"trial {row['trial']}": _parameters(row) for row in rows}
-    return [{"parameter": name, **{one: cell(drawn.get(name)) for one, drawn in columns.items()}} for name in names]
+    lines = [{"parameter": name, **{one: cell(drawn.get(name)) for one, drawn in columns.items()}} for name in names]
+    return [line for line in lines if any(line[one] != cell(None) for one in columns)]
 
 
 def _parameters(row: Row) -> dict[str, Any]:

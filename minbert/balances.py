@@ -157,7 +157,7 @@ class GradNorm:
     alpha: float = number(1.5, 0.0, 3.0)
     """Restoring force alpha: 0 asks for equal norms, more pulls harder at tasks that lag; the paper's 1.5 on NYUv2."""
     lr: float = number(0.025, 0.0, 1.0, open_low=True)
-    """Rate of the plain gradient descent on the weights, per optimiser step."""
+    """Rate of the plain gradient descent on the weights, per draw of batches."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         return _GradNorm(tasks, self.alpha, self.lr)

@@ -1,6 +1,6 @@
 """What is computed from both sentences' states u and v before any weight.
 
-    cos(u, v) = u . v / (max(|u|, e) max(|v|, e)),   e = 1e-8 (`beyond_bert` 3)
+    cos(u, v) = u . v / (max(|u|, e) max(|v|, e)),   e = 1e-8 (`beyond_bert` 4)
 
 Features go into a linear layer, a transformed cosine is a prediction itself, and a score may be added to an output.
 """

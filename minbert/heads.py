@@ -3,11 +3,11 @@
     linear             W features + b,   features of a pair (u, v): [u;v], u + v, [u;v;u*v], [u;v;|u-v|], [u;v;cos],
                        and, where wanted, + cos(u, v) (`pal_lora` 4.2.3; [u;v;cos] is `exploration` 5.3.3, 2bii)
     cosine             5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos) of u' and v', both through one linear layer, or
-                       of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 3, `exploration` 5.3.3, 2bi)
+                       of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 4, `exploration` 5.3.3, 2bi)
     cosine_embedding   2.5 (cos + 1), trained with the cosine-embedding loss (`exploration` 5.3.3, 2a)
 
 for labels in [0, 5]; for others 5 stands for high - low, above low. What is added to an output, a cosine or the shared
-layer's z = w . [u;v] + b (`beyond_bert` 3), is added to a regression's score or to the logit of class 1 of a binary
+layer's z = w . [u;v] + b (`beyond_bert` 4), is added to a regression's score or to the logit of class 1 of a binary
 task: one logit with a sigmoid, as in the papers, and two with a softmax agree there.
 """
 

@@ -44,7 +44,7 @@ def find_nli(folder: Path) -> Path:
             return place
     raise DataError(
         f"`stages/nli` needs {FILE} (tab-separated: {', '.join(COLUMNS)}), and neither {places[0]} nor {places[1]} "
-        "is there. Put it at one of the two, or choose `stages/nli/kind` none."
+        "is there. Put it at one of the two, or do without: `--set stages/nli/kind=none`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
 import sys
@@ -106,9 +107,22 @@ class State:
         return State(trial["seed"], tuple(milestones), Path(directory), attempt, Path(checkpoint))
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far: a warm process has seen other trials."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # Linux alone; elsewhere the peak is that of the process's life
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes of the device's allocator, or of the process on a CPU."""
+    """Peak bytes since the last reset: of the device's allocator, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: KiB, on macOS bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

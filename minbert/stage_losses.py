@@ -1,6 +1,6 @@
 """The mathematics of the stages before training, as pure functions.
 
-    MNRL (Henderson et al. 2017; Reimers and Gurevych 2019; `beyond_bert`, section 3):
+    MNRL (Henderson et al. 2017; Reimers and Gurevych 2019; `beyond_bert`, section 4):
         J = -1/B sum_i [ S(a_i, p_i) - log sum_j exp S(a_i, p_j) ],   S(a, p) = scale * cos(a, p)
     MLM (Devlin et al. 2019, section 3.1): cross-entropy of the pieces that were chosen; of those 80 % are shown as
         [MASK], 10 % as a random piece, 10 % as they are.

@@ -59,7 +59,7 @@ class Objective(nn.Module):
 
 
 class Inference(Objective):
-    """NLI (`multi_extended`, section 3): softmax(W h_cls + b) on [CLS] premise [SEP] hypothesis [SEP]."""
+    """NLI (`multi_extended`, section 4): softmax(W h_cls + b) on [CLS] premise [SEP] hypothesis [SEP]."""
 
     def __init__(self, context: StageContext, max_length: int) -> None:
         super().__init__(context, max_length)
@@ -74,7 +74,7 @@ class Inference(Objective):
 
 
 class Ranking(Objective):
-    """MNRL (`beyond_bert`, section 3) on pairs that mean the same, each text encoded by itself."""
+    """MNRL (`beyond_bert`, section 4) on pairs that mean the same, each text encoded by itself."""
 
     def __init__(self, context: StageContext, max_length: int, scale: float, pooling: str) -> None:
         super().__init__(context, max_length)

@@ -1,8 +1,8 @@
 """Stages before the multitask training: each trains the whole encoder on another objective and hands it on.
 
     mlm   masked language modelling on the tasks' own training texts (`pal_lora`, section 4.3; Sun et al. 2019)
-    nli   cross-encoded natural language inference, three classes (`multi_extended`, section 3)
-    mnrl  multiple negatives ranking on pairs that mean the same (`beyond_bert`, section 3)
+    nli   cross-encoded natural language inference, three classes (`multi_extended`, section 4)
+    mnrl  multiple negatives ranking on pairs that mean the same (`beyond_bert`, section 4)
 
 They run in this order, each from the encoder that the one before left. All take AdamW, weight decay 0.01, a linear
 schedule with a tenth of warm-up, and gradients clipped at norm 1. A stage reads training rows only.

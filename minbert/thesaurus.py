@@ -120,7 +120,11 @@ class Thesaurus:
 
 def read_thesaurus(path: Path) -> Thesaurus:
     """Read and check a thesaurus file. Raises DataError."""
-    return _read(path, stamp(path))
+    try:
+        mark = stamp(path)
+    except DataError as error:
+        raise DataError(f"`--synonyms` {error}") from error
+    return _read(path, mark)
 
 
 @functools.lru_cache(maxsize=2)  # every trial of a worker uses the same one

@@ -28,7 +28,7 @@ from minbert.model import MultitaskModel, TaskBatch, arithmetic
 from minbert.optimizer import parameter_groups
 from minbert.randomness import numpy_generator, torch_generator
 from minbert.regularizers import Bregman, follow
-from minbert.report import Report, State, peak_memory
+from minbert.report import Report, State, peak_memory, reset_peak_memory
 from minbert.samplers import Mix
 from minbert.staging import Result
 
@@ -87,8 +87,7 @@ class Trial:
         """Path, size and SHA-256 of the newest checkpoint, which holds `saved_examples`."""
         self.saved_examples = -1
         self.resumed_at = self.saved_at = time.monotonic()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        reset_peak_memory(self.device)
 
     @property
     def examples(self) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from minbert.files import SAMPLE
 from tests.minbert.conftest import make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +68,7 @@ def space() -> str:
 @pytest.mark.xdist_group("ray")
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     data = make_corpus(tmp_path / "data", train=64, dev=24)
+    shutil.copy(SAMPLE / "nli-train.tsv", data)  # beside the real data there is one
     (tmp_path / "my_space.py").write_text(space())
     environment = {
         **os.environ,

@@ -83,12 +83,13 @@ def test_pairs_equal_transformers(minilm: Base, data: Data) -> None:
 
 
 def compare_gradients(ours: Bert, theirs: Any, tolerance: float = 1e-4) -> None:
-    """Every parameter's gradient, relative to the largest entry of its tensor."""
+    """Every parameter's gradient, relative to the largest entry of its tensor; that of a key's bias is only rounding."""
     parameters = dict(theirs.named_parameters())
+    largest = max(float(value.grad.abs().max()) for value in parameters.values() if value.grad is not None)
     for name, their_name in _names(ours.config).items():
         mine, other = ours.get_parameter(name).grad, parameters[their_name].grad
         assert mine is not None and other is not None, name
-        assert (mine - other).abs().max() <= tolerance * other.abs().max() + 1e-7, name
+        assert (mine - other).abs().max() <= tolerance * max(float(other.abs().max()), 1e-2 * largest), name
 
 
 def test_gradients_equal_transformers_on_a_packed_batch(minilm: Base, real_sentences: list[str]) -> None:
