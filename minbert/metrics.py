@@ -3,7 +3,7 @@
 overall = sum_k w_k s_k / sum_k w_k,   s = accuracy   or   (1 + r) / 2 for a correlation r
 
 In detail: confusion matrix, the share of classes at most one off and outliers beyond four standard deviations
-(`multi_extended`, section 5), precision, recall and F1 of the positive class, Spearman's rank correlation.
+(`multi_extended`, section 6), precision, recall and F1 of the positive class, Spearman's rank correlation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from minbert.tasks import Task
 
 OUTLIER = 4.0
-"""Standard deviations of the residuals beyond which a prediction is an outlier (`multi_extended`, section 5)."""
+"""Standard deviations of the residuals beyond which a prediction is an outlier (`multi_extended`, section 6)."""
 
 
 def accuracy(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:

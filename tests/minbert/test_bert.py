@@ -83,7 +83,7 @@ def test_pairs_equal_transformers(minilm: Base, data: Data) -> None:
 
 
 def compare_gradients(ours: Bert, theirs: Any, tolerance: float = 1e-4) -> None:
-    """Every parameter's gradient, relative to the largest entry of its tensor; that of a key's bias is only rounding."""
+    """Every parameter's gradient, relative to its tensor's largest entry; that of a key's bias is only rounding."""
     parameters = dict(theirs.named_parameters())
     largest = max(float(value.grad.abs().max()) for value in parameters.values() if value.grad is not None)
     for name, their_name in _names(ours.config).items():
