@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test test-all check clean
+.PHONY: help env sweep test test-all bench check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,7 @@ PACKAGES := hpo minbert search_spaces results
 # Twelve trials of at most 2,700 examples, most of them stopped early: meant to end within six minutes on two cores.
 SWEEP_ARGS ?= --trials 12 --budget 2700
 TEST_ARGS ?=
+BENCH_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## this list
@@ -44,6 +45,9 @@ test: env  ## the tests, without the slow ones
 
 test-all: env  ## all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow" $(TEST_ARGS)
+
+bench: env  ## training speed against the plain loop on transformers (BENCH_ARGS="--data DIR"; else the sample corpus)
+	$(BIN)/python benchmarks/training.py $(BENCH_ARGS)
 
 check: env  ## ruff and mypy --strict
 	$(BIN)/ruff check .

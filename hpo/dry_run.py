@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from hpo import tables
 from hpo.plan import Plan
 from hpo.space import describe
-from hpo.tree import flatten
+from hpo.tree import flatten, leaves, pin
 from hpo.units import amount, duration, plural
 
 PROBLEMS = 20
@@ -59,8 +60,15 @@ def facts(plan: Plan) -> dict[str, str]:
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
         "resources": machine,
-        "time": f"about {duration(plan.seconds)}" if plan.seconds else "unknown",
+        "time": f"about {duration(plan.seconds)}{_stages(plan)}" if plan.seconds else "unknown",
     }
+
+
+def _stages(plan: Plan) -> str:
+    """A word on what the estimate leaves out."""
+    kinds = (leaf for leaf in pin(leaves(plan.space), plan.pinned) if re.fullmatch("stages/[^/]+/kind", leaf.path))
+    some = any(not leaf.constant or leaf.value(leaf.first()) != "none" for leaf in kinds)
+    return ", without the stages before training" if some else ""
 
 
 def _pinned(pinned: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,13 @@ def seconds_per_example(plan: Plan, corpus: Corpus) -> float | None:
     from minbert.base import find_base
     from minbert.config import Config
     from minbert.data import open_data
+    from minbert.stages import Stages
     from minbert.train import State, train
 
     use_device(plan.cpus_per_trial, 0.0)
     data = open_data(plan.data, find_base(plan.base), search_sizes=dict(plan.search_sizes), corpus=corpus)
-    config = Config.from_dict(plan.sweep(workers=1, trials=plan.trials).next().config)  # type: ignore[union-attr]
+    # Stages before training may take hours, and would be kept in the cache: an estimate does neither.
+    config = replace(Config.from_dict(plan.sweep(workers=1, trials=plan.trials).next().config), stages=Stages())  # type: ignore[union-attr]
     marks: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory(prefix="hpo-estimate-") as folder:
         state = State.fresh(plan.seed, plan.milestones, Path(folder))

@@ -23,6 +23,7 @@ from hpo.rungs import milestones
 from search_spaces.domains import Node
 
 if TYPE_CHECKING:
+    from minbert.base import Base
     from minbert.files import Corpus
 
 EPOCHS = 3
@@ -95,11 +96,11 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
     tree = expand(used, list(tasks))
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
-    fits = _fits(corpus)
+    base = find_base(launch.checkpoint)
+    fits = _fits(corpus, base)
     check(tree, fits, pinned)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    base = find_base(launch.checkpoint)
     steps = milestones(launch.budget or _default_budget(rows), launch.eta, launch.grace)
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     plan = Plan(
@@ -137,14 +138,14 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     return plan if not estimate else _with_estimate(plan, corpus)
 
 
-def _fits(corpus: Corpus) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """As `complete`, but also refuses what cannot be trained on the sweep's data."""
     from minbert import requirements
     from minbert.config import Config
 
     def whole(config: Mapping[str, Any]) -> dict[str, Any]:
         found = Config.from_dict(dict(config))
-        requirements.check(found, corpus)
+        requirements.check(found, corpus, base)
         return found.to_dict()
 
     return whole

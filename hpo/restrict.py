@@ -40,9 +40,21 @@ def _tree(tree: Mapping[str, Node], absent: frozenset[str], where: str, out: set
         node = None if absent & set(parts) else _node(child, absent, name, out)
         if node is None:
             out.add(name)
+            kept |= _elsewhere(child, absent, name, out)
         else:
             kept[key] = node
     return kept
+
+
+def _elsewhere(node: Any, absent: frozenset[str], where: str, out: set[str]) -> dict[str, Node]:
+    """What the first branch of a choice that goes says by absolute paths of the tasks that stay.
+
+    A space may give one task's domains in the branches of another's (what both share exists where both allow it).
+    """
+    if not isinstance(node, Kind) or not node.branches:
+        return {}
+    branch = next(iter(node.branches.values()))
+    return _tree({key: child for key, child in branch.items() if key.startswith("/")}, absent, where, out)
 
 
 def _node(node: Any, absent: frozenset[str], where: str, out: set[str]) -> Any:

@@ -87,8 +87,8 @@ def _train(options: argparse.Namespace) -> int:
     milestones = _milestones(options, stored)
     tasks = _tasks(options, stored)
     corpus = read_corpus(options.data, tasks)
-    requirements.check(config, corpus)
     base = find_base(options.checkpoint)
+    requirements.check(config, corpus, base)
     _writable(options.out)
     for problem in corpus.problems:
         console.print(f"[yellow]data[/] {problem}", highlight=False)

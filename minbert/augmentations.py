@@ -194,7 +194,7 @@ class EditAugmentation:
 
     kind: ClassVar[str] = "edit"
     reads_file: ClassVar[bool] = False
-    amount: float = number(1.0, 0.0, 4.0)
+    amount: float = number(1.0, 0.0, 4.0, open_low=True)
     """New rows for each training row, before duplicates are dropped."""
     synonym: float = number(0.3, 0.0, 1.0)
     """Probability of a synonym for a noun or verb; the four are taken in proportion."""
@@ -246,7 +246,7 @@ class FileAugmentation:
 
     kind: ClassVar[str] = "file"
     reads_file: ClassVar[bool] = True
-    amount: float = number(1.0, 0.0, 1.0)
+    amount: float = number(1.0, 0.0, 1.0, open_low=True)
     """Share of the file's labelled rows that is used."""
 
     def extra(self, material: Material) -> Extra:

@@ -96,10 +96,11 @@ class Config:
     def check(self, tasks: Mapping[str, Task]) -> None:
         """Refuse what makes no sense for the tasks of a run. Raises ConfigError."""
         check_shared(self.shared_head, self.encoding, tasks)
+        trained = {name: task for name, task in tasks.items() if self.mixing.trains(name)}
         if isinstance(self.adapter, Frozen):
-            check_frozen(self.encoding, tasks)
-        if not any(self.taper[name].value(0.0) for name in tasks):
-            raise ConfigError(f"`taper`: each of {', '.join(tasks)} has weight 0; expected at least one above 0.")
+            check_frozen(self.encoding, trained)
+        if not any(self.taper[name].value(0.0) for name in trained):
+            raise ConfigError(f"`taper`: each of {', '.join(trained)} has weight 0; expected at least one above 0.")
 
     @staticmethod
     def from_dict(nested: Mapping[str, Any]) -> Config:

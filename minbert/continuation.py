@@ -97,6 +97,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "milestones": list(trial.state.milestones),
         "base": {"name": trial.data.base.name, "sha256": trial.data.base.sha256},
         "data": trial.data.fingerprint,
+        "added": trial.data.added,
         "arithmetic": str(trial.model.dtype).removeprefix("torch."),
         "steps": trial.steps,
         "consumed": trial.consumed,
@@ -152,10 +153,16 @@ def _copy(into: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 
 def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> None:
-    mine = {"config": trial.config, "data": trial.data.fingerprint, "base": trial.data.base.sha256}
+    mine = {
+        "config": trial.config,
+        "data": trial.data.fingerprint,
+        "augmented rows": trial.data.added,
+        "base": trial.data.base.sha256,
+    }
     theirs = {
         "config": Config.from_dict(position["config"]),
         "data": position["data"],
+        "augmented rows": position["added"],
         "base": position["base"]["sha256"],
     }
     for name, value in mine.items():

@@ -72,6 +72,8 @@ class Data:
     """Row numbers by (task, split)."""
     search_sizes: dict[str, int]
     """Rows of `search` that a report is scored on, by task."""
+    added: str = ""
+    """SHA-256 of the training rows that an augmentation added; empty without one."""
     folder: Path = SAMPLE
     """The data folder, where stages before training find files of their own."""
 

@@ -5,6 +5,8 @@ The rows of the file stay where they are, so that positions, splits and everythi
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ import numpy as np
 from minbert.augment import augmented_name
 from minbert.augmentations import Material, NoAugmentation
 from minbert.data import Data, TaskFile, Texts, word_piece
-from minbert.files import DataError, Rows, read_file
-from minbert.tasks import Task
+from minbert.files import Corpus, DataError, Rows, read_file
+from minbert.tasks import TASKS, Task
 from minbert.thesaurus import find_thesaurus
 
 
@@ -26,25 +28,36 @@ def augmented(data: Data, augmentation: Any, seed: int) -> Data:
     """
     if isinstance(augmentation, NoAugmentation):
         return data
-    files, parts = dict(data.files), dict(data.parts)
+    files, parts, added = dict(data.files), dict(data.parts), hashlib.sha256()
     for name, task in data.tasks.items():
         if task.augmented:
             rows, _ = read_file(data.folder / task.files["train"], task, labelled=True)
             new = augmentation.extra(_material(data, task, rows, seed))
+            added.update(json.dumps([name, new]).encode())
             if new:
                 old = files[name, "train"]
                 files[name, "train"] = _longer(data, old, new)
-                added = np.arange(len(old.labels), len(old.labels) + len(new), dtype=np.int32)
-                parts[name, "train"] = np.concatenate([parts[name, "train"], added])
-    return replace(data, files=files, parts=parts)
+                numbers = np.arange(len(old.labels), len(old.labels) + len(new), dtype=np.int32)
+                parts[name, "train"] = np.concatenate([parts[name, "train"], numbers])
+    return replace(data, files=files, parts=parts, added=added.hexdigest())
 
 
-def needs(augmentation: Any, folder: Path, tasks: tuple[Task, ...]) -> None:
-    """Raise DataError, before any compute, where a file is missing that an augmentation reads."""
+def needs(augmentation: Any, corpus: Corpus) -> None:
+    """Raise DataError, before any compute, where what an augmentation reads is missing or of no use."""
+    if isinstance(augmentation, NoAugmentation):
+        return
+    chosen = [task for task in corpus.tasks if task.augmented]
+    if not chosen:
+        augmentable = ", ".join(task.name for task in TASKS.values() if task.augmented)
+        raise DataError(
+            f"`augmentation/kind` {augmentation.kind} adds rows to {augmentable}, and this run has "
+            f"{', '.join(task.name for task in corpus.tasks)}. Do without: `--set augmentation/kind=none`."
+        )
     if augmentation.reads_file:
-        for task in tasks:
-            if task.augmented:
-                _augmented_file(folder, task)
+        for task in chosen:
+            read_file(_augmented_file(corpus.folder, task), task, labelled=True)
+    else:
+        find_thesaurus(None, corpus.folder)
 
 
 def _material(data: Data, task: Task, rows: Rows, seed: int) -> Material:

@@ -131,14 +131,14 @@ class MultitaskModel(nn.Module):
                 module.task = batches[0].task if len(batches) == 1 else None
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             pooled = self._pool(packed, batches, noise, offset)
-            outputs, start = [], 0
-            for batch in batches:
-                encoding = self.config.encoding[batch.task]
-                rows = len(batch.sequences) // (2 if encoding.paired else 1)
-                states = pooled[TOKENS[encoding.pooling]][start : start + len(batch.sequences)].split(rows)  # type: ignore[no-untyped-call]
-                shared = self.shared_head if batch.task in self.sharing else None
-                outputs.append(cast(Tensor, self.heads[batch.task](states, noise, shared)))
-                start += len(batch.sequences)
+        outputs, start = [], 0  # heads are small, and a score in bf16 would lie on a grid of 1/64: float32
+        for batch in batches:
+            encoding = self.config.encoding[batch.task]
+            rows = len(batch.sequences) // (2 if encoding.paired else 1)
+            states = pooled[TOKENS[encoding.pooling]][start : start + len(batch.sequences)].split(rows)  # type: ignore[no-untyped-call]
+            shared = self.shared_head if batch.task in self.sharing else None
+            outputs.append(cast(Tensor, self.heads[batch.task](states, noise, shared)))
+            start += len(batch.sequences)
         return outputs
 
     def _pool(

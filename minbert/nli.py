@@ -38,7 +38,7 @@ class Pairs:
 
 def find_nli(folder: Path) -> Path:
     """The NLI file of a data folder. Raises DataError naming the places looked at."""
-    places = (folder / FILE, folder.parent / "nli" / FILE)
+    places = (folder / FILE, folder.resolve().parent / "nli" / FILE)
     for place in places:
         if place.is_file():
             return place

@@ -65,12 +65,12 @@ class Report:
         return Report(**{**values, "flags": tuple(values["flags"])})
 
 
-def before_the_first_step(milestone: int = 0, *, paused: bool = False) -> Report:
+def before_the_first_step(milestone: int = 0, *, paused: bool = False, stage_seconds: float = 0.0) -> Report:
     """What a trial tells that ends during the stages before training: paused, or diverged on its way to a milestone."""
     return Report(
         step=milestone, examples=0, scores={}, overall=math.nan, losses={}, seconds=0.0, evaluation_seconds=0.0,
         flags=(), trainable_parameters=0, total_parameters=0, peak_memory_bytes=0, examples_per_task={},
-        diverged=not paused, paused=paused,
+        diverged=not paused, paused=paused, stage_seconds=stage_seconds,
     )  # fmt: skip
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from minbert import extra, staging
+from minbert.base import Base
 from minbert.config import Config
 from minbert.files import Corpus
 from minbert.samplers import Mix
+from minbert.schema import ConfigError
 
 
-def check(config: Config, corpus: Corpus) -> None:
-    """Refuse a configuration that cannot be trained on a corpus. Raises ConfigError or DataError."""
+def check(config: Config, corpus: Corpus, base: Base) -> None:
+    """Refuse a configuration that cannot be trained on a corpus from a base. Raises ConfigError or DataError."""
     sizes = {task.name: corpus.size(task.name, "train") for task in corpus.tasks}
     config.check({task.name: task for task in corpus.tasks})
     config.mixing.build(Mix(sizes, 0, {name: config.batch_size[name] for name in sizes}))
-    staging.needs(config.stages, corpus.folder)
-    extra.needs(config.augmentation, corpus.folder, corpus.tasks)
+    positions = base.config.max_position_embeddings
+    for name in sizes:
+        if config.max_length[name] > positions:
+            raise ConfigError(
+                f"`max_length/{name}` must be at most {positions}, the positions of {base.name}, "
+                f"found {config.max_length[name]}."
+            )
+    staging.needs(config.stages, corpus)
+    extra.needs(config.augmentation, corpus)

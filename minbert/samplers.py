@@ -80,7 +80,15 @@ class Sampler(ABC):
         return consumed
 
 
-class _OneTask:
+class _Mixing:
+    """What holds for every mixing unless it says otherwise."""
+
+    def trains(self, task: str) -> bool:
+        """Whether the task is ever drawn."""
+        return True
+
+
+class _OneTask(_Mixing):
     """What holds for every mixing with one task a step: there is nothing to combine or to balance."""
 
     combine = Sum()
@@ -109,7 +117,7 @@ class _Epochs(_Summed):
 
 
 @dataclass(frozen=True)
-class Summed:
+class Summed(_Mixing):
     """One batch of every task in every step; their losses are summed."""
 
     kind: ClassVar[str] = "summed"
@@ -197,7 +205,7 @@ class Annealed(_OneTask):
     epochs: int = integer(10, 1, 1000)
     """Number of epochs E over which the exponent falls."""
     steps_per_epoch: int = integer(0, 0, 1_000_000)
-    """Optimiser steps of an epoch (1,800 and 3,600 in `beyond_bert`), the last one without end; 0 divides the budget
+    """Draws of batches in an epoch (1,800 and 3,600 in `beyond_bert`), the last one without end; 0 divides the budget
     into E epochs of equal length."""
     upweight: Mapping[str, float] = _upweight()
     """Factor w_i on each task's size."""
@@ -244,6 +252,9 @@ class Single(_OneTask):
     kind: ClassVar[str] = "single"
     task: str = choice(*TASKS)
     """The task that is trained; every other one is only evaluated."""
+
+    def trains(self, task: str) -> bool:
+        return task == self.task
 
     def build(self, mix: Mix) -> Sampler:
         if self.task not in mix.sizes:

@@ -28,7 +28,8 @@ def mnrl(anchors: Tensor, positives: Tensor, scale: float, same: Tensor | None =
 
     `anchors`, `positives` [B, D]; `same` [B, B] marks pairs (i, j) whose p_j is no negative of a_i: left out.
     """
-    scores = scale * F.normalize(anchors.float(), dim=-1) @ F.normalize(positives.float(), dim=-1).T  # [B, B]
+    with torch.autocast(anchors.device.type, enabled=False):  # else it rounds the product to bf16
+        scores = scale * F.normalize(anchors.float(), dim=-1) @ F.normalize(positives.float(), dim=-1).T  # [B, B]
     if same is not None:
         scores = scores.masked_fill(same, -torch.inf)
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))

@@ -13,17 +13,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minbert.data import Data, TaskFile, Texts, word_piece
-from minbert.files import DataError
+from minbert.files import Corpus, DataError
 from minbert.nli import digest, find_nli, read_nli
 from minbert.schema import branch, choice, integer, number
 from minbert.stage_objectives import Inference, MaskedLanguage, Objective, Ranking, StageContext
+from minbert.tasks import Task
 
 
 class Stage(Protocol):
@@ -40,8 +40,8 @@ class Stage(Protocol):
     @property
     def dropout(self) -> float: ...
 
-    def needs(self, folder: Path) -> None:
-        """Raise DataError where a file that the stage reads is missing or of no use."""
+    def needs(self, corpus: Corpus) -> None:
+        """Raise DataError where what the stage reads is missing or of no use."""
 
     def digest(self, data: Data) -> str:
         """SHA-256 of all the data that the stage reads. Raises DataError."""
@@ -77,7 +77,7 @@ class MLM:
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, folder: Path) -> None:
+    def needs(self, corpus: Corpus) -> None:
         pass
 
     def digest(self, data: Data) -> str:
@@ -113,8 +113,8 @@ class NLI:
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, folder: Path) -> None:
-        read_nli(find_nli(folder), self.source)
+    def needs(self, corpus: Corpus) -> None:
+        read_nli(find_nli(corpus.folder), self.source)
 
     def digest(self, data: Data) -> str:
         return digest(find_nli(data.folder))
@@ -159,8 +159,24 @@ class MNRL:
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, folder: Path) -> None:
-        pass
+    def needs(self, corpus: Corpus) -> None:
+        for task in filter(pairs_alike, corpus.tasks):
+            if task.kind == "regression" and not task.low <= self.min_score <= task.high:
+                raise DataError(
+                    f"`stages/mnrl/min_score` must be a label of {task.name}, from {task.low:g} to {task.high:g}, "
+                    f"found {self.min_score:g}."
+                )
+            if (corpus.rows[task.name, "train"].labels >= self._alike(task)).any():
+                return
+        raise DataError(
+            "`stages/mnrl` needs pairs that mean the same, and the tasks "
+            f"{', '.join(task.name for task in corpus.tasks)} have none to train on. "
+            "Do without: `--set stages/mnrl/kind=none`."
+        )
+
+    def _alike(self, task: Task) -> float:
+        """Smallest label of a pair that means the same."""
+        return self.min_score if task.kind == "regression" else 1.0
 
     def digest(self, data: Data) -> str:
         return rows_digest(self.read(data))
@@ -170,8 +186,8 @@ class MNRL:
         for name, task in data.tasks.items():
             file, rows = data.file(name, "train"), np.asarray(data.parts[name, "train"])
             labels = np.asarray(file.labels)[rows]
-            if task.is_pair and (task.kind == "regression" or task.classes == 2):
-                chosen.append((file, rows[labels >= (self.min_score if task.kind == "regression" else 1)]))
+            if pairs_alike(task):
+                chosen.append((file, rows[labels >= self._alike(task)]))
         columns = [[(file.texts[column], rows) for file, rows in chosen] for column in range(2)]
         return _task_file(
             columns, f"no pair task has a training pair of class 1 or scored `stages/mnrl/min_score` {self.min_score:g}"
@@ -179,6 +195,11 @@ class MNRL:
 
     def build(self, context: StageContext) -> Objective:
         return Ranking(context, self.max_length, self.scale, self.pooling)
+
+
+def pairs_alike(task: Task) -> bool:
+    """Whether labels say which of a task's pairs mean the same: a score, or two classes."""
+    return task.is_pair and (task.kind == "regression" or task.classes == 2)
 
 
 def gather(parts: Iterable[tuple[Texts, NDArray[Any]]]) -> Texts:

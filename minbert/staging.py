@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from minbert.data import Data, cache_folder
+from minbert.files import Corpus
 from minbert.randomness import derive
 from minbert.schema import dump, load
 from minbert.stage_cache import DamagedError, Done, Entry
@@ -56,10 +57,10 @@ class Result:
     """Whether a stage's loss was no longer finite: the tensors are of no use, and later stages did not run."""
 
 
-def needs(stages: Stages, folder: Path) -> None:
-    """Raise DataError, before any compute, where a stage's own file is missing or of no use in a data folder."""
+def needs(stages: Stages, corpus: Corpus) -> None:
+    """Raise DataError, before any compute, where what a stage reads is missing or of no use."""
     for stage in stages.chain():
-        stage.needs(folder)
+        stage.needs(corpus)
 
 
 def keys(stages: Stages, data: Data, dtype: torch.dtype) -> list[tuple[str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ import torch
 
 from minbert.config import Config
 from minbert.data import Data
+from minbert.extra import augmented
 from minbert.model import arithmetic
 from minbert.report import Report, State, before_the_first_step
 from minbert.staging import staged
@@ -45,6 +46,8 @@ def train(
     `on_step(examples)` is called after every optimiser step. Raises TrialCheckpointError.
     """
     device = device or default_device()
+    config.check(data.tasks)
+    rows = augmented(data, config.augmentation, state.seed)
     stages = None
     if state.checkpoint is None:  # a checkpoint holds what the stages left
         stages = staged(config.stages, data, device=device, should_pause=should_pause,
@@ -53,9 +56,9 @@ def train(
             yield before_the_first_step(paused=True)
             return
         if stages.diverged:
-            yield before_the_first_step(milestone=state.milestones[0])
+            yield before_the_first_step(milestone=state.milestones[0], stage_seconds=stages.seconds)
             return
-    trial = Trial(config, data, state, device, stages)
+    trial = Trial(config, rows, state, device, stages)
     if state.checkpoint is not None:
         report = trial.restore(state.checkpoint)
         if report is not None:

@@ -23,7 +23,6 @@ from minbert.config import Config
 from minbert.continuation import Best
 from minbert.data import Data
 from minbert.evaluation import Scores, evaluate
-from minbert.extra import augmented
 from minbert.model import MultitaskModel, TaskBatch, arithmetic
 from minbert.optimizer import parameter_groups
 from minbert.randomness import numpy_generator, torch_generator
@@ -61,7 +60,6 @@ class Trial:
     def __post_init__(self) -> None:
         encoder = self.stages.tensors if self.stages else None
         self.stage_seconds = self.stages.seconds if self.stages else 0.0
-        self.data = augmented(self.data, self.config.augmentation, self.state.seed)
         model = MultitaskModel(self.config, self.data.base, self.data.tasks, self.state.seed, encoder)
         self.model = model.to(self.device)
         self.model.dtype = arithmetic(self.config.precision, self.device)
@@ -72,6 +70,7 @@ class Trial:
         self.balance = self.config.mixing.balance.build(tuple(self.data.tasks.values())).to(self.device)
         self.parameters = self.model.trainable()
         self.shared, self.rest = self.model.shared_and_rest()
+        self.rest += list(self.balance.parameters())
         learned = {f"balance.{name}": value for name, value in self.balance.named_parameters()}
         self.trained: dict[str, nn.Parameter] = {**self.parameters, **learned}
         layers = len(self.model.encoder.layers)

@@ -13,7 +13,16 @@ from search_spaces.domains import Float, Int, Kind, OneOf
 
 SPACE = {
     "regularizer": {
-        "sst": Kind(none={}, smart={**parts.SMART, "steps": Int(1, 2)}),
+        "sst": Kind(
+            none={},
+            # epsilon and sigma from the papers' tables; steps beyond their single one.
+            smart={
+                **parts.SMART,
+                "steps": Int(1, 2),
+                "epsilon": OneOf(1e-6, 1e-5),
+                "noise_std": Float(1e-6, 1e-4, log=True),
+            },
+        ),
         "qqp": Kind(none={}, smart=parts.SMART),
         "sts": Kind(none={}, smart=parts.SMART),
     },

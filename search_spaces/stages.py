@@ -3,7 +3,8 @@
 Masked language modelling on the text of all tasks (pl), natural-language inference (mE), contrastive training on
 paraphrases and similar pairs (bB), each alone and after one another, with their papers' settings: inference at 5e-6 and
 up to 5 epochs, contrastive scale 10, 20, 40 and 1, 3, 5, 10 epochs. Settings are choices, not ranges: a stage's result
-is kept under the hash of all that it depends on, so trials that ask for the same one share it. The paper's inference
+is kept under the hash of all that it depends on, so trials that ask for the same chain share it (3 settings of
+language modelling, 12 of inference after them; the 180 contrastive ones seldom meet). The paper's inference
 stage reads MNLI alone: `--set stages/nli/source=mnli` where the file has such rows.
 
 What it costs: the stages are the cost. An epoch of inference passes 83,000 pairs, one of contrastive training some

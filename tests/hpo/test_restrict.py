@@ -76,3 +76,11 @@ def test_every_space_fits_every_choice_of_tasks(name: str, tasks: tuple[str, ...
     if len(tasks) > 2:
         assert not any("sst" in one or "qqp" in one or "sts" in one for one in out)
     check(expand(kept, tasks), lambda config: Config.from_dict(config).to_dict())
+
+
+@pytest.mark.parametrize("name", ["full", "heads"])
+def test_a_task_keeps_its_domains_where_another_ones_branches_give_them(name: str) -> None:
+    kept, _ = restrict(load_space(name), ("sst", "qqp", "cfimdb"))
+    varied = {leaf.path for leaf in leaves(expand(kept, ("sts",))) if not leaf.constant}
+    assert {"encoding/sts/kind", "encoding/sts/head/kind", "encoding/sts/pooling"} <= varied
+    assert "shared_head/kind" not in varied

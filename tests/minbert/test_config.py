@@ -65,11 +65,11 @@ def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], messag
         (["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear"], ("sst", "qqp"), r"found qqp"),
         (["adapter/kind=frozen", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine_embedding"], ("sts",),
          r"nothing would be trained"),
+        (["mixing/kind=single", "mixing/task=sst", "taper/sst/weight=0"], ("sst", "qqp"), r"each of sst has weight 0"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_for_the_tasks_of_a_run(pairs: list[str], tasks: tuple[str, ...], message: str) -> None:
     config = configure(*pairs)
-    config.check(TASKS)
     with pytest.raises(ConfigError, match=message):
         config.check({name: TASKS[name] for name in tasks})
 

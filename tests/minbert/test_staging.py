@@ -24,7 +24,7 @@ import torch
 
 from minbert import stage_cache, staging
 from minbert.data import Data
-from minbert.files import SAMPLE, DataError
+from minbert.files import SAMPLE, DataError, read_corpus
 from minbert.stage_cache import Entry
 from minbert.stage_loop import StageLoop
 from minbert.stages import MLM, MNRL, NLI, Stages
@@ -175,16 +175,28 @@ def test_only_the_rows_that_a_stage_reads_enter_its_key(staging_data: Data) -> N
 
 
 def test_a_missing_nli_file_is_found_before_any_compute(staging_data: Data, tmp_path: Path, steps: list[int]) -> None:
-    needs(ALL, staging_data.folder)
-    needs(Stages(mlm=ALL.mlm, mnrl=ALL.mnrl), tmp_path)
+    corpus = read_corpus(staging_data.folder)
+    needs(ALL, corpus)
+    needs(Stages(mlm=ALL.mlm, mnrl=ALL.mnrl), replace(corpus, folder=tmp_path))
     expected = rf"neither {tmp_path}/data/nli-train.tsv nor {tmp_path}/nli/nli-train.tsv is there"
     with pytest.raises(DataError, match=expected):
-        needs(ALL, tmp_path / "data")
+        needs(ALL, replace(corpus, folder=tmp_path / "data"))
     with pytest.raises(DataError, match=expected):
         staged(ALL, replace(staging_data, folder=tmp_path / "data"), cache=tmp_path)
     with pytest.raises(DataError, match=r"no usable rows for `stages/nli/source` mnli"):
-        needs(Stages(nli=NLI(source="mnli")), staging_data.folder)
+        needs(Stages(nli=NLI(source="mnli")), corpus)
     assert not steps
+
+
+def test_pairs_that_mean_the_same_are_looked_for_before_any_compute(staging_data: Data) -> None:
+    corpus, stages = read_corpus(staging_data.folder), Stages(mnrl=ALL.mnrl)
+    alone = replace(corpus, tasks=tuple(task for task in corpus.tasks if not task.is_pair))
+    with pytest.raises(DataError, match=r"needs pairs that mean the same, and the tasks sst have none"):
+        needs(stages, alone)
+    scored = replace(corpus, tasks=tuple(task for task in corpus.tasks if task.name == "sts"))
+    needs(stages, scored)
+    with pytest.raises(DataError, match=r"`stages/mnrl/min_score` must be a label of sts, from 0 to 5, found 99"):
+        needs(Stages(mnrl=replace(ALL.mnrl, min_score=99.0)), scored)
 
 
 # Interruption --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ report. Each against the plain way of doing it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch
 from torch import nn
 
 from minbert import trial as trials
+from minbert.balances import BALANCES
 from minbert.batches import pack
+from minbert.checkpoints import TrialCheckpointError
 from minbert.config import Config, merge, settings
 from minbert.data import Data
 from minbert.evaluation import Scores
-from minbert.gradients import Sum
+from minbert.extra import augmented
+from minbert.gradients import COMBINERS, Sum
 from minbert.optimizer import Optimizer, parameter_groups
 from minbert.regularizers import follow, symmetric_kl
 from minbert.report import State, peak_memory
@@ -159,3 +163,37 @@ def test_the_peak_of_memory_is_the_trials_own(data: Data, tmp_path: Path) -> Non
     assert peak_memory(device) > before + room // 2
     del large
     assert trial(data, tmp_path) and peak_memory(device) < before + room // 2
+
+
+@pytest.mark.parametrize("combine", COMBINERS)
+@pytest.mark.parametrize("balance", BALANCES)
+def test_everything_that_is_trained_gets_a_gradient(combine: str, balance: str, data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, f"mixing/combine/kind={combine}", f"mixing/balance/kind={balance}")
+    seen = set()
+    hooked = one.optimizer.register_step_pre_hook(
+        lambda *_: seen.update(name for name, value in one.trained.items() if value.grad is not None)
+    )
+    one.step()
+    hooked.remove()
+    assert seen == one.trained.keys()
+    assert any(name.startswith("balance.") for name in seen) == (balance == "uncertainty")
+
+
+def test_another_file_of_augmented_rows_is_refused_on_resuming(data: Data, tmp_path: Path) -> None:
+    pairs = ["augmentation/kind=edit", "augmentation/amount=0.5"]
+    config = Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+    report = next(train(config, data, State.fresh(0, (64, 128), tmp_path)))
+    again = State.resume(Path(report.checkpoint), (64, 128), tmp_path, 1)
+    rows = augmented(data, config.augmentation, 0)
+    assert len(rows.parts["sst", "train"]) > len(data.parts["sst", "train"]) and not data.added
+    other = Trial(config, replace(rows, added="another"), again, torch.device("cpu"))
+    with pytest.raises(TrialCheckpointError, match="another `augmented rows`"):
+        other.restore(Path(report.checkpoint))
+
+
+def test_scores_are_float32_whatever_the_encoder_computes_in(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "precision=bf16")
+    assert one.model.dtype == torch.bfloat16
+    batch = one._draw(0, 0.0, dict.fromkeys(data.tasks, 0))[-1]
+    (output,) = one.model([batch])
+    assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())
