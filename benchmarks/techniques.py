@@ -199,14 +199,14 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def interval(values: list[float]) -> float:
-    """Half width of a 95 % interval of the mean over seeds, by Student's t; NaN for one seed."""
+def interval(values: list[float]) -> str:
+    """Half width of a 95 % interval of the mean over seeds, by Student's t; nothing for one seed."""
     from scipy.stats import t
 
     if len(values) < 2:
-        return float("nan")
+        return ""
     spread = (sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
+    return f" ± {float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5:.4f}"
 
 
 def mechanics(rows: list[dict[str, Any]]) -> str:
@@ -241,12 +241,12 @@ def table(options: argparse.Namespace) -> str:
         gains = [found[seed]["overall"] - base[seed]["overall"] for seed in sorted(found) if seed in base]
         gain = ""
         if gains and case.name != "baseline":
-            gain = f"{mean(gains):+.4f} ± {interval(gains):.4f} ({case.against})"
+            gain = f"{mean(gains):+.4f}{interval(gains)} ({case.against})"
         overall = [row["overall"] for row in rows]
         cells = [
             case.name,
             str(len(rows)),
-            f"{mean(overall):.4f} ± {interval(overall):.4f}",
+            f"{mean(overall):.4f}{interval(overall)}",
             gain,
             *(f"{mean([row['scores'][task] for row in rows]):.3f}" for task in ("sst", "qqp", "sts")),
             f"{100 * rows[0]['trainable'] / rows[0]['total']:.2f} %",

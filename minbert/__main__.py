@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, PermissionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped before the first step; go on with the same command", file=sys.stderr)
+        return STOPPED
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -79,7 +82,9 @@ def _train(options: argparse.Namespace) -> int:
     torch.set_num_threads(_threads(options.threads))
     checkpoint = newest(options.out) if options.resume else None
     if options.resume and checkpoint is None:
-        raise ValueError(f"`--resume` needs a complete checkpoint in `--out`, found none in {options.out}.")
+        if not options.out.is_dir():
+            raise ValueError(f"`--resume` needs a folder that was trained in, and `--out` {options.out} is none.")
+        console.print(f"no checkpoint in {options.out} yet: from the beginning, with what its stages have done")
     if not options.resume and newest(options.out):
         raise ValueError(f"`--out` {options.out} holds a checkpoint already; add --resume or name another folder.")
     stored = read_trial(checkpoint)[0] if checkpoint else {}

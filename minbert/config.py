@@ -97,9 +97,9 @@ class Config:
         """Refuse what makes no sense for the tasks of a run. Raises ConfigError."""
         check_shared(self.shared_head, self.encoding, tasks)
         trained = {name: task for name, task in tasks.items() if self.mixing.trains(name)}
-        if isinstance(self.adapter, Frozen):
+        if trained and isinstance(self.adapter, Frozen):
             check_frozen(self.encoding, trained)
-        if not any(self.taper[name].value(0.0) for name in trained):
+        if trained and not any(self.taper[name].value(0.0) for name in trained):
             raise ConfigError(f"`taper`: each of {', '.join(trained)} has weight 0; expected at least one above 0.")
 
     @staticmethod

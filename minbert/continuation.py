@@ -167,4 +167,15 @@ def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> No
     }
     for name, value in mine.items():
         if theirs[name] != value:
-            raise checkpoints.TrialCheckpointError(f"{path} has another `{name}` than this trial: {theirs[name]}.")
+            raise checkpoints.TrialCheckpointError(
+                f"{path} has another `{name}` than this trial: {_difference(theirs[name], value)}."
+            )
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    """What is there and what is wanted; of two configurations only the values that differ."""
+    if not isinstance(mine, Config):
+        return f"{theirs} there, {mine} here"
+    there, here = theirs.flat(), mine.flat()
+    paths = [path for path in {**there, **here} if there.get(path) != here.get(path)]
+    return ", ".join(f"{path} {there.get(path, 'absent')} there and {here.get(path, 'absent')} here" for path in paths)

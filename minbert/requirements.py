@@ -13,8 +13,8 @@ from minbert.schema import ConfigError
 def check(config: Config, corpus: Corpus, base: Base) -> None:
     """Refuse a configuration that cannot be trained on a corpus from a base. Raises ConfigError or DataError."""
     sizes = {task.name: corpus.size(task.name, "train") for task in corpus.tasks}
-    config.check({task.name: task for task in corpus.tasks})
     config.mixing.build(Mix(sizes, 0, {name: config.batch_size[name] for name in sizes}))
+    config.check({task.name: task for task in corpus.tasks})
     positions = base.config.max_position_embeddings
     for name in sizes:
         if config.max_length[name] > positions:

@@ -68,7 +68,8 @@ def unknown(what: str, found: object, expected: Iterable[str]) -> ConfigError:
     names = sorted(expected)
     near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
-    return ConfigError(f"Unknown {what} `{found}`.{hint} Expected one of: {', '.join(names)}.")
+    accepted = f"Expected one of: {', '.join(names)}." if names else "There is none here."
+    return ConfigError(f"Unknown {what} `{found}`.{hint} {accepted}")
 
 
 def load(cls: type[T], value: object, path: str = "") -> T:
@@ -159,17 +160,32 @@ def _names(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]
 def _branch(family: Mapping[str, type], value: object, path: str) -> object:
     if not isinstance(value, Mapping) or "kind" not in value:
         raise ConfigError(
-            f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}."
+            f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}; "
+            f"as a setting {path}/kind={min(family)}."
         )
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in family:
         raise unknown(path.split("/")[0], kind, family)
+    for name in value.keys() - {"kind"} - _fields(family[kind]):
+        owners = [other for other, cls in family.items() if name in _fields(cls)]
+        if owners:
+            raise ConfigError(
+                f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}: it belongs to {', '.join(owners)}. "
+                f"Give the kind as well: {path}/kind={owners[0]}."
+            )
     return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path)
+
+
+def _fields(cls: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
 
 
 def _per_task(meta: Mapping[str, Any], value: object, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"`{path}` must be a dictionary over the tasks {', '.join(meta['names'])}, found {value!r}.")
+        raise ConfigError(
+            f"`{path}` must be a dictionary over the tasks {', '.join(meta['names'])}, found {value!r}; "
+            f"as a setting for one task {path}/{meta['names'][0]}=..."
+        )
     for name in value:
         if name not in meta["names"]:
             raise unknown(f"task in `{path}`:", name, meta["names"])

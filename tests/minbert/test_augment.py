@@ -339,7 +339,7 @@ def test_an_edit_of_probability_zero_never_happens(thesaurus: Thesaurus) -> None
         assert sorted(normalised(text).split()) in [sorted(normalised(old).split()) for old in given.texts]
     with pytest.raises(ConfigError, match="synonym, insert, delete, swap are all 0"):
         EditAugmentation(synonym=0, insert=0, delete=0, swap=0)
-    with pytest.raises(ConfigError, match="`augmentation/amount` must be a number from 0.0 to 4.0, found 5"):
+    with pytest.raises(ConfigError, match="`augmentation/amount` must be a number above 0.0 and at most 4.0, found 5"):
         load(EditAugmentation, {"amount": 5}, "augmentation")
 
 

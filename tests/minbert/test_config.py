@@ -27,7 +27,10 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
     ("pairs", "message"),
     [
         (["adapter/kind=lorra"], r"Unknown adapter `lorra`. Did you mean `lora`\? Expected one of: dora, frozen, lora"),
-        (["adapter/rank=8"], r"Unknown parameter `adapter/rank`"),
+        (["adapter/rank=8"], r"`adapter/rank` where `adapter/kind` is none: it belongs to lora, dora, pal"),
+        (["mixing/kind=alpha", "mixing/combine/kind=sum"], r"it belongs to summed"),
+        (["optimizer/schedule=linear"], r"as a setting optimizer/schedule/kind=constant"),
+        (["batch_size=8"], r"as a setting for one task batch_size/sst="),
         (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
         (["adaptor/kind=lora"], r"Did you mean `adapter`"),
         (["adapter/kind=lora", "adapter/rank=0"], r"`adapter/rank` must be an integer from 1 to 1024, found 0"),

@@ -57,7 +57,7 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
         (["--budget", "0"], "`--budget` and `--reports` must be at least 1"),
         (["--threads", "-1"], "`--threads` must be at least 1"),
         (["--out", __file__], "`--out` must be a folder that can be written"),
-        (["--resume"], "`--resume` needs a complete checkpoint"),
+        (["--resume"], "`--resume` needs a folder that was trained in"),
         (["--data", "nowhere"], "`data` must be a folder"),
         (["--checkpoint", "./nowhere"], "`checkpoint` names no directory"),
     ],

@@ -147,7 +147,7 @@ def test_the_sample_is_balanced_and_clean() -> None:
 
 def test_real_nli_is_read_whole(real_data: Path) -> None:
     path = find_nli(real_data)
-    assert path == real_data.parent / "nli" / "nli-train.tsv"
+    assert path == real_data.resolve().parent / "nli" / "nli-train.tsv"
     pairs = read_nli(path)
     assert len(pairs.labels) == 82_988 and set(pairs.labels.tolist()) == {0, 1, 2}
     quoted = pairs.hypotheses[[premise.startswith("Tim, we never") for premise in pairs.premises].index(True)]
