@@ -8,8 +8,8 @@ with l the symmetric KL divergence for classes and the squared error for a score
 gradient ascents from Gaussian noise of deviation sigma, each normalised per token as in the module `smart_pytorch`
 that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon), so that max|delta| is about 1, and
 sigma and eta decide at most its direction. With the papers' values they hardly do: near 0 the divergence's gradient is
-proportional to the noise and so small that eta times it is far below the noise (10^-4 of it on the packaged MiniLM),
-and the penalty is that of a random direction of size 1. A larger eta (or more steps) makes it the worst one.
+proportional to the noise and so small that eta times it is far below the noise (some 6e-5 of it on the packaged MiniLM,
+`benchmarks/smart.py`), and the penalty is that of a random direction of size 1. A larger eta turns it to the worst one.
 
 The Bregman proximal point of the same paper (equation 5, with the momentum of section 3.2) keeps an update close to
 where the model has been:

@@ -20,8 +20,8 @@ that question better.
 What it costs, per example of budget: cross-encoding and encoding apart are about equal (the tokens are the same);
 SMART adds two more forward passes and one and a half backward ones to every batch of its task; Bregman one forward
 pass; PCGrad a backward pass for each task, GSE that and one more step; LoRA saves memory and the optimiser's time but
-runs forward and backward through the same layers; a frozen encoder skips the backward pass. Sixty-odd parameters: give
-it 100 trials where you can.
+runs forward and backward through the same layers; a frozen encoder skips the backward pass. Some seventy
+parameters: give it 100 trials where you can.
 """
 
 from search_spaces import _parts as parts
