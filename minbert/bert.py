@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert.words import WordEmbedding
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -114,7 +116,7 @@ class Embeddings(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.word = nn.Embedding(config.vocab_size, width)
+        self.word = WordEmbedding(config.vocab_size, width)
         self.position = nn.Embedding(config.max_position_embeddings, width)
         self.segment = nn.Embedding(config.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Columns of the gradients that are in float64 at once: on a CPU what its cache holds (six times as fast as 1 << 22),
@@ -66,8 +66,8 @@ def sum_backward(losses: Mapping[str, Tensor]) -> None:
 
 def pcgrad_backward(
     losses: Mapping[str, Tensor],
-    shared: Sequence[nn.Parameter],
-    rest: Sequence[nn.Parameter],
+    shared: Sequence[Tensor],
+    rest: Sequence[Tensor],
     generator: np.random.Generator,
 ) -> dict[str, float]:
     """K backward passes, surgery on the shared part; statistics `conflicts` and `pairs` (of tasks).
@@ -98,18 +98,18 @@ def pcgrad_backward(
     return {"conflicts": float(conflicts(products)), "pairs": len(flat) * (len(flat) - 1) / 2}
 
 
-def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter], *, keep: bool) -> tuple[Tensor | None, ...]:
+def _gradients(loss: Tensor, parameters: Sequence[Tensor], *, keep: bool) -> tuple[Tensor | None, ...]:
     """The loss's gradients; None for a parameter that it does not depend on."""
     if not loss.requires_grad:  # a head without parameters over a frozen encoder
         return (None,) * len(parameters)
     return torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
 
 
-def _or_zero(gradient: Tensor | None, parameter: nn.Parameter) -> Tensor:
+def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if gradient is None else gradient
 
 
-def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
+def _add(parameter: Tensor, gradient: Tensor) -> None:
     # Never in place, and copied: autograd may give an expanded tensor, or one tensor to several parameters.
     parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
 
@@ -124,8 +124,8 @@ class Combiner:
     def backward(
         self,
         losses: Mapping[str, Tensor],
-        shared: Sequence[nn.Parameter],
-        rest: Sequence[nn.Parameter],
+        shared: Sequence[Tensor],
+        rest: Sequence[Tensor],
         generator: np.random.Generator,
         phase: int = 0,
     ) -> dict[str, float]:

@@ -114,19 +114,28 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         for phase in range(len(self.combiner.phases)):
-            self.optimizer.zero_grad(set_to_none=True)
-            for offset, batches in enumerate(draws):
-                self._backward(batches, self.steps + offset, phase, progress)
-            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.optimizer.clip_norm, foreach=True)
-            self.optimizer.step()
-            if self.teacher is not None:
-                assert isinstance(self.config.proximal, Bregman)
-                teacher = {name: value for name, value in self.teacher.named_parameters() if name in self.parameters}
-                follow(teacher, self.parameters, self.config.proximal.momentum)
+            self._update(draws, phase, progress)
         self.consumed = consumed
         self.steps += count
         if self.device.type == "cpu" or self.steps % FINITE_CHECK_STEPS < count:
             self._check_finite()
+
+    def _update(self, draws: Sequence[Sequence[TaskBatch]], phase: int, progress: float) -> None:
+        """Move the weights along the gradient of the draws, combined as the phase says."""
+        words = self.model.encoder.embeddings.word
+        self.optimizer.zero_grad(set_to_none=True)
+        words.take([ids for batches in draws for batch in batches for ids, _ in batch.sequences])
+        for offset, batches in enumerate(draws):
+            self._backward(batches, self.steps + offset, phase, progress)
+        trained = words.stand_in(self.trained.values())
+        torch.nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm, foreach=True)
+        words.settle()
+        self.optimizer.step()
+        words.release()
+        if self.teacher is not None:
+            assert isinstance(self.config.proximal, Bregman)
+            teacher = {name: value for name, value in self.teacher.named_parameters() if name in self.parameters}
+            follow(teacher, self.parameters, self.config.proximal.momentum)
 
     def _draw(self, step: int, progress: float, consumed: dict[str, int]) -> list[TaskBatch]:
         """The batches of one draw; counts their rows in `consumed`."""
@@ -150,7 +159,8 @@ class Trial:
         share = self.config.optimizer.accumulation
         order = numpy_generator(self.state.seed, "combine", step)
         totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
-        statistics = self.combiner.backward(totals, self.shared, self.rest, order, phase)
+        shared = self.model.encoder.embeddings.word.stand_in(self.shared)
+        statistics = self.combiner.backward(totals, shared, self.rest, order, phase)
         if phase == 0:
             factors = {f"weight/{name}": value for name, value in self.balance.factors().items()}
             noted = {name: torch.tensor(value) for name, value in {**statistics, **factors}.items()}
