@@ -14,7 +14,7 @@ from minbert.base import find_base
 from minbert.batches import pack
 from minbert.config import Config
 from minbert.data import open_data
-from minbert.model import MultitaskModel
+from minbert.model import Given, MultitaskModel
 from minbert.randomness import torch_generator
 from minbert.regularizers import DIVERGENCES
 
@@ -30,10 +30,11 @@ def main() -> None:
             head.linear.weight.mul_(5)
     for task in ("sst", "sts"):
         batch = model.batch(task, data.file(task, "train"), data.parts[task, "train"][:8].tolist())
-        packed, divergence = pack(batch.sequences), DIVERGENCES[data.tasks[task].kind]
+        packed = pack(batch.sequences)
+        given, divergence = Given(packed), DIVERGENCES[data.tasks[task].kind]
 
-        def forward(offset: Tensor | None, packed=packed, batch=batch) -> Tensor:  # type: ignore[no-untyped-def]
-            return model.outputs(packed, [batch], model.noise(torch_generator(cpu, 0, "dropout", 0)), offset)[0]
+        def forward(offset: Tensor | None, given=given, batch=batch) -> Tensor:  # type: ignore[no-untyped-def]
+            return model.outputs(given, [batch], model.noise(torch_generator(cpu, 0, "dropout", 0)), offset)[0]
 
         target = forward(None).detach()
         noise = torch.randn(len(packed.ids), 384, generator=torch_generator(cpu, 0, "noise", 0)) * SIGMA

@@ -7,11 +7,13 @@ bi-encoding      [CLS] a [SEP]   and   [CLS] b [SEP]           two sequences a r
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from minbert.bert import Packed, Run
 from minbert.data import TaskFile
@@ -49,6 +51,36 @@ def bi_encode(file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: in
     return sequences
 
 
+def cross_lengths(file: TaskFile, limit: int) -> NDArray[np.int64]:
+    """The lengths of all rows' sequences as `cross_encode` makes them [1, R]."""
+    texts = sum(np.diff(column.offsets) for column in file.texts)
+    return np.asarray(np.minimum(texts, limit - 3) + 3, dtype=np.int64)[None]
+
+
+def bi_lengths(file: TaskFile, limit: int) -> NDArray[np.int64]:
+    """The lengths of all rows' sequences as `bi_encode` makes them [columns, R]."""
+    return np.stack([np.minimum(np.diff(column.offsets), limit - 2) + 2 for column in file.texts]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Rows of one task, ready for the model."""
+
+    task: str
+    file: TaskFile
+    rows: NDArray[np.int64]
+    """Row numbers in the file [B]."""
+    labels: Tensor
+    """Labels [B]; NaN where there is none."""
+    encode: Callable[[TaskFile, Sequence[int]], Sequences] = field(repr=False)
+    """How rows of the file become sequences."""
+
+    @functools.cached_property
+    def sequences(self) -> Sequences:
+        """One or two sequences a row: all first ones, then all second ones. Made when they are first asked for."""
+        return self.encode(self.file, self.rows.tolist())
+
+
 def pack(sequences: Sequences, ratio: float = 1.4) -> Packed:
     """Lay sequences end to end, in order of length.
 
@@ -71,6 +103,15 @@ def pack(sequences: Sequences, ratio: float = 1.4) -> Packed:
         place=torch.from_numpy(place),
         runs=tuple(_runs(lengths, starts, positions, ratio)),
     )
+
+
+def in_order_of_packing(packed: Packed) -> Tensor:
+    """Where each packed token stood while the sequences lay end to end as they were given [N]; on a CPU."""
+    lengths = torch.diff(packed.first, append=torch.tensor([len(packed.ids)]))  # [B], in order of length
+    given = lengths[packed.place]
+    starts = torch.empty_like(lengths)
+    starts[packed.place] = given.cumsum(0) - given
+    return starts.repeat_interleave(lengths) + packed.positions
 
 
 def _runs(
@@ -107,10 +148,11 @@ def permutation(count: int, seed: int, task: str, epoch: int) -> NDArray[np.int6
     return numpy_generator(seed, "order", task, epoch).permutation(count)
 
 
-def by_length(sequences: Sequences, texts_per_row: int, tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Row indices in groups of similar length and at most about `tokens` tokens: evaluation batches."""
-    rows = len(sequences) // texts_per_row
-    lengths = np.array([len(ids) for ids, _ in sequences]).reshape(texts_per_row, rows).max(axis=0)
+def by_length(sizes: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of rows, whose sequences have lengths `sizes` [parts, R], in groups of similar length and at most about
+    `tokens` tokens: evaluation batches."""
+    texts_per_row, rows = sizes.shape
+    lengths = sizes.max(axis=0)
     order = np.argsort(lengths, kind="stable")
     start = 0
     while start < rows:

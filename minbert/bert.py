@@ -191,15 +191,31 @@ class Bert(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(
-        self, batch: Packed, noise: Noise = SILENT, *, offset: Tensor | None = None, first_only: bool = False
+        self,
+        batch: Packed,
+        noise: Noise = SILENT,
+        *,
+        offset: Tensor | None = None,
+        first_only: bool = False,
+        still: int = 0,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states [N, D]; with `first_only` those of the [CLS] tokens [B, D], in the order that sequences
         were given in, computed without the rest.
 
-        `offset` [N, D] is added to the word embeddings (SMART's perturbation).
+        `offset` [N, D] is added to the word embeddings (SMART's perturbation). The lowest `still` layers, and where
+        there are any the embeddings, have no dropout. `start` [N, D] are the states that `lowest` gives for them: only
+        the layers above are computed.
         """
-        x: Tensor = self.embeddings(batch, noise, offset)
+        x: Tensor = self.embeddings(batch, SILENT if still else noise, offset) if start is None else start
         last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
-            x = layer(x, batch, noise, first_only and index == last)
+        for index in range(0 if start is None else still, len(self.layers)):
+            x = self.layers[index](x, batch, SILENT if index < still else noise, first_only and index == last)
         return x.index_select(0, batch.place) if first_only else x
+
+    def lowest(self, batch: Packed, count: int) -> Tensor:
+        """States [N, D] after the lowest `count` layers, without dropout."""
+        x: Tensor = self.embeddings(batch, SILENT, None)
+        for index in range(count):
+            x = self.layers[index](x, batch, SILENT, False)
+        return x

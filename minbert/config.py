@@ -23,7 +23,7 @@ from minbert.schema import ConfigError, branch, choice, dump, group, integer, lo
 from minbert.stages import Stages
 from minbert.tasks import TASKS, Task
 
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 
 
 def _limit_per_task(nested: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,18 @@ def _limit_per_task(nested: dict[str, Any]) -> dict[str, Any]:
     return nested if limit is None else nested | {"max_length": dict.fromkeys(TASKS, limit)}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _limit_per_task}
+def _dropout_in_a_frozen_encoder(nested: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 trained heads with the frozen encoder's dropouts on."""
+    adapter = nested.get("adapter")
+    if not isinstance(adapter, Mapping) or adapter.get("kind") != "frozen":
+        return nested
+    return nested | {"adapter": {"dropout": "on", **adapter}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _limit_per_task,
+    2: _dropout_in_a_frozen_encoder,
+}
 """From a version to the next one: old trials stay predictable."""
 
 

@@ -7,6 +7,7 @@ together as it is needed, so that one cache serves every encoding and length lim
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -58,6 +59,17 @@ class TaskFile:
 
     texts: tuple[Texts, ...]
     labels: NDArray[np.float32]
+    added: int = 0
+    """How many of its last rows an augmentation added."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's own texts, as word pieces; what an augmentation added is left out."""
+        digest, rows = hashlib.sha256(), len(self.labels) - self.added
+        for column in self.texts:
+            offsets = np.asarray(column.offsets[: rows + 1], dtype=np.int64)
+            digest.update(offsets.tobytes() + np.asarray(column.ids[: offsets[-1]], dtype=np.int32).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from minbert.batches import Sequences, bi_encode, cross_encode
+import numpy as np
+from numpy.typing import NDArray
+
+from minbert.batches import Sequences, bi_encode, bi_lengths, cross_encode, cross_lengths
 from minbert.data import TaskFile
 from minbert.features import has_score
 from minbert.heads import HEADS, Head, LinearHead, LinearSharedHead, NoSharedHead
@@ -33,6 +36,10 @@ class Encoding(Protocol):
     def head(self) -> Head: ...
 
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences: ...
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        """The lengths of all rows' sequences [parts, R]."""
+        ...
 
     def check(self, task: Task) -> None: ...
 
@@ -58,6 +65,9 @@ class Single:
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return bi_encode(file, rows, limit, cls, sep)
 
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return bi_lengths(file, limit)
+
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 1)
         self.head.check(task, self.kind, self.paired)
@@ -77,6 +87,9 @@ class Cross:
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return cross_encode(file, rows, limit, cls, sep)
 
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return cross_lengths(file, limit)
+
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 2)
         self.head.check(task, self.kind, self.paired)
@@ -95,6 +108,9 @@ class Bi:
 
     def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
         return bi_encode(file, rows, limit, cls, sep)
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return bi_lengths(file, limit)
 
     def check(self, task: Task) -> None:
         _check_columns(self.kind, task, 2)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minbert.batches import by_length
 from minbert.data import Data
 from minbert.metrics import is_constant, overall, score
-from minbert.model import MultitaskModel, TaskBatch
+from minbert.model import MultitaskModel
 from minbert.tasks import Task
 
 TOKENS = 4096
@@ -58,14 +58,10 @@ def search_sizes(
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
 def predict_rows(model: MultitaskModel, data: Data, task: str, split: str, rows: NDArray[np.int32]) -> Prediction:
     """Predict rows of a split, without dropout, in batches of similar length."""
-    file = data.file(task, split)
-    batch = model.batch(task, file, rows.tolist())
-    parts = len(batch.sequences) // max(1, len(rows))
+    file, reading = data.file(task, split), model.readings[task]
     outputs = torch.empty(len(rows), data.tasks[task].classes)
-    for group in by_length(batch.sequences, parts, TOKENS) if len(rows) else ():
-        chosen = [batch.sequences[part * len(rows) + row] for part in range(parts) for row in group.tolist()]
-        index = torch.from_numpy(group)
-        outputs[index] = model([TaskBatch(task, chosen, batch.labels[index])])[0].cpu()
+    for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
+        outputs[torch.from_numpy(group)] = model([model.batch(task, file, rows[group])])[0].cpu()
     if data.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
     # A model whose logits are not finite has no class: NaN, which no metric scores.

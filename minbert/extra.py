@@ -89,4 +89,4 @@ def _longer(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile
     ends = np.cumsum([len(one) for one in ids])
     column = Texts(np.concatenate([texts.ids, *ids]), np.concatenate([texts.offsets, texts.offsets[-1] + ends]))
     labels = np.concatenate([old.labels, np.array([label for _, label in new], dtype=np.float32)])
-    return TaskFile((column,), labels)
+    return TaskFile((column,), labels, added=len(new))

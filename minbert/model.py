@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minbert.base import Base
-from minbert.batches import Sequences, pack
+from minbert.batches import TaskBatch, in_order_of_packing, pack
 from minbert.bert import SILENT, Bert, Noise, Packed
 from minbert.config import Config
 from minbert.data import TaskFile
 from minbert.encodings import sharing
+from minbert.frozen import FrozenPart, Reading, wanted
 from minbert.heads import HeadContext
 from minbert.lowrank import Adapted
-from minbert.poolings import POOLINGS, TOKENS, owners
+from minbert.poolings import TOKENS, pooled
 from minbert.randomness import derive
 from minbert.regularizers import DIVERGENCES, Bregman
 from minbert.tasks import Task
@@ -27,13 +30,15 @@ GeneratorOf = Callable[[str], torch.Generator]
 
 
 @dataclass(frozen=True)
-class TaskBatch:
-    """Rows of one task, ready for the encoder."""
+class Given:
+    """What a pass over some batches starts from: their tokens, or what is kept of the encoder's frozen part."""
 
-    task: str
-    sequences: Sequences
-    labels: Tensor
-    """Labels [B]; NaN where there is none."""
+    packed: Packed | None
+    """The tokens; None where `pooled` stands for them."""
+    start: Tensor | None = None
+    """Token states [N, D] after the frozen layers, in the order of packing."""
+    pooled: tuple[Tensor, ...] = ()
+    """Each batch's pooled states [S, D], where the whole encoder is frozen."""
 
 
 def native_bf16(device: torch.device) -> bool:
@@ -66,10 +71,13 @@ class MultitaskModel(nn.Module):
         config.check(tasks)
         self.config = config
         self.tasks = tasks
-        self.cls, self.sep = base.vocabulary.index("[CLS]"), base.vocabulary.index("[SEP]")
+        cls, sep = base.vocabulary.index("[CLS]"), base.vocabulary.index("[SEP]")
+        longest = base.config.max_position_embeddings
+        self.readings = {
+            name: Reading(config.encoding[name], min(config.max_length[name], longest), cls, sep) for name in tasks
+        }
         self.dtype = torch.float32
         """What linear layers compute in; see `arithmetic`."""
-        self.longest = base.config.max_position_embeddings
         self.encoder: Bert = base.load()
         if encoder is not None:
             self.encoder.load_state_dict(encoder)
@@ -84,6 +92,14 @@ class MultitaskModel(nn.Module):
         self.shared_head = config.shared_head.build(base.config.hidden_size, _generator(seed, "shared_head"))
         self.sharing = sharing(tasks)
         config.adapter.build(self.encoder, self.heads, tuple(tasks), _generator(seed, "adapter"))
+        self.adapted = [module for module in self.modules() if isinstance(module, Adapted)]
+        self.still = config.adapter.still(len(self.encoder.layers))
+        """Lowest layers, the embeddings with them, that are frozen and have no dropout."""
+        self.origin = None if config.stages.chain() else base.sha256
+        """Identity of the frozen weights; None where stages changed them."""
+        self.keeps = bool(self.still) and wanted()
+        self.part: FrozenPart | None = None
+        """What is still, from the first pass on: by then the model is on its device and has its arithmetic."""
 
     @property
     def device(self) -> torch.device:
@@ -110,47 +126,75 @@ class MultitaskModel(nn.Module):
                 return chosen
         return list(self.heads[task].parameters())
 
-    def batch(self, task: str, file: TaskFile, rows: Sequence[int]) -> TaskBatch:
+    def batch(self, task: str, file: TaskFile, rows: Sequence[int] | NDArray[np.integer[Any]]) -> TaskBatch:
         """Put rows of a task's file together as its encoding says."""
-        limit = min(self.config.max_length[task], self.longest)
-        sequences = self.config.encoding[task].sequences(file, rows, limit, self.cls, self.sep)
-        return TaskBatch(task, sequences, torch.from_numpy(file.labels[rows]))
+        chosen = np.asarray(rows, dtype=np.int64)
+        return TaskBatch(task, file, chosen, torch.from_numpy(file.labels[chosen]), self.readings[task].sequences)
 
     def forward(self, batches: Sequence[TaskBatch], noise: Noise = SILENT) -> list[Tensor]:
         """Outputs [B, C] of each batch in float32, all in one pass."""
-        packed = pack([sequence for batch in batches for sequence in batch.sequences]).to(self.device)
-        return self.outputs(packed, batches, noise)
+        return self.outputs(self.given(batches), batches, noise)
+
+    def given(self, batches: Sequence[TaskBatch]) -> Given:
+        """Packed tokens of all batches, or what is kept of their frozen part, on the model's device."""
+        part = self._frozen_part(batches)
+        if part is None:
+            return Given(self._pack(batches))
+        kept = [torch.from_numpy(part.states(batch, self.readings[batch.task])) for batch in batches]
+        if part.whole:
+            return Given(None, pooled=tuple(self._move(states) for states in kept))
+        packed = pack([sequence for batch in batches for sequence in batch.sequences])
+        start = torch.cat(kept).index_select(0, in_order_of_packing(packed))
+        return Given(packed.to(self.device), start=self._move(start))
+
+    def _frozen_part(self, batches: Sequence[TaskBatch]) -> FrozenPart | None:
+        """What is kept for a pass over batches; a penalty that perturbs word embeddings needs the pass from them on."""
+        if not self.keeps or any(self.config.regularizer[batch.task].active for batch in batches):
+            return None
+        if self.part is None or self.part.dtype != self.dtype:
+            self.part = FrozenPart(self.encoder, self.still, self.origin, self.dtype)
+        return self.part
+
+    def _pack(self, batches: Sequence[TaskBatch]) -> Packed:
+        return pack([sequence for batch in batches for sequence in batch.sequences]).to(self.device)
+
+    def _move(self, value: Tensor) -> Tensor:
+        return value if self.device.type == "cpu" else value.pin_memory().to(self.device, non_blocking=True)
 
     def outputs(
-        self, packed: Packed, batches: Sequence[TaskBatch], noise: Noise = SILENT, offset: Tensor | None = None
+        self, given: Given, batches: Sequence[TaskBatch], noise: Noise = SILENT, offset: Tensor | None = None
     ) -> list[Tensor]:
-        """As `forward`, for sequences already packed; `offset` [N, D] is added to their word embeddings."""
-        for module in self.modules():
-            if isinstance(module, Adapted):
-                module.generator = noise.generator
-                module.task = batches[0].task if len(batches) == 1 else None
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            pooled = self._pool(packed, batches, noise, offset)
-        outputs, start = [], 0  # heads are small, and a score in bf16 would lie on a grid of 1/64: float32
-        for batch in batches:
-            encoding = self.config.encoding[batch.task]
-            rows = len(batch.sequences) // (2 if encoding.paired else 1)
-            states = pooled[TOKENS[encoding.pooling]][start : start + len(batch.sequences)].split(rows)  # type: ignore[no-untyped-call]
+        """As `forward`, from what is given of the batches; `offset` [N, D] is added to their word embeddings."""
+        for module in self.adapted:
+            module.generator = noise.generator
+            module.task = batches[0].task if len(batches) == 1 else None
+        outputs = []  # heads are small, and a score in bf16 would lie on a grid of 1/64: float32
+        for batch, states in zip(batches, given.pooled or self._pool(given, batches, noise, offset), strict=True):
             shared = self.shared_head if batch.task in self.sharing else None
-            outputs.append(cast(Tensor, self.heads[batch.task](states, noise, shared)))
-            start += len(batch.sequences)
+            parts = states.split(len(batch.rows))  # type: ignore[no-untyped-call]
+            outputs.append(cast(Tensor, self.heads[batch.task](parts, noise, shared)))
         return outputs
 
     def _pool(
-        self, packed: Packed, batches: Sequence[TaskBatch], noise: Noise, offset: Tensor | None
-    ) -> dict[str, Tensor]:
-        """A state [B, D] of every sequence, in the order given, for each pooling that a batch needs."""
-        wanted = {TOKENS[self.config.encoding[batch.task].pooling] for batch in batches}
-        if wanted == {"cls"}:
-            return {"cls": self.encoder(packed, noise, offset=offset, first_only=True)}
-        states = self.encoder(packed, noise, offset=offset)  # [N, D]
-        owner, count = owners(packed.positions), len(packed.place)
-        return {name: POOLINGS[name](states, owner, count).index_select(0, packed.place) for name in wanted}
+        self, given: Given, batches: Sequence[TaskBatch], noise: Noise, offset: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Each batch's pooled states [S, D], its sequences in the order given."""
+        packed = given.packed
+        assert packed is not None, "states are kept for batches without a perturbation alone"
+        poolings = [TOKENS[self.config.encoding[batch.task].pooling] for batch in batches]
+
+        def encode(first_only: bool) -> Tensor:
+            states: Tensor = self.encoder(
+                packed, noise, offset=offset, first_only=first_only, still=self.still, start=given.start
+            )
+            return states
+
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            states = pooled(set(poolings), packed, encode)
+        start = 0
+        for batch, pooling in zip(batches, poolings, strict=True):
+            yield states[pooling][start : start + len(batch.sequences)]
+            start += len(batch.sequences)
 
     def noise(self, generator: torch.Generator) -> Noise:
         """The configured dropout rates with a generator."""
@@ -179,15 +223,15 @@ class MultitaskModel(nn.Module):
         penalties: dict[str, Tensor] = {}
         for group in self._passes(batches):
             stream = "dropout" if len(group) > 1 else f"dropout/{group[0].task}"
-            packed = pack([sequence for batch in group for sequence in batch.sequences]).to(self.device)
-            outputs = self.outputs(packed, group, self.noise(generator_of(stream)))
+            given = self.given(group)
+            outputs = self.outputs(given, group, self.noise(generator_of(stream)))
             for batch, output in zip(group, outputs, strict=True):
                 labels = batch.labels.to(self.device, non_blocking=True)
                 losses[batch.task] = self.loss(batch.task, output, labels)
             if teacher is not None:
-                penalties |= self._proximal(teacher, packed, group, outputs, self.noise(generator_of(stream)))
+                penalties |= self._proximal(teacher, given, group, outputs, self.noise(generator_of(stream)))
             if len(group) == 1 and self.config.regularizer[group[0].task].active:
-                penalties[f"smart/{group[0].task}"] = self._smoothness(packed, group[0], outputs[0], generator_of)
+                penalties[f"smart/{group[0].task}"] = self._smoothness(given, group[0], outputs[0], generator_of)
         return losses, penalties
 
     def _passes(self, batches: Sequence[TaskBatch]) -> Iterator[list[TaskBatch]]:
@@ -208,7 +252,7 @@ class MultitaskModel(nn.Module):
     def _proximal(
         self,
         teacher: MultitaskModel,
-        packed: Packed,
+        given: Given,
         group: Sequence[TaskBatch],
         outputs: Sequence[Tensor],
         noise: Noise,
@@ -217,21 +261,22 @@ class MultitaskModel(nn.Module):
         assert isinstance(self.config.proximal, Bregman)
         teacher.dtype = self.dtype
         with torch.no_grad():
-            targets = teacher.outputs(packed, group, noise)
+            targets = teacher.outputs(given, group, noise)
         weight = self.config.proximal.weight
         return {
             f"bregman/{batch.task}": weight * DIVERGENCES[self.tasks[batch.task].kind](output, target)
             for batch, output, target in zip(group, outputs, targets, strict=True)
         }
 
-    def _smoothness(self, packed: Packed, batch: TaskBatch, output: Tensor, generator_of: GeneratorOf) -> Tensor:
+    def _smoothness(self, given: Given, batch: TaskBatch, output: Tensor, generator_of: GeneratorOf) -> Tensor:
         """The smoothness penalty; all its passes draw the same dropout masks: only the offset differs."""
 
         def forward(offset: Tensor | None) -> Tensor:
             noise = self.noise(generator_of(f"dropout/{batch.task}"))
-            return self.outputs(packed, [batch], noise, offset)[0]
+            return self.outputs(given, [batch], noise, offset)[0]
 
-        shape = torch.Size((packed.ids.shape[0], self.encoder.config.hidden_size))
+        assert given.packed is not None
+        shape = torch.Size((given.packed.ids.shape[0], self.encoder.config.hidden_size))
         divergence = DIVERGENCES[self.tasks[batch.task].kind]
         regularizer = self.config.regularizer[batch.task]
         return regularizer.penalty(forward, output, shape, divergence, generator_of(f"noise/{batch.task}"))

@@ -11,10 +11,12 @@ are functions of token states; the pooler has weights and belongs to a head, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
+
+from minbert.bert import Packed
 
 Pooling = Callable[[Tensor, Tensor, int], Tensor]
 """States [N, D], the owner [N] of each token and the number B of sequences to pooled states [B, D]."""
@@ -72,3 +74,15 @@ POOLINGS: dict[str, Pooling] = {"cls": cls, "mean": mean, "max": maximum}
 
 TOKENS = {"cls": "cls", "pooler": "cls", "mean": "mean", "max": "max"}
 """Every pooling that an encoding may name, and the entry of POOLINGS whose states its head takes."""
+
+
+def pooled(wanted: Collection[str], packed: Packed, encode: Callable[[bool], Tensor]) -> dict[str, Tensor]:
+    """A state [B, D] of every sequence, in the order given, for each wanted entry of POOLINGS.
+
+    `encode` gives the last hidden states: [N, D], or with True those of the [CLS] tokens alone, in the order given.
+    """
+    if set(wanted) == {"cls"}:
+        return {"cls": encode(True)}
+    states = encode(False)
+    owner, count = owners(packed.positions), len(packed.place)
+    return {name: POOLINGS[name](states, owner, count).index_select(0, packed.place) for name in wanted}

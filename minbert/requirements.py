@@ -15,6 +15,7 @@ def check(config: Config, corpus: Corpus, base: Base) -> None:
     sizes = {task.name: corpus.size(task.name, "train") for task in corpus.tasks}
     config.mixing.build(Mix(sizes, 0, {name: config.batch_size[name] for name in sizes}))
     config.check({task.name: task for task in corpus.tasks})
+    config.adapter.check(base.config.num_hidden_layers, base.name)
     positions = base.config.max_position_embeddings
     for name in sizes:
         if config.max_length[name] > positions:

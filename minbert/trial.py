@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from minbert import checkpoints, continuation
-from minbert.batches import training_rows
+from minbert.batches import TaskBatch, training_rows
 from minbert.config import Config
 from minbert.continuation import Best
 from minbert.data import Data
 from minbert.evaluation import Scores, evaluate
-from minbert.model import MultitaskModel, TaskBatch, arithmetic
+from minbert.model import MultitaskModel, arithmetic
 from minbert.optimizer import parameter_groups
 from minbert.randomness import numpy_generator, torch_generator
 from minbert.regularizers import Bregman, follow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,11 @@ def tiny() -> Base:
 @pytest.fixture(scope="session")
 def data(corpus_folder: Path, tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> Data:
     return open_data(corpus_folder, tiny, cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of frozen encoders does not go to the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINBERT_CACHE", str(tmp_path_factory.mktemp("own_cache")))
+        yield

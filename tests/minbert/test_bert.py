@@ -17,7 +17,7 @@ from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack,
 from minbert.bert import Bert, Noise, Packed
 from minbert.config import Config
 from minbert.data import Data, word_piece
-from minbert.model import MultitaskModel, TaskBatch, arithmetic
+from minbert.model import MultitaskModel, arithmetic
 
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
@@ -169,7 +169,7 @@ def test_a_mixed_step_gives_each_example_its_own_loss(data: Data) -> None:
     batches = [model.batch(task, data.file(task, "train"), range(6)) for task in data.tasks]
     for batch, outputs in zip(batches, model(batches), strict=True):
         for row in range(6):
-            alone = model([TaskBatch(batch.task, [batch.sequences[row]], batch.labels[row : row + 1])])[0]
+            alone = model([model.batch(batch.task, batch.file, [row])])[0]
             together = model.loss(batch.task, outputs[row : row + 1], batch.labels[row : row + 1])
             assert together.item() == pytest.approx(
                 model.loss(batch.task, alone, batch.labels[row : row + 1]).item(), abs=1e-5
@@ -205,7 +205,7 @@ def test_training_order_covers_every_row_once_an_epoch() -> None:
 
 def test_evaluation_batches_cover_every_row_within_the_limit(tiny: Base) -> None:
     many = sequences(tiny, SENTENCES * 7)
-    groups = list(by_length(many, 1, 300))
+    groups = list(by_length(np.array([[len(ids) for ids, _ in many]]), 300))
     assert sorted(row for group in groups for row in group.tolist()) == list(range(len(many)))
     assert all(len(group) * max(len(many[row][0]) for row in group) <= 300 or len(group) == 1 for group in groups)
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from minbert import trial as trials
 from minbert.balances import BALANCES
-from minbert.batches import pack
 from minbert.checkpoints import TrialCheckpointError
 from minbert.config import Config, merge, settings
 from minbert.data import Data
@@ -120,10 +119,10 @@ def test_the_proximal_penalty_is_mu_times_the_divergence_from_the_teacher(data: 
         for value in one.parameters.values():
             value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
     _, penalties = one.model.step_losses(batches, generator, one.teacher)
-    packed = pack([sequence for batch in batches for sequence in batch.sequences])
+    given = one.model.given(batches)
     for index, name in enumerate(("sst", "qqp")):
-        mine = one.model.outputs(packed, batches, one.model.noise(generator("")))[index]
-        theirs = one.teacher.outputs(packed, batches, one.model.noise(generator("")))[index]
+        mine = one.model.outputs(given, batches, one.model.noise(generator("")))[index]
+        theirs = one.teacher.outputs(given, batches, one.model.noise(generator("")))[index]
         p, q = mine.softmax(-1), theirs.softmax(-1)
         expected = float(((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean().detach())
         assert float(penalties[f"bregman/{name}"].detach()) == pytest.approx(3 * expected, rel=1e-4) and expected > 0

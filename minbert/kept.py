@@ -1,0 +1,163 @@
+"""Rows of numbers that are computed once and kept on disk, each by itself, shared by all processes of a node.
+
+    <folder>/values    float32 [sum of n_i, D], row i the n_i lines from n_0 + .. + n_(i-1) on; sparse: holes take no room
+    <folder>/crc       uint32 [R], the CRC-32 of each row's bytes; 0 where it is not there
+
+Row by row and without locks: the folder's name says what the values are functions of, so whoever writes a row writes
+the same bytes. A row's CRC is written after it, and one that does not match (a torn write, kill -9, a power cut) makes
+the row absent: it is computed again. Reads go through the page cache, which the processes share.
+
+Nothing here may end a trial or fill a disk: where a row cannot be written there is one warning, and it is computed
+whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger("minbert")
+
+Compute = Callable[[list[int]], Mapping[int, NDArray[np.float32]]]
+"""From rows that are missing to their values [n_i, D]; further rows may come with them."""
+
+RESERVE = 2 << 30
+"""Bytes that stay free on the disk: checkpoints and the store need room more than what can be computed again."""
+
+
+class Rows:
+    """R rows of n_i x D numbers each."""
+
+    def __init__(self, folder: Path | None, lengths: NDArray[np.int64], width: int, room: Path | None = None) -> None:
+        """`lengths` n_i [R], `width` D. Without a folder the rows stand in an unnamed file in `room`, and go with it."""
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])  # [R + 1]
+        self.lengths, self.width = lengths, width
+        self.single = bool((lengths == 1).all())
+        self.found = np.zeros(len(lengths), dtype=bool)
+        """Rows that this process has seen whole."""
+        self.files: tuple[IO[bytes], IO[bytes]] | None = None
+        """Values and CRCs; None where nothing can be kept."""
+        self.table: NDArray[np.float32] = np.empty((0, width), dtype=np.float32)
+        try:
+            self.files = self._open(folder, room)
+        except OSError as error:
+            _warn(str(folder or room), str(error))
+
+    def _open(self, folder: Path | None, room: Path | None) -> tuple[IO[bytes], IO[bytes]]:
+        sizes = (int(self.starts[-1]) * self.width * 4, len(self.lengths) * 4)
+        with ExitStack() as opened:
+            files = []
+            for name, size in zip(("values", "crc"), sizes, strict=True):
+                file = opened.enter_context(_unnamed(room) if folder is None else _named(folder / name))
+                if os.fstat(file.fileno()).st_size < size:
+                    os.ftruncate(file.fileno(), size)
+                files.append(file)
+            if sizes[0]:
+                values = np.memmap(files[0], np.float32, "r", shape=(int(self.starts[-1]), self.width))  # type: ignore[call-overload]
+                self.table = values.view(np.ndarray)  # a memmap's own indexing is slow
+            opened.pop_all()
+        return files[0], files[1]
+
+    def fetch(self, rows: NDArray[np.int64], compute: Compute) -> NDArray[np.float32]:
+        """The rows' values [sum of n_i, D] in the order of `rows`; what is missing is computed and kept."""
+        unseen = rows[~self.found[rows]]
+        loose = self._fill(sorted(set(unseen.tolist())), compute) if len(unseen) else {}
+        if loose:
+            return np.concatenate([loose[row] if row in loose else self.table[self._lines(row)] for row in rows.tolist()])
+        if self.single:
+            return self.table[rows]
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        lines = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends + lengths, lengths)
+        return self.table[lines]
+
+    def _lines(self, row: int) -> slice:
+        return slice(int(self.starts[row]), int(self.starts[row + 1]))
+
+    def _fill(self, rows: list[int], compute: Compute) -> dict[int, NDArray[np.float32]]:
+        """Make rows present; returns those that could not be kept."""
+        missing = [row for row in rows if not self._present(row)]
+        if not missing:
+            return {}
+        wanted, loose = set(missing), {}
+        self._leave_room()
+        for row, values in compute(missing).items():
+            if not self._keep(row, values) and row in wanted:
+                loose[row] = values
+        return loose
+
+    def _present(self, row: int) -> bool:
+        """Whether a row stands in the file, whole."""
+        if self.files is None:
+            return False
+        crc = int.from_bytes(os.pread(self.files[1].fileno(), 4, row * 4), "little")
+        if crc:
+            lines = self._lines(row)
+            size = (lines.stop - lines.start) * self.width * 4
+            found = os.pread(self.files[0].fileno(), size, lines.start * self.width * 4)
+            self.found[row] = len(found) == size and _crc(found) == crc
+        return bool(self.found[row])
+
+    def _keep(self, row: int, values: NDArray[np.float32]) -> bool:
+        """Write a row, then its CRC; whether both are written."""
+        assert values.shape == (self.lengths[row], self.width) and values.dtype == np.float32, (row, values.shape)
+        if self.files is None:
+            return False
+        if not self.found[row]:
+            data = values.tobytes()
+            try:
+                _write(self.files[0], data, int(self.starts[row]) * self.width * 4)
+                _write(self.files[1], _crc(data).to_bytes(4, "little"), row * 4)
+            except OSError as error:
+                self._give_up(str(error))
+                return False
+            self.found[row] = True
+        return True
+
+    def _leave_room(self) -> None:
+        if self.files is not None:
+            disk = os.fstatvfs(self.files[0].fileno())
+            if disk.f_bavail * disk.f_frsize < RESERVE:
+                self._give_up(f"less than {RESERVE >> 20} MiB are free")
+
+    def _give_up(self, reason: str) -> None:
+        """Keep no more; what was seen whole stays at hand through the memory map."""
+        if self.files is not None:
+            _warn(str(self.files[0].name), reason)
+        self.files = None
+
+
+def _crc(data: bytes) -> int:
+    return zlib.crc32(data) or 1  # 0 says that a row is not there
+
+
+def _named(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+
+
+def _unnamed(room: Path | None) -> IO[bytes]:
+    if room is not None:
+        room.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=room, buffering=0)
+
+
+def _write(file: IO[bytes], data: bytes, offset: int) -> None:
+    if os.pwrite(file.fileno(), data, offset) < len(data):
+        raise OSError("the disk is full")
+
+
+@functools.cache
+def _warn(place: str, reason: str) -> None:
+    """Once for each file and reason."""
+    log.warning("%s cannot be kept (%s): what is missing is computed whenever it is needed.", place, reason)
