@@ -24,14 +24,28 @@ LOW_RANK: dict[str, Node] = {
             "all linear": ["query", "key", "value", "output", "up", "down"],
         }
     ),
-    "bias": OneOf("none", "adapted", "all"),
+    "layers": Kind(
+        all={
+            "/adapter/bias": OneOf("none", "adapted", "all"),
+            # mE's share of trained parameters at rank 1 can only be had with embeddings and normalisations trained.
+            "/adapter/rest": OneOf("frozen", "trained"),
+        },
+        # The layers below are computed once for all trials, unless they have dropout: half of MiniLM's six at most.
+        top={
+            "count": Int(1, 3),
+            "dropout": OneOf("off", "on"),
+            "/adapter/bias": OneOf("none", "adapted"),
+            "/adapter/rest": OneOf("frozen"),
+        },
+    ),
     # mE has runs with low-rank heads and with heads trained in full.
     "heads": OneOf("full", "lora"),
-    # mE's share of trained parameters at rank 1 can only be had with embeddings and normalisations trained.
-    "rest": OneOf("frozen", "trained"),
     # 1e-3 (mE), 2e-4 (bB).
     "/optimizer/encoder_lr": Float(2e-4, 3e-3, log=True),
 }
+
+FROZEN: dict[str, Node] = {"dropout": OneOf("off", "on")}
+"""With the encoder's dropouts off (the papers do not say) what it gives for a text is computed once for all trials."""
 
 PAL: dict[str, Node] = {
     # pl: rank 2 and up to 100; dropout 0.05 (paraphrase), 0.1 (sentiment), 0.2 (similarity).

@@ -5,7 +5,8 @@ from. A branch owns its parameters: gradient surgery and the balancing of losses
 of two sentences where they are encoded apart, a layer shared by the pair tasks where both are encoded apart and read by
 linear heads.
 
-- What is trained: the whole encoder with layer-wise decay, the heads alone, LoRA, DoRA, low-rank branches per task.
+- What is trained: the whole encoder with layer-wise decay, the heads alone, LoRA and DoRA in all layers or in the top
+  ones, low-rank branches per task.
 - Stages before it: masked language modelling on the tasks' own text, natural-language inference, contrastive training
   on paraphrases. Each is one setting or none: a stage's result is computed once and shared by all trials that ask for
   it, so a few settings cost little where a range would cost one stage a trial. The space `stages` asks for more.
@@ -20,8 +21,8 @@ that question better.
 What it costs, per example of budget: cross-encoding and encoding apart are about equal (the tokens are the same);
 SMART adds two more forward passes and one and a half backward ones to every batch of its task; Bregman one forward
 pass; PCGrad a backward pass for each task, GSE that and one more step; LoRA saves memory and the optimiser's time but
-runs forward and backward through the same layers; a frozen encoder skips the backward pass. Some seventy
-parameters: give it 100 trials where you can.
+runs forward and backward through the layers that it reaches; what a frozen part of the encoder gives is computed once
+for all trials, unless it has dropout. Some seventy parameters: give it 100 trials where you can.
 """
 
 from search_spaces import _parts as parts
@@ -49,7 +50,7 @@ SIMILARITY_BESIDE_PARAPHRASE = Kind(
 SPACE = {
     "adapter": Kind(
         none={"/optimizer/encoder_lr": parts.FULL_RATE, "/optimizer/layer_decay": Float(0.8, 1.0)},
-        frozen={},
+        frozen=parts.FROZEN,
         lora=parts.LOW_RANK,
         dora=parts.LOW_RANK,
         pal=parts.PAL,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minbert.adapters import ADAPTERS, PAL, TARGETS, Adapter, DoRA, LoRA
+from minbert.adapters import ADAPTERS, PAL, TARGETS, Adapter, DoRA, Frozen, LoRA, TopLayers
 from minbert.base import Base
 from minbert.bert import Bert, Noise, Packed
 from minbert.lowrank import Adapted
@@ -24,6 +24,8 @@ VARIANTS: dict[str, Adapter] = {
     **{kind: entry() for kind, entry in ADAPTERS.items()},
     "lora of everything": LoRA(3, 4.0, 0.3, TARGETS, "all", "lora", "trained"),
     "dora of everything": DoRA(3, 4.0, 0.3, TARGETS, "all", "lora", "trained"),
+    "lora in the top layer": LoRA(3, targets=TARGETS, layers=TopLayers(1), heads="lora", bias="adapted"),
+    "dora in the top layer": DoRA(3, layers=TopLayers(1)),
     "dora of up": DoRA(rank=40, targets=("up",), bias="adapted"),
     "pal and encoder": PAL(rank=5, encoder="trained"),
 }
@@ -187,6 +189,32 @@ def test_the_rest_is_embeddings_and_normalisations(tiny: Base) -> None:
     rest = set(Model(LoRA(rest="trained"), tiny).trained()) - set(Model(LoRA(), tiny).trained())
     expected = {name for name, _ in tiny.load().named_parameters() if "embeddings." in name or "norm." in name}
     assert rest == {f"encoder.{name}" for name in expected}
+
+
+@pytest.mark.parametrize("kind", [LoRA, DoRA])
+def test_the_top_layers_alone_are_those_of_all_layers(kind: type[LoRA], tiny: Base) -> None:
+    def of(adapter: LoRA) -> set[str]:
+        return {name for name in Model(adapter, tiny).trained() if name.startswith("encoder.")}
+
+    everywhere, top = of(kind(bias="adapted")), of(kind(bias="adapted", layers=TopLayers(1)))
+    assert top == {name for name in everywhere if name.startswith("encoder.layers.1.")} and top
+
+
+def test_an_encoder_is_still_below_what_is_trained_unless_it_has_dropout() -> None:
+    expected = {"none": 0, "frozen": 12, "lora": 0, "dora": 0, "pal": 0}
+    assert {kind: entry().still(12) for kind, entry in ADAPTERS.items()} == expected
+    assert Frozen(dropout="on").still(12) == LoRA(layers=TopLayers(3, "on")).still(12) == 0
+    assert LoRA(layers=TopLayers(3)).still(12) == 9
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_as_many_top_layers_as_there_are_layers_are_refused(count: int, tiny: Base) -> None:
+    message = f"`adapter/layers/count` must be below 2, the layers of .*, found {count}; .*`adapter/layers/kind` is all"
+    with pytest.raises(ConfigError, match=message):
+        LoRA(layers=TopLayers(count)).check(2, "tiny")
+    with pytest.raises(ConfigError, match=message):
+        Model(DoRA(layers=TopLayers(count)), tiny)
+    LoRA(layers=TopLayers(count)).check(4, "another")
 
 
 def test_pal_adds_a_branch_for_each_task_of_the_run(tiny: Base) -> None:

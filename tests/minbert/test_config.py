@@ -32,6 +32,15 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
         (["optimizer/schedule=linear"], r"as a setting optimizer/schedule/kind=constant"),
         (["batch_size=8"], r"as a setting for one task batch_size/sst="),
         (["adapter/kind=lora", "adapter/rang=8"], r"`adapter/rang`. Did you mean `adapter/rank`"),
+        (["adapter/kind=frozen", "adapter/dropout=0.1"], r"value of `adapter/dropout`: `0.1`.*off, on"),
+        (["adapter/kind=lora", "adapter/layers=top"], r"`adapter/layers` must be a dictionary with `kind`"),
+        (["adapter/kind=lora", "adapter/layers/kind=all", "adapter/layers/count=2"], r"it belongs to top"),
+        (["adapter/kind=dora", "adapter/layers/kind=top", "adapter/layers/count=0"],
+         r"`adapter/layers/count` must be an integer from 1 to 48, found 0"),
+        (["adapter/kind=lora", "adapter/layers/kind=top", "adapter/bias=all"],
+         r"`adapter/bias` all trains the embeddings and the layers below.*use none or adapted"),
+        (["adapter/kind=lora", "adapter/layers/kind=top", "adapter/rest=trained"],
+         r"`adapter/rest` trained trains .*use frozen, or layers of kind all"),
         (["adaptor/kind=lora"], r"Did you mean `adapter`"),
         (["adapter/kind=lora", "adapter/rank=0"], r"`adapter/rank` must be an integer from 1 to 1024, found 0"),
         (["adapter/kind=lora", "adapter/rank=8.5"], r"`adapter/rank` must be an integer.*found 8.5"),
@@ -82,8 +91,20 @@ def test_version_1_had_one_length_for_all_tasks() -> None:
     config = Config.from_dict(old)
     assert dict(config.max_length) == dict.fromkeys(TASKS, 64) and config.adapter.kind == "lora"
     assert Config.from_dict({"config_version": 1}) == Config()
-    with pytest.raises(ConfigError, match=r"from 1 to 2, found 3"):
-        Config.from_dict({"config_version": 3})
+    with pytest.raises(ConfigError, match=r"from 1 to 3, found 4"):
+        Config.from_dict({"config_version": 4})
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_until_version_2_a_frozen_encoder_had_its_dropouts(version: int) -> None:
+    old = {"config_version": version, "adapter": {"kind": "frozen"}}
+    config = Config.from_dict(old)
+    assert config.flat()["adapter/dropout"] == "on" and Config.from_dict(config.to_dict()) == config
+    assert Config.from_dict({"adapter": {"kind": "frozen"}}).flat()["adapter/dropout"] == "off"
+    assert old == {"config_version": version, "adapter": {"kind": "frozen"}}
+    lora = {"adapter": {"kind": "lora", "dropout": 0.5}}
+    assert Config.from_dict({"config_version": version, **lora}) == Config.from_dict(lora)
+    assert Config.from_dict(lora).flat()["adapter/layers/kind"] == "all"
 
 
 def test_settings_parse_json_and_strings() -> None:

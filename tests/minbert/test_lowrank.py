@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.adapters import PAL, TARGETS, DoRA, LoRA
+from minbert.adapters import PAL, TARGETS, DoRA, LoRA, TopLayers
 from minbert.base import Base, CheckpointError, _names, find_base
 from minbert.bert import Bert, dropout
 from minbert.lowrank import Adapted, DoRALinear, LoRALinear, TaskBranches, dora_weight, lora_weight, merge, row_norms
@@ -147,12 +147,16 @@ def peft_model(adapter: LoRA, base: Base) -> Any:
     model = transformers.BertModel(transformers.BertConfig(**vars(base.config)), add_pooling_layer=False).eval()
     weights, names = base.load().state_dict(), _names(base.config)
     model.load_state_dict({names[name]: value for name, value in weights.items()}, strict=True)
+    reach: dict[str, Any] = {"target_modules": f".*({'|'.join(PEFT_TARGETS[name] for name in adapter.targets)})"}
+    if isinstance(adapter.layers, TopLayers):  # peft takes names of layers here, no pattern
+        layers = range(base.config.num_hidden_layers)[-adapter.layers.count :]
+        reach = {"target_modules": list(adapter.targets), "layers_to_transform": list(layers), "layers_pattern": "layer"}
     config = peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         use_dora=adapter.kind == "dora",
         bias={"none": "none", "adapted": "lora_only", "all": "all"}[adapter.bias],
-        target_modules=f".*({'|'.join(PEFT_TARGETS[name] for name in adapter.targets)})",
+        **reach,
     )
     return peft.get_peft_model(model, config)
 
@@ -194,6 +198,13 @@ def assert_equal_to_peft(adapter: LoRA, base: Base) -> None:
 def test_encoders_equal_peft(kind: type[LoRA], targets: tuple[str, ...], bias: str, tiny: Base) -> None:
     pytest.importorskip("peft")
     assert_equal_to_peft(kind(rank=3, alpha=5.0, targets=targets, bias=bias), tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LoRA, DoRA])
+def test_top_layers_equal_peft(kind: type[LoRA], tiny: Base) -> None:
+    pytest.importorskip("peft")
+    assert_equal_to_peft(kind(rank=3, targets=("query", "value"), bias="adapted", layers=TopLayers(1)), tiny)
 
 
 @pytest.mark.slow
