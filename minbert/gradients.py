@@ -126,15 +126,16 @@ class Combiner:
         losses: Mapping[str, Tensor],
         shared: Sequence[Tensor],
         rest: Sequence[Tensor],
-        generator: np.random.Generator,
+        generator: np.random.Generator | None,
         phase: int = 0,
     ) -> dict[str, float]:
         """Add the gradient of phase number `phase` to `.grad`, as `Tensor.backward` does; returns statistics by name.
 
         `losses` are scalars; `shared` is what surgery works on, `rest` every other trained parameter. A parameter that
-        no loss depends on keeps its `.grad`. The generator draws the order of the projections.
+        no loss depends on keeps its `.grad`. The generator draws the order of the projections; the plain sum has none.
         """
         if self.phases[phase] == "pcgrad":
+            assert generator is not None
             return pcgrad_backward(losses, shared, rest, generator)
         sum_backward(losses)
         return {}

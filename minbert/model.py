@@ -103,7 +103,7 @@ class MultitaskModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self.encoder.embeddings.norm.weight.device
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that are trained, by name."""

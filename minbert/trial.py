@@ -70,6 +70,7 @@ class Trial:
         self.balance = self.config.mixing.balance.build(tuple(self.data.tasks.values())).to(self.device)
         self.parameters = self.model.trainable()
         self.shared, self.rest = self.model.shared_and_rest()
+        self.balanced = {name: self.model.balanced_parameters(name) for name in self.data.tasks}
         self.rest += list(self.balance.parameters())
         learned = {f"balance.{name}": value for name, value in self.balance.named_parameters()}
         self.trained: dict[str, nn.Parameter] = {**self.parameters, **learned}
@@ -154,10 +155,10 @@ class Trial:
 
         losses, penalties = self.model.step_losses(batches, generator, self.teacher)
         if phase == 0:
-            self.balance.update(losses, {name: self.model.balanced_parameters(name) for name in losses})
+            self.balance.update(losses, self.balanced)
         totals = self.model.totals(self.balance.weigh(losses), penalties, progress)
         share = self.config.optimizer.accumulation
-        order = numpy_generator(self.state.seed, "combine", step)
+        order = numpy_generator(self.state.seed, "combine", step) if self.config.mixing.combine.several else None
         totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
         shared = self.model.encoder.embeddings.word.stand_in(self.shared)
         statistics = self.combiner.backward(totals, shared, self.rest, order, phase)
@@ -173,7 +174,7 @@ class Trial:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def _check_finite(self) -> None:
-        self.diverged = self.diverged or not all(bool(value.isfinite()) for value in self.sums.values())
+        self.diverged = self.diverged or not all(math.isfinite(value) for value in self.sums.values())
 
     def report(self, milestone: int) -> Report:
         """Score the model, write a checkpoint that holds the report, and return it."""
