@@ -124,8 +124,10 @@ class Trial:
     def _update(self, draws: Sequence[Sequence[TaskBatch]], phase: int, progress: float) -> None:
         """Move the weights along the gradient of the draws, combined as the phase says."""
         words = self.model.encoder.embeddings.word
-        self.optimizer.zero_grad(set_to_none=True)
-        words.take([ids for batches in draws for batch in batches for ids, _ in batch.sequences])
+        for value in self.trained.values():
+            value.grad = None
+        if words.weight.requires_grad:  # else nobody may need the sequences
+            words.take([ids for batches in draws for batch in batches for ids, _ in batch.sequences])
         for offset, batches in enumerate(draws):
             self._backward(batches, self.steps + offset, phase, progress)
         trained = words.stand_in(self.trained.values())
