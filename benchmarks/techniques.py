@@ -49,7 +49,7 @@ def cases() -> list[Case]:
         case("baseline"),
         case("pairs apart, [u;v]", *bi),
         # What is trained
-        case("heads alone", "adapter/kind=frozen"),
+        case("heads alone", "adapter/kind=frozen", "adapter/dropout=on"),
         case("LoRA r=8 query+value", *LORA),
         case("LoRA query+key", *LORA, "adapter/targets=query+key"),
         case("LoRA query+key+value", *LORA, "adapter/targets=query+key+value"),
