@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from hpo import tables
+from hpo.pins import pin
 from hpo.plan import Plan
 from hpo.space import describe
-from hpo.tree import flatten, leaves, pin
+from hpo.tree import flatten, leaves
 from hpo.units import amount, duration, plural
 
 PROBLEMS = 20
@@ -30,6 +31,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         console.print(f"note: {line}", style="yellow")
     if len(plan.problems) > PROBLEMS:
         console.print(f"and {plural(len(plan.problems) - PROBLEMS, 'more row')}", style="yellow")
+    for line in plan.notes:
+        console.print(f"note: {line}", style="yellow")
     console.print()
     tables.show_facts(facts(plan), console, title="what would run")
 

@@ -63,13 +63,15 @@ class Plan:
     gpus_per_trial: float | None = None
     trainer: str = "hpo.core"
     """Module that trains; see `hpo.job.Job.trainer`."""
-    # What only a dry run shows.
+    # What is only shown.
     evaluation_share: float = 0.0
     """Share of a full trial's time that its reports take for evaluation."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Configuration paths that the space leaves out, and the values they take."""
     left_out: tuple[str, ...] = ()
     """Parts of the space that only concern tasks which the sweep does not have; see `hpo.restrict`."""
+    notes: tuple[str, ...] = ()
+    """What a launch says besides: pins that only some branches have."""
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Task -> split -> rows."""
     problems: tuple[str, ...] = ()

@@ -79,8 +79,10 @@ class Launch:
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
+    from hpo.pins import partly
     from hpo.restrict import restrict
-    from hpo.space import check, defaults_taken, expand, load_space
+    from hpo.space import check, defaults_taken, expand, leaves, load_space
+    from minbert import requirements
     from minbert.base import find_base
     from minbert.config import settings
     from minbert.evaluation import search_sizes
@@ -93,6 +95,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, choose_tasks(launch.tasks))
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
+    requirements.check_tasks(pinned, tasks)
     used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
     tree = expand(used, list(tasks))
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
@@ -131,6 +134,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         evaluation_share=share,
         defaults=_of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
         left_out=left_out,
+        notes=tuple(partly(leaves(tree), pinned)),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
+from hpo.pins import apply_pins, pin
 from hpo.tree import (
     Leaf,
     Nested,
-    apply_pins,
     compose,
     configuration,
     expand,
@@ -30,7 +30,6 @@ from hpo.tree import (
     nest,
     parameters,
     path_of,
-    pin,
 )
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
@@ -145,7 +144,8 @@ def _check_pins(space: Mapping[str, Node], complete: Complete, pinned: Mapping[s
     except ValueError as error:
         kinds = {leaf.path for leaf in leaves(space) if leaf.path.endswith("/kind")} - flatten(pinned).keys()
         owners = [kind for kind in sorted(kinds) if any(path.startswith(kind[:-4]) for path in flatten(pinned))]
-        hint = f" A parameter of one kind needs that kind pinned as well: {owners[0]}=..." if owners else ""
+        told = not owners or "Give the kind as well" in str(error)
+        hint = "" if told else f" A parameter of one kind needs that kind pinned as well: {owners[0]}=..."
         raise SpaceError(f"Pinned values: {error}{hint}") from error
 
 

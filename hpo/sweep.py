@@ -17,10 +17,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+from hpo.pins import apply_pins, pin
 from hpo.record import CLOSED, RETRIES, STATES, Record, Start, State, Verdict
 from hpo.rungs import RungRow, Rungs
 from hpo.study import End, Study, derived_seed
-from hpo.tree import Leaf, Nested, apply_pins, configuration, leaves, parameters, pin
+from hpo.tree import Leaf, Nested, configuration, leaves, parameters
 from search_spaces.domains import Node
 
 __all__ = ["RungRow", "Start", "Sweep", "Verdict"]

@@ -1,4 +1,4 @@
-"""A search space as a list of leaves: names, draws and pins.
+"""A search space as a list of leaves: names and draws.
 
 A leaf is one parameter: where it stands in the configuration (`adapter/rank`), what Optuna and the store call it
 (`adapter.lora/rank`: the branch is named, so that two branches may give one name different domains, which Optuna
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -240,75 +240,3 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
             raise KeyError(path)
         value = value[key]
     return value
-
-
-def pin(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> tuple[Leaf, ...]:
-    """The space with `pinned`, a nested configuration, fixed: a pinned kind leaves one branch, a pinned leaf no domain.
-
-    A pin inside a composite choice (`batch_size/sst` where whole batch sizes are drawn) changes every choice, and a
-    pin that the space does not vary is a constant of every configuration.
-    """
-    pins = flatten(pinned)
-    used: set[str] = set()
-    result: list[Leaf] = []
-    for leaf in space:
-        inside = {path: value for path, value in pins.items() if path.startswith(f"{leaf.path}/")}
-        if leaf.path in pins:
-            used.add(leaf.path)
-            result.append(replace(leaf, domain=OneOf(pins[leaf.path])))
-        elif inside and isinstance(leaf.domain, OneOf):
-            used.update(inside)
-            result.append(replace(leaf, domain=_pin_inside(leaf.domain, leaf.path, inside)))
-        else:
-            result.append(leaf)
-    rest = (Leaf(path, path, OneOf(value)) for path, value in pins.items() if path not in used)
-    return tuple(leaf for leaf in (*result, *rest) if _possible(leaf, pins))
-
-
-def _possible(leaf: Leaf, pins: Mapping[str, Any]) -> bool:
-    return all(pins.get(path, kind) == kind for path, kind in leaf.conditions)
-
-
-def _pin_inside(domain: OneOf, path: str, pins: Mapping[str, Any]) -> OneOf:
-    kept: dict[str, Any] = {}
-    for label, value in zip(domain.labels, domain.values, strict=True):
-        base = flatten(value) if isinstance(value, Mapping) else {}
-        changed = nest({**base, **{name[len(path) + 1:]: pinned for name, pinned in pins.items()}})
-        if not any(same(changed, earlier) for earlier in kept.values()):
-            kept[label] = changed
-    return OneOf(labels=kept)
-
-
-def apply_pins(
-    config: Mapping[str, Any],
-    pinned: Mapping[str, Any],
-    space: Sequence[Leaf],
-    complete: Callable[[Nested], Nested],
-) -> Nested:
-    """A given (or the default) configuration under the pins, complete.
-
-    Pins hold in every trial that has the parameter: `adapter/rank` says nothing to a trial without LoRA. Kinds first,
-    for they decide what exists; a changed kind takes its new branch's defaults.
-    """
-    result = complete(dict(config))
-    pins = flatten(pinned)
-    for path in sorted(pins, key=lambda path: (not path.endswith("/kind"), path.count("/"), path)):
-        homes = [leaf for leaf in space if leaf.path == path]
-        if not homes or any(_holds(leaf.conditions, result) for leaf in homes):
-            result = complete(_set(result, path.split("/"), pins[path]))
-    return result
-
-
-def _holds(conditions: Conditions, config: Mapping[str, Any]) -> bool:
-    flat = flatten(config)
-    return all(flat.get(path) == kind for path, kind in conditions)
-
-
-def _set(config: Mapping[str, Any], path: Sequence[str], value: Any) -> Nested:
-    key, *rest = path
-    if rest:
-        child = config.get(key, {})
-        return {**config, key: _set(child if isinstance(child, Mapping) else {}, rest, value)}
-    if key == "kind" and config.get("kind") != value:
-        return {"kind": value}
-    return {**config, key: value}

@@ -88,9 +88,11 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume and newest(options.out):
         raise ValueError(f"`--out` {options.out} holds a checkpoint already; add --resume or name another folder.")
     stored = read_trial(checkpoint)[0] if checkpoint else {}
-    config = Config.from_dict(merge(stored.get("config") or Config().to_dict(), settings(options.set)))
+    given = settings(options.set)
+    config = Config.from_dict(merge(stored.get("config") or Config().to_dict(), given))
     milestones = _milestones(options, stored)
     tasks = _tasks(options, stored)
+    requirements.check_tasks(given, tasks)
     corpus = read_corpus(options.data, tasks)
     base = find_base(options.checkpoint)
     requirements.check(config, corpus, base)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from minbert import extra, staging
 from minbert.base import Base
-from minbert.config import Config
+from minbert.config import Config, flatten
 from minbert.files import Corpus
 from minbert.samplers import Mix
 from minbert.schema import ConfigError
+from minbert.tasks import TASKS
 
 
 def check(config: Config, corpus: Corpus, base: Base) -> None:
@@ -25,3 +29,16 @@ def check(config: Config, corpus: Corpus, base: Base) -> None:
             )
     staging.needs(config.stages, corpus)
     extra.needs(config.augmentation, corpus)
+
+
+def check_tasks(settings: Mapping[str, Any], tasks: Collection[str]) -> None:
+    """Refuse settings, as a nested dictionary, of declared tasks that a run does not have: they would change nothing.
+
+    Raises ConfigError.
+    """
+    for path in flatten(settings):
+        for name in set(path.split("/")) & (TASKS.keys() - set(tasks)):
+            raise ConfigError(
+                f"`{path}` is a setting of the task {name}, and this run has {', '.join(tasks)}. Leave it out, or "
+                f"train {name} as well: `--tasks {','.join((*tasks, name))}`."
+            )

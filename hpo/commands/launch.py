@@ -120,6 +120,8 @@ def _go_on(store: str, sweep: str, **changes: Any) -> None:
 def _tell_plan(plan: Plan) -> None:
     where = plan.data or "the sample corpus"
     tell(f"sweep {plan.name}: {plural(plan.trials, 'trial')} of at most {plan.budget:,} examples on {where}")
+    for line in plan.notes:
+        tell(f"note: {line}")
     if plan.problems:
         rows = plural(len(plan.problems), "row")
         tell(f"{rows} of the data cannot be used fully, the first: {plan.problems[0]} (all: --dry-run)")

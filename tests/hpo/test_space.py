@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpo.space import check, defaults_taken, describe, expand, from_json, leaves, load_space, space_hash, to_json
-from hpo.tree import apply_pins, compose, configuration, flatten, nest, parameters, path_of, pin
+from hpo.tree import compose, configuration, flatten, nest, parameters, path_of
 from search_spaces.domains import Float, Int, Kind, OneOf, PerTask, SpaceError
 from tests.hpo.simulation import SPACE, complete
 
@@ -148,42 +148,6 @@ def test_json_form_round_trips() -> None:
         from_json([1])
     with pytest.raises(SpaceError, match="written out over the tasks"):
         to_json({"a": PerTask(OneOf(1))})
-
-
-def pinned_names(pins: dict[str, Any]) -> dict[str, str]:
-    rows = describe(expand(SPACE, TASKS), pins)
-    return {row["name"]: row["domain"] for row in rows if row["type"] != "fixed"}
-
-
-def test_a_pinned_kind_leaves_one_branch_and_a_pinned_leaf_no_domain() -> None:
-    names = pinned_names({"adapter": {"kind": "lora"}})
-    assert "adapter.lora/rank" in names
-    assert not {"adapter/kind", "adapter.none//optimizer/encoder_lr"} & names.keys()
-    names = pinned_names({"adapter": {"rank": 8}, "optimizer": {"encoder_lr": 1e-4}})
-    assert "adapter/kind" in names
-    assert not any("rank" in name or "encoder_lr" in name for name in names)
-    assert "adapter.lora/rank" not in pinned_names({"adapter": {"kind": "dora", "rank": 4}})
-
-
-def test_a_pin_inside_a_composite_choice_changes_every_choice() -> None:
-    space = pin(leaves(expand(SPACE, TASKS)), {"batch_size": {"sst": 16}})
-    domain = next(leaf.domain for leaf in space if leaf.path == "batch_size")
-    assert isinstance(domain, OneOf)
-    assert domain.values == ({"sst": 16, "qqp": 32, "sts": 2}, {"sst": 16, "qqp": 32, "sts": 16})
-    whole = pin(leaves(expand(SPACE, TASKS)), {"batch_size": {"sst": 1, "qqp": 1, "sts": 1}})
-    assert next(leaf for leaf in whole if leaf.path == "batch_size").constant
-
-
-def test_pins_hold_in_given_configurations_that_have_the_parameter() -> None:
-    space = leaves(expand(SPACE, TASKS))
-    assert apply_pins({}, {"adapter": {"rank": 4}}, space, complete) == complete({})
-    lora = apply_pins({}, {"adapter": {"rank": 4, "kind": "lora"}}, space, complete)
-    assert lora == complete({"adapter": {"kind": "lora", "rank": 4}})
-    given = {"adapter": {"kind": "lora", "rank": 2}, "x": 0.25}
-    assert apply_pins(given, {"adapter": {"kind": "none"}, "steps": 9}, space, complete) == complete(
-        {"adapter": {"kind": "none"}, "x": 0.25, "steps": 9})
-    with pytest.raises(ValueError, match="Unknown parameter `xx`"):
-        apply_pins({}, {"xx": 1}, space, complete)
 
 
 def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
