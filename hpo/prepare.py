@@ -97,6 +97,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
     requirements.check_tasks(pinned, tasks)
     used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
+    used, notes = _unmixed(used, list(tasks))
     tree = expand(used, list(tasks))
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     base = find_base(launch.checkpoint)
@@ -134,7 +135,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         evaluation_share=share,
         defaults=_of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
         left_out=left_out,
-        notes=tuple(partly(leaves(tree), pinned)),
+        notes=(*notes, *partly(leaves(tree), pinned)),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
@@ -153,6 +154,21 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
         return found.to_dict()
 
     return whole
+
+
+def _unmixed(space: Mapping[str, Node], tasks: Sequence[str]) -> tuple[Mapping[str, Node], list[str]]:
+    """The space without what one task makes meaningless, and a word on it."""
+    from hpo.restrict import alone
+
+    if len(tasks) > 1:
+        return space, []
+    kept, out = alone(space)
+    if not kept and out:
+        raise LaunchError(
+            f"`space` only compares ways to mix several tasks ({', '.join(out)}), and this sweep has one: {tasks[0]}. "
+            "Give it more `tasks`, or another space."
+        )
+    return kept, [f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"] if out else []
 
 
 def _of_tasks(defaults: Mapping[str, Any], absent: Collection[str]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A space names tasks: as keys (`encoding/qqp`), in composite choices (`batch_size` {"sst": 16, "qqp": 32}), as choices
 (`task` sst | qqp). What only concerns declared tasks that a sweep does not have changes nothing in its trials, and a
 sampler would waste its draws on it: it is left out, and a dry run says what that was. So one space serves any choice
-of tasks. A name that is no declared task stays, for `expand` and `check` to object to.
+of tasks. For a single task the same holds of all ways to mix several: they are one training. A name that is no declared
+task stays, for `expand` and `check` to object to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from search_spaces.domains import Kind, Node, OneOf, PerTask, SpaceError, same
+
+MIXING = "mixing"
+"""The part of a configuration that only matters between tasks."""
 
 _GONE = object()
 """What is left of a choice that was about absent tasks alone."""
@@ -30,6 +34,32 @@ def restrict(space: Mapping[str, Node], absent: Collection[str]) -> tuple[dict[s
     kept = _tree(space, frozenset(absent), "", out)
     whole = (name for name in out if not any(name.startswith((f"{other}/", f"{other}.", f"{other}:")) for other in out))
     return kept, tuple(sorted(whole))
+
+
+def alone(space: Mapping[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:
+    """The space of a sweep with one task: without how tasks are mixed; and the names of all that was left out, sorted.
+
+    With one task every sampler draws it, and there is nothing to combine or to balance.
+    """
+    out: set[str] = set()
+    return _unmixed(space, "", out), tuple(sorted(out))
+
+
+def _unmixed(tree: Mapping[str, Node], where: str, out: set[str]) -> dict[str, Node]:
+    kept: dict[str, Node] = {}
+    for key, child in tree.items():
+        absolute = not where or key.startswith("/")
+        name = f"{where}/{key}" if where else key
+        if absolute and key.removeprefix("/").split("/")[0] == MIXING:
+            out.add(name)
+            kept |= _elsewhere(child, frozenset(), name, out)
+        elif isinstance(child, Kind):
+            kept[key] = Kind(**{kind: _unmixed(one, f"{name}.{kind}", out) for kind, one in child.branches.items()})
+        elif isinstance(child, Mapping):
+            kept[key] = _unmixed(child, name, out)
+        else:
+            kept[key] = child
+    return kept
 
 
 def _tree(tree: Mapping[str, Node], absent: frozenset[str], where: str, out: set[str]) -> dict[str, Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import search_spaces
-from hpo.restrict import restrict
+from hpo.restrict import alone, restrict
 from hpo.space import check, expand, leaves, load_space
 from minbert.config import Config
 from minbert.tasks import TASKS
@@ -84,3 +84,29 @@ def test_a_task_keeps_its_domains_where_another_ones_branches_give_them(name: st
     varied = {leaf.path for leaf in leaves(expand(kept, ("sts",))) if not leaf.constant}
     assert {"encoding/sts/kind", "encoding/sts/head/kind", "encoding/sts/pooling"} <= varied
     assert "shared_head/kind" not in varied
+
+
+def test_one_task_leaves_nothing_to_mix() -> None:
+    space: dict[str, Node] = {
+        "mixing": Kind(summed={"/optimizer/encoder_lr": Float(0, 1), "multiplier": Int(0, 3)}, round_robin={}),
+        "adapter": Kind(none={"/mixing/combine": Kind(sum={}, pcgrad={})}, lora={"rank": Int(1, 3)}),
+        "other": {"mixing": Float(0, 1)},
+        "taper": {"sst": Float(0, 1)},
+    }
+    kept, out = alone(space)
+    assert kept == {
+        "/optimizer/encoder_lr": Float(0, 1),
+        "adapter": Kind(none={}, lora={"rank": Int(1, 3)}),
+        "other": {"mixing": Float(0, 1)},
+        "taper": {"sst": Float(0, 1)},
+    }
+    assert out == ("adapter.none//mixing/combine", "mixing")
+    assert alone({"batch_size": Int(1, 3)}) == ({"batch_size": Int(1, 3)}, ())
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_no_space_asks_one_task_how_to_mix(name: str) -> None:
+    kept, _ = alone(restrict(load_space(name), TASKS.keys() - {"sst"})[0])
+    space = leaves(expand(kept, ("sst",)))
+    assert not any(leaf.path.startswith("mixing/") for leaf in space)
+    assert any(not leaf.constant for leaf in space)

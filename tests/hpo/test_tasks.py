@@ -94,6 +94,15 @@ def test_what_does_not_fit_the_tasks_is_refused(
     assert not (tmp_path / "store").exists()
 
 
+def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Path) -> None:
+    plan = planned(tmp_path, folder, "sst", space="mixing")
+    assert "mixing" not in plan.space
+    assert plan.notes == ("mixing left out: with the one task sst there is nothing to mix",)
+    assert planned(tmp_path, folder, "sst,sts", space="mixing").notes == ()
+    with pytest.raises(ValueError, match=r"only compares ways to mix several tasks \(mixing\), and this .* one: s"):
+        planned(tmp_path, folder, "sst", space={"mixing": Kind(summed={}, round_robin={})})
+
+
 def test_a_default_configuration_is_told_to_the_sampler_as_a_draw(tmp_path: Path, folder: Path) -> None:
     """A choice {"sst": 16, ...} of three tasks is the complete configuration's value for four."""
     space = {"batch_size": OneOf({"sst": 8, "qqp": 16, "sts": 8}, {"sst": 16, "qqp": 32, "sts": 16})}

@@ -54,7 +54,7 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
     ("more", "message"),
     [
         (["--set", "adapter/kind=lorra"], "Did you mean `lora`"),
-        (["--tasks", "sst", "--set", "batch_size/qqp=8"], "setting of the task qqp, and this run has sst. Leave it out"),
+        (["--tasks", "sst", "--set", "batch_size/qqp=8"], "of the task qqp, and this run has sst. Leave it out"),
         (["--budget", "0"], "`--budget` and `--reports` must be at least 1"),
         (["--threads", "-1"], "`--threads` must be at least 1"),
         (["--out", __file__], "`--out` must be a folder that can be written"),
