@@ -6,6 +6,7 @@ so that the workers of a machine share them. Everything else of a trial is built
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.job import Assignment, Job
+from hpo.progress import StageFile, stage_file
 
 if TYPE_CHECKING:
     from minbert.data import Data
@@ -31,6 +33,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     from minbert.config import Config
 
     use_device(job.cpus, job.gpus)
+    stage = StageFile(stage_file(Path(job.folder), assignment.trial))
     directory = job.checkpoints(assignment.trial)
     checkpoint = newest(directory)
     if checkpoint is None:
@@ -38,7 +41,12 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     else:
         log.info("resuming from %s", checkpoint)
         state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
-    yield from core.train(Config.from_dict(dict(assignment.config)), data_of(job), state, should_pause)
+    config = Config.from_dict(dict(assignment.config))
+    with contextlib.closing(stage):
+        reports = core.train(
+            config, data_of(job), state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage
+        )
+        yield from reports
 
 
 def ready(job: Job, folder: SweepFolder) -> None:

@@ -4,7 +4,7 @@
     bars      examples used of what the sweep may use at most; trials closed of all
     best      the leading trials, per task and overall
     rungs     what was judged at every milestone, how many were stopped, what one had to beat
-    running   where every open trial stands
+    running   where every open trial stands, in training or in the stages before it
 
 Where there is no terminal `PlainDisplay` writes one greppable line for each event instead (`hpo/plain.py`).
 """
@@ -35,6 +35,8 @@ LEADERS = 5
 """Rows of the table of best trials."""
 OPEN = 8
 """Rows of the table of running trials."""
+STAGES = 4
+"""Lines of trials in stages before training."""
 MESSAGES = 3
 """Latest messages shown."""
 
@@ -155,26 +157,35 @@ def rung_table(snapshot: Snapshot) -> Table:
 
 
 def running_table(snapshot: Snapshot) -> Table:
-    """Open trials: last milestone passed, examples seen then, the score there."""
+    """Open trials that train: last milestone passed, examples seen then, the score there."""
     most = max((row.step for row in snapshot.rungs), default=0)
     out = table()
     out.add_column("trial", justify="right")
     out.add_column("examples", justify="right")
     out.add_column("progress", width=8)
     out.add_column("overall", justify="right")
-    for trial, _, examples, overall in snapshot.running[:OPEN]:
+    training = [one for one in snapshot.running if one[0] not in snapshot.stages]
+    for trial, _, examples, overall in training[:OPEN]:
         out.add_row(str(trial), amount(examples), bar(examples, most, "cyan"), score(overall))
-    if len(snapshot.running) > OPEN:
-        out.add_row("...", f"{len(snapshot.running) - OPEN} more", "", "", style="dim")
-    if not snapshot.running:
+    if len(training) > OPEN:
+        out.add_row("...", f"{len(training) - OPEN} more", "", "", style="dim")
+    if not training:
         out.add_row("-", "-", "", "-")
     return out
+
+
+def stage_lines(snapshot: Snapshot) -> list[Text]:
+    """`   14  MLM 120/900`: the open trials in their stages before training."""
+    lines = [Text(f"{trial:>5}  {stage}", no_wrap=True) for trial, stage in sorted(snapshot.stages.items())]
+    more = len(lines) - STAGES
+    return lines if more <= 0 else [*lines[:STAGES], Text(f"  ...  {more} more", style="dim")]
 
 
 def tables(snapshot: Snapshot, width: int) -> RenderableType:
     """Side by side where there is room, one below the other where there is not."""
     best = titled("best so far (search scores, furthest first)", best_table(snapshot))
-    rungs, running = titled("rungs", rung_table(snapshot)), titled("running", running_table(snapshot))
+    rungs = titled("rungs", rung_table(snapshot))
+    running = titled("running", Group(running_table(snapshot), *stage_lines(snapshot)))
     grid = Table.grid(padding=(0, 3, 0, 0))
     if width < WIDE:
         grid.add_row(rungs, running)

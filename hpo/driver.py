@@ -21,6 +21,7 @@ from hpo.cluster import Cluster, Resources, choose, connect
 from hpo.job import Job
 from hpo.plan import Plan, changed_versions, check_same
 from hpo.prepare import Launch, LaunchError, check_gpus, check_local, describe_task, prepare
+from hpo.progress import with_stages
 from hpo.recorder import Recorder
 from hpo.retention import Shelf
 from hpo.snapshot import Snapshot, Tally
@@ -265,7 +266,8 @@ class Session:
     def _snapshot(self) -> Snapshot:
         if hasattr(self, "_writer"):
             self._tally.settle(self._writer.durable_seq)
-        return self._tally.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
+        snapshot = self._tally.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
+        return with_stages(snapshot, Path(self._job.folder)) if hasattr(self, "_job") else snapshot
 
     def _show(self, force: bool = False) -> None:
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
     10:31:07 phase    searching
     10:31:52 best     trial=7 overall=0.6123 sst=0.4510 qqp=0.8012 sts=0.8120
+    10:31:40 stage    trial=8 stage=mlm begins steps=900
     10:31:55 progress closed=9 of=24 running=2 complete=3 pruned=6 diverged=0 failed=0 examples=51200 ...
     10:32:01 message  trial 8 failed: MemoryError
 
@@ -56,12 +57,14 @@ class PlainDisplay:
         self.last_time = -math.inf
         self.last: dict[str, object] = {"phase": "", "best": "", "moved": None}
         self.told: set[str] = set()
+        self.stages: dict[int, tuple[str, int]] = {}
 
     def __call__(self, snapshot: Snapshot) -> None:
         over = snapshot.phase in OVER
         if not over:
             self.changed("phase", snapshot.phase)
         self.changed("best", leader(snapshot))
+        self.stage(snapshot)
         for message in snapshot.messages:
             if message not in self.told:
                 self.told.add(message)
@@ -78,6 +81,17 @@ class PlainDisplay:
         if over or self.clock() - self.last_time >= self.every:
             self.last["moved"], self.last_time = moved, self.clock()
             self.write("progress", progress(snapshot))
+
+    def stage(self, snapshot: Snapshot) -> None:
+        """Stages before training that have begun or ended since the last snapshot."""
+        now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
+        for trial, (kind, total) in self.stages.items():
+            if now.get(trial) != (kind, total) and total and any(one[0] == trial for one in snapshot.running):
+                self.write("stage", f"trial={trial} stage={kind} ends")
+        for trial, (kind, total) in now.items():
+            if self.stages.get(trial) != (kind, total):
+                self.write("stage", f"trial={trial} stage={kind} {f'begins steps={total}' if total else 'waits'}")
+        self.stages = now
 
     def changed(self, event: str, value: str) -> None:
         if value and value != self.last[event]:

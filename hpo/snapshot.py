@@ -48,6 +48,8 @@ class Snapshot:
     phase: str
     """starting, searching, stopping (running trials write checkpoints), stopped (resumable), finalising, done."""
     messages: tuple[str, ...] = ()
+    stages: Mapping[int, Any] = field(default_factory=dict)
+    """Trial -> the stage before training that it is in (`hpo.progress.Stage`); the one thing here that is no row."""
 
 
 @dataclass

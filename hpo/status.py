@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.generations import active, total_trials
+from hpo.progress import with_stages
 from hpo.snapshot import Snapshot, Tally
 from hpo.units import CLOSED, OVER
 
@@ -31,7 +32,7 @@ def read(folder: SweepFolder) -> Snapshot:
     started = min(times, default=created(meta))
     now = time.time() if live else max(times, default=started)
     snapshot = tally.snapshot("searching", started, now, live=live)
-    return _settled(snapshot, live)
+    return with_stages(_settled(snapshot, live), Path(folder.path))
 
 
 def _settled(snapshot: Snapshot, live: bool) -> Snapshot:

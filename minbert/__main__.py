@@ -108,8 +108,8 @@ def _train(options: argparse.Namespace) -> int:
     )
     stop = _listen()
     with _bar(console) as bar:
-        line = bar.add_task("training", total=options.budget)
-        for report in train(config, data, state, stop, on_step=lambda examples: bar.update(line, completed=examples)):
+        line = _Line(console, bar, milestones[-1])
+        for report in train(config, data, state, stop, on_step=line.step, on_stage=line.stage):
             scores = "  ".join(f"{task} {value:.3f}" for task, value in report.scores.items())
             if report.paused:
                 how = "and --resume" if report.checkpoint else "(what its stages have done is kept)"
@@ -195,11 +195,43 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("examples"),
+        TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
     )
+
+
+class _Line:
+    """The bar's one line: the steps of a stage, then the examples of training.
+
+    Without a terminal nothing can be updated: it says where a stage begins and ends.
+    """
+
+    def __init__(self, console: Console, bar: Progress, budget: int) -> None:
+        self.console, self.bar, self.budget = console, bar, budget
+        self.phase = ""
+        self.task = bar.add_task("training", total=budget, unit="examples")
+
+    def step(self, examples: int) -> None:
+        self._update("training", examples, self.budget, "examples")
+
+    def stage(self, kind: str, done: int, total: int) -> None:
+        name = kind.upper()
+        what = f"stage {name}" if total else f"stage {name}, which another process computes"
+        self._update(what, done, total, "steps")
+
+    def _update(self, phase: str, done: int, total: int, unit: str) -> None:
+        if phase == self.phase:
+            self.bar.update(self.task, completed=done)
+            return
+        if not self.console.is_terminal:
+            if self.phase not in ("", "training"):
+                self.console.print(f"{self.phase}: over", highlight=False)
+            if phase != "training":
+                self.console.print(f"{phase}: {f'{total} steps' if total else 'waiting'}", highlight=False)
+        self.phase = phase
+        self.bar.reset(self.task, description=phase, completed=done, total=max(total, 1), unit=unit)
 
 
 def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: tuple[str, ...]) -> None:

@@ -34,6 +34,11 @@ FINITE_CHECK_STEPS = 50
 """On a GPU the loss is read this often: reading it every step would wait for the device every step."""
 
 
+def steps_of(stage: Stage, rows: int) -> int:
+    """Optimiser steps of a whole stage over `rows` rows."""
+    return max(1, round(stage.epochs * rows / stage.batch_size))
+
+
 class StageLoop:
     """A stage's moving parts: encoder, objective, optimiser and step."""
 
@@ -44,7 +49,7 @@ class StageLoop:
         self.encoder, self.objective = encoder.to(device), objective.to(device)
         self.encoder.requires_grad_(True)
         self.step_count = 0
-        self.total = max(1, round(stage.epochs * objective.size / stage.batch_size))
+        self.total = steps_of(stage, objective.size)
         """Optimiser steps of the whole stage."""
         self.seconds = 0.0
         """Seconds of compute before `resumed_at`."""

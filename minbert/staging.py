@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,15 @@ POLL_SECONDS = 0.25
 
 PARTIAL_SECONDS = 60.0
 """An unfinished stage is written at most this often."""
+
+OnStage = Callable[[str, int, int], None]
+"""Hears of a stage's kind, the steps it has done and those in all; 0 in all while another process computes it."""
+
+log = logging.getLogger("minbert")
+
+
+def unheard(kind: str, done: int, total: int) -> None:
+    """No one listens."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,12 @@ def staged(
     should_pause: Callable[[], bool] = lambda: False,
     dtype: torch.dtype = torch.float32,
     cache: Path | None = None,
+    on_stage: OnStage = unheard,
 ) -> Result | None:
     """The encoder after a chain of stages; None where a pause was asked for, the progress being kept.
 
     `dtype` is what linear layers compute in; `cache` replaces `minbert.data.cache_folder()`; `should_pause` is polled
-    at every step and while waiting. Raises DataError.
+    at every step and while waiting, and `on_stage` is told how far it is. Raises DataError.
     """
     recipes = keys(stages, data, dtype)
     if not recipes:
@@ -107,7 +118,8 @@ def staged(
     root = (cache or cache_folder()) / "stages"
     entries = [Entry(root, key) for key, _ in recipes]
     device = device or torch.device("cpu")
-    chain = _Chain(stages.chain(), data, device, dtype, should_pause, [recipe for _, recipe in recipes], entries)
+    made_of = [recipe for _, recipe in recipes]
+    chain = _Chain(stages.chain(), data, device, dtype, should_pause, on_stage, made_of, entries)
     return chain.obtain(len(entries) - 1)
 
 
@@ -120,6 +132,7 @@ class _Chain:
     device: torch.device
     dtype: torch.dtype
     should_pause: Callable[[], bool]
+    on_stage: OnStage
     recipes: list[dict[str, Any]]
     """What each stage's key is made of."""
     entries: list[Entry]
@@ -141,6 +154,7 @@ class _Chain:
                     return self._compute(index)
             if self.should_pause():
                 return None
+            self.on_stage(self.stages[index].kind, 0, 0)
             time.sleep(POLL_SECONDS)
 
     def _compute(self, index: int) -> Result | None:
@@ -152,15 +166,8 @@ class _Chain:
                 return before
             loop, hits = self._loop(index, before.tensors), before.hits
             loop.seconds_before, loop.examples_before = before.seconds, before.examples
-        saved_at = time.monotonic()
-        while not loop.finished:
-            if self.should_pause():
-                entry.save_partial(loop.partial())
-                return None
-            loop.step()
-            if time.monotonic() - saved_at >= PARTIAL_SECONDS and not loop.finished:
-                entry.save_partial(loop.partial())
-                saved_at = time.monotonic()
+        if not self._finish(index, loop):
+            return None
         tensors = loop.weights()
         done = Done(
             sha256="",
@@ -172,6 +179,23 @@ class _Chain:
             recipe=self.recipes[index],
         )
         return self._result(index, tensors, entry.publish(tensors, done), hits)
+
+    def _finish(self, index: int, loop: StageLoop) -> bool:
+        """Take the steps that are left; False where a pause was asked for before, the progress being kept."""
+        kind, saved_at = self.stages[index].kind, time.monotonic()
+        log.info("stage %s: from step %d of %d", kind, loop.step_count, loop.total)
+        self.on_stage(kind, loop.step_count, loop.total)
+        while not loop.finished:
+            if self.should_pause():
+                self.entries[index].save_partial(loop.partial())
+                return False
+            loop.step()
+            self.on_stage(kind, loop.step_count, loop.total)
+            if time.monotonic() - saved_at >= PARTIAL_SECONDS and not loop.finished:
+                self.entries[index].save_partial(loop.partial())
+                saved_at = time.monotonic()
+        log.info("stage %s: %s after %.0f s", kind, "diverged" if loop.diverged else "done", loop.elapsed())
+        return True
 
     def _resumed(self, index: int) -> StageLoop | None:
         """The stage where the last holder of its lock left it; None where it left nothing of use."""

@@ -14,7 +14,7 @@ from minbert.data import Data
 from minbert.extra import augmented
 from minbert.model import arithmetic
 from minbert.report import Report, State, before_the_first_step
-from minbert.staging import staged
+from minbert.staging import staged, unheard
 from minbert.trial import Trial
 
 __all__ = ["Report", "State", "default_device", "never", "train"]
@@ -38,12 +38,14 @@ def train(
     *,
     device: torch.device | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_stage: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Report]:
     """Train one configuration, yielding a report at every milestone, each with a complete checkpoint.
 
     A pause writes a checkpoint, yields a report with `paused` and ends; a loss or score that is not finite yields one
     with `diverged` and ends. A trial continued at a milestone yields that milestone's report again first.
-    `on_step(examples)` is called after every optimiser step. Raises TrialCheckpointError.
+    `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
+    before training, with a total of 0 while another process computes it. Raises TrialCheckpointError.
     """
     device = device or default_device()
     config.check(data.tasks)
@@ -51,7 +53,7 @@ def train(
     stages = None
     if state.checkpoint is None:  # a checkpoint holds what the stages left
         stages = staged(config.stages, data, device=device, should_pause=should_pause,
-                        dtype=arithmetic(config.precision, device))  # fmt: skip
+                        dtype=arithmetic(config.precision, device), on_stage=on_stage or unheard)  # fmt: skip
         if stages is None:
             yield before_the_first_step(paused=True)
             return

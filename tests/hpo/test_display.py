@@ -13,6 +13,7 @@ from rich.console import Console
 from hpo import display, units
 from hpo.display import LiveDisplay, picture
 from hpo.plain import PlainDisplay
+from hpo.progress import Stage
 from hpo.rungs import RungRow
 from hpo.snapshot import Snapshot
 
@@ -156,6 +157,38 @@ def test_plain_lines_are_one_per_event_and_rare() -> None:
         "closed=17 of=24 running=2 complete=3 pruned=9 diverged=1 failed=4 examples=0 rate=412"
     )
     assert progress[0].endswith("elapsed=192s left=130s")
+
+
+STAGES = {15: Stage("mlm", 120, 900), 16: Stage("mnrl", 0, 0)}
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> None:
+    running = [(14, 1666, 1670, 0.6112), (15, 0, 0, None), (16, 0, 0, None)]
+    text = drawn(snapshot(running=running, stages=STAGES), width)
+    assert re.search(r"15  MLM 120/900", text)
+    assert re.search(r"16  waits for another's MNRL", text)
+    assert len(re.findall(r"^.* 15 ", text, re.MULTILINE)) == 1, "not among those that train"
+    many = {trial: Stage("nli", 0, 0) for trial in range(20, 32)}
+    crowd = drawn(snapshot(running=[*running[:1], *((trial, 0, 0, None) for trial in many)], stages=many), width)
+    assert "8 more" in crowd
+    assert max(map(len, crowd.splitlines())) <= width
+    assert len(crowd.splitlines()) <= 24
+
+
+def test_plain_lines_say_where_a_stage_begins_and_ends() -> None:
+    out = io.StringIO()
+    show = PlainDisplay(out, every=0.0)
+    running = [(trial, 0, 0, None) for trial in (15, 16)]
+    moments: list[dict[int, Stage]] = [STAGES, {**STAGES, 15: Stage("mlm", 121, 900)}, {15: Stage("nli", 0, 7)}, {}]
+    for stages in moments:
+        show(snapshot(running=running, stages=stages))
+    show(snapshot(running=running, stages=STAGES))
+    show(snapshot(running=[], stages={}))
+    told = [line.split(maxsplit=2)[2] for line in out.getvalue().splitlines() if " stage " in line]
+    begins = ["trial=15 stage=mlm begins steps=900", "trial=16 stage=mnrl waits"]
+    assert told == [*begins, "trial=15 stage=mlm ends", "trial=15 stage=nli begins steps=7", "trial=15 stage=nli ends",
+                    *begins]  # fmt: skip
 
 
 def test_plain_display_says_nothing_twice() -> None:

@@ -72,6 +72,14 @@ def test_bad_input_is_one_line_and_exit_2(
     assert "Traceback" not in err
 
 
+def test_stages_before_training_are_shown(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    stages = ["--set", "stages/mlm/kind=mlm", "--set", "stages/mlm/epochs=0.2"]
+    assert main([*options, "--budget", "64", "--reports", "1", *stages]) == DONE
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["stage MLM: 3 steps", "stage MLM: over"], lines
+    assert any("64/64 examples" in line for line in lines)
+
+
 def test_a_finished_run_is_not_overwritten(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--budget", "64"]) == DONE
     assert main([*options, "--budget", "64"]) == BAD_INPUT

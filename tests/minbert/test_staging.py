@@ -67,6 +67,26 @@ def run(stages: Stages, data: Data, cache: Path, **options: Any) -> Result:
     return result
 
 
+def test_every_step_of_a_stage_is_told(staging_data: Data, tmp_path: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    chain = Stages(mlm=ONE["mlm"].mlm, mnrl=ONE["mnrl"].mnrl)
+    stops = iter([False] * 3 + [True])
+    assert staged(chain, staging_data, cache=tmp_path, should_pause=lambda: next(stops),
+                  on_stage=lambda *told: heard.append(told)) is None  # fmt: skip
+    assert heard == [("mlm", done, 8) for done in range(4)]
+    heard.clear()
+    run(chain, staging_data, tmp_path, on_stage=lambda *told: heard.append(told))
+    assert heard == [("mlm", done, 8) for done in range(3, 9)] + [("mnrl", done, 8) for done in range(9)]
+    heard.clear()
+    run(chain, staging_data, tmp_path, on_stage=lambda *told: heard.append(told))
+    assert heard == [], "found, not computed"
+    with Entry(tmp_path / "stages", keys(ONE["nli"], staging_data, torch.float32)[0][0]).lock():
+        stops = iter([False, True])
+        assert staged(ONE["nli"], staging_data, cache=tmp_path, should_pause=lambda: next(stops),
+                      on_stage=lambda *told: heard.append(told)) is None  # fmt: skip
+    assert heard == [("nli", 0, 0)], "another one computes it"
+
+
 def assert_same(one: Result, two: Result) -> None:
     assert one.tensors is not None and two.tensors is not None and one.tensors.keys() == two.tensors.keys()
     for name, tensor in one.tensors.items():
