@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from hpo import tables
-from hpo.pins import pin
 from hpo.plan import Plan
 from hpo.space import describe
-from hpo.tree import flatten, leaves
+from hpo.tree import flatten
 from hpo.units import amount, duration, plural
 
 PROBLEMS = 20
@@ -63,15 +61,15 @@ def facts(plan: Plan) -> dict[str, str]:
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
         "resources": machine,
-        "time": f"about {duration(plan.seconds)}{_stages(plan)}" if plan.seconds else "unknown",
+        "time": f"about {duration(plan.seconds)}" if plan.seconds else "unknown",
+        **_stages(plan),
     }
 
 
-def _stages(plan: Plan) -> str:
-    """A word on what the estimate leaves out."""
-    kinds = (leaf for leaf in pin(leaves(plan.space), plan.pinned) if re.fullmatch("stages/[^/]+/kind", leaf.path))
-    some = any(not leaf.constant or leaf.value(leaf.first()) != "none" for leaf in kinds)
-    return ", without the stages before training" if some else ""
+def _stages(plan: Plan) -> dict[str, str]:
+    """What the time leaves out."""
+    words = "; ".join(plan.stages)
+    return {"stages": f"{words}; each distinct chain once, beside the time above"} if words else {}
 
 
 def _pinned(pinned: Mapping[str, Any]) -> dict[str, str]:

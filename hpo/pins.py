@@ -81,27 +81,28 @@ def partly(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> list[str]:
     for path, value in flatten(pinned).items():
         homes = [leaf for leaf in narrowed if f"{path}/".startswith(f"{leaf.path}/")]
         deciding = {kind for leaf in homes for kind, _ in leaf.conditions}
-        branches = list(_branches([leaf for leaf in narrowed if leaf.path in deciding], {}))
-        having = sum(any(_holds(leaf.conditions, branch) for leaf in homes) for branch in branches)
-        if having < len(branches):
+        ways = list(branches([leaf for leaf in narrowed if leaf.path in deciding]))
+        having = sum(any(_holds(leaf.conditions, way) for leaf in homes) for way in ways)
+        if having < len(ways):
             fixed = {leaf.path for leaf in narrowed if leaf.constant}
             where = " or ".join(dict.fromkeys(_where(leaf.conditions, fixed) for leaf in homes))
             word = value if isinstance(value, str) else json.dumps(value)
-            lines.append(f"{path}={word} applies where {where}: {having} of {len(branches)} branches")
+            lines.append(f"{path}={word} applies where {where}: {having} of {len(ways)} branches")
     return lines
 
 
-def _branches(kinds: Sequence[Leaf], chosen: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every way to choose the kinds; a kind comes before those of its branches."""
-    if not kinds:
+def branches(space: Sequence[Leaf], chosen: Mapping[str, Any] | None = None) -> Iterator[Mapping[str, Any]]:
+    """Every way to choose the values of a few leaves, by path; of a range its two ends. Kinds before their branches."""
+    chosen = chosen or {}
+    if not space:
         yield chosen
         return
-    leaf, *rest = kinds
+    leaf, *rest = space
     if not _holds(leaf.conditions, chosen):
-        yield from _branches(rest, chosen)
+        yield from branches(rest, chosen)
         return
     for choice in leaf.ends():
-        yield from _branches(rest, {**chosen, leaf.path: leaf.value(choice)})
+        yield from branches(rest, {**chosen, leaf.path: leaf.value(choice)})
 
 
 def _where(conditions: Conditions, fixed: set[str]) -> str:

@@ -77,7 +77,9 @@ class Plan:
     problems: tuple[str, ...] = ()
     """Rows of the corpus that are skipped, as `file:line: reason`."""
     seconds: float | None = None
-    """Rough time of the whole search; None: unknown."""
+    """Rough time of the whole search, without stages before training; None: unknown."""
+    stages: tuple[str, ...] = ()
+    """What each stage before training that some trial may have amounts to: rows and steps."""
 
     @property
     def budget(self) -> int:

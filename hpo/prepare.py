@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ class Launch:
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
+    from hpo.estimate import estimated
     from hpo.pins import partly
     from hpo.restrict import restrict
     from hpo.space import check, defaults_taken, expand, leaves, load_space
@@ -140,7 +141,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         problems=tuple(str(problem) for problem in corpus.problems),
     )
     plan.sweep(workers=1, trials=plan.trials)  # refuses what does not fit together
-    return plan if not estimate else _with_estimate(plan, corpus)
+    return estimated(plan, corpus) if estimate else plan
 
 
 def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -187,16 +188,6 @@ def describe_task(task: Any) -> dict[str, Any]:
     """What `results` needs to score a task alone."""
     fields = ("kind", "classes", "metric", "weight", "low", "high")
     return {name: getattr(task, name) for name in fields} | {"leaderboard": list(task.leaderboard)}
-
-
-def _with_estimate(plan: Plan, corpus: Corpus) -> Plan:
-    from hpo.estimate import seconds_per_example
-
-    rate = seconds_per_example(plan, corpus)
-    workers = plan.resources.workers if plan.resources else None
-    if rate is None or workers is None:
-        return plan
-    return replace(plan, seconds=plan.expected_examples * rate / (1 - plan.evaluation_share) / workers)
 
 
 def _check_numbers(launch: Launch) -> None:
