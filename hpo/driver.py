@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hpo import generations, pause
 from hpo.cluster import Cluster, Resources, choose, connect
+from hpo.inputs import check_inputs, inputs
 from hpo.job import Job
 from hpo.plan import Plan, changed_versions, check_same
 from hpo.prepare import Launch, LaunchError, check_gpus, check_local, describe_task, prepare
@@ -121,6 +122,8 @@ def check_unchanged(plan: Plan, meta: Mapping[str, Any]) -> None:
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
     check_same(meta, config_version=CONFIG_VERSION, space=space_hash(plan.space), tasks=tasks)
     check_same(meta, data=corpus.fingerprint, base=find_base(plan.base).sha256)
+    if meta["data"].get("inputs"):
+        check_inputs(meta, inputs(plan.space, plan.pinned, plan.start, corpus))
 
 
 class Session:

@@ -52,6 +52,8 @@ class Plan:
     """Examples per task that every report is scored on."""
     tasks: Mapping[str, Mapping[str, Any]]
     """Task -> kind, classes, metric, weight, low, high, leaderboard."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the other files that some trial reads, by name; see `hpo.inputs`."""
     pinned: Mapping[str, Any] = field(default_factory=dict)
     start: Sequence[Mapping[str, Any]] = ()
     address: str | None = None
@@ -133,7 +135,7 @@ class Plan:
             "cpus_per_trial": resources.cpus_per_trial,
             "gpus_per_trial": resources.gpus_per_trial,
             "keep": self.keep,
-            "data": {"folder": self.data, "fingerprint": self.fingerprint},
+            "data": {"folder": self.data, "fingerprint": self.fingerprint, "inputs": dict(self.inputs)},
             "base": {"asked": self.base, "name": self.base_name, "sha256": self.base_sha256},
             "search_sizes": dict(self.search_sizes),
             "tasks": {name: dict(task) for name, task in self.tasks.items()},
@@ -157,6 +159,7 @@ class Plan:
             "resources": None,
             "data": meta["data"]["folder"],
             "fingerprint": meta["data"]["fingerprint"],
+            "inputs": meta["data"].get("inputs", {}),
             "base": meta["base"]["asked"],
             "base_name": meta["base"]["name"],
             "base_sha256": meta["base"]["sha256"],

@@ -80,6 +80,7 @@ class Launch:
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
     from hpo.estimate import estimated
+    from hpo.inputs import inputs
     from hpo.pins import partly
     from hpo.restrict import restrict
     from hpo.space import check, defaults_taken, expand, leaves, load_space
@@ -119,6 +120,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         resources=_resources(launch),
         data=data,
         fingerprint=corpus.fingerprint,
+        inputs=inputs(tree, pinned, start, corpus),
         base=_absolute(launch.checkpoint, base.path),
         base_name=base.name,
         base_sha256=base.sha256,

@@ -34,8 +34,8 @@ from hpo.tree import (
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
 __all__ = [
-    "Leaf", "SpaceError", "check", "configuration", "defaults_taken", "describe", "expand", "from_json", "leaves",
-    "load_space", "nest", "parameters", "path_of", "pin", "space_hash", "to_json",
+    "Leaf", "SpaceError", "check", "configuration", "defaults_taken", "describe", "every_branch", "expand", "from_json",
+    "leaves", "load_space", "nest", "parameters", "path_of", "pin", "space_hash", "to_json",
 ]  # fmt: skip
 
 Complete = Callable[[dict[str, Any]], dict[str, Any]]
@@ -168,6 +168,14 @@ def _probe(space: Sequence[Leaf], target: Leaf, choice: Any) -> Nested:
     return compose(space, lambda leaf: wanted.get(leaf.path, leaf.first()))[0]
 
 
+def every_branch(space: Sequence[Leaf]) -> Iterator[Nested]:
+    """Configurations among which every branch of the space is taken once."""
+    yield compose(space, Leaf.first)[0]
+    for leaf, _, config in _probes(space):
+        if leaf.path.endswith("/kind"):
+            yield config
+
+
 def defaults_taken(
     space: Mapping[str, Node], complete: Complete, pinned: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -178,9 +186,7 @@ def defaults_taken(
     pinned_space = pin(leaves(space), pinned or {})
     taken: dict[str, Any] = {}
     varied = {leaf.path for leaf in pinned_space}
-    configs = [compose(pinned_space, Leaf.first)[0]]
-    configs += [config for leaf, _, config in _probes(pinned_space) if leaf.path.endswith("/kind")]
-    for config in configs:
+    for config in every_branch(pinned_space):
         whole = complete(config)
         for path, value in flatten(whole).items():
             if not any(path == leaf or path.startswith(f"{leaf}/") for leaf in varied):

@@ -60,6 +60,15 @@ def needs(augmentation: Any, corpus: Corpus) -> None:
         find_thesaurus(None, corpus.folder)
 
 
+def reads(augmentation: Any, corpus: Corpus) -> list[Path]:
+    """The files beside the tasks' own that decide an augmentation's rows. Raises DataError."""
+    if isinstance(augmentation, NoAugmentation):
+        return []
+    if augmentation.reads_file:
+        return [_augmented_file(corpus.folder, task) for task in corpus.tasks if task.augmented]
+    return [Path(find_thesaurus(None, corpus.folder).name)]
+
+
 def _material(data: Data, task: Task, rows: Rows, seed: int) -> Material:
     kept = np.flatnonzero(~np.isnan(rows.labels)).tolist()
     return Material(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from minbert import extra, staging
@@ -29,6 +30,11 @@ def check(config: Config, corpus: Corpus, base: Base) -> None:
             )
     staging.needs(config.stages, corpus)
     extra.needs(config.augmentation, corpus)
+
+
+def reads(config: Config, corpus: Corpus) -> list[Path]:
+    """The files beside the tasks' own that a configuration's result depends on. Raises DataError."""
+    return [*staging.reads(config.stages, corpus), *extra.reads(config.augmentation, corpus)]
 
 
 def check_tasks(settings: Mapping[str, Any], tasks: Collection[str]) -> None:

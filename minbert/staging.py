@@ -21,12 +21,13 @@ from torch import Tensor
 
 from minbert.data import Data, cache_folder
 from minbert.files import Corpus
+from minbert.nli import find_nli
 from minbert.randomness import derive
 from minbert.schema import dump, load
 from minbert.stage_cache import DamagedError, Done, Entry
 from minbert.stage_loop import StageLoop
 from minbert.stage_objectives import StageContext
-from minbert.stages import Stage, Stages
+from minbert.stages import NLI, Stage, Stages
 
 VERSION = 1
 """Part of every key: raise it when the same settings give another result."""
@@ -71,6 +72,11 @@ def needs(stages: Stages, corpus: Corpus) -> None:
     """Raise DataError, before any compute, where what a stage reads is missing or of no use."""
     for stage in stages.chain():
         stage.needs(corpus)
+
+
+def reads(stages: Stages, corpus: Corpus) -> list[Path]:
+    """The files beside the tasks' own that decide a chain's result. Raises DataError."""
+    return [find_nli(corpus.folder) for stage in stages.chain() if isinstance(stage, NLI)]
 
 
 def keys(stages: Stages, data: Data, dtype: torch.dtype) -> list[tuple[str, dict[str, Any]]]:
