@@ -127,18 +127,35 @@ def write(folder: SweepFolder, values: Values, out: Path, source: str) -> list[P
     try:
         out.mkdir(parents=True, exist_ok=True)
         for task, described in folder.meta["tasks"].items():
-            prefix, title = described["leaderboard"]
+            title = described["leaderboard"][1]
             for file in FILES:
                 rows = ids.get((task, file), {})
                 if not rows:
                     continue  # the data has no test file for this task
                 labels = labels_of(values.get((task, file), {}), rows, described["kind"], f"{task} {file} of {source}")
-                path = out / f"{prefix}-{file}-output.csv"
+                path = _path(out, described, file)
                 path.write_text("".join(lines(title, rows.values(), labels)), encoding="utf-8")
                 written.append(path)
     except OSError as error:
         raise PredictError(f"`--out`: cannot write {error.filename or out}: {error.strerror}") from error
     return written
+
+
+def check_free(folder: SweepFolder, out: Path) -> None:
+    """Raise, before any prediction is made, where a file that would be written is there already."""
+    taken = [
+        path.name
+        for described in folder.meta["tasks"].values()
+        for file in FILES
+        if (path := _path(out, described, file)).exists()
+    ]
+    if taken:
+        raise PredictError(f"`--out`: {out} holds {', '.join(taken)} already; name another folder, or add --overwrite")
+
+
+def _path(out: Path, described: Mapping[str, Any], file: str) -> Path:
+    """Of a task, as the sweep's record describes it."""
+    return out / f"{described['leaderboard'][0]}-{file}-output.csv"
 
 
 def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:

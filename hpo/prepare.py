@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hpo import cluster
 from hpo.cluster import Resources
 from hpo.plan import Plan, complete
-from hpo.rungs import milestones
+from hpo.rungs import GRACE, milestones
 from search_spaces.domains import Node
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Launch:
     eta: int = 3
     """Reduction factor: of eta trials at a rung about one goes on."""
     grace: int | None = None
-    """Lowest number of examples before a trial may be stopped; None: budget // 27."""
+    """Lowest number of examples before a trial may be stopped; None: budget // 27, but at least a step's."""
     trainer: str = "hpo.core"
     """Module that trains; another one in tests."""
 
@@ -81,8 +81,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
     from hpo.estimate import estimated
     from hpo.inputs import inputs
-    from hpo.pins import partly
-    from hpo.restrict import restrict
+    from hpo.pins import apply_pins, partly
+    from hpo.restrict import of_tasks, restrict
     from hpo.space import check, defaults_taken, expand, leaves, load_space
     from minbert import requirements
     from minbert.base import find_base
@@ -107,7 +107,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     check(tree, fits, pinned)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    steps = milestones(launch.budget or _default_budget(rows), launch.eta, launch.grace)
+    steps = _milestones(launch, rows, apply_pins({}, pinned, leaves(tree), complete))
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     plan = Plan(
         name=name,
@@ -136,7 +136,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         gpus_per_trial=launch.gpus_per_trial,
         trainer=launch.trainer,
         evaluation_share=share,
-        defaults=_of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
+        defaults=of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
         left_out=left_out,
         notes=(*notes, *partly(leaves(tree), pinned)),
         sizes=rows,
@@ -172,11 +172,6 @@ def _unmixed(space: Mapping[str, Node], tasks: Sequence[str]) -> tuple[Mapping[s
             "Give it more `tasks`, or another space."
         )
     return kept, [f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"] if out else []
-
-
-def _of_tasks(defaults: Mapping[str, Any], absent: Collection[str]) -> dict[str, Any]:
-    """Without those of tasks that the sweep does not have."""
-    return {path: value for path, value in defaults.items() if not set(absent) & set(re.split("[/.]", path))}
 
 
 def _absolute(checkpoint: str | None, found: Path | None) -> str | None:
@@ -279,8 +274,24 @@ def check_writable(store: str) -> None:
         raise LaunchError(f"`store`: {path} cannot be written by this user; choose another folder with --store.")
 
 
-def _default_budget(rows: Mapping[str, Mapping[str, int]]) -> int:
-    return min(MOST_EXAMPLES, EPOCHS * sum(counts["train"] for counts in rows.values()))
+def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: Mapping[str, Any]) -> tuple[int, ...]:
+    """The rungs; none below what the default configuration's first step takes: scores there would be of nothing."""
+    from minbert.config import Config
+    from minbert.samplers import Mix
+
+    config, sizes = Config.from_dict(dict(default)), {task: counts["train"] for task, counts in rows.items()}
+    batches = {task: config.batch_size[task] for task in rows}
+    first = config.mixing.build(Mix(sizes, 0, batches)).tasks(0, 0.0)
+    least = sum(batches[task] for task in first)
+    budget = launch.budget or min(MOST_EXAMPLES, EPOCHS * sum(sizes.values()))
+    for name, value in (("budget", budget), ("grace", launch.grace)):
+        if value is not None and value < least:
+            step = " + ".join(f"{batches[task]} of {task}" for task in first)
+            raise LaunchError(
+                f"`{name}` must be at least {least} examples, one step of the default configuration ({step}), not "
+                f"{value}."
+            )
+    return milestones(budget, launch.eta, max(budget // GRACE, least) if launch.grace is None else launch.grace)
 
 
 def _resources(launch: Launch) -> Resources | None:

@@ -9,6 +9,7 @@ task stays, for `expand` and `check` to object to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -34,6 +35,11 @@ def restrict(space: Mapping[str, Node], absent: Collection[str]) -> tuple[dict[s
     kept = _tree(space, frozenset(absent), "", out)
     whole = (name for name in out if not any(name.startswith((f"{other}/", f"{other}.", f"{other}:")) for other in out))
     return kept, tuple(sorted(whole))
+
+
+def of_tasks(flat: Mapping[str, Any], absent: Collection[str]) -> dict[str, Any]:
+    """Values by path or name (`max_length/sst`, `encoding/sts.bi/pooling`) without those of absent tasks."""
+    return {path: value for path, value in flat.items() if not set(absent) & set(re.split("[/.]", path))}
 
 
 def alone(space: Mapping[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:

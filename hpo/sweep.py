@@ -151,10 +151,10 @@ class Sweep:
         self._study.report(record.start.trial, step, value)
         survives = self._rungs.record(step, value)
         if math.isnan(value):
-            return Verdict("stop", "diverged", f"non-finite loss or score before {step:,} examples")
+            return Verdict("stop", "diverged", f"non-finite loss or score before the rung of {step:,} examples")
         if step == self.milestones[-1]:
             return Verdict("stop", "complete", f"full budget of {step:,} examples")
-        where = f"{value:.4f} at {step:,} examples"
+        where = f"{value:.4f} at the rung of {step:,} examples"
         if survives:
             return Verdict("continue", None, f"{where} is among the best 1/{self._rungs.eta}")
         return Verdict("stop", "pruned", f"{where} is below the cutoff of {self._rungs.cutoff(step):.4f}")

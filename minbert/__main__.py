@@ -21,11 +21,14 @@ from minbert import data_command
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
+USUAL_OUT = Path("trained/single")
+"""Not in `runs`: that is the search's store, which holds sweeps and nothing else."""
+
 EXAMPLE = """examples:
   python -m minbert train
   python -m minbert train --data ../shared/data/cs224n --budget 20000 --set adapter/kind=lora --set adapter/rank=8
-  python -m minbert train --data ../shared/data/cs224n --tasks cfimdb --out runs/reviews
-  python -m minbert train --out runs/one --resume
+  python -m minbert train --data ../shared/data/cs224n --tasks cfimdb --out trained/reviews
+  python -m minbert train --out trained/one --resume
 """
 
 
@@ -45,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--budget", type=int, help="training examples (default 3000)")
     train.add_argument("--reports", type=int, help="dev evaluations on the way (default 3)")
     train.add_argument("--seed", type=int, help="of weights, order and dropout (default 0)")
-    train.add_argument("--out", type=Path, default=Path("runs/single"), help="folder of its checkpoints")
+    train.add_argument("--out", type=Path, default=USUAL_OUT, help=f"folder of its checkpoints (default {USUAL_OUT})")
     train.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
     train.add_argument("--threads", type=int, help="CPU threads (default: one for each CPU this process may use)")
     train.add_argument("--json", action="store_true", help="print the final scores, details and cost as JSON")
@@ -143,11 +146,10 @@ def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[in
     else:
         budget = 3000 if options.budget is None else options.budget
         reports = min(3, budget) if options.reports is None else options.reports
-        if budget < 1 or not 1 <= reports <= budget:
-            raise ValueError(
-                f"`--budget` and `--reports` must be at least 1 and reports at most the budget, found {budget} and "
-                f"{reports}."
-            )
+        if budget < 1:
+            raise ValueError(f"`--budget` must be at least 1 training example, found {budget}.")
+        if not 1 <= reports <= budget:
+            raise ValueError(f"`--reports` must be from 1 to the budget of {budget}, found {reports}.")
         found = tuple(budget * part // reports for part in range(1, reports + 1))
     if stored and options.seed not in (None, stored["seed"]):
         raise ValueError(f"`--seed` {options.seed} is not the seed of the run that is continued: {stored['seed']}.")

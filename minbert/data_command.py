@@ -32,12 +32,13 @@ row) and `technique`. Dev and test files are not read.
 
 EXAMPLE = """examples:
   python -m minbert data augment
-  python -m minbert data augment --data ../shared/data/cs224n --amount 0.5 --out runs/augmented/half.csv
+  python -m minbert data augment --data ../shared/data/cs224n --amount 0.5 --out augmented/half.csv
   python -m minbert data augment --techniques synonym=0.5 swap=0.5
   python -m minbert data augment --endpoint http://localhost:8000/v1 --model llama-3-8b --techniques rewrite=1
 """
 
-USUAL_OUT = Path("runs/augmented")
+USUAL_OUT = Path("augmented")
+"""Not in `runs`: that is the search's store, which holds sweeps and nothing else."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

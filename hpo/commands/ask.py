@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hpo.commands.common import (
+    InputError,
     JsonOption,
     StoreOption,
     SweepArgument,
@@ -40,10 +42,14 @@ def top(
     from hpo.ensemble import scoring
     from hpo.trials import cost_rows, parameter_rows, score_rows, trial_records
     from results import views
+    from results.sql import QueryError
 
     folder = open_sweep(store, sweep)
     with warned(folder):
-        rows = trial_records(views.top(folder, number, where, scoring(folder)))
+        try:
+            rows = trial_records(views.top(folder, number, where, scoring(folder)))
+        except QueryError as error:
+            raise InputError(f"{_names(where or '', list(views.trials_frame(folder)))}{error}") from error
     out = console()
     if json or not rows:
         tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
@@ -54,6 +60,25 @@ def top(
     tables.show(cost_rows(rows, tasks), out, title="what they cost (s/1k: seconds per 1,000 training examples)")
     out.print()
     tables.show(parameter_rows(rows), out, title="their parameters", empty="no parameter was drawn")
+
+
+NAME = re.compile(r"""'[^']*'|[A-Za-z_][\w.-]*(?:/+[A-Za-z_][\w.-]*)+""")
+"""A text of SQL, which is passed over, or what looks like a parameter."""
+
+
+def _names(where: str, columns: Sequence[str]) -> str:
+    """How the parameters that a failed condition seems to mean are called in this sweep."""
+    from hpo.tree import path_of
+
+    drawn = [name for name in columns if "/" in name]
+    lines = []
+    for name in dict.fromkeys(NAME.findall(where)):
+        if name.startswith("'") or name in columns:
+            continue
+        same = [one for one in drawn if path_of(one) == path_of(name)]
+        known = f"it is called {' or '.join(same)} here" if same else "this sweep did not draw it"
+        lines.append(f"`{name}`: {known}; drawn are {', '.join(drawn) or 'none'} (quotes are not needed)\n")
+    return "".join(lines)
 
 
 def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs", json: JsonOption = False) -> None:
@@ -80,8 +105,10 @@ APART = ("config", "params", "attempts", "reports", "error", "held")
 def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) -> None:
     """Single values, configuration and reports each as a table, the traceback as it came."""
     from hpo import tables
+    from hpo.restrict import of_tasks
     from hpo.tree import flatten
     from hpo.trials import cost_facts, event_row, report_row
+    from minbert.tasks import TASKS
     from results.costs import COUNTS, EXAMPLES, RATES
 
     apart = {*APART, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
@@ -89,7 +116,8 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
     single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
-    config = [{"parameter": path, "value": tables.cell(value)} for path, value in flatten(facts["config"]).items()]
+    own = of_tasks(flatten(facts["config"]), TASKS.keys() - set(tasks))
+    config = [{"parameter": path, "value": tables.cell(value)} for path, value in own.items()]
     for title, rows in (
         ("configuration", config),
         ("reports", [report_row(one) for one in facts["reports"]]),

@@ -30,7 +30,7 @@ def _seconds(text: str) -> float:
 
 _ENCODER = "Encoder: a directory, a hub id or `tiny`; without it the packaged MiniLM."
 _BUDGET = "Most examples of a trial; three epochs, up to 20,000, if left out."
-_GRACE = "No trial is stopped before; budget / 27 if left out."
+_GRACE = "No trial is stopped before; budget / 27 if left out, but at least one step."
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
 Data = Annotated[

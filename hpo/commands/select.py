@@ -54,6 +54,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; made if it is not there.")],
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept.")] = None,
     ensemble: Annotated[str | None, typer.Option("--ensemble", metavar="NAME", help="A saved ensemble.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")] = False,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
@@ -61,12 +62,14 @@ def predict(
 
     Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
     """
-    from hpo.predict import of_ensemble, of_trial, write
+    from hpo.predict import check_free, of_ensemble, of_trial, write
     from results.selection import load
 
     if (trial is None) == (ensemble is None):
         raise InputError("give either --trial N or --ensemble NAME")
     folder = open_sweep(store, sweep)
+    if not overwrite:
+        check_free(folder, out)
     with warned(folder):
         if trial is not None:
             _finalise(folder, [trial])

@@ -53,6 +53,18 @@ def test_top_where(kept_store: Path) -> None:
     rows = answer("top", SWEEP, "--where", "overall < 0.7 AND state = 'complete'", store=kept_store)
     assert [row["trial"] for row in rows] == [1, 0]
     assert "nosuch" in refused(hpo("top", SWEEP, "--where", "nosuch > 1", store=kept_store))
+    rows = answer("top", SWEEP, "--where", "adapter.lora/rank in (2, 4)", store=kept_store)
+    assert [row["trial"] for row in rows] == [1, 0], "a name needs no quotes"
+
+
+def test_top_where_says_how_a_parameter_is_called(kept_store: Path) -> None:
+    where = "adapter/rank > 2 and dropout/hidden > 0.1 and state <> 'a/b'"
+    message = refused(hpo("top", SWEEP, "--where", where, store=kept_store))
+    assert "`adapter/rank`: it is called adapter.lora/rank here" in message
+    assert "`dropout/hidden`: this sweep did not draw it; drawn are adapter.lora/rank" in message
+    assert "a/b`" not in message
+    assert "Binder Error" in message, "what the database says stays"
+    assert "is called" not in refused(hpo("top", SWEEP, "--where", "adapter.lora/rank >", store=kept_store))
 
 
 def test_show(kept_store: Path) -> None:
@@ -63,6 +75,19 @@ def test_show(kept_store: Path) -> None:
     text = hpo("show", SWEEP, "3", store=kept_store).stdout
     for words in ("adapter/rank", "16", "complete", "300", "0.7583"):
         assert words in text
+
+
+def test_show_leaves_settings_of_other_tasks_out(kept_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = {"cfimdb": {"kind": "single"}, "sts": {"kind": "bi"}}
+    whole = {"max_length": {"sst": 64, "cfimdb": 512}, "encoding": encoding}
+    monkeypatch.setattr(stored, "config", lambda trial: whole)
+    store = kept_store.parent / "whole"
+    stored.make(store)
+    text = hpo("show", SWEEP, "3", store=store).stdout
+    assert "max_length/sst" in text
+    assert "encoding/sts/kind" in text
+    assert "cfimdb" not in text
+    assert answer("show", SWEEP, "3", store=store)["config"] == whole, "a program gets all: `--start` takes it"
 
 
 def test_show_prints_a_workers_traceback(kept_store: Path) -> None:

@@ -96,6 +96,21 @@ def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
+def test_predict_overwrites_only_if_told_to(kept_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "sst-dev-output.csv").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ("predict", SWEEP, "--trial", "1", "--out", tmp_path)
+    message = refused(hpo(*command, store=kept_store))
+    assert f"`--out`: {tmp_path} holds sst-dev-output.csv already" in message
+    assert "--overwrite" in message
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("sst-dev-output.csv", "notes.txt"), "mine"
+    )
+    assert hpo(*command, "--overwrite", store=kept_store).exit_code == 0
+    assert (tmp_path / "sst-dev-output.csv").read_text().startswith("id \t Predicted_Sentiment")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
@@ -116,14 +131,14 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(core, "predict", predict)
     stored.make(tmp_path / "runs", unpredicted=True)
     for _ in range(2):
-        done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs")
+        done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "runs")
         assert done.exit_code == 0, done.output
     assert calls == ["tiny 0-302"]
     assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
     # A truncated file is made again, from weights that are where the store is now.
     (tmp_path / "runs").rename(tmp_path / "moved")
     (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
-    done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "moved")
+    done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
     assert done.exit_code == 0, done.output
     assert "trial 3 for dev and test are damaged and made again" in done.stderr
     assert folders == [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]

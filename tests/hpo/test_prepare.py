@@ -80,6 +80,20 @@ def test_bad_input_is_refused(tmp_path: Path, changes: dict[str, Any], match: st
     refused(tmp_path, match, **changes)
 
 
+def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
+    step = r"at least 64 examples, one step of the default configuration \(16 of sst \+ 32 of qqp \+ 16 of sts\), not"
+    refused(tmp_path, f"`budget` must be {step} 5", budget=5, grace=None)
+    refused(tmp_path, f"`grace` must be {step} 63", grace=63)
+    assert prepare(launch(tmp_path, budget=600, grace=None)).milestones == (66, 200, 600)
+    assert prepare(launch(tmp_path, budget=2700, grace=None)).milestones == (100, 300, 900, 2700)
+    assert prepare(launch(tmp_path, budget=64, grace=None)).milestones == (64,)
+    small = ("batch_size/sst=1", "batch_size/qqp=2", "batch_size/sts=1")
+    assert prepare(launch(tmp_path, budget=36, grace=4, settings=small)).milestones == (4, 12, 36)
+    one = ("mixing/kind=single", "mixing/task=sst")
+    assert prepare(launch(tmp_path, budget=16, grace=None, settings=one)).milestones == (16,)
+    refused(tmp_path, r"configuration \(16 of sst\), not 15", budget=15, grace=None, tasks="sst")
+
+
 def test_more_cpus_than_there_are_are_refused(tmp_path: Path) -> None:
     cpus = local_cpus()
     refused(tmp_path, rf"need {cpus + 1} CPUs, but this machine has {cpus}: at most --workers {cpus}", workers=cpus + 1)

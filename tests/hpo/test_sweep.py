@@ -56,7 +56,7 @@ def test_verdicts_of_a_rung() -> None:
     assert (first.action, first.state) == ("continue", None)
     stopped = sweep.report(1, 0, FIRST, 0.5)
     assert (stopped.action, stopped.state) == ("stop", "pruned")
-    assert "0.5000 at 1,000 examples is below the cutoff of 0.6000" in stopped.reason
+    assert "0.5000 at the rung of 1,000 examples is below the cutoff of 0.6000" in stopped.reason
     diverged = sweep.report(2, 0, FIRST, math.nan)
     assert (diverged.action, diverged.state) == ("stop", "diverged")
     assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "a flag is enough"

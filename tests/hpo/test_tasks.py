@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def planned(store: Path, folder: Path, tasks: Any, **changes: Any) -> Plan:
-    wanted = {"space": SPACE, "data": str(folder), "tasks": tasks, "trainer": "hpo.core", "budget": 60, "grace": 60}
+    wanted = {"space": SPACE, "data": str(folder), "tasks": tasks, "trainer": "hpo.core", "budget": 96, "grace": 96}
     return prepare(launch(store, **wanted | changes))
 
 

@@ -55,7 +55,8 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
     [
         (["--set", "adapter/kind=lorra"], "Did you mean `lora`"),
         (["--tasks", "sst", "--set", "batch_size/qqp=8"], "of the task qqp, and this run has sst. Leave it out"),
-        (["--budget", "0"], "`--budget` and `--reports` must be at least 1"),
+        (["--budget", "0"], "`--budget` must be at least 1 training example, found 0."),
+        (["--budget", "8", "--reports", "9"], "`--reports` must be from 1 to the budget of 8, found 9."),
         (["--threads", "-1"], "`--threads` must be at least 1"),
         (["--out", __file__], "`--out` must be a folder that can be written"),
         (["--resume"], "`--resume` needs a folder that was trained in"),
