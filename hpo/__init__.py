@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from hpo.driver import Outcome as Outcome
     from hpo.driver import resume as resume
     from hpo.driver import run as run
+    from hpo.launch import Launch as Launch
     from hpo.plan import Plan as Plan
-    from hpo.prepare import Launch as Launch
     from hpo.prepare import prepare as prepare
 
 _HOME = {
     "run": "hpo.driver",
     "resume": "hpo.driver",
     "Outcome": "hpo.driver",
-    "Launch": "hpo.prepare",
+    "Launch": "hpo.launch",
     "Plan": "hpo.plan",
     "prepare": "hpo.prepare",
 }

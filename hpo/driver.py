@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpo import generations, pause
-from hpo.cluster import Cluster, Resources, choose, connect
+from hpo.cluster import Cluster, connect
 from hpo.inputs import check_inputs, inputs
 from hpo.job import Job
+from hpo.launch import Launch, LaunchError
 from hpo.plan import Plan, changed_versions, check_same
-from hpo.prepare import Launch, LaunchError, check_gpus, check_local, describe_task, prepare
+from hpo.prepare import check_local, describe_task, prepare
 from hpo.progress import with_stages
 from hpo.recorder import Recorder
+from hpo.resources import Resources, check_gpus, choose
 from hpo.retention import Shelf
 from hpo.snapshot import Snapshot, Tally
 from hpo.stopping import Halt, Now

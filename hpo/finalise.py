@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hpo.cluster import Resources
 from hpo.job import Job
 from hpo.memory import limit_memory
+from hpo.resources import Resources
 from hpo.retention import Ended
 
 RETRIES = 2

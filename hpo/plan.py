@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo.cluster import Resources
+from hpo.resources import Resources
 from hpo.space import from_json, space_hash, to_json
 from hpo.sweep import Sweep
 from search_spaces.domains import Node

@@ -8,17 +8,16 @@ parameter, the rule, what was found and what would be accepted.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo import cluster
-from hpo.cluster import Resources
+from hpo import resources
+from hpo.launch import Launch, LaunchError, check_numbers
 from hpo.plan import Plan, complete
+from hpo.resources import Resources
 from hpo.rungs import GRACE, milestones
 from search_spaces.domains import Node
 
@@ -29,52 +28,6 @@ if TYPE_CHECKING:
 EPOCHS = 3
 MOST_EXAMPLES = 20_000
 """Budget of a trial when none is given: three passes over the training rows, at most 20,000 examples."""
-
-
-class LaunchError(ValueError):
-    """A launch that cannot be run as asked."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What somebody asks for; field for field the options of `hpo run`."""
-
-    space: str | Path | Mapping[str, Node]
-    """Name of a space, path of a Python file that defines SPACE, or the tree itself."""
-    data: str | None = None
-    """Folder with the files of the tasks; None: the sample corpus."""
-    tasks: str | Sequence[str] | None = None
-    """Tasks to train, as names or `sst,qqp`; None: the three of the papers' multitask models (sst, qqp, sts)."""
-    checkpoint: str | None = None
-    """Base encoder: a directory, a hub id, `tiny`; None: the packaged MiniLM."""
-    store: str = "runs"
-    name: str | None = None
-    """None: the space's name and the next free number."""
-    trials: int = 24
-    budget: int | None = None
-    """Largest number of examples of a trial; None: three epochs, at most 20,000."""
-    time: float | None = None
-    """Seconds after which this launch stops, resumable."""
-    seed: int = 0
-    settings: tuple[str, ...] = ()
-    """Pinned parameters as `path=value`."""
-    start: tuple[Path, ...] = ()
-    """JSON files with configurations to run right after the default one."""
-    address: str | None = None
-    """Address of a running Ray cluster; None: one of our own on this machine."""
-    workers: int | None = None
-    """Trials at the same time; None: as many as fit."""
-    cpus_per_trial: int = 1
-    gpus_per_trial: float | None = None
-    """None: one where there are GPUs."""
-    keep: int = 20
-    """Trials whose weights stay."""
-    eta: int = 3
-    """Reduction factor: of eta trials at a rung about one goes on."""
-    grace: int | None = None
-    """Lowest number of examples before a trial may be stopped; None: budget // 27, but at least a step's."""
-    trainer: str = "hpo.core"
-    """Module that trains; another one in tests."""
 
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
@@ -91,7 +44,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from minbert.files import read_corpus
     from minbert.tasks import TASKS, choose_tasks
 
-    _check_numbers(launch)
+    check_numbers(launch)
     check_local(launch.store)
     pinned = settings(launch.settings)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
@@ -159,7 +112,7 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     return whole
 
 
-def _unmixed(space: Mapping[str, Node], tasks: Sequence[str]) -> tuple[Mapping[str, Node], list[str]]:
+def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], list[str]]:
     """The space without what one task makes meaningless, and a word on it."""
     from hpo.restrict import alone
 
@@ -185,25 +138,6 @@ def describe_task(task: Any) -> dict[str, Any]:
     """What `results` needs to score a task alone."""
     fields = ("kind", "classes", "metric", "weight", "low", "high")
     return {name: getattr(task, name) for name in fields} | {"leaderboard": list(task.leaderboard)}
-
-
-def _check_numbers(launch: Launch) -> None:
-    lowest = {"trials": 1, "cpus_per_trial": 1, "keep": 1, "eta": 2, "workers": 1, "budget": 1, "grace": 1, "seed": 0}
-    for name, least in lowest.items():
-        value = getattr(launch, name)
-        if value is None and name in ("workers", "budget", "grace"):
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise LaunchError(f"`{name}` must be an integer of at least {least}, not {value!r}.")
-    if launch.time is not None and not (math.isfinite(launch.time) and launch.time > 0):
-        raise LaunchError(f"`time` must be a positive number of seconds, not {launch.time!r}.")
-    check_gpus(launch.gpus_per_trial)
-
-
-def check_gpus(gpus: float | None) -> None:
-    """Raise where no trial could have so many GPUs; None is left open."""
-    if gpus is not None and not (math.isfinite(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
-        raise LaunchError(f"`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not {gpus!r}.")
 
 
 def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -298,7 +232,7 @@ def _resources(launch: Launch) -> Resources | None:
     """Checked against this machine, or left open where a cluster has to be asked."""
     if launch.address is not None:
         return None
-    cpus, gpus = cluster.local_cpus(), cluster.local_gpus()
-    chosen = cluster.choose(launch.workers, launch.cpus_per_trial, launch.gpus_per_trial, cpus, gpus)
+    cpus, gpus = resources.local_cpus(), resources.local_gpus()
+    chosen = resources.choose(launch.workers, launch.cpus_per_trial, launch.gpus_per_trial, cpus, gpus)
     chosen.check(cpus, gpus, "this machine")
     return chosen

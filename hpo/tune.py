@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from hpo.cluster import Resources
 from hpo.job import Assignment, Job
 from hpo.processes import scratch
+from hpo.resources import Resources
 from hpo.worker import RESULT, Worker
 
 

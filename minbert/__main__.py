@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from minbert import data_command
+from minbert import data_command, data_options
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
     train.add_argument("--threads", type=int, help="CPU threads (default: one for each CPU this process may use)")
     train.add_argument("--json", action="store_true", help="print the final scores, details and cost as JSON")
-    data_command.add_parser(commands)
+    data_options.add_parser(commands)
     return top
 
 

@@ -44,7 +44,8 @@ def run(
 
     Example: hpo run quickstart --data ../shared/data/cs224n --trials 24 --set precision=float32
     """
-    from hpo.prepare import Launch, prepare
+    from hpo.launch import Launch
+    from hpo.prepare import prepare
 
     launch = Launch(
         space=space, data=data, tasks=tasks, checkpoint=checkpoint, store=store, name=name, trials=trials,

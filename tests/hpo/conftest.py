@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hpo.cluster import Cluster, own_cluster
-from hpo.prepare import Launch
+from hpo.launch import Launch
 from search_spaces.domains import Float
 
 SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}

@@ -13,18 +13,9 @@ import pytest
 import ray
 
 from hpo import pause
-from hpo.cluster import (
-    SETTINGS,
-    Cluster,
-    ResourceError,
-    Resources,
-    choose,
-    connect,
-    fitting,
-    gpus_needed,
-    survive_memory_monitor,
-)
+from hpo.cluster import SETTINGS, Cluster, connect, survive_memory_monitor
 from hpo.processes import OWNER, PREFIX, scratch
+from hpo.resources import ResourceError, Resources, choose, fitting, gpus_needed
 from tests.hpo.test_interruptions import descendants
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.

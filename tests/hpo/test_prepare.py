@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from hpo import core
-from hpo.cluster import Cluster, local_cpus
+from hpo.cluster import Cluster
 from hpo.driver import Session, resume
 from hpo.job import Job
 from hpo.plan import Plan, check_same
 from hpo.prepare import _absolute, prepare
+from hpo.resources import local_cpus
 from results.store import Store
 from tests.hpo.conftest import launch
 
