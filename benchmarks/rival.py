@@ -1,0 +1,155 @@
+"""The rival: what users of `transformers` write. One encoder, AdamW, dynamic padding, shuffled batches.
+
+One task is `BertForSequenceClassification`; several are one `BertModel` with a linear layer for each on its pooled
+output, a forward pass for each and the losses summed. Texts are tokenised once, before any clock starts, and batches
+hold the rows that ours hold, in the same order. `tuned` is what a careful user adds: bf16 autocast and fused AdamW.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from transformers import BertForSequenceClassification, BertModel, BertTokenizerFast, DataCollatorWithPadding
+
+from minbert.files import Rows
+from minbert.tasks import Task
+
+MAX_LENGTH = 128
+CLIP_NORM = 1.0
+
+
+class Multitask(nn.Module):
+    """One encoder, a linear layer for each task on its pooled output."""
+
+    def __init__(self, encoder: nn.Module, width: int, dropout: float, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, task.classes) for name, task in tasks.items()})
+
+    def forward(self, task: str, **inputs: Tensor) -> Tensor:
+        """Outputs [B, C] of a padded batch [B, T]."""
+        pooled = self.encoder(**inputs).pooler_output
+        outputs: Tensor = self.heads[task](self.dropout(pooled))
+        return outputs
+
+
+def multitask(path: Path, tasks: Mapping[str, Task]) -> Multitask:
+    """The model of several tasks from a checkpoint folder, with the checkpoint's own dropouts."""
+    encoder = BertModel.from_pretrained(path)
+    return Multitask(encoder, encoder.config.hidden_size, encoder.config.hidden_dropout_prob, tasks)
+
+
+def task_loss(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean loss of outputs [B, C] against labels [B]."""
+    if task.kind == "classification":
+        return F.cross_entropy(outputs, labels.long())
+    return F.mse_loss(outputs.squeeze(-1), labels.float())
+
+
+def tokenizer_of(path: Path) -> Any:
+    return BertTokenizerFast.from_pretrained(path)
+
+
+def tokenised(rows: Rows, numbers: Iterable[int], tokenizer: Any) -> list[dict[str, Any]]:
+    """These rows of a file, ready for the collator."""
+    chosen = list(numbers)
+    columns = zip(*(rows.texts[row] for row in chosen), strict=True)
+    encoded = tokenizer(*(list(column) for column in columns), truncation=True, max_length=MAX_LENGTH)
+    return [
+        {name: encoded[name][place] for name in encoded} | {"labels": float(rows.labels[row])}
+        for place, row in enumerate(chosen)
+    ]
+
+
+def endless(loader: DataLoader[Any]) -> Iterator[Any]:
+    """A loader's batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def batches(examples: list[dict[str, Any]], size: int, tokenizer: Any, *, shuffle: bool) -> DataLoader[Any]:
+    """Batches padded to their longest row."""
+    data: Any = examples
+    return DataLoader(data, batch_size=size, shuffle=shuffle, collate_fn=DataCollatorWithPadding(tokenizer))
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(tuned: bool) -> contextlib.AbstractContextManager[Any]:
+    """bf16 for a tuned rival, otherwise nothing."""
+    return torch.autocast(device().type, torch.bfloat16) if tuned else contextlib.nullcontext()
+
+
+def one_task_step(path: Path, task: Task, loader: DataLoader[Any], *, tuned: bool = False) -> Callable[[], None]:
+    """A function that trains `BertForSequenceClassification` on the next batch."""
+    model = BertForSequenceClassification.from_pretrained(path, num_labels=task.classes).to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True if tuned else None)
+    source = endless(loader)
+
+    def step() -> None:
+        inputs = next(source).to(device())
+        inputs["labels"] = inputs["labels"].long()
+        with autocast(tuned):
+            loss = model(**inputs).loss
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimizer.step()
+
+    return step
+
+
+def multitask_step(
+    model: Multitask, tasks: Mapping[str, Task], loaders: Mapping[str, DataLoader[Any]], *, tuned: bool = False
+) -> Callable[[], None]:
+    """A function that trains on the next batch of every task: a forward pass each, one backward pass of the sum."""
+    model.to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True if tuned else None)
+    sources = {name: endless(loader) for name, loader in loaders.items()}
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(tuned):
+            loss = summed_loss(model, tasks, {name: next(source) for name, source in sources.items()})
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimizer.step()
+
+    return step
+
+
+def summed_loss(model: Multitask, tasks: Mapping[str, Task], given: Mapping[str, Any]) -> Tensor:
+    """The sum of the tasks' mean losses, a padded batch each."""
+    losses = []
+    for name, inputs in given.items():
+        inputs = inputs.to(device())
+        labels = inputs.pop("labels")
+        losses.append(task_loss(tasks[name], model(name, **inputs), labels))
+    return torch.stack(losses).sum()
+
+
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def predict(model: Multitask, task: Task, loader: Iterable[Any], *, tuned: bool = False) -> NDArray[np.float64]:
+    """Predicted classes or scores [R], in the loader's order."""
+    model.eval()
+    found = []
+    for inputs in loader:
+        inputs = inputs.to(device())
+        inputs.pop("labels")
+        with autocast(tuned):
+            outputs = model(task.name, **inputs)
+        found.append(outputs.argmax(-1) if task.kind == "classification" else outputs.squeeze(-1))
+    model.train()
+    return np.asarray(torch.cat(found).double().cpu().numpy())

@@ -1,0 +1,46 @@
+"""What a technique costs: its step against our plain step, or what is kept against what is computed again."""
+
+from __future__ import annotations
+
+from benchmarks.speed import ours
+from benchmarks.speed.case import Case, Measure, Options, Side, run, warm
+
+LORA = (*ours.SST, "adapter/kind=lora")
+TOP = (*LORA, "adapter/layers/kind=top", "adapter/layers/count=2")
+FROZEN = (*ours.SST, "adapter/kind=frozen")
+SMART = (*ours.SST, "regularizer/sst/kind=smart")
+PCGRAD = (*ours.THREE, "mixing/combine/kind=pcgrad")
+
+LONGER = 27
+"""With features kept so many times as many steps: 20 of them are then an epoch of SST (8,544 rows), which the clock
+can resolve."""
+
+
+def heads_alone(*, kept: bool) -> Side:
+    """Training examples a second with the encoder frozen; `kept`: in the second of two trials on the same rows."""
+
+    def side(options: Options) -> Measure:
+        steps = options.steps * (LONGER if kept else 1)
+        if kept:
+            run(ours.opened(options, *FROZEN).step, steps)
+        trial = ours.opened(options, *FROZEN)
+        if not kept:
+            warm(trial.step)
+        return lambda: ours.rate(trial, steps, 0.0)
+
+    return side
+
+
+CASES = (
+    Case("kept", "last linear layers, features kept, SST, batch 16", "examples/s", "210 x", heads_alone(kept=True),
+         heads_alone(kept=False), "the same without (MINBERT_FEATURES=off)",
+         rival_environment={"MINBERT_FEATURES": "off"}),
+    Case("lora", "LoRA step, SST, batch 16", "ms a step", "0.5 of it", ours.stepping(*LORA),
+         ours.stepping(*ours.SST), "our full step"),
+    Case("top", "LoRA in the top two layers, the rest kept, SST, batch 16", "ms a step", "0.25 of it",
+         ours.stepping(*TOP, again=True), ours.stepping(*ours.SST), "our full step", lambda: ours.refused(*TOP)),
+    Case("pcgrad", "PCGrad over three tasks, 16 / 32 / 16", "ms a step", "1.25 of it", ours.stepping(*PCGRAD),
+         ours.stepping(*ours.THREE), "our step on the summed loss"),
+    Case("smart", "SMART step, SST, batch 16", "ms a step", "2.3 of it", ours.stepping(*SMART),
+         ours.stepping(*ours.SST), "our plain step"),
+)  # fmt: skip
