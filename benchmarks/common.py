@@ -53,5 +53,5 @@ def python(module: str, *arguments: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's variables and more. One thread: libraries look at OMP_NUM_THREADS before anybody can tell them."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **more}
+    """This process's variables and more."""
+    return {**os.environ, **more}

@@ -17,6 +17,9 @@ from benchmarks.speed.case import Case, Options
 
 READY, GO = "ready", "go"
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""For libraries that look before anybody can tell them."""
+
 
 def together(case: Case, side: str, options: Options, count: int) -> list[dict[str, Any]]:
     """What `count` processes of a side measured at the same time. Raises RuntimeError where one fails."""
@@ -26,7 +29,7 @@ def together(case: Case, side: str, options: Options, count: int) -> list[dict[s
         for number in range(count):
             told = json.dumps(asdict(replace(options, process=number)))
             command = python("benchmarks.speed.processes", case.name, side, told)
-            variables = environment(**more)
+            variables = environment(**ONE_THREAD, **more)
             running.append(
                 subprocess.Popen(command, cwd=ROOT, env=variables, stdin=pipe, stdout=pipe, stderr=errors, text=True)
             )

@@ -1,0 +1,31 @@
+"""The rows that both sweeps are scored on: `search` while they run, `held` afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo.rungs import milestones
+from minbert.evaluation import search_sizes
+from minbert.files import Corpus
+
+Chosen = dict[str, NDArray[np.int32]]
+"""Row numbers of the dev files, by task."""
+
+
+def search_rows(corpus: Corpus, budget: int) -> Chosen:
+    """The `search` rows that every report is scored on, as `hpo run` chooses them for this budget."""
+    available = {task.name: corpus.size(task.name, "search") for task in corpus.tasks}
+    sizes, _ = search_sizes(available, milestones(budget))
+    return {name: corpus.parts[name, "search"][:size] for name, size in sizes.items()}
+
+
+def held_rows(corpus: Corpus, most: int | None) -> Chosen:
+    """The `held` rows, at most `most` a task."""
+    return {task.name: corpus.parts[task.name, "held"][:most] for task in corpus.tasks}
+
+
+def labels_of(corpus: Corpus, chosen: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.float32]]:
+    return {name: corpus.rows[name, "dev"].labels[rows].astype(np.float32) for name, rows in chosen.items()}

@@ -1,0 +1,118 @@
+"""One trial of the stock stack, as users of Ray Tune, `transformers` and `peft` write it.
+
+One encoder with a linear layer for each task, a batch of each task a step, losses summed, AdamW with two groups, linear
+schedule with warm-up, clipping; a report with a checkpoint at each rung of ASHA. Texts were tokenised once, in the
+driver, and lie in Ray's object store without copies.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import tune
+from torch import nn
+from transformers import BertModel, get_linear_schedule_with_warmup
+
+from benchmarks import rival
+from benchmarks.rival import Multitask, Tokens
+from benchmarks.sweeps.space import BATCHES
+from minbert.evaluation import Values, judge
+from minbert.tasks import DEFAULT_TASKS, TASKS
+
+TASKS_HERE = {name: TASKS[name] for name in DEFAULT_TASKS}
+WARM_UP = 0.1
+SCORED_AT_ONCE = 32
+FILE = "model.pt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all trials share."""
+
+    encoder: str
+    """Folder of the checkpoint."""
+    train: Mapping[str, Tokens]
+    search: Mapping[str, Tokens]
+    labels: Mapping[str, NDArray[np.float32]]
+    """Labels of the `search` rows."""
+    reports: Sequence[int]
+    """Examples at which a trial reports: the rungs and the budget, ascending."""
+    seed: int
+
+
+def build(config: Mapping[str, Any], encoder: str) -> Multitask:
+    """The model of a drawn configuration."""
+    model = BertModel.from_pretrained(
+        encoder,
+        hidden_dropout_prob=config["hidden_dropout"],
+        attention_probs_dropout_prob=config["attention_dropout"],
+    )
+    width = model.config.hidden_size
+    if config["adapter"] == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(
+            model,
+            LoraConfig(
+                r=config["rank"],
+                lora_alpha=config["alpha"],
+                lora_dropout=config["lora_dropout"],
+                target_modules=["query", "value"],
+            ),
+        )
+    return Multitask(model, width, config["head_dropout"], TASKS_HERE)
+
+
+def optimizer_of(model: Multitask, config: Mapping[str, Any]) -> torch.optim.AdamW:
+    rate = config["lora_lr" if config["adapter"] == "lora" else "full_lr"]
+    encoder = [value for value in model.encoder.parameters() if value.requires_grad]
+    groups = [{"params": encoder, "lr": rate}, {"params": model.heads.parameters(), "lr": config["head_lr"]}]
+    return torch.optim.AdamW(groups, weight_decay=config["weight_decay"])
+
+
+def train(config: dict[str, Any], prepared: Prepared) -> None:
+    """The function that Tune runs."""
+    torch.manual_seed(prepared.seed)
+    tokenizer = rival.tokenizer_of(Path(prepared.encoder))
+    sizes = BATCHES[config["batch_size"]]
+    loaders = {
+        name: rival.endless(rival.batches(prepared.train[name], sizes[name], tokenizer, shuffle=True)) for name in sizes
+    }
+    model = build(config, prepared.encoder).to(rival.device()).train()
+    optimizer = optimizer_of(model, config)
+    steps = -(-prepared.reports[-1] // sum(sizes.values()))
+    schedule = get_linear_schedule_with_warmup(optimizer, int(WARM_UP * steps), steps)
+    trained = [value for value in model.parameters() if value.requires_grad]
+    examples = 0
+    for milestone in prepared.reports:
+        while examples < milestone:
+            loss = rival.summed_loss(model, TASKS_HERE, {name: next(loader) for name, loader in loaders.items()})
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, rival.CLIP_NORM)
+            optimizer.step()
+            schedule.step()
+            examples += sum(sizes.values())
+        scores = judge(TASKS_HERE, predictions(model, prepared.search, prepared.labels, tokenizer))
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(model.state_dict(), Path(folder) / FILE)
+            checkpoint = tune.Checkpoint.from_directory(folder)
+            tune.report({"overall": scores.overall, "examples": examples, **scores.tasks}, checkpoint=checkpoint)
+
+
+def predictions(
+    model: Multitask, rows: Mapping[str, Tokens], labels: Mapping[str, NDArray[np.float32]], tokenizer: Any
+) -> Values:
+    """Predictions and labels of every task."""
+    found: Values = {}
+    for name, tokens in rows.items():
+        loader = rival.batches(tokens, SCORED_AT_ONCE, tokenizer, shuffle=False)
+        found[name] = rival.predict(model, TASKS_HERE[name], loader), labels[name]
+    return found
