@@ -46,8 +46,8 @@ test: env  ## the tests, without the slow ones
 test-all: env  ## all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow" $(TEST_ARGS)
 
-bench: env  ## training speed against the plain loop on transformers (BENCH_ARGS="--data DIR"; else the sample corpus)
-	$(BIN)/python benchmarks/training.py $(BENCH_ARGS)
+bench: env  ## speed against transformers, case by case (BENCH_ARGS="--data DIR --only sst"; else the sample corpus)
+	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)
 
 check: env  ## ruff and mypy --strict
 	$(BIN)/ruff check .

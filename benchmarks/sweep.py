@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,11 @@ def stock(given: Given, work: Path) -> Timeline:
     """Run the stock sweep. Raises RuntimeError where it fails."""
     begun = time.time()
     command = python("benchmarks.sweeps.stock", json.dumps(asdict(given)), str(begun), str(work))
-    variables = environment(PYTHONPATH=str(ROOT))  # Ray's workers start elsewhere
+    token = work / "token"  # Ray would leave one in the user's home, readable by all
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    # Ray's workers start elsewhere, hence PYTHONPATH.
+    variables = environment(PYTHONPATH=str(ROOT), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
     with (work / "output.txt").open("w") as output:
         done = subprocess.run(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False,
                               timeout=given.seconds + PATIENCE)  # fmt: skip

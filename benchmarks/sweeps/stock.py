@@ -24,6 +24,7 @@ from benchmarks.sweeps.data import labels_of, search_rows
 from benchmarks.sweeps.space import FIRST, suggest
 from benchmarks.sweeps.stock_trial import FILE, TASKS_HERE, Prepared, train
 from benchmarks.sweeps.timeline import Given, Report, Timeline
+from hpo.processes import scratch
 from hpo.rungs import GRACE
 from minbert.base import find_base
 from minbert.files import read_corpus
@@ -81,18 +82,11 @@ def prepare(given: Given) -> Prepared:
     )
 
 
-def main() -> None:
-    """Arguments: the settings as JSON, the second at which the command started, a folder to work in."""
-    given, begun, work = Given(**json.loads(sys.argv[1])), float(sys.argv[2]), Path(sys.argv[3])
-    os.environ.setdefault("RAY_worker_niceness", "0")  # ours sets it too: Ray's 15 would starve beside any process
-    optuna_logging.set_verbosity(optuna_logging.WARNING)
-    ray.init(address="local", num_cpus=given.workers, include_dashboard=False, _node_ip_address="127.0.0.1",
-             log_to_driver=False)  # fmt: skip
-    record = Record(begun)
+def tuner(given: Given, begun: float, work: Path, record: Record) -> tune.Tuner:
     scheduler = ASHAScheduler(
         time_attr="examples", metric="overall", mode="max", max_t=given.budget, grace_period=rungs(given.budget)[0]
     )
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(train, prepared=prepare(given)), {"cpu": 1}),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(suggest, metric="overall", mode="max", points_to_evaluate=[FIRST], seed=given.seed),
@@ -103,10 +97,23 @@ def main() -> None:
         ),
         run_config=tune.RunConfig(name="stock", storage_path=str(work), callbacks=[record], verbose=0),
     )
-    tuner.fit()
+
+
+def main() -> None:
+    """Arguments: the settings as JSON, the second at which the command started, a folder to work in."""
+    given, begun, work = Given(**json.loads(sys.argv[1])), float(sys.argv[2]), Path(sys.argv[3])
+    os.environ.setdefault("RAY_worker_niceness", "0")  # ours sets it too: Ray's 15 would starve beside any process
+    optuna_logging.set_verbosity(optuna_logging.WARNING)
+    record = Record(begun)
+    with scratch() as folder:  # a short path: the names of Ray's sockets have little room
+        ray.init(address="local", num_cpus=given.workers, include_dashboard=False, _node_ip_address="127.0.0.1",
+                 _temp_dir=str(folder / "r"), log_to_driver=False)  # fmt: skip
+        try:
+            tuner(given, begun, work, record).fit()
+        finally:
+            ray.shutdown()
     timeline = Timeline(tuple(record.reports), tuple(record.ends))
     (work / "timeline.json").write_text(json.dumps(timeline.to_dict()))
-    ray.shutdown()
 
 
 if __name__ == "__main__":
