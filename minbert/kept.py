@@ -1,6 +1,6 @@
 """Rows of numbers that are computed once and kept on disk, each by itself, shared by all processes of a node.
 
-    <folder>/values    float32 [sum of n_i, D], row i the n_i lines from n_0 + .. + n_(i-1) on; sparse: holes take no room
+    <folder>/values    float32 [sum of n_i, D], row i the n_i lines from n_0 + .. + n_(i-1) on; holes take no room
     <folder>/crc       uint32 [R], the CRC-32 of each row's bytes; 0 where it is not there
 
 Row by row and without locks: the folder's name says what the values are functions of, so whoever writes a row writes
@@ -39,7 +39,7 @@ class Rows:
     """R rows of n_i x D numbers each."""
 
     def __init__(self, folder: Path | None, lengths: NDArray[np.int64], width: int, room: Path | None = None) -> None:
-        """`lengths` n_i [R], `width` D. Without a folder the rows stand in an unnamed file in `room`, and go with it."""
+        """`lengths` n_i [R], `width` D. Without a folder the rows stand in an unnamed file in `room`: gone with it."""
         self.starts = np.concatenate([[0], np.cumsum(lengths)])  # [R + 1]
         self.lengths, self.width = lengths, width
         self.single = bool((lengths == 1).all())
@@ -73,7 +73,8 @@ class Rows:
         unseen = rows[~self.found[rows]]
         loose = self._fill(sorted(set(unseen.tolist())), compute) if len(unseen) else {}
         if loose:
-            return np.concatenate([loose[row] if row in loose else self.table[self._lines(row)] for row in rows.tolist()])
+            every = rows.tolist()
+            return np.concatenate([loose[row] if row in loose else self.table[self._lines(row)] for row in every])
         if self.single:
             return self.table[rows]
         lengths = self.lengths[rows]
@@ -89,12 +90,10 @@ class Rows:
         missing = [row for row in rows if not self._present(row)]
         if not missing:
             return {}
-        wanted, loose = set(missing), {}
+        wanted = set(missing)
         self._leave_room()
-        for row, values in compute(missing).items():
-            if not self._keep(row, values) and row in wanted:
-                loose[row] = values
-        return loose
+        computed = compute(missing).items()
+        return {row: values for row, values in computed if not self._keep(row, values) and row in wanted}
 
     def _present(self, row: int) -> bool:
         """Whether a row stands in the file, whole."""

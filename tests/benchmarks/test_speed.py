@@ -69,7 +69,8 @@ def test_both_sides_read_the_same_sentences(data: Data, settings: tuple[str, ...
     one = trial(configuration(*settings), data, seed=1)
     (ours,) = one._draw(0, 0.0, dict(one.consumed))
     real = given["attention_mask"].bool()
-    assert [row[kept].tolist() for row, kept in zip(given["input_ids"], real, strict=True)] == [ids.tolist() for ids, _ in ours.sequences]
+    theirs = [row[kept].tolist() for row, kept in zip(given["input_ids"], real, strict=True)]
+    assert theirs == [ids.tolist() for ids, _ in ours.sequences]
     assert given["labels"].tolist() == ours.labels.tolist()
 
 

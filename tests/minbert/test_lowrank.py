@@ -150,7 +150,8 @@ def peft_model(adapter: LoRA, base: Base) -> Any:
     reach: dict[str, Any] = {"target_modules": f".*({'|'.join(PEFT_TARGETS[name] for name in adapter.targets)})"}
     if isinstance(adapter.layers, TopLayers):  # peft takes names of layers here, no pattern
         layers = range(base.config.num_hidden_layers)[-adapter.layers.count :]
-        reach = {"target_modules": list(adapter.targets), "layers_to_transform": list(layers), "layers_pattern": "layer"}
+        names = list(adapter.targets)
+        reach = {"target_modules": names, "layers_to_transform": list(layers), "layers_pattern": "layer"}
     config = peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,

@@ -28,7 +28,7 @@ from minbert.trial import Trial
 CONFIGS = {
     "default": [],
     "frozen": ["adapter/kind=frozen"],
-    "lora in the top layer": ["adapter/kind=lora", "adapter/layers/kind=top", "adapter/heads=lora", "adapter/dropout=0.2"],
+    "top lora": ["adapter/kind=lora", "adapter/layers/kind=top", "adapter/heads=lora", "adapter/dropout=0.2"],
     "frozen, dropout": ["adapter/kind=frozen", "adapter/dropout=on", "dropout/hidden=0.2"],
     "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
     "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
