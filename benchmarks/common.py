@@ -1,12 +1,14 @@
-"""What benchmarks share: configurations from settings, tables, JSON lines, and this interpreter in another process."""
+"""What benchmarks share: configurations, tables, intervals, JSON lines, runs in processes of their own."""
 
 from __future__ import annotations
 
 import compileall
+import concurrent.futures
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,3 +57,40 @@ def python(module: str, *arguments: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """This process's variables and more."""
     return {**os.environ, **more}
+
+
+def run_all(
+    jobs: Iterable[dict[str, Any]], command: Callable[[dict[str, Any]], list[str]], out: Path, processes: int
+) -> None:
+    """Run each job's command, `processes` at a time; the JSON object that it prints is appended to `out` with the job.
+
+    Jobs that the file holds are not run again; a job that fails is told, and the others go on.
+    """
+    rows = read_lines(out)
+    wanted = [job for job in jobs if not any(all(row.get(key) == job[key] for key in job) for row in rows)]
+
+    def run(job: dict[str, Any]) -> None:
+        finished = subprocess.run(command(job), cwd=ROOT, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            print(f"{job}: {finished.stderr[-2000:]}", file=sys.stderr, flush=True)
+            return
+        with out.open("a") as stream:
+            stream.write(json.dumps({**job, **json.loads(finished.stdout)}) + "\n")
+        print(f"{job} done", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        list(pool.map(run, wanted))
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def interval(values: Sequence[float]) -> str:
+    """Half width of a 95 % interval of the mean over seeds, by Student's t; nothing for one seed."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return ""
+    spread = (sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f" ± {float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5:.4f}"

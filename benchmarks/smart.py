@@ -1,4 +1,4 @@
-"""How much SMART's ascent step decides of the direction that it perturbs: `python benchmarks/smart.py`.
+"""How much SMART's ascent step decides of the direction that it perturbs: `python -m benchmarks.smart`.
 
 Packaged MiniLM, eight training rows of the sample corpus a task, fresh heads with weights times 5 in place of trained
 ones, sigma 1e-5 and eta 1e-3 as in the papers, dropout as by default. Prints the ascent's share of the noise and the

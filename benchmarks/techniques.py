@@ -1,7 +1,7 @@
 """Every technique against the same run without it: short, on real data, several seeds.
 
-    python benchmarks/techniques.py --data ../shared/data/cs224n --out benchmarks/techniques.jsonl
-    python benchmarks/techniques.py --out benchmarks/techniques.jsonl --table docs/techniques.md
+    python -m benchmarks.techniques --data ../shared/data/cs224n --out benchmarks/techniques.jsonl
+    python -m benchmarks.techniques --out benchmarks/techniques.jsonl --table docs/techniques.md
 
 Each run is a process of its own with one thread, two at a time; results are appended line by line, and what is there
 is not run again. A run trains `--budget` examples with batches of 8 of each task and is scored on rows of `held`, which
@@ -12,15 +12,15 @@ small encoder decide nothing about that.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import configuration, interval, mean, python, read_lines, run_all
 
 MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -125,7 +125,6 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     import torch
 
     from minbert.base import find_base
-    from minbert.config import Config, merge, settings
     from minbert.data import open_data
     from minbert.evaluation import predict_rows
     from minbert.metrics import overall, score
@@ -134,7 +133,7 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     found = next(one for one in cases() if one.name == case)
-    config = Config.from_dict(merge(Config().to_dict(), settings([*BASE, *found.settings])))
+    config = configuration(*BASE, *found.settings)
     opened = open_data(data, find_base(), search_sizes={"sst": 100, "qqp": 100, "sts": 100})
     milestones = (budget // 3, 2 * budget // 3, budget)
     with tempfile.TemporaryDirectory() as folder:
@@ -165,48 +164,18 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     }
 
 
-def run_all(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace) -> None:
     """All cases, seed by seed, each in its own process; what the file holds is not run again."""
-    rows = read(options.out)
-    if any(row["budget"] != options.budget for row in rows):
+    if any(row["budget"] != options.budget for row in read_lines(options.out)):
         sys.exit(f"{options.out} holds runs of another --budget; name another file")
-    done = {(row["case"], row["seed"]) for row in rows}
-    wanted = [(case.name, seed) for seed in range(options.seeds) for case in cases()]
-    wanted = [one for one in wanted if one not in done and (not options.only or options.only in one[0])]
 
-    def run(one: tuple[str, int]) -> None:
-        case, seed = one
-        command = [sys.executable, __file__, "--data", options.data, "--budget", str(options.budget),
-                   "--one", case, "--seed", str(seed)]  # fmt: skip
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
-        if finished.returncode:
-            print(f"{case}, seed {seed}: {finished.stderr[-2000:]}", file=sys.stderr, flush=True)
-            return
-        row = {"case": case, "seed": seed, "budget": options.budget, **json.loads(finished.stdout)}
-        with options.out.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        print(f"{case}, seed {seed}: overall {row['overall']:.4f}", flush=True)
+    def command(job: dict[str, Any]) -> list[str]:
+        return python("benchmarks.techniques", "--data", options.data, "--budget", str(options.budget),
+                      "--one", job["case"], "--seed", str(job["seed"]))  # fmt: skip
 
-    with concurrent.futures.ThreadPoolExecutor(options.processes) as pool:
-        list(pool.map(run, wanted))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def interval(values: list[float]) -> str:
-    """Half width of a 95 % interval of the mean over seeds, by Student's t; nothing for one seed."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return ""
-    spread = (sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f" ± {float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5:.4f}"
+    jobs = [{"case": case.name, "seed": seed} for seed in range(options.seeds) for case in cases()]
+    jobs = [job for job in jobs if not options.only or options.only in job["case"]]
+    run_all(({**job, "budget": options.budget} for job in jobs), command, options.out, options.processes)
 
 
 def mechanics(rows: list[dict[str, Any]]) -> str:
@@ -228,7 +197,7 @@ def mechanics(rows: list[dict[str, Any]]) -> str:
 def table(options: argparse.Namespace) -> str:
     """Markdown: one line a technique, differences paired by seed."""
     by_case: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in read(options.out):
+    for row in read_lines(options.out):
         by_case.setdefault(row["case"], {})[row["seed"]] = row
     columns = ("technique", "seeds", "overall", "against its baseline", "sst", "qqp", "sts", "trained",
                "examples/CPU s", "peak MiB", "what it did")  # fmt: skip
@@ -277,7 +246,9 @@ def main() -> None:
         before, after = text.partition(MARK)[0], text.partition(END)[2]
         options.table.write_text(f"{before}{MARK}\n{table(options)}\n{END}{after}")
     else:
-        run_all(options)
+        options.data = str(Path(options.data).expanduser().absolute())
+        options.out = options.out.absolute()
+        measure(options)
 
 
 if __name__ == "__main__":

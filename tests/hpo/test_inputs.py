@@ -31,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def planned(folder: Path, *settings: str, **changes: Any) -> Plan:
+    if changes.get("space") == "full":
+        settings += ("adapter/layers/kind=all",)  # it asks for up to three layers, and the tiny encoder has two
     return prepare(launch(folder.parent / "store", data=str(folder), settings=settings, **changes))
 
 
