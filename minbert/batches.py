@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minbert.bert import Packed, Run
 from minbert.data import TaskFile
+from minbert.packed import Packed, Run
 from minbert.randomness import numpy_generator
 
 Sequences = list[tuple[NDArray[np.int32], int]]

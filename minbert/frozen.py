@@ -168,7 +168,8 @@ class _Stretch:
         return self.values.fetch(places, self._compute)
 
     def _compute(self, places: list[int]) -> Mapping[int, NDArray[np.float32]]:
-        part, found = self.table.part, {}
+        part = self.table.part
+        found: dict[int, NDArray[np.float32]] = {}
         with _one_thread():
             for group in self._groups(places):
                 values = part.compute([self._sequence(place) for place in group], self.table.pooling)

@@ -19,9 +19,9 @@ from typing import ClassVar, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from minbert.bert import Noise, dropout
 from minbert.features import FEATURES, TRANSFORMS, add_score, cosine, has_score
 from minbert.losses import cosine_embedding, task_loss
+from minbert.noise import Noise, dropout
 from minbert.poolings import Pooler
 from minbert.schema import ConfigError, choice, number
 from minbert.tasks import Task

@@ -63,7 +63,7 @@ class Rows:
                     os.ftruncate(file.fileno(), size)
                 files.append(file)
             if sizes[0]:
-                values = np.memmap(files[0], np.float32, "r", shape=(int(self.starts[-1]), self.width))  # type: ignore[call-overload]
+                values = np.memmap(files[0], np.float32, "r", shape=(int(self.starts[-1]), self.width))
                 self.table = values.view(np.ndarray)  # a memmap's own indexing is slow
             opened.pop_all()
         return files[0], files[1]
@@ -79,7 +79,7 @@ class Rows:
             return self.table[rows]
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
-        lines = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends + lengths, lengths)
+        lines: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends + lengths, lengths)
         return self.table[lines]
 
     def _lines(self, row: int) -> slice:

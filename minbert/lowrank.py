@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.bert import dropout
+from minbert.noise import dropout
 
 
 def lora_weight(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:

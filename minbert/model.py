@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from minbert.base import Base
 from minbert.batches import TaskBatch, in_order_of_packing, pack
-from minbert.bert import SILENT, Bert, Noise, Packed
+from minbert.bert import Bert
 from minbert.config import Config
 from minbert.data import TaskFile
 from minbert.encodings import sharing
 from minbert.frozen import FrozenPart, Reading, wanted
 from minbert.heads import HeadContext
 from minbert.lowrank import Adapted
+from minbert.noise import SILENT, Noise
+from minbert.packed import Packed
 from minbert.poolings import TOKENS, pooled
 from minbert.randomness import derive
 from minbert.regularizers import DIVERGENCES, Bregman

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from minbert.bert import Packed
+from minbert.packed import Packed
 
 Pooling = Callable[[Tensor, Tensor, int], Tensor]
 """States [N, D], the owner [N] of each token and the number B of sequences to pooled states [B, D]."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from minbert.batches import training_rows
-from minbert.bert import Bert, Noise
+from minbert.bert import Bert
+from minbert.noise import Noise
 from minbert.randomness import numpy_generator, torch_generator
 from minbert.schedules import Linear
 from minbert.stage_cache import Partial

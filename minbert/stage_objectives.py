@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 from minbert.base import Base
 from minbert.batches import bi_encode, cross_encode, pack
-from minbert.bert import Bert, Noise, Packed, dropout
+from minbert.bert import Bert
 from minbert.data import TaskFile
 from minbert.nli import LABELS
+from minbert.noise import Noise, dropout
+from minbert.packed import Packed
 from minbert.poolings import POOLINGS, owners
 from minbert.stage_losses import corrupt, known_duplicates, mnrl, tied_cross_entropy
 

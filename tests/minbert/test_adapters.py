@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from minbert.adapters import ADAPTERS, PAL, TARGETS, Adapter, DoRA, Frozen, LoRA, TopLayers
 from minbert.base import Base
-from minbert.bert import Bert, Noise, Packed
+from minbert.bert import Bert
 from minbert.lowrank import Adapted
+from minbert.noise import Noise
+from minbert.packed import Packed
 from minbert.schema import ConfigError, load
 from tests.minbert.test_bert import by_sequence, packed
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from minbert import bert
+from minbert import attention, bert
 from minbert.base import Base, CheckpointError, _names, find_base
 from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
-from minbert.bert import Bert, Noise, Packed
+from minbert.bert import Bert
 from minbert.config import Config
 from minbert.data import Data, word_piece
 from minbert.model import MultitaskModel, arithmetic
+from minbert.noise import Noise
+from minbert.packed import Packed
 
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
@@ -126,7 +128,9 @@ def test_states_and_gradients_equal_transformers_under_the_same_dropout_masks(
     target = torch.randn(len(batch.ids), 384, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(torch.nn.functional, "dropout", masks(0.3))
     expected = theirs(input_ids=batch.ids[None]).last_hidden_state[0]
-    monkeypatch.setattr(bert, "dropout", masks(0.3))
+    drop = masks(0.3)
+    for module in (attention, bert):
+        monkeypatch.setattr(module, "dropout", drop)
     found = ours(batch, Noise(torch.Generator(), 0.3, 0.3, 0.0))
     assert (found - expected).abs().max() < 1e-4
     assert (found - ours(batch)).abs().max() > 0.1  # the masks did something

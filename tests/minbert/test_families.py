@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from minbert.adapters import ADAPTERS
-from minbert.bert import dropout
 from minbert.encodings import ENCODINGS
 from minbert.heads import HEADS, SHARED_HEADS
+from minbert.noise import dropout
 from minbert.regularizers import DIVERGENCES, REGULARIZERS, smart, squared_error, symmetric_kl
 from minbert.samplers import SAMPLERS
 from minbert.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic, epoch

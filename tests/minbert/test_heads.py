@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minbert.bert import SILENT, Noise
 from minbert.encodings import ENCODINGS, Bi, Cross, Encoding, Single, check_frozen, check_shared, sharing
 from minbert.features import FEATURES, TRANSFORMS, add_score, cosine
 from minbert.heads import (
@@ -30,6 +29,7 @@ from minbert.heads import (
     SharedModule,
 )
 from minbert.losses import cosine_embedding, cross_entropy, squared_error
+from minbert.noise import SILENT, Noise
 from minbert.poolings import TOKENS
 from minbert.schema import ConfigError
 from minbert.tasks import TASKS, Task

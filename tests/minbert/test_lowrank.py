@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from minbert.adapters import PAL, TARGETS, DoRA, LoRA, TopLayers
 from minbert.base import Base, CheckpointError, _names, find_base
-from minbert.bert import Bert, dropout
+from minbert.bert import Bert
 from minbert.lowrank import Adapted, DoRALinear, LoRALinear, TaskBranches, dora_weight, lora_weight, merge, row_norms
+from minbert.noise import dropout
 from tests.minbert.test_adapters import TASKS, VARIANTS, Model, stir
 from tests.minbert.test_bert import by_sequence, packed, sequences
 

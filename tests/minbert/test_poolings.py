@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from minbert import base as base_module
 from minbert.base import Base, CheckpointError, find_base
 from minbert.batches import Sequences, pack
-from minbert.bert import SILENT
 from minbert.data import word_piece
 from minbert.encodings import Single
 from minbert.heads import HeadContext
+from minbert.noise import SILENT
 from minbert.poolings import POOLINGS, Pooler, owners
 from minbert.tasks import TASKS
 

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from minbert.base import Base
 from minbert.batches import bi_encode, cross_encode, pack
-from minbert.bert import SILENT, Bert
+from minbert.bert import Bert
 from minbert.data import Data, Texts, word_piece
 from minbert.files import SAMPLE, DataError
 from minbert.nli import LABELS, find_nli, read_nli
+from minbert.noise import SILENT
 from minbert.randomness import numpy_generator
 from minbert.schema import ConfigError, dump, load
 from minbert.stage_loop import StageLoop
