@@ -51,6 +51,8 @@ def shorten(words: list[str], data: Path) -> list[str]:
     words = without(words, "--watch", "-f", values=0)
     if words[:2] == ["hpo", "run"]:
         words = without(words, "--trials", "--budget", "--address", "--gpus-per-trial") + SMALL
+        if words[2] in ("full", "adapters"):  # they ask for up to three layers, and the tiny encoder has two
+            words += ["--set", "adapter/layers/kind=all"]
     if words[:2] == ["hpo", "extend"]:
         words = [*without(words, "--trials"), "--trials", "5"]
     if words[:4] == ["python", "-m", "minbert", "train"]:
