@@ -1,13 +1,15 @@
 """How much SMART's ascent decides of the direction that it perturbs, and what training with the penalty does to it.
 
     python -m benchmarks.smart
-    python -m benchmarks.smart --data ../shared/data/cs224n        # about ten minutes
+    python -m benchmarks.smart --data ../shared/data/cs224n        # some minutes
 
 With --data MiniLM is trained on SST with and without SMART, three seeds, and the penalty (papers' settings, without its
-weight) is measured without dropout on rows of `held`. Without:
-Packaged MiniLM, eight training rows of the sample corpus a task, fresh heads with weights times 5 in place of trained
-ones, sigma 1e-5 and eta 1e-3 as in the papers, dropout as by default. Prints the ascent's share of the noise and the
-divergence for the noise alone, the noise after one step, and the gradient alone, each scaled to max|delta| = 1.
+weight) is measured without dropout on rows of `held`.
+
+Without --data: packaged MiniLM, eight training rows of the sample corpus a task, fresh heads with weights times 5 in
+place of trained ones, sigma 1e-5 and eta 1e-3 as in the papers, dropout as by default. Prints the ascent's share of the
+noise and the divergence for the noise alone, the noise after one step, and the gradient alone, each scaled to
+max|delta| = 1.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from minbert.regularizers import DIVERGENCES, Smart
 from minbert.train import State, train
 
 SIGMA, ETA = 1e-5, 1e-3
-BUDGET, SEEDS, ROWS, WEIGHT = 1500, 3, 256, 5
+BUDGET, SEEDS, ROWS, WEIGHT = 1000, 3, 256, 5
 
 
 def ascent() -> None:
