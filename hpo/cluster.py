@@ -9,6 +9,7 @@ itself waits for ever.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -135,23 +136,42 @@ def _start(folder: Path, cpus: int, gpus: int) -> None:
 
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(folder / "r"),  # Ray opens it to everybody; what is above it is ours alone
-                _node_ip_address="127.0.0.1",
-            )
+            with _groups_of_their_own():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody; what is above it is ours alone
+                    _node_ip_address="127.0.0.1",
+                )
             return
         except Exception as error:
             ray.shutdown()
             if attempt == STARTS or "timed out during startup" not in str(error):
                 raise
+
+
+@contextlib.contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Ray's processes start in process groups of their own, and the workers with them.
+
+    `timeout`, Slurm and containers send SIGTERM to the driver's whole group. Ray blocks SIGINT in its processes but not
+    SIGTERM, and a driver whose cluster is gone can pause nothing. They still end with the driver: Ray has the kernel
+    kill them at its death. Held by a contract test, as `survive_memory_monitor` is.
+    """
+    import ray._private.services as services
+
+    original = services.ConsolePopen
+    setattr(services, "ConsolePopen", functools.partial(original, process_group=0))  # noqa: B010  as below
+    try:
+        yield
+    finally:
+        setattr(services, "ConsolePopen", original)  # noqa: B010
 
 
 def _set_own_environment(folder: Path) -> Callable[[], None]:

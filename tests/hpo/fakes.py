@@ -2,7 +2,8 @@
 
 `faults.json` in the sweep's folder maps a trial's number to what befalls it: {"kind": "raise", "at": 2, "attempts":
 [0]}. `at` is the index of the milestone before which it happens; without `attempts` it happens in every attempt.
-`slow.json` holds seconds that every optimiser step takes. `calls.log` lists what was trained and by which process.
+`slow.json` holds seconds that every optimiser step takes, `slow_predictions.json` those of a prediction, whose begin
+leaves a file `predicting`. `calls.log` lists what was trained and by which process.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
 
 def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
     assert (checkpoint / "done.json").is_file()
+    sweep = Path(job.folder)
+    (sweep / "predicting").touch()
+    time.sleep(_read(sweep / "slow_predictions.json", 0.0))
     rows = np.arange(4, dtype=np.int32)
     yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2, np.float32))
     yield "sts", "test", Prediction(rows, rows / 2.0, None)

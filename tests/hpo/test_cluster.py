@@ -178,6 +178,11 @@ def test_contract_what_else_of_ray_is_private(ray_cluster: Cluster, monkeypatch:
     assert _get_max_pending_trials(object()) == 5
 
 
+def test_contract_rays_processes_are_in_groups_of_their_own(ray_cluster: Cluster) -> None:
+    ours = os.getpgrp()
+    assert {os.getpgid(pid) for pid in descendants(os.getpid())}.isdisjoint({ours})
+
+
 def test_a_trial_never_spans_two_nodes() -> None:
     four = ((4.0, 0.0),) * 4
     assert fitting(four, 3, 0.0) == 4

@@ -152,6 +152,26 @@ def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path)
     assert again[0][2] > 0
 
 
+def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path) -> None:
+    """As `timeout`, Slurm and containers send it, once while trials train and once while they predict."""
+    sweep = tmp_path / "s"
+    script(sweep, slow=0.3)
+    (sweep / "slow_predictions.json").write_text("3600")
+    begun: list[Callable[[], object]] = [lambda: reports(tmp_path), (sweep / "predicting").exists]
+    for action, phase in zip(("run", "resume"), begun, strict=True):
+        with driver(action, tmp_path, **({"trials": 3} if action == "run" else {})) as process:
+            wait(phase, 200, f"the phase to interrupt after {action}")
+            os.killpg(process.pid, signal.SIGTERM)
+            output, _ = process.communicate(timeout=50)  # before Ray gives a lost cluster up, after 60 s
+            assert (process.returncode, output) == (3, "stopped\n")
+        script(sweep)
+    (sweep / "slow_predictions.json").unlink()
+    outcome = hpo.resume(str(tmp_path), "s", trainer=FAKES)
+    assert outcome.state == "done"
+    assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
+    assert not any("lost" in message for message in outcome.snapshot.messages)
+
+
 def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
     with driver("run", tmp_path, trials=3) as process:
