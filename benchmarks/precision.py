@@ -3,9 +3,9 @@
     python -m benchmarks.precision --data ../shared/data/cs224n --out benchmarks/precision.jsonl
     python -m benchmarks.precision --out benchmarks/precision.jsonl --table
 
-`padded` is the loop of `rival.py` on `transformers`, the other two are ours with BERT's pooler. All train MiniLM on one
-task with the same rows in the same order, the same rates, decay, schedule and clipping, and are scored on rows of
-`held`. Heads and dropout masks differ: their seeds are what the comparison's noise is.
+All arms train MiniLM on one task and are scored on rows of `held`: the same rows in the same order, heads that begin
+with the same weights, the same optimiser. `padded` has the encoder of `transformers` in place of ours (`padded.py`);
+its dropout masks differ from the others', which is what the comparison's noise is.
 
 Where no bf16 matrix product is native, the products take their bf16 inputs to float32, add up there and round once to
 bf16, as units for bf16 do; all else of the bf16 path runs as it is. That says nothing about speed.
@@ -26,59 +26,12 @@ from benchmarks.common import configuration, interval, markdown, mean, python, r
 TASKS_HERE = ("sst", "qqp", "sts")
 SIZES = dict.fromkeys(TASKS_HERE, 16)
 ARMS = ("padded", "packed", "bf16")
-ENCODER_LR, HEAD_LR, DECAY, WARM_UP = 1e-4, 5e-4, 0.01, 0.1
 HELD = 2000
 """Rows of `held` that are scored, at most."""
 
 
-def padded(task: str, seed: int, data: str, budget: int) -> float:
-    """Held-out score of `transformers`' loop."""
-    import torch
-    from transformers import get_linear_schedule_with_warmup
-
-    from benchmarks import rival
-    from minbert.base import find_base
-    from minbert.batches import training_rows
-    from minbert.files import read_corpus
-    from minbert.metrics import score
-    from minbert.tasks import TASKS
-
-    torch.manual_seed(seed)
-    corpus, path, found = read_corpus(data, [task]), find_base().path, {task: TASKS[task]}
-    assert path is not None
-    tokenizer, model = rival.tokenizer_of(path), rival.multitask(path, found)
-    if found[task].kind == "regression":  # as ours begins: the first steps do not go into moving the mean
-        torch.nn.init.constant_(model.heads[task].bias, 2.5)
-    order = training_rows(corpus.parts[task, "train"], seed, task, 0, len(corpus.parts[task, "train"]))[:budget]
-    rows = rival.tokenised(corpus.rows[task, "train"], order, tokenizer)
-    loader = rival.batches(rows, SIZES[task], tokenizer, shuffle=False)
-    optimizer = torch.optim.AdamW(_groups(model), lr=ENCODER_LR)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(WARM_UP * len(loader)), len(loader))
-    model.train()
-    for inputs in loader:
-        loss = rival.summed_loss(model, found, {task: inputs})
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), rival.CLIP_NORM)
-        optimizer.step()
-        schedule.step()
-    held = corpus.parts[task, "held"][:HELD]
-    scored = rival.tokenised(corpus.rows[task, "dev"], held.tolist(), tokenizer)
-    values = rival.predict(model, found[task], rival.batches(scored, 32, tokenizer, shuffle=False))
-    return score(found[task].metric, values, corpus.rows[task, "dev"].labels[held])
-
-
-def _groups(model: Any) -> list[dict[str, Any]]:
-    """AdamW's groups as ours: the pooler learns with the head, biases and normalisations do not decay."""
-    groups: dict[tuple[float, float], list[Any]] = {}
-    for name, value in model.named_parameters():
-        head = not name.startswith("encoder.") or "pooler" in name
-        groups.setdefault((HEAD_LR if head else ENCODER_LR, DECAY if value.ndim > 1 else 0.0), []).append(value)
-    return [{"params": values, "lr": rate, "weight_decay": decay} for (rate, decay), values in groups.items()]
-
-
-def packed(task: str, seed: int, data: str, budget: int, precision: str) -> float:
-    """Held-out score of ours."""
+def trained(task: str, seed: int, data: str, budget: int, precision: str) -> float:
+    """Held-out score of one trial."""
     import numpy as np
 
     from minbert.base import find_base
@@ -90,8 +43,7 @@ def packed(task: str, seed: int, data: str, budget: int, precision: str) -> floa
 
     config = configuration(
         "mixing/kind=single", f"mixing/task={task}", f"batch_size/{task}={SIZES[task]}", f"precision={precision}",
-        f"encoding/{task}/pooling=pooler", f"optimizer/encoder_lr={ENCODER_LR}", f"optimizer/head_lr={HEAD_LR}",
-        f"optimizer/weight_decay={DECAY}", f"optimizer/schedule/warmup={WARM_UP}",
+        f"encoding/{task}/pooling=pooler",
     )  # fmt: skip
     opened = open_data(data, find_base(), tasks=[task], search_sizes={task: 100})
     with tempfile.TemporaryDirectory() as folder:
@@ -130,11 +82,13 @@ def run_one(arm: str, task: str, seed: int, data: str, budget: int) -> dict[str,
     """The held-out score of one run."""
     import torch
 
+    from benchmarks.padded import in_place_of_ours
+
     torch.set_num_threads(1)
-    if arm == "padded":
-        return {"score": padded(task, seed, data, budget)}
-    with as_units_do() if arm == "bf16" else contextlib.nullcontext():
-        return {"score": packed(task, seed, data, budget, "bf16" if arm == "bf16" else "float32")}
+    torch.manual_seed(seed)  # for the padded encoder's masks
+    around = {"padded": in_place_of_ours, "packed": contextlib.nullcontext, "bf16": as_units_do}[arm]
+    with around():
+        return {"score": trained(task, seed, data, budget, "bf16" if arm == "bf16" else "float32")}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -58,7 +58,8 @@ class Base:
         with torch.device("meta"):  # nothing to initialise: every tensor comes from the file
             encoder = Bert(self.config)
         tensors = _tensors(self.path, self.sha256)
-        named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in _names(self.config).items()}
+        names = tensor_names(self.config)
+        named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in names.items()}
         encoder.load_state_dict({name: value.clone() for name, value in named.items()}, assign=True)
         return encoder
 
@@ -198,7 +199,7 @@ def _lowercase(path: Path) -> bool:
         raise CheckpointError(f"{file} cannot be read as a JSON object: {error}") from error
 
 
-def _names(config: BertConfig) -> dict[str, str]:
+def tensor_names(config: BertConfig) -> dict[str, str]:
     """Our parameter names and those of the checkpoint, without its optional `bert.` prefix."""
     names = {
         "embeddings.word.weight": "embeddings.word_embeddings.weight",
@@ -236,7 +237,7 @@ def _find(name: str, available: dict[str, Any], path: Path) -> str:
 def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) -> None:
     with torch.device("meta"):
         wanted = {name: list(value.shape) for name, value in Bert(config).state_dict().items()}
-    expected = {theirs: wanted[ours] for ours, theirs in _names(config).items()}
+    expected = {theirs: wanted[ours] for ours, theirs in tensor_names(config).items()}
     if _has_pooler(shapes):
         expected |= _pooler_shapes(config)
     for name, shape in expected.items():

@@ -19,14 +19,7 @@ from benchmarks.speed.peak import forward_operations, trained_lengths
 from minbert.base import Base, find_base
 from minbert.batches import pack
 from minbert.bert import Bert
-from minbert.data import Data, open_data
-from tests.minbert.conftest import make_corpus
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    folder = make_corpus(tmp_path_factory.mktemp("corpus"))
-    return open_data(folder, find_base("tiny"), cache=tmp_path_factory.mktemp("cache"))
+from minbert.data import Data
 
 
 def operations(encoder: Bert, lengths: list[int], *, backward: bool) -> int:

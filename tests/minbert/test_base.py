@@ -20,7 +20,7 @@ def directory(tiny: Base, tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "vocab.txt").write_text("\n".join(tiny.vocabulary))
     state = tiny.load().state_dict()
-    names = module._names(tiny.config)
+    names = module.tensor_names(tiny.config)
     save_file({f"bert.{names[name]}": value for name, value in state.items()}, tmp_path / "model.safetensors")
     return tmp_path
 

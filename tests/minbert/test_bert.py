@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minbert import attention, bert
-from minbert.base import Base, CheckpointError, _names, find_base
+from minbert.base import Base, CheckpointError, find_base, tensor_names
 from minbert.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
 from minbert.bert import Bert
 from minbert.config import Config
@@ -88,7 +88,7 @@ def compare_gradients(ours: Bert, theirs: Any, tolerance: float = 1e-4) -> None:
     """Every parameter's gradient, relative to its tensor's largest entry; that of a key's bias is only rounding."""
     parameters = dict(theirs.named_parameters())
     largest = max(float(value.grad.abs().max()) for value in parameters.values() if value.grad is not None)
-    for name, their_name in _names(ours.config).items():
+    for name, their_name in tensor_names(ours.config).items():
         mine, other = ours.get_parameter(name).grad, parameters[their_name].grad
         assert mine is not None and other is not None, name
         assert (mine - other).abs().max() <= tolerance * max(float(other.abs().max()), 1e-2 * largest), name

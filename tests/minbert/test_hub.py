@@ -32,7 +32,7 @@ def files(tiny: Base, tmp_path: Path) -> Path:
     (folder / "config.json").write_text(json.dumps({**tiny.config.__dict__, "model_type": "bert"}))
     (folder / "vocab.txt").write_text("\n".join(tiny.vocabulary))
     (folder / "pytorch_model.bin").write_bytes(b"never wanted")
-    names = module._names(tiny.config)
+    names = module.tensor_names(tiny.config)
     tensors = {names[name]: value for name, value in tiny.load().state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     return folder

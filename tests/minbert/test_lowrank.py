@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.adapters import PAL, TARGETS, DoRA, LoRA, TopLayers
-from minbert.base import Base, CheckpointError, _names, find_base
+from minbert.base import Base, CheckpointError, find_base, tensor_names
 from minbert.bert import Bert
 from minbert.lowrank import Adapted, DoRALinear, LoRALinear, TaskBranches, dora_weight, lora_weight, merge, row_norms
 from minbert.noise import dropout
@@ -132,7 +132,7 @@ PEFT_LEAVES = {
 
 def peft_name(name: str, base: Base) -> str:
     """The name in a peft model of one of our encoder's trained parameters."""
-    names = _names(base.config)
+    names = tensor_names(base.config)
     if name in names:
         return f"base_model.model.{names[name]}"
     match = re.fullmatch(r"(layers\.\d+\.\w+)\.(.+)", name)
@@ -146,7 +146,7 @@ def peft_model(adapter: LoRA, base: Base) -> Any:
     import transformers
 
     model = transformers.BertModel(transformers.BertConfig(**vars(base.config)), add_pooling_layer=False).eval()
-    weights, names = base.load().state_dict(), _names(base.config)
+    weights, names = base.load().state_dict(), tensor_names(base.config)
     model.load_state_dict({names[name]: value for name, value in weights.items()}, strict=True)
     reach: dict[str, Any] = {"target_modules": f".*({'|'.join(PEFT_TARGETS[name] for name in adapter.targets)})"}
     if isinstance(adapter.layers, TopLayers):  # peft takes names of layers here, no pattern

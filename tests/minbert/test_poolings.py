@@ -142,7 +142,7 @@ def directory(tiny: Base, tmp_path: Path) -> Path:
     """The tiny encoder in Hugging Face layout with prefixed names and a pooler."""
     (tmp_path / "config.json").write_text(json.dumps({**vars(tiny.config), "model_type": "bert"}))
     (tmp_path / "vocab.txt").write_text("\n".join(tiny.vocabulary))
-    names, width = base_module._names(tiny.config), tiny.config.hidden_size
+    names, width = base_module.tensor_names(tiny.config), tiny.config.hidden_size
     tensors = {f"bert.{names[name]}": value for name, value in tiny.load().state_dict().items()}
     pooler = {"bert.pooler.dense.weight": torch.randn(width, width), "bert.pooler.dense.bias": torch.randn(width)}
     save_file(tensors | pooler, tmp_path / "model.safetensors")

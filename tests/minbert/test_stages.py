@@ -418,12 +418,12 @@ def witness(kind: Any, encoder: Bert, num_labels: int = 2, **options: Any) -> An
     """A transformers model in evaluation mode with an encoder's weights."""
     from transformers import BertConfig
 
-    from minbert.base import _names
+    from minbert.base import tensor_names
 
     shape = dataclasses.asdict(encoder.config)
     model = kind(BertConfig(**shape, num_labels=num_labels, hidden_act="gelu", attn_implementation="eager"), **options)
     inner = getattr(model, "bert", model)
-    names = _names(encoder.config)
+    names = tensor_names(encoder.config)
     ours = encoder.state_dict()
     missing, unexpected = inner.load_state_dict({theirs: ours[name] for name, theirs in names.items()}, strict=False)
     assert not unexpected and all("pooler" in name or "position_ids" in name for name in missing), missing
