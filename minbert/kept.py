@@ -48,6 +48,7 @@ class Rows:
         self.files: tuple[IO[bytes], IO[bytes]] | None = None
         """Values and CRCs; None where nothing can be kept."""
         self.table: NDArray[np.float32] = np.empty((0, width), dtype=np.float32)
+        self.crcs: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
         try:
             self.files = self._open(folder, room)
         except OSError as error:
@@ -62,9 +63,10 @@ class Rows:
                 if os.fstat(file.fileno()).st_size < size:
                     os.ftruncate(file.fileno(), size)
                 files.append(file)
-            if sizes[0]:
-                values = np.memmap(files[0], np.float32, "r", shape=(int(self.starts[-1]), self.width))
-                self.table = values.view(np.ndarray)  # a memmap's own indexing is slow
+            if sizes[0]:  # views: a memmap's own indexing is slow
+                shape = (int(self.starts[-1]), self.width)
+                self.table = np.memmap(files[0], np.float32, "r", shape=shape).view(np.ndarray)
+                self.crcs = np.memmap(files[1], np.uint32, "r").view(np.ndarray)
             opened.pop_all()
         return files[0], files[1]
 
@@ -99,13 +101,9 @@ class Rows:
         """Whether a row stands in the file, whole."""
         if self.files is None:
             return False
-        crc = int.from_bytes(os.pread(self.files[1].fileno(), 4, row * 4), "little")
-        if crc:
-            lines = self._lines(row)
-            size = (lines.stop - lines.start) * self.width * 4
-            found = os.pread(self.files[0].fileno(), size, lines.start * self.width * 4)
-            self.found[row] = len(found) == size and _crc(found) == crc
-        return bool(self.found[row])
+        crc = self.crcs[row]
+        self.found[row] = found = bool(crc and _crc(self.table[self._lines(row)].data) == crc)
+        return found
 
     def _keep(self, row: int, values: NDArray[np.float32]) -> bool:
         """Write a row, then its CRC; whether both are written."""
@@ -116,7 +114,7 @@ class Rows:
             data = values.tobytes()
             try:
                 _write(self.files[0], data, int(self.starts[row]) * self.width * 4)
-                _write(self.files[1], _crc(data).to_bytes(4, "little"), row * 4)
+                _write(self.files[1], np.uint32(_crc(data)).tobytes(), row * 4)
             except OSError as error:
                 self._give_up(str(error))
                 return False
@@ -136,7 +134,7 @@ class Rows:
         self.files = None
 
 
-def _crc(data: bytes) -> int:
+def _crc(data: bytes | memoryview) -> int:
     return zlib.crc32(data) or 1  # 0 says that a row is not there
 
 
