@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,10 +188,14 @@ class Session:
                 self._search()
                 state = self._finish()
             except KeyboardInterrupt:  # the second signal; within Ray's waits it loses its class
-                if self._halt.insisted:
-                    self._recorder.abandon("stopped at once")
+                self._recorder.abandon("stopped at once")
                 self.messages.append("stopped at once; trials that ran will go on from their last checkpoint")
                 state = "stopped"
+            except Exception as error:
+                if not self._generation.superseded:
+                    with contextlib.suppress(Exception):  # the store itself may be what failed
+                        self._recorder.abandon(f"the launch failed: {type(error).__name__}")
+                raise
             finally:
                 self._drop_flag()
         return self._outcome(state)
@@ -215,7 +220,7 @@ class Session:
             cpus=self.resources.cpus_per_trial,
             gpus=self.resources.gpus_per_trial,
             memory_limit=None if limit is None else limit // self.resources.workers,
-            pause_key=f"pause/{path.absolute()}/{self._generation.number}",
+            pause_key=f"pause/{uuid.uuid4().hex}",  # a killed launch leaves its flag on a cluster that runs on
             trainer=plan.trainer,
         )
 
@@ -232,9 +237,10 @@ class Session:
         """Ten times a second, between two events of the search."""
         if self._generation.superseded:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
-        if not self._sweep.halted and self._halt.reason is not None:
+        reason = self._recorder.fault or self._halt.reason
+        if not self._sweep.halted and reason is not None:
             self._phase = "stopping"
-            self.messages.append(f"{self._halt.reason}: no new trials, running ones write a checkpoint")
+            self.messages.append(f"{reason}: no new trials, running ones write a checkpoint")
             self._sweep.halt()
             pause.raise_flag(self._job.pause_key)
             self._impatient = time.monotonic() + PATIENCE

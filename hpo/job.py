@@ -15,6 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+OUT_OF_MEMORY = "out of memory"
+"""Reason of a failure that a worker survived."""
+
 
 class Reported(Protocol):
     """The part of `minbert.train.Report` that a worker needs."""

@@ -13,7 +13,8 @@ STATES: tuple[State, ...] = ("running", "waiting", "complete", "pruned", "diverg
 CLOSED = frozenset({"complete", "pruned", "diverged", "failed"})
 
 RETRIES = 3
-"""A lost trial is issued again so often, counted from its start rows, so that a resume does not reset the count."""
+"""A lost trial is issued again so often without a new report in between. The count comes from the rows: a resume does
+not reset it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Record:
     values: dict[int, float] = field(default_factory=dict)
     """Overall at each milestone; NaN where it diverged."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)
-    starts: int = 1
-    pauses: int = 0
+    losses: int = 0
+    """Attempts lost since its last new report."""
     reason: str = ""
     ended: set[int] = field(default_factory=set)
     """Attempts whose end is known."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from hpo.job import Assignment
+from hpo.job import OUT_OF_MEMORY, Assignment
 from hpo.processes import host
 from hpo.retention import Ended, Shelf
 from hpo.snapshot import Tally
@@ -26,6 +26,11 @@ COPIED = (
     "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
 )  # fmt: skip
 """Fields of a report that its row takes over as they are."""
+
+
+ALIKE = 5
+"""So many failures for one and the same reason, with no report between them, are taken for a fault of the place: data
+that a machine lacks, a broken driver. Fewer may be a corner of the space."""
 
 
 class Rows(Protocol):
@@ -49,6 +54,10 @@ class Recorder:
         self._tally = tally
         self._open: dict[str, Start] = {}
         self._checkpoint: dict[int, str] = {}
+        self._alike = 0
+        self._failure = ""
+        self.fault: str | None = None
+        """Why the search must stop: more trials would only fail the same way."""
 
     def recall(self, events: list[dict[str, Any]]) -> None:
         """Stand where the rows end, and write down the ends that a dead driver no longer could."""
@@ -90,7 +99,7 @@ class Recorder:
         if start is None:
             return False  # it ended here before; its worker is late
         if result["kind"] == "failure":
-            self._finish(trial_id, "failed", result["reason"], error=result["error"])
+            self._failed(trial_id, result)
             return bool(result["fatal"])  # told to go on, a damaged process exits in its next step
         if result["kind"] == "paused" or result.get("paused"):
             self._finish(trial_id, "paused", "asked to pause")
@@ -107,9 +116,23 @@ class Recorder:
         for trial_id in list(self._open):
             self._finish(trial_id, "paused", reason)
 
+    def _failed(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """A trial raised. Where that was not its own fault the search has to stop, and the trial only pauses."""
+        reason = str(result["reason"])
+        if result["place"]:
+            self.fault = f"trial {self._open[trial_id].trial} on {result['host']}: {reason}"
+            self._finish(trial_id, "paused", reason, error=result["error"])
+            return
+        self._finish(trial_id, "failed", reason, error=result["error"])
+        self._alike = self._alike + 1 if reason == self._failure else 1
+        self._failure = reason
+        if self._alike >= max(ALIKE, self._sweep.workers) and reason != OUT_OF_MEMORY:
+            self.fault = f"{self._alike} trials in a row failed alike: {reason}"
+
     def _report(self, trial_id: str, start: Start, report: Mapping[str, Any]) -> bool:
         value = math.nan if report["overall"] is None else float(report["overall"])
         diverged = bool(report["diverged"]) or not math.isfinite(value)
+        self._alike = 0
         verdict = self._sweep.report(start.trial, start.attempt, report["step"], value, diverged=diverged)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
         self._append("reports", trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)

@@ -1,10 +1,11 @@
 """Optuna, told the truth: which trials ran, how far each came, and how each ended.
 
 A trial is RUNNING from its draw on, reports its value at every nominal milestone as an intermediate value, and ends as
-COMPLETE (full budget), PRUNED (stopped at a rung), PRUNED with NaN at its last step (diverged: Optuna ranks it worst
-there) or FAIL (raised, or lost too often). Trials enter with their parameters only, the way given configurations do:
-a trial that was asked for carries hidden attributes that a replayed one lacks, and they change later draws. So a draw
-is asked for on the side (its ghost is told FAIL, which samplers ignore) and then entered as a finished record would be.
+COMPLETE (full budget), PRUNED (stopped at a rung), PRUNED with NaN at its last step and a violated constraint
+(diverged: TPE ranks it below every other one, however far it came) or FAIL (raised, or lost too often). Trials enter
+with their parameters only, the way given configurations do: a trial that was asked for carries hidden attributes that
+a replayed one lacks, and they change later draws. So a draw is asked for on the side (its ghost is told FAIL, which
+samplers ignore) and then entered as a finished record would be.
 
 Before every draw the sampler is made anew from (sweep seed, trial number): a draw is a function of the recorded trials.
 """
@@ -32,6 +33,9 @@ STATES: Mapping[str, TrialState] = {
     "diverged": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+
+DIVERGED: Mapping[str, Any] = create_trial(state=TrialState.PRUNED, constraints={"finite": 1.0}).system_attrs
+"""How Optuna notes that a trial violated a constraint."""
 
 STARTUP = 8
 """Ended trials before the sampler models them: draws are uniform until then. In 32 simulated sweeps of 24 trials over
@@ -118,6 +122,9 @@ class Study:
 
     def finish(self, number: int, end: End, value: float | None = None) -> None:
         """The end of a trial; `value`, the overall score at full budget, belongs to `complete` alone."""
+        if end == "diverged":  # NaN alone would rank it above all that were stopped at an earlier step
+            for name, violation in DIVERGED.items():
+                self._storage.set_trial_system_attr(self._trial_ids[number], name, violation)
         values = [value] if end == "complete" and value is not None else None
         self._storage.set_trial_state_values(self._trial_ids[number], STATES[end], values)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from hpo.pins import apply_pins, pin
@@ -68,6 +69,7 @@ class Sweep:
         self._study = Study(self._space, seed)
         self._open = 0
         self._waiting: set[int] = set()
+        self._damaged: dict[int, int] = {}
         self._cursor = 0
 
     # --- what is next -----------------------------------------------------------------------------------------------
@@ -87,6 +89,8 @@ class Sweep:
         if self._cursor >= self.trials:
             return None
         start = self._draw(self._cursor)
+        if start.trial in self._damaged:  # rows of an attempt belong to one configuration
+            start = replace(start, attempt=self._damaged[start.trial] + 1)
         self._enter(start)
         return start
 
@@ -119,7 +123,6 @@ class Sweep:
     def _reopen(self, record: Record, start: Start) -> None:
         self._waiting.discard(start.trial)
         record.start = start
-        record.starts += 1
         if record.state != "running":
             self._open += 1
         record.state = "running"
@@ -148,6 +151,7 @@ class Sweep:
 
     def _judge(self, record: Record, step: int, value: float) -> Verdict:
         record.values[step] = value
+        record.losses = 0
         self._study.report(record.start.trial, step, value)
         survives = self._rungs.record(step, value)
         if math.isnan(value):
@@ -160,7 +164,8 @@ class Sweep:
         return Verdict("stop", "pruned", f"{where} is below the cutoff of {self._rungs.cutoff(step):.4f}")
 
     def end(self, trial: int, attempt: int, state: Literal["failed", "lost", "paused"], reason: str = "") -> Verdict:
-        """An end that only the driver can know. A lost trial is issued again up to three times, a paused one always.
+        """An end that only the driver can know. A paused trial is issued again always, a lost one up to three times
+        without a new report.
 
         The verdict's state is what became of the trial: a trial lost once too often is `failed`. The end of an attempt
         that is not the newest, or of a trial that has ended, changes nothing.
@@ -173,9 +178,9 @@ class Sweep:
         if attempt != record.start.attempt or attempt in record.ended:
             return Verdict("stop", state, f"attempt {attempt} had ended before")
         record.ended.add(attempt)
-        record.pauses += state == "paused"
-        if state == "lost" and record.starts - record.pauses > RETRIES:
-            state, reason = "failed", f"lost {record.starts - record.pauses} times{f': {reason}' * bool(reason)}"
+        record.losses += state == "lost"
+        if record.losses > RETRIES:
+            state, reason = "failed", f"lost {record.losses} times{f': {reason}' * bool(reason)}"
         record.reason = reason
         if state == "failed":
             self._close(record, "failed", reason)
@@ -255,6 +260,7 @@ class Sweep:
                 self._replay_start(row)
             elif trial not in self.records:
                 self.warnings.append(f"a row of trial {trial}, whose start is missing, was left out")
+                self._damaged[trial] = max(self._damaged.get(trial, 0), int(row["attempt"]))
             elif row.get("event") == "end":
                 self._replay_end(row)
                 if self.records[trial].state in CLOSED:
@@ -273,6 +279,7 @@ class Sweep:
         if record is None:
             self._enter(start)
         elif attempt > record.start.attempt and record.state not in CLOSED:
+            record.losses += record.start.attempt not in record.ended  # its driver died before the row of its end
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:

@@ -7,22 +7,25 @@ a test):
   already runs, and throw it away; so building, resuming and writing wait for the first `step`.
 * A result never says `done`, and an exception never leaves `step`: a trial that raises returns a last result of kind
   "failure" with its traceback. Only a dying process is an error for Tune.
+* What is wrong with the place, not with the trial (a full disk), is said to be so: the sweep pauses.
 * After running out of memory, or a device error, the process is not to be trusted: it returns the failure, is told to
   go on, and exits in the next `step`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from ray.tune import Trainable
 
-from hpo.job import Assignment, Job, Reported
+from hpo.job import OUT_OF_MEMORY, Assignment, Job, Reported
 from hpo.logs import TrialLog
 from hpo.memory import limit_memory
 from hpo.pause import Poll
@@ -88,8 +91,9 @@ class Worker(Trainable):
         self._condemned = is_fatal(error)
         error.__traceback__ = None  # the frames of the failed step hold its tensors
         log.error("trial %d failed: %s", self._assignment.trial, text)
-        reason = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
-        return self._result("failure", error=text, reason=reason, fatal=self._condemned)
+        reason = OUT_OF_MEMORY if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+        place = is_of_the_place(error)
+        return self._result("failure", error=text, reason=reason, fatal=self._condemned, place=place)
 
     def _result(self, kind: str, **values: Any) -> dict[str, Any]:
         return {RESULT: json.dumps({"kind": kind, "host": host(), "pid": os.getpid()} | values)}
@@ -107,15 +111,32 @@ class Worker(Trainable):
             self._log = None
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 DEVICE_ERROR = ("cuda error", "device-side assert", "cublas_status", "cudnn_status", "nccl error")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Python's own error, or one of torch's, which are RuntimeErrors known by their words."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+        isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in MEMORY_WORDS)
     )
+
+
+PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+"""A disk that is full or gone."""
+
+
+def is_of_the_place(error: BaseException | None) -> bool:
+    """Whether the disk is why a trial failed: every other trial would fail too, and none of them is to blame.
+
+    Libraries in Rust raise errors of their own, with the number in their words.
+    """
+    while error is not None:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if (int(told[1]) if told else getattr(error, "errno", None)) in PLACE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ leaves a file `predicting`. `calls.log` lists what was trained and by which proc
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -95,6 +96,8 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
 def _befall(kind: str) -> None:
     if kind == "raise":
         raise ValueError("a fault from the script")
+    if kind == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "exit":

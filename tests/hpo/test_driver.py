@@ -136,6 +136,17 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
     assert outcome.snapshot.counts["diverged"] == 1
 
 
+def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {1: {"kind": "disk", "at": 0, "attempts": [0]}})
+    outcome = hpo.run(launch(tmp_path, trials=3))
+    assert outcome.state == "stopped"
+    assert outcome.snapshot.counts["failed"] == 0
+    assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
+    outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    assert outcome.state == "done"
+    assert outcome.snapshot.counts["failed"] == 0
+
+
 def test_a_killed_worker_is_replaced_from_the_newest_checkpoint(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {0: {"kind": "kill", "at": 1, "attempts": [0]}})
     hpo.run(launch(tmp_path, trials=2))

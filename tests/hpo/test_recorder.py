@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpo.job import checkpoint_folder
-from hpo.recorder import Recorder
+from hpo.recorder import ALIKE, Recorder
 from hpo.retention import Shelf
 from hpo.snapshot import Tally
 from hpo.sweep import Sweep
@@ -106,9 +106,55 @@ def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:
     assert (report["diverged"], end["state"], end["checkpoint"]) == (True, "diverged", None)
 
 
+def failing(reason: str, **marks: bool) -> dict[str, Any]:
+    failure = {"kind": "failure", "reason": reason, "error": "trace", "fatal": False, "place": False, "host": "here"}
+    return failure | marks
+
+
+def test_a_fault_of_the_place_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
+    bench.recorder.issue()
+    assert not bench.recorder.result("0-0", failing("OSError: no space left", place=True))
+    assert bench.recorder.fault == "trial 0 on here: OSError: no space left"
+    assert bench.writer.rows[-1]["state"] == "paused"
+    assert bench.writer.durable_seq == len(bench.writer.rows)
+    again = bench.recorder.issue()
+    assert again is not None
+    assert again.id == "0-1", "whoever goes on goes on with it"
+
+
+def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = None) -> None:
+    for place, reason in enumerate(reasons):
+        assignment = bench.recorder.issue()
+        assert assignment is not None
+        if place == report_before:
+            bench.report(assignment.id, 100, 0.5)
+        bench.recorder.result(assignment.id, failing(reason))
+
+
+def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=20)
+    fail_in_turn(bench, ["no such file"] * ALIKE)
+    assert bench.recorder.fault == "5 trials in a row failed alike: no such file"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "report_before"),
+    [
+        (["no such file"] * (ALIKE - 1) + ["another"] * (ALIKE - 1), None),
+        (["no such file"] * (2 * ALIKE - 2), ALIKE - 1),
+        (["out of memory"] * (2 * ALIKE), None),
+    ],
+    ids=["two reasons", "a report between", "memory"],
+)
+def test_failures_of_trials_ask_for_none(tmp_path: Path, reasons: list[str], report_before: int | None) -> None:
+    bench = Bench(tmp_path, trials=20)
+    fail_in_turn(bench, reasons, report_before)
+    assert bench.recorder.fault is None
+
+
 def test_late_words_of_an_ended_trial_change_nothing(bench: Bench) -> None:
     bench.recorder.issue()
-    failure = {"kind": "failure", "reason": "out of memory", "error": "trace", "fatal": True}
+    failure = failing("out of memory", fatal=True)
     assert bench.recorder.result("0-0", failure) is True, "told to go on, so that it exits"
     rows = len(bench.writer.rows)
     bench.recorder.lost("0-0", "its process died", "as it should")
@@ -175,4 +221,4 @@ def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None
         (1, "paused", "stopped at once"),
     ]
     assert bench.writer.durable_seq == len(bench.writer.rows)
-    assert [bench.sweep.records[trial].pauses for trial in (0, 1)] == [1, 1]
+    assert [bench.sweep.records[trial].losses for trial in (0, 1)] == [0, 0]

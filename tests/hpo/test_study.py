@@ -31,7 +31,8 @@ def test_the_study_is_what_happened() -> None:
             record = sweep.records[number]
             assert trial.state == ENDS[record.state]
             assert trial.params == record.start.params
-            assert trial.system_attrs == {}
+            assert trial.constraints == ({"finite": 1.0} if record.state == "diverged" else {})
+            assert len(trial.system_attrs) == len(trial.constraints)
             assert trial.intermediate_values.keys() == {step for other, step in reported if other == number}
             for step, value in trial.intermediate_values.items():
                 assert value == reported[number, step] or (math.isnan(value) and record.state == "diverged")

@@ -50,11 +50,17 @@ def test_at_one_step_the_value_ranks_and_nan_is_worst() -> None:
     assert mean_draw(diverged + good) > 0.6
 
 
-def test_nan_stands_above_an_earlier_step() -> None:
-    """Divergence at 3,000 examples beats being stopped at 1,000: it says how far the trial came, as designed."""
-    diverged_late = [pruned(x, {1000: 0.6, 3000: math.nan}) for x in spread(0.9)]
+def test_nan_alone_stands_above_an_earlier_step_and_a_constraint_below() -> None:
+    """Why a diverged trial also violates a constraint."""
     stopped_early = [pruned(x, {1000: 0.5}) for x in spread(0.1)]
-    assert mean_draw(diverged_late + stopped_early) > 0.6
+    late = {1000: 0.6, 3000: math.nan}
+    assert mean_draw([pruned(x, late) for x in spread(0.9)] + stopped_early) > 0.6
+    violating = [
+        create_trial(state=TrialState.PRUNED, params={"x": x}, distributions=X, intermediate_values=late,
+                     constraints={"finite": 1.0})
+        for x in spread(0.9)
+    ]
+    assert mean_draw(violating + stopped_early) < 0.4
 
 
 def test_complete_trials_rank_before_pruned_ones() -> None:

@@ -97,6 +97,23 @@ def test_a_lost_trial_comes_back_three_times_and_first() -> None:
     assert started(sweep).trial == 1
 
 
+def test_a_new_report_gives_a_trial_its_retries_back() -> None:
+    """Four machines taken away in the course of one long trial are not the trial's fault."""
+    sweep = new_sweep(trials=1, workers=1)
+    started(sweep)
+    for attempt in range(3):
+        assert sweep.end(0, attempt, "lost").state == "lost"
+        started(sweep)
+    assert sweep.report(0, 3, FIRST, 0.5).action == "continue"
+    assert sweep.end(0, 3, "lost").state == "lost"
+    started(sweep)
+    assert sweep.report(0, 4, FIRST, 0.5).action == "continue", "known already: no progress"
+    for attempt in range(4, 6):
+        assert sweep.end(0, attempt, "lost").state == "lost"
+        started(sweep)
+    assert sweep.end(0, 6, "lost").state == "failed"
+
+
 def test_a_paused_trial_does_not_use_up_its_retries() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hpo.record import State
 from hpo.sweep import Sweep
 from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, fingerprint, new_sweep
 
@@ -161,7 +162,30 @@ def test_rows_that_lost_their_start_are_named_and_the_gap_is_filled() -> None:
     assert "trial 3" in sweep.warnings[0]
     start = sweep.next()
     assert start is not None
-    assert start.trial == 3
+    assert (start.trial, start.attempt) == (3, 1), "the old rows of attempt 0 may be of another configuration"
+
+
+def test_deaths_of_the_driver_count_until_a_new_report() -> None:
+    """What a killed driver leaves: starts without ends."""
+    rows: list[dict[str, Any]] = []
+
+    def start_again() -> State:
+        sweep = new_sweep(trials=1, workers=1)
+        sweep.replay(rows)
+        start = sweep.next()
+        if start is not None:
+            rows.append({"event": "start", "trial": 0, "attempt": start.attempt, "config": start.config,
+                         "params": start.params, "seed": start.seed, "origin": start.origin})
+        return sweep.records[0].state
+
+    def report(step: int) -> None:
+        rows.append({"trial": 0, "attempt": 0, "step": step, "overall": 0.5, "diverged": False})
+
+    assert [start_again() for _ in range(4)] == ["running"] * 4
+    report(MILESTONES[0])
+    assert [start_again() for _ in range(3)] == ["running"] * 3
+    report(MILESTONES[0])
+    assert start_again() == "failed", "a repeated report is no progress"
 
 
 def test_an_end_whose_last_report_is_missing_still_ends_the_trial() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -11,13 +12,15 @@ from typing import Any
 
 import pytest
 import ray
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from hpo import worker
 from hpo.cluster import Cluster
 from hpo.job import Assignment, Job
 from hpo.logs import TrialLog
 from hpo.plan import complete
-from hpo.worker import RESULT, Worker, is_fatal, is_out_of_memory
+from hpo.worker import RESULT, Worker, is_fatal, is_of_the_place, is_out_of_memory
 from tests.hpo.conftest import calls, script
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
@@ -73,9 +76,38 @@ def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, one: Worker) -> N
 def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, one: Worker) -> None:
     script(tmp_path, {0: {"kind": "raise", "at": 0}})
     result = step(one)
-    assert (result["kind"], result["fatal"]) == ("failure", False)
+    assert (result["kind"], result["fatal"], result["place"]) == ("failure", False, False)
     assert result["reason"] == "ValueError: a fault from the script"
     assert "in _befall" in result["error"]
+
+
+def full_disk() -> list[BaseException]:
+    plain = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    wrapped = RuntimeError("the checkpoint could not be written")
+    wrapped.__cause__ = plain
+    found: list[BaseException] = [plain, wrapped]
+    try:
+        with Path("/dev/full").open("wb") as device:  # as a checkpoint's JSON meets it
+            device.write(b"x" * 2**16)
+    except OSError as error:
+        found.append(error)
+    found.append(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    return found
+
+
+def test_contract_safetensors_tells_the_number_in_its_words(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError, match=rf"\(os error {errno.ENOENT}\)"):
+        save_file({}, tmp_path / "absent" / "file")
+
+
+@pytest.mark.parametrize("error", full_disk(), ids=lambda error: type(error).__name__)
+def test_a_full_disk_is_not_the_trial_s_fault(error: BaseException) -> None:
+    assert is_of_the_place(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("28"), FileNotFoundError(errno.ENOENT, "x"), OSError("os error 28")])
+def test_what_may_be_the_trial_s_own_fault(error: BaseException) -> None:
+    assert not is_of_the_place(error)
 
 
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, one: Worker) -> None:
