@@ -29,19 +29,21 @@ log = logging.getLogger("hpo")
 def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
     """Reports of one attempt at one trial, from the trial's newest checkpoint if it has one."""
     from minbert import train as core
-    from minbert.checkpoints import newest
+    from minbert.checkpoints import newest, read_trial
     from minbert.config import Config
 
     use_device(job.cpus, job.gpus)
     stage = StageFile(stage_file(Path(job.folder), assignment.trial))
     directory = job.checkpoints(assignment.trial)
-    checkpoint = newest(directory)
+    config, checkpoint = Config.from_dict(dict(assignment.config)), newest(directory)
+    if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"]) != config:
+        log.warning("%s is of a trial whose rows are lost: from the beginning", checkpoint)
+        checkpoint = None
     if checkpoint is None:
         state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt)
     else:
         log.info("resuming from %s", checkpoint)
         state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
-    config = Config.from_dict(dict(assignment.config))
     with contextlib.closing(stage):
         reports = core.train(
             config, data_of(job), state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage

@@ -12,12 +12,12 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpo import generations, pause
+from hpo import generations, pause, watchdog
 from hpo.cluster import Cluster, connect
 from hpo.inputs import check_inputs, inputs
 from hpo.job import Job
@@ -25,6 +25,7 @@ from hpo.launch import Launch, LaunchError
 from hpo.plan import Plan, changed_versions, check_same
 from hpo.prepare import check_local, describe_task, prepare
 from hpo.progress import with_stages
+from hpo.reach import check_nodes
 from hpo.recorder import Recorder
 from hpo.resources import Resources, check_gpus, choose
 from hpo.retention import Shelf
@@ -141,6 +142,7 @@ class Session:
         self._clock = time.monotonic()
         self._next_refresh = 0.0
         self._impatient = math.inf
+        self._watchdog = watchdog.Watchdog(lambda one: pause.sign_of_life(self._job.pause_key, one))
         self._tally = Tally(plan.name, trials, plan.milestones, plan.eta)
         self.messages: list[str] = []
         self.resources: Resources = plan.resources or Resources(1)
@@ -155,6 +157,8 @@ class Session:
                 wanted = (plan.workers_asked, plan.cpus_per_trial, plan.gpus_per_trial)
                 self.resources = choose(*wanted, cpus=cluster.cpus, gpus=cluster.gpus, nodes=cluster.nodes)
             cluster.check(self.resources)
+            if not cluster.own:
+                check_nodes(plan.store, plan.data, plan.base)
             yield cluster
 
     def drive(self, folder: SweepFolder, cluster: Cluster, takeover: bool) -> Outcome:
@@ -233,8 +237,8 @@ class Session:
         name = f"{self._plan.name}-{self._generation.number}"
         fit(self._recorder, self._job, self.resources, self._turn, name)
 
-    def _turn(self) -> None:
-        """Ten times a second, between two events of the search."""
+    def _turn(self) -> Sequence[str]:
+        """Ten times a second, between two events of the search; returns attempts whose workers are to be killed."""
         if self._generation.superseded:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
         reason = self._recorder.fault or self._halt.reason
@@ -247,6 +251,17 @@ class Session:
         if time.monotonic() > self._impatient:
             raise Now
         self._show()
+        return self._hung()
+
+    def _hung(self) -> Sequence[str]:
+        silent, hung = self._watchdog.look(self._recorder.running, time.monotonic())
+        minutes, most = round(watchdog.SILENT / 60), round(watchdog.HUNG / 60)
+        for one in silent:
+            self.messages.append(
+                f"attempt {one} has shown no sign of life for {minutes} minutes; if it has begun, its worker is killed "
+                f"after {most}"
+            )
+        return hung
 
     def _finish(self) -> Literal["done", "stopped"]:
         if not self._sweep.finished:

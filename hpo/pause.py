@@ -1,6 +1,6 @@
-"""The pause flag: the driver raises it, every worker polls it between optimiser steps.
+"""The pause flag: the driver raises it, every worker polls it between optimiser steps, and so shows that it lives.
 
-It lives in Ray's internal key-value store, which every process of a cluster reaches and which answers in 0.4 ms (a
+Both live in Ray's internal key-value store, which every process of a cluster reaches and which answers in 0.4 ms (a
 named actor takes 0.6 and a process of its own); a worker asks at most four times a second.
 """
 
@@ -11,6 +11,8 @@ import time
 NAMESPACE = b"hpo"
 INTERVAL = 0.25
 """Seconds between two looks at the flag."""
+BEAT = 10.0
+"""Seconds between two signs of life."""
 
 
 def raise_flag(key: str) -> None:
@@ -21,25 +23,41 @@ def raise_flag(key: str) -> None:
 
 
 def drop_flag(key: str) -> None:
-    """Forget the flag: a cluster that runs on should not keep it."""
+    """Forget the flag and all signs of life: a cluster that runs on should not keep them."""
     from ray.experimental.internal_kv import _internal_kv_del
 
-    _internal_kv_del(key.encode(), namespace=NAMESPACE)
+    _internal_kv_del(key.encode(), del_by_prefix=True, namespace=NAMESPACE)
+
+
+def sign_of_life(key: str, trial_id: str) -> object:
+    """What the worker of an attempt has last written; None before the first time."""
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    return _internal_kv_get(_life(key, trial_id), namespace=NAMESPACE)
+
+
+def _life(key: str, trial_id: str) -> bytes:
+    return f"{key}/{trial_id}".encode()
 
 
 class Poll:
-    """`should_pause()` of a worker: the flag, at most one look per `INTERVAL`; once raised it stays raised."""
+    """`should_pause()` of a worker on one attempt: the flag, at most one look per `INTERVAL`; once raised it stays
+    raised. Being asked is a sign of life, which it writes down once per `BEAT`."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key.encode()
+    def __init__(self, key: str, trial_id: str) -> None:
+        self._key, self._life = key.encode(), _life(key, trial_id)
         self._raised = False
-        self._next = 0.0
+        self._next = self._next_sign = 0.0
 
     def __call__(self) -> bool:
         if self._raised or not self._key or time.monotonic() < self._next:
             return self._raised
-        from ray.experimental.internal_kv import _internal_kv_get
+        from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
+        now = time.monotonic()
+        if now >= self._next_sign:
+            _internal_kv_put(self._life, str(now).encode(), overwrite=True, namespace=NAMESPACE)
+            self._next_sign = now + BEAT
         self._raised = _internal_kv_get(self._key, namespace=NAMESPACE) is not None
-        self._next = time.monotonic() + INTERVAL
+        self._next = now + INTERVAL
         return self._raised

@@ -30,10 +30,10 @@ class PredictError(ValueError):
     """Predictions that cannot be made or written."""
 
 
-def kept(folder: SweepFolder) -> dict[int, tuple[int, str]]:
+def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
     """Trials whose weights are kept: attempt and checkpoint, as their last end row tells."""
     found: dict[int, tuple[int, str]] = {}
-    for row in folder.events():
+    for row in events:
         if row.get("event") == "end":
             found.pop(int(row["trial"]), None)
             if row["checkpoint"]:
@@ -46,7 +46,7 @@ def finalise(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[
     from hpo.job import checkpoint_folder
     from results.predictions import key, predicted
 
-    weights, present = kept(folder), predicted(folder)
+    weights, present = kept(folder.events()), predicted(folder)
     done = []
     for trial in weights if trials is None else trials:
         if trial not in weights and trial not in present:
@@ -100,7 +100,7 @@ def of_trial(folder: SweepFolder, trial: int) -> Values:
     from results.predictions import member, predicted
 
     if trial not in predicted(folder):
-        raise PredictError(without_weights(folder, trial, kept(folder)))
+        raise PredictError(without_weights(folder, trial, kept(folder.events())))
     return {
         (task, file): dict(zip(column.rows.tolist(), column.values.tolist(), strict=True))
         for file, splits in FILES.items()

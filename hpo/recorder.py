@@ -74,6 +74,11 @@ class Recorder:
         """No trial will be issued any more."""
         return self._sweep.halted or self._sweep.finished
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Attempts that were issued and have not ended, by Tune's ids."""
+        return tuple(self._open)
+
     def issue(self) -> Assignment | None:
         start = self._sweep.next()
         if start is None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.generations import active, total_trials
+from hpo.predict import kept
 from hpo.progress import with_stages
 from hpo.snapshot import Snapshot, Tally
 from hpo.units import CLOSED, OVER
+from results.predictions import predicted
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -32,14 +34,19 @@ def read(folder: SweepFolder) -> Snapshot:
     started = min(times, default=created(meta))
     now = time.time() if live else max(times, default=started)
     snapshot = tally.snapshot("searching", started, now, live=live)
-    return with_stages(_settled(snapshot, live), Path(folder.path))
+    unpredicted = sorted(kept(rows).keys() - predicted(folder).keys())
+    return with_stages(_settled(snapshot, live, unpredicted), Path(folder.path))
 
 
-def _settled(snapshot: Snapshot, live: bool) -> Snapshot:
+def _settled(snapshot: Snapshot, live: bool, unpredicted: list[int]) -> Snapshot:
     """The phase that the counts tell; without a driver nothing runs, what was open waits for a resume."""
     over = sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
     if live:
         return replace(snapshot, phase="finalising" if over else "searching")
+    if over and unpredicted:
+        trials = ", ".join(map(str, unpredicted))
+        told = f"no predictions yet of trials {trials}: hpo resume {snapshot.name}"
+        over, snapshot = False, replace(snapshot, messages=(*snapshot.messages, told))
     counts = dict(snapshot.counts)
     counts["waiting"] += counts["running"]
     counts["running"] = 0

@@ -68,11 +68,6 @@ class Halt:
                     self._reason = "stop was requested"
         return self._reason
 
-    @property
-    def insisted(self) -> bool:
-        """A second signal has arrived."""
-        return self._signals >= 2
-
     @contextmanager
     def signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM are ours inside. Enter it after `ray.init`, which installs handlers of its own."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,8 +42,12 @@ class Desk(Protocol):
         ...
 
 
-def fit(desk: Desk, job: Job, resources: Resources, on_turn: Callable[[], None], name: str) -> None:
-    """Run trials until the desk is closed and the last one has ended. `on_turn` is called about ten times a second."""
+OnTurn = Callable[[], Collection[str]]
+"""Called about ten times a second; returns attempts whose processes are to be killed."""
+
+
+def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
+    """Run trials until the desk is closed and the last one has ended."""
     from ray import tune
 
     # With a custom search Tune keeps one pending trial by default, so that workers start one after the other.
@@ -139,8 +143,9 @@ def _last_words(trial: Any) -> tuple[str, str]:
     return f"{who} died{why}", text
 
 
-def turn_callback(on_turn: Callable[[], None], faults: list[BaseException]) -> Any:
+def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
     """Calls `on_turn` once per turn of Tune's loop."""
+    import ray
     from ray.tune import Callback
 
     class Turn(Callback):
@@ -148,7 +153,10 @@ def turn_callback(on_turn: Callable[[], None], faults: list[BaseException]) -> A
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             with _kept(faults):
-                on_turn()
+                hung = on_turn()
+                for trial in trials if hung else ():
+                    if trial.trial_id in hung and trial.temporary_state.ray_actor is not None:
+                        ray.kill(trial.temporary_state.ray_actor)
 
     return Turn()
 

@@ -57,7 +57,7 @@ class Worker(Trainable):
     def _keep(self, config: dict[str, Any]) -> None:
         self._job = Job.from_json(config["job"])
         self._assignment = Assignment.from_json(config["assignment"])
-        self._pause = Poll(self._job.pause_key)
+        self._pause = Poll(self._job.pause_key, self._assignment.id)
 
     def step(self) -> dict[str, Any]:
         if self._condemned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,15 @@ TOKENS = 4096
 
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating an example against training on it: a forward pass of forward, backward and update."""
+
+
+class Interrupted(Exception):  # noqa: N818  no error: somebody asked for a pause
+    """An evaluation was left before its end."""
+
+
+def never() -> bool:
+    """No one asks for a pause."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,21 @@ def search_sizes(
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def predict_rows(model: MultitaskModel, data: Data, task: str, split: str, rows: NDArray[np.int32]) -> Prediction:
-    """Predict rows of a split, without dropout, in batches of similar length."""
+def predict_rows(
+    model: MultitaskModel,
+    data: Data,
+    task: str,
+    split: str,
+    rows: NDArray[np.int32],
+    should_pause: Callable[[], bool] = never,
+) -> Prediction:
+    """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two of them
+    once `should_pause()` says so."""
     file, reading = data.file(task, split), model.readings[task]
     outputs = torch.empty(len(rows), data.tasks[task].classes)
     for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
+        if should_pause():
+            raise Interrupted
         outputs[torch.from_numpy(group)] = model([model.batch(task, file, rows[group])])[0].cpu()
     if data.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
@@ -92,12 +111,14 @@ Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
 """Predicted classes or scores and labels [R] by task, of the same rows."""
 
 
-def predict_dev(model: MultitaskModel, data: Data, split: str = "search") -> Values:
+def predict_dev(
+    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
+) -> Values:
     """Predictions of a model and labels on `search` (the rows that reports use), `held`, or `labelled` (all of dev)."""
     found: Values = {}
     for name in data.tasks:
         rows = scored_rows(data, name, split)
-        values = predict_rows(model, data, name, "dev", rows).values
+        values = predict_rows(model, data, name, "dev", rows, should_pause).values
         found[name] = values, data.file(name, "dev").labels[rows]
     return found
 
@@ -115,6 +136,9 @@ def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
     return Scores(scores, overall(scores, metrics, weights), tuple(flags))
 
 
-def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
-    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set)."""
-    return judge(data.tasks, predict_dev(model, data, split))
+def evaluate(
+    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
+) -> Scores:
+    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set). Raises
+    Interrupted once `should_pause()` says so."""
+    return judge(data.tasks, predict_dev(model, data, split, should_pause))

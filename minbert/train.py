@@ -11,6 +11,7 @@ import torch
 
 from minbert.config import Config
 from minbert.data import Data
+from minbert.evaluation import Interrupted, never
 from minbert.extra import augmented
 from minbert.model import arithmetic
 from minbert.report import Report, State, before_the_first_step
@@ -18,11 +19,6 @@ from minbert.staging import staged, unheard
 from minbert.trial import Trial
 
 __all__ = ["Report", "State", "default_device", "never", "train"]
-
-
-def never() -> bool:
-    """No one asks the trial to pause."""
-    return False
 
 
 def default_device() -> torch.device:
@@ -42,8 +38,9 @@ def train(
 ) -> Iterator[Report]:
     """Train one configuration, yielding a report at every milestone, each with a complete checkpoint.
 
-    A pause writes a checkpoint, yields a report with `paused` and ends; a loss or score that is not finite yields one
-    with `diverged` and ends. A trial continued at a milestone yields that milestone's report again first.
+    A pause, also in the midst of an evaluation, writes a checkpoint, yields a report with `paused` and ends; a loss or
+    score that is not finite yields one with `diverged` and ends. A trial continued at a milestone yields that
+    milestone's report again first.
     `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
     before training, with a total of 0 while another process computes it. Raises TrialCheckpointError.
     """
@@ -75,7 +72,11 @@ def train(
                 on_step(trial.examples)
             if trial.examples < milestone:  # else the report is about to write one
                 trial.checkpoint_if_due()
-        report = trial.report(milestone)
+        try:
+            report = trial.report(milestone, should_pause)
+        except Interrupted:
+            yield trial.pause()
+            return
         yield report
         if report.diverged:
             return

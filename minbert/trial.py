@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from minbert.batches import TaskBatch, training_rows
 from minbert.config import Config
 from minbert.continuation import Best
 from minbert.data import Data
-from minbert.evaluation import Scores, evaluate
+from minbert.evaluation import Scores, evaluate, never
 from minbert.model import MultitaskModel, arithmetic
 from minbert.optimizer import parameter_groups
 from minbert.randomness import numpy_generator, torch_generator
@@ -178,13 +178,17 @@ class Trial:
     def _check_finite(self) -> None:
         self.diverged = self.diverged or not all(math.isfinite(value) for value in self.sums.values())
 
-    def report(self, milestone: int) -> Report:
-        """Score the model, write a checkpoint that holds the report, and return it."""
+    def report(self, milestone: int, should_pause: Callable[[], bool] = never) -> Report:
+        """Score the model, write a checkpoint that holds the report, and return it.
+
+        Raises Interrupted, with nothing changed, where a pause is asked for while it scores: a trial continued from
+        the checkpoint that `pause` then writes begins with this report.
+        """
         self._check_finite()
         if self.diverged:
             return self._summary(milestone, {}, math.nan, (), diverged=True)
         begun = time.monotonic()
-        scores = evaluate(self.model, self.data)
+        scores = evaluate(self.model, self.data, should_pause=should_pause)
         self.evaluation_seconds += time.monotonic() - begun
         self.reported = milestone
         diverged, flags = not math.isfinite(scores.overall), scores.flags

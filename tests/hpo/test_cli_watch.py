@@ -78,6 +78,14 @@ def test_status_of_an_interrupted_sweep(tmp_path: Path) -> None:
     assert (facts["counts"]["running"], facts["counts"]["waiting"], facts["running"]) == (0, 1, [])
 
 
+def test_a_sweep_whose_kept_trials_have_not_predicted_is_not_done(tmp_path: Path) -> None:
+    stored.make(tmp_path, unpredicted=True)
+    assert answer("list", store=tmp_path)[0]["state"] == "stopped"
+    facts = answer("status", SWEEP, store=tmp_path)
+    assert facts["phase"] == "stopped"
+    assert facts["messages"] == [f"no predictions yet of trials 3: hpo resume {SWEEP}"]
+
+
 @pytest.mark.parametrize("command", [["status"], ["top"], ["stop"], ["rm"], ["ensemble"], ["resume"], ["show", "0"]])
 def test_an_unknown_sweep_names_the_nearest(kept_store: Path, command: list[str]) -> None:
     name, *rest = command

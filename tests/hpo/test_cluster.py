@@ -132,12 +132,18 @@ def test_a_dead_process_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_pause_flag_reaches_a_worker_once_raised(ray_cluster: Cluster) -> None:
     @ray.remote(num_cpus=0)
     def look() -> bool:
-        return pause.Poll("some/sweep/1")()
+        return pause.Poll("some/sweep/1", "4-0")()
 
+    assert pause.sign_of_life("some/sweep/1", "4-0") is None
     assert ray.get(look.remote()) is False
+    sign = pause.sign_of_life("some/sweep/1", "4-0")
+    assert sign is not None
+    assert ray.get(look.remote()) is False
+    assert pause.sign_of_life("some/sweep/1", "4-0") != sign
     pause.raise_flag("some/sweep/1")
     assert ray.get(look.remote()) is True
     pause.drop_flag("some/sweep/1")
+    assert pause.sign_of_life("some/sweep/1", "4-0") is None
     assert ray.get(look.remote()) is False
 
 

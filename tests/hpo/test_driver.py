@@ -158,6 +158,21 @@ def test_a_killed_worker_is_replaced_from_the_newest_checkpoint(ray_cluster: Clu
     assert rows[-1]["state"] == "complete"
 
 
+def test_a_hung_trial_is_killed_and_issued_again(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.watchdog.LOOK", 0.5)
+    monkeypatch.setattr("hpo.watchdog.SILENT", 2.0)
+    monkeypatch.setattr("hpo.watchdog.HUNG", 4.0)
+    script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
+    outcome = hpo.run(launch(tmp_path, trials=2))
+    assert outcome.state == "done"
+    assert any("attempt 1-0 has shown no sign of life" in line for line in outcome.snapshot.messages)
+    rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 1 and row.get("event") == "end"]
+    assert rows[0]["state"] == "lost"
+    assert rows[-1]["state"] in ("complete", "pruned")
+
+
 def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "kill", "at": 0}})
     outcome = hpo.run(launch(tmp_path, trials=3))

@@ -54,6 +54,13 @@ def test_a_young_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tm
     generation.end()
 
 
+def test_a_wrong_clock_of_this_machine_takes_nobody_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, age=generations.YOUNG - 5)
+    monkeypatch.setattr(generations.time, "time", lambda: 4e9)
+    assert active(tmp_path) is not None
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
+
+
 def test_a_dead_process_of_this_host_does_not_refuse(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()

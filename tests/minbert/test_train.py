@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from minbert import checkpoints
 from minbert.base import Base
 from minbert.config import Config, merge, settings
 from minbert.data import Data
-from minbert.evaluation import predict_rows
+from minbert.evaluation import evaluate, predict_rows
 from minbert.model import MultitaskModel
 from minbert.predict import load_model
 from minbert.train import Report, State, train
@@ -80,6 +81,28 @@ def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> N
     assert_same_weights(Path(whole[-1].checkpoint), Path(rest[-1].checkpoint))
     assert rest[-1].scores == whole[-1].scores and rest[-1].losses == pytest.approx(whole[-1].losses, rel=1e-6)
     assert rest[-1].examples_per_task == whole[-1].examples_per_task
+
+
+def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(train(Config(), data, State.fresh(3, (200, 500), tmp_path / "a")))
+    evaluations = []
+
+    def evaluating(*arguments: Any, **options: Any) -> Any:
+        evaluations.append(1)
+        return evaluate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minbert.trial.evaluate", evaluating)
+        state = State.fresh(3, (200, 500), tmp_path / "b")
+        first = list(train(Config(), data, state, lambda: len(evaluations) == 2))
+    assert [(report.step, report.paused) for report in first] == [(200, False), (200, True)]
+    assert first[-1].examples == whole[-1].examples, "all that is missing is the last report"
+    rest = list(train(Config(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
+    assert [report.step for report in rest] == [500]
+    assert rest[0].scores == whole[-1].scores
+    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[0].checkpoint))
 
 
 def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
