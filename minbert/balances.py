@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,10 @@ from minbert.tasks import Task
 
 FLOOR = 1e-3
 """Smallest GradNorm weight before renormalisation: a task never falls silent, nor changes its sign."""
+
+START = 20
+"""Losses whose mean is GradNorm's L(0). One alone would be noise: an exact hit of a small first batch would hand all
+weight to its task for good."""
 
 TINY = 1e-12
 """In place of a loss of 0 where one is divided by; a margin loss can start there."""
@@ -54,6 +58,9 @@ def gradnorm_step(weights: Tensor, norms: Tensor, targets: Tensor, rate: float, 
 class Balance(nn.Module):
     """Weighs a step's losses; its parameters learn with the model, its buffers are updated here."""
 
+    lr = 0.0
+    """Peak learning rate of its parameters."""
+
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses that are trained on, in the same order."""
         return losses
@@ -64,14 +71,15 @@ class Balance(nn.Module):
         `shared_of` names the shared parameters that a task's gradient is measured on. Tasks not in `losses` stay.
         """
 
-    def factors(self) -> dict[str, float]:
-        """What each task's loss is multiplied by at present; empty where nothing is."""
+    def factors(self) -> dict[str, Tensor]:
+        """What each task's loss is multiplied by at present, scalars on its device; empty where nothing is."""
         return {}
 
 
 class _Uncertain(Balance):
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], lr: float) -> None:
         super().__init__()
+        self.lr = lr
         self.regression = {task.name: task.kind == "regression" for task in tasks}
         # One parameter a task: an optimiser leaves alone what has no gradient, so an absent task's stays.
         self.log_variance = nn.ParameterDict({task.name: nn.Parameter(torch.zeros(())) for task in tasks})
@@ -82,9 +90,9 @@ class _Uncertain(Balance):
             for name, loss in losses.items()
         }
 
-    def factors(self) -> dict[str, float]:
+    def factors(self) -> dict[str, Tensor]:
         return {
-            name: float(torch.exp(-value.detach())) * (0.5 if self.regression[name] else 1.0)
+            name: torch.exp(-value.detach()) * (0.5 if self.regression[name] else 1.0)
             for name, value in self.log_variance.items()
         }
 
@@ -92,32 +100,38 @@ class _Uncertain(Balance):
 class _GradNorm(Balance):
     weights: Tensor
     initial: Tensor
+    begun: Tensor
 
     def __init__(self, tasks: Sequence[Task], alpha: float, rate: float) -> None:
         super().__init__()
         self.alpha, self.rate = alpha, rate
         self.index = {task.name: place for place, task in enumerate(tasks)}
         self.register_buffer("weights", torch.ones(len(tasks)))  # w [K]
-        self.register_buffer("initial", torch.full((len(tasks),), torch.nan))  # L(0) [K]; NaN until a task's first step
+        self.register_buffer("initial", torch.zeros(len(tasks)))  # L(0) [K], the mean of a task's first losses
+        self.register_buffer("begun", torch.zeros(len(tasks)))  # how many it is the mean of [K]
 
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: loss * self.weights[self.index[name]] for name, loss in losses.items()}
 
     def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        present = [self.index[name] for name in losses]
+        present: Any = [self.index[name] for name in losses]
+        others = [place for place in self.index.values() if place not in present]
+        if present == [*self.index.values()]:
+            present = slice(None)  # no indices to send to a device
         norms = torch.stack([gradient_norm(loss, shared_of[name]) for name, loss in losses.items()])
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         # New tensors, never in place: the graph of the weighed losses still holds the old ones.
-        initial, weights = self.initial.clone(), self.weights.clone()
-        initial[present] = torch.where(initial[present].isnan(), values, initial[present])
+        initial, begun, weights = self.initial.clone(), self.begun.clone(), self.weights.clone()
+        early = (begun[present] < START).float()
+        begun[present] += early
+        initial[present] += early * (values - initial[present]) / begun[present]
         targets = gradnorm_targets(weights[present] * norms, values, initial[present], self.alpha)
-        others = [place for place in self.index.values() if place not in present]
-        total = len(weights) - weights[others].sum()  # the weights of all tasks sum to K
+        total = len(weights) - sum(weights[place] for place in others)  # the weights of all tasks sum to K
         weights[present] = gradnorm_step(weights[present], norms, targets, self.rate, total)
-        self.initial, self.weights = initial, weights
+        self.initial, self.begun, self.weights = initial, begun, weights
 
-    def factors(self) -> dict[str, float]:
-        return dict(zip(self.index, self.weights.tolist(), strict=True))
+    def factors(self) -> dict[str, Tensor]:
+        return dict(zip(self.index, self.weights.unbind(), strict=True))
 
 
 def gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -141,12 +155,15 @@ class NoBalance:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Each loss divided by a learned noise variance, at the heads' learning rate."""
+    """Each loss divided by a learned noise variance."""
 
     kind: ClassVar[str] = "uncertainty"
+    lr: float = number(0.01, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the log variances. AdamW moves them by about that much a step: some hundred steps have to
+    take them from 0 to the logarithm of a loss."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
-        return _Uncertain(tasks)
+        return _Uncertain(tasks, self.lr)
 
 
 @dataclass(frozen=True)

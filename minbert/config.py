@@ -23,7 +23,7 @@ from minbert.schema import ConfigError, branch, choice, dump, group, integer, lo
 from minbert.stages import Stages
 from minbert.tasks import TASKS, Task
 
-CONFIG_VERSION = 3
+CONFIG_VERSION = 4
 
 
 def _limit_per_task(nested: dict[str, Any]) -> dict[str, Any]:
@@ -40,9 +40,21 @@ def _dropout_in_a_frozen_encoder(nested: dict[str, Any]) -> dict[str, Any]:
     return nested | {"adapter": {"dropout": "on", **adapter}}
 
 
+def _rate_of_uncertainty(nested: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 trained uncertainty weights at the heads' rate."""
+    mixing, optimizer = nested.get("mixing"), nested.get("optimizer")
+    balance = mixing.get("balance") if isinstance(mixing, Mapping) else None
+    if not isinstance(mixing, Mapping) or not isinstance(balance, Mapping) or balance.get("kind") != "uncertainty":
+        return nested
+    rate = optimizer.get("head_lr") if isinstance(optimizer, Mapping) else None
+    given = {"lr": Optimizer().head_lr if rate is None else rate}
+    return nested | {"mixing": {**mixing, "balance": {**given, **balance}}}
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _limit_per_task,
     2: _dropout_in_a_frozen_encoder,
+    3: _rate_of_uncertainty,
 }
 """From a version to the next one: old trials stay predictable."""
 

@@ -37,5 +37,7 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    keep = (bits >= round(rate * 2**16) - 2**15).to(x.dtype)
-    return x * keep.mul_(1.0 / (1.0 - rate))
+    keep, scale = (bits >= round(rate * 2**16) - 2**15).to(x.dtype), 1.0 / (1.0 - rate)
+    if x.dtype == torch.float32:
+        return x * keep.mul_(scale)
+    return x * keep * scale  # in 16 bits the factor itself would be rounded, the same way everywhere

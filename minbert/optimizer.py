@@ -28,7 +28,7 @@ class Optimizer:
     encoder_lr: float = number(1e-4, 0.0, 1.0, open_low=True)
     """Peak learning rate of the encoder's trained parameters, adapters included."""
     head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
-    """Peak learning rate of the heads, and of what weighs losses."""
+    """Peak learning rate of the heads."""
     layer_decay: float = number(1.0, 0.0, 1.0, open_low=True)
     """Factor by which each encoder layer learns more slowly than the one above it; 1 is none."""
     weight_decay: float = number(0.01, 0.0, 1.0)
@@ -48,14 +48,17 @@ def depth(name: str) -> int:
 
 
 def parameter_groups(
-    parameters: Mapping[str, nn.Parameter], settings: Optimizer, layers: int
+    parameters: Mapping[str, nn.Parameter], settings: Optimizer, layers: int, balance_lr: float = 0.0
 ) -> list[dict[str, Any]]:
-    """AdamW's groups over trained parameters by name, each with its peak rate; `layers` is L."""
+    """AdamW's groups over trained parameters by name, each with its peak rate; `layers` is L, `balance_lr` the rate of
+    what weighs losses."""
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, value in parameters.items():
         rate = settings.head_lr
         if name.startswith("encoder."):
             rate = settings.encoder_lr * settings.layer_decay ** (layers - depth(name))
+        elif name.startswith("balance."):
+            rate = balance_lr
         decays = value.ndim > 1 and not name.startswith("balance.")
         decay = settings.weight_decay if decays else 0.0
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak": rate, "weight_decay": decay})

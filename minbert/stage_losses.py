@@ -36,10 +36,11 @@ def mnrl(anchors: Tensor, positives: Tensor, scale: float, same: Tensor | None =
 
 
 def known_duplicates(anchors: list[bytes], positives: list[bytes]) -> NDArray[np.bool_]:
-    """[B, B]: where p_j (j other than i) has the very text of a_i or of p_i, and so is no negative of a_i."""
+    """[B, B]: where pair j (other than i) shares a text with pair i: p_j says what a_i says, and is no negative."""
     number = {text: index for index, text in enumerate(dict.fromkeys((*anchors, *positives)))}
     a, p = np.array([number[text] for text in anchors]), np.array([number[text] for text in positives])
     same: NDArray[np.bool_] = (p[None, :] == p[:, None]) | (p[None, :] == a[:, None])
+    same |= (a[None, :] == a[:, None]) | (a[None, :] == p[:, None])
     np.fill_diagonal(same, val=False)
     return same
 

@@ -29,7 +29,7 @@ from minbert.stage_loop import StageLoop
 from minbert.stage_objectives import StageContext
 from minbert.stages import NLI, Stage, Stages
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when the same settings give another result."""
 
 POLL_SECONDS = 0.25
@@ -79,7 +79,7 @@ def reads(stages: Stages, corpus: Corpus) -> list[Path]:
     return [find_nli(corpus.folder) for stage in stages.chain() if isinstance(stage, NLI)]
 
 
-def keys(stages: Stages, data: Data, dtype: torch.dtype) -> list[tuple[str, dict[str, Any]]]:
+def keys(stages: Stages, data: Data, dtype: torch.dtype, device: torch.device) -> list[tuple[str, dict[str, Any]]]:
     """Each stage's key and what it is made of, in the order of the chain. Raises DataError."""
     vocabulary = "\n".join((*data.base.vocabulary, str(data.base.lowercase)))
     found: list[tuple[str, dict[str, Any]]] = []
@@ -91,6 +91,7 @@ def keys(stages: Stages, data: Data, dtype: torch.dtype) -> list[tuple[str, dict
             "data": stage.digest(data),
             "settings": _canonical(stage),
             "arithmetic": str(dtype).removeprefix("torch."),
+            "device": device.type,  # each draws other masks
         }
         found.append((hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(), recipe))
     return found
@@ -118,12 +119,12 @@ def staged(
     `dtype` is what linear layers compute in; `cache` replaces `minbert.data.cache_folder()`; `should_pause` is polled
     at every step and while waiting, and `on_stage` is told how far it is. Raises DataError.
     """
-    recipes = keys(stages, data, dtype)
+    device = device or torch.device("cpu")
+    recipes = keys(stages, data, dtype, device)
     if not recipes:
         return Result(None, data.base.sha256, data.base.sha256)
     root = (cache or cache_folder()) / "stages"
     entries = [Entry(root, key) for key, _ in recipes]
-    device = device or torch.device("cpu")
     made_of = [recipe for _, recipe in recipes]
     chain = _Chain(stages.chain(), data, device, dtype, should_pause, on_stage, made_of, entries)
     return chain.obtain(len(entries) - 1)

@@ -76,7 +76,7 @@ class Trial:
         self.trained: dict[str, nn.Parameter] = {**self.parameters, **learned}
         layers = len(self.model.encoder.layers)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.trained, self.config.optimizer, layers), fused=True
+            parameter_groups(self.trained, self.config.optimizer, layers, self.balance.lr), fused=True
         )
         self.teacher = self._teacher() if isinstance(self.config.proximal, Bregman) else None
         self.consumed = dict.fromkeys(self.data.tasks, 0)
@@ -166,7 +166,7 @@ class Trial:
         statistics = self.combiner.backward(totals, shared, self.rest, order, phase)
         if phase == 0:
             factors = {f"weight/{name}": value for name, value in self.balance.factors().items()}
-            noted = {name: torch.tensor(value) for name, value in {**statistics, **factors}.items()}
+            noted = {name: torch.as_tensor(value) for name, value in {**statistics, **factors}.items()}
             self._record({**losses, **penalties, **noted})
 
     def _record(self, losses: Mapping[str, Tensor]) -> None:

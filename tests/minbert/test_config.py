@@ -91,8 +91,8 @@ def test_version_1_had_one_length_for_all_tasks() -> None:
     config = Config.from_dict(old)
     assert dict(config.max_length) == dict.fromkeys(TASKS, 64) and config.adapter.kind == "lora"
     assert Config.from_dict({"config_version": 1}) == Config()
-    with pytest.raises(ConfigError, match=r"from 1 to 3, found 4"):
-        Config.from_dict({"config_version": 4})
+    with pytest.raises(ConfigError, match=r"from 1 to 4, found 5"):
+        Config.from_dict({"config_version": 5})
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -105,6 +105,15 @@ def test_until_version_2_a_frozen_encoder_had_its_dropouts(version: int) -> None
     lora = {"adapter": {"kind": "lora", "dropout": 0.5}}
     assert Config.from_dict({"config_version": version, **lora}) == Config.from_dict(lora)
     assert Config.from_dict(lora).flat()["adapter/layers/kind"] == "all"
+
+
+def test_until_version_3_uncertainty_weights_had_the_rate_of_the_heads() -> None:
+    balance = {"kind": "summed", "balance": {"kind": "uncertainty"}}
+    old = {"config_version": 3, "mixing": balance, "optimizer": {"head_lr": 0.002}}
+    assert Config.from_dict(old).flat()["mixing/balance/lr"] == 0.002
+    assert Config.from_dict({"config_version": 3, "mixing": balance}).flat()["mixing/balance/lr"] == 5e-4
+    assert Config.from_dict({"mixing": balance}).flat()["mixing/balance/lr"] == 0.01
+    assert Config.from_dict({"config_version": 3}) == Config()
 
 
 def test_settings_parse_json_and_strings() -> None:

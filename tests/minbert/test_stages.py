@@ -216,7 +216,7 @@ def test_mnrl_by_hand(scale: float) -> None:
 
 def test_known_duplicates_are_no_negatives() -> None:
     anchors, positives = [b"a", b"b", b"a", b"d"], [b"x", b"y", b"z", b"b"]
-    assert np.argwhere(known_duplicates(anchors, positives)).tolist() == [[1, 3]]  # p_3 is a_1 itself
+    assert np.argwhere(known_duplicates(anchors, positives)).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]  # a; b; a; b
     same = known_duplicates([b"a", b"b", b"c"], [b"x", b"x", b"y"])
     assert np.argwhere(same).tolist() == [[0, 1], [1, 0]]
     a, p = torch.randn(3, 4), torch.randn(3, 4)

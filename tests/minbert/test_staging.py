@@ -30,6 +30,7 @@ from minbert.stage_loop import StageLoop
 from minbert.stages import MLM, MNRL, NLI, Stages
 from minbert.staging import Result, keys, needs, staged
 
+CPU = torch.device("cpu")
 SHORT: dict[str, Any] = {"batch_size": 4, "max_length": 16}
 ONE = {
     "mlm": Stages(mlm=MLM(epochs=0.07, lr=1e-3, **SHORT)),  # 480 texts: 8 steps
@@ -80,7 +81,7 @@ def test_every_step_of_a_stage_is_told(staging_data: Data, tmp_path: Path) -> No
     heard.clear()
     run(chain, staging_data, tmp_path, on_stage=lambda *told: heard.append(told))
     assert heard == [], "found, not computed"
-    with Entry(tmp_path / "stages", keys(ONE["nli"], staging_data, torch.float32)[0][0]).lock():
+    with Entry(tmp_path / "stages", keys(ONE["nli"], staging_data, torch.float32, CPU)[0][0]).lock():
         stops = iter([False, True])
         assert staged(ONE["nli"], staging_data, cache=tmp_path, should_pause=lambda: next(stops),
                       on_stage=lambda *told: heard.append(told)) is None  # fmt: skip
@@ -100,7 +101,7 @@ def pause_after(polls: int) -> Callable[[], bool]:
 
 
 def entry_of(stages: Stages, data: Data, cache: Path) -> Entry:
-    return Entry(cache / "stages", keys(stages, data, torch.float32)[-1][0])
+    return Entry(cache / "stages", keys(stages, data, torch.float32, CPU)[-1][0])
 
 
 # Results and keys ----------------------------------------------------------------------------------------------------
@@ -150,8 +151,8 @@ def test_the_chain_shares_its_beginnings(staging_data: Data, tmp_path: Path, ste
 def test_keys_hold_all_that_decides_a_result(staging_data: Data, tmp_path: Path) -> None:
     float32 = torch.float32
 
-    def key(stages: Stages, data: Data = staging_data, dtype: torch.dtype = float32) -> str:
-        return keys(stages, data, dtype)[-1][0]
+    def key(stages: Stages, data: Data = staging_data, dtype: torch.dtype = float32, device: str = "cpu") -> str:
+        return keys(stages, data, dtype, torch.device(device))[-1][0]
 
     nli, mlm = NLI(epochs=5.0), MLM()
     plain = key(Stages(nli=nli))
@@ -163,6 +164,7 @@ def test_keys_hold_all_that_decides_a_result(staging_data: Data, tmp_path: Path)
         key(Stages(nli=nli, mlm=mlm)),
         key(Stages(nli=nli, mlm=replace(mlm, mask_rate=0.2))),
         key(Stages(nli=nli), dtype=torch.bfloat16),
+        key(Stages(nli=nli), device="cuda"),
         key(Stages(nli=nli), replace(staging_data, base=replace(base, sha256="other"))),
         key(Stages(nli=nli), replace(staging_data, base=replace(base, lowercase=False))),
     ]
@@ -175,7 +177,7 @@ def test_keys_hold_all_that_decides_a_result(staging_data: Data, tmp_path: Path)
 
 def test_only_the_rows_that_a_stage_reads_enter_its_key(staging_data: Data) -> None:
     def found(data: Data) -> list[str]:
-        return [keys(stages, data, torch.float32)[0][0] for stages in (ONE["mlm"], ONE["mnrl"], ONE["nli"])]
+        return [keys(stages, data, torch.float32, CPU)[0][0] for stages in (ONE["mlm"], ONE["mnrl"], ONE["nli"])]
 
     plain = found(staging_data)
     dev = {**staging_data.parts, ("sst", "search"): np.array([0], np.int32), ("sst", "held"): np.array([1], np.int32)}

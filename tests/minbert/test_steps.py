@@ -57,6 +57,15 @@ def test_layer_decay_follows_its_equation() -> None:
     assert len(parameter_groups(parameters, Optimizer(), 12)) == 2  # without it all encoder matrices are one group
 
 
+def test_what_weighs_losses_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "mixing/balance/kind=uncertainty", "mixing/balance/lr=0.03")
+    rates = {id(value): group["peak"] for group in one.optimizer.param_groups for value in group["params"]}
+    found = {rates[id(value)] for name, value in one.trained.items() if name.startswith("balance.")}
+    assert found == {0.03}
+    heads = {rates[id(value)] for name, value in one.trained.items() if name.startswith("heads.")}
+    assert heads == {one.config.optimizer.head_lr}
+
+
 def test_two_draws_of_half_the_rows_make_the_update_of_one(data: Data, tmp_path: Path) -> None:
     # SGD in place of AdamW, whose first step is a sign: rounding would decide it where a gradient is almost 0.
     whole = trial(data, tmp_path / "a", "batch_size/sst=8", "batch_size/qqp=16", "batch_size/sts=4")
@@ -138,7 +147,7 @@ def test_follow_is_the_closed_form() -> None:
 def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overall = iter([0.5, 0.9, 0.3])
 
-    def scored(*_: Any) -> Scores:
+    def scored(*_: Any, **__: Any) -> Scores:
         value = next(overall)
         return Scores(dict.fromkeys(data.tasks, value), value, ())
 
