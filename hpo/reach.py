@@ -18,7 +18,7 @@ PATIENCE = 60.0
 
 
 def check_nodes(store: str, data: str | None, base: str | None) -> None:
-    """Raise ResourceError unless each living machine reads and writes the store, and has data and base encoder."""
+    """Raise ResourceError unless each machine that may run trials reads and writes the store, and has data and base."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray: Any = importlib.import_module("ray")
@@ -26,7 +26,8 @@ def check_nodes(store: str, data: str | None, base: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     word = uuid.uuid4().hex
     token = folder / f".reach-{word}"
-    nodes = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}
+    able = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
+    nodes = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in able}
     look = ray.remote(num_cpus=0, max_retries=0)(problem)
     told = []
     try:

@@ -80,7 +80,7 @@ class Recorder:
         return tuple(self._open)
 
     def issue(self) -> Assignment | None:
-        start = self._sweep.next()
+        start = None if self.fault else self._sweep.next()
         if start is None:
             return None
         assignment = Assignment(start.trial, start.attempt, start.config, start.seed)

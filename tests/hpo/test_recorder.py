@@ -117,9 +117,10 @@ def test_a_fault_of_the_place_pauses_its_trial_and_asks_for_a_stop(bench: Bench)
     assert bench.recorder.fault == "trial 0 on here: OSError: no space left"
     assert bench.writer.rows[-1]["state"] == "paused"
     assert bench.writer.durable_seq == len(bench.writer.rows)
-    again = bench.recorder.issue()
+    assert bench.recorder.issue() is None
+    again = bench.sweep.next()
     assert again is not None
-    assert again.id == "0-1", "whoever goes on goes on with it"
+    assert (again.trial, again.attempt) == (0, 1), "whoever goes on goes on with it"
 
 
 def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = None) -> None:
