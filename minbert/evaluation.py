@@ -76,11 +76,14 @@ def predict_rows(
     """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two of them
     once `should_pause()` says so."""
     file, reading = data.file(task, split), model.readings[task]
-    outputs = torch.empty(len(rows), data.tasks[task].classes)
+    found = []
     for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
         if should_pause():
             raise Interrupted
-        outputs[torch.from_numpy(group)] = model([model.batch(task, file, rows[group])])[0].cpu()
+        found.append((group, model([model.batch(task, file, rows[group])])[0]))
+    outputs = torch.empty(len(rows), data.tasks[task].classes)
+    for group, values in found:  # only now: a device would be waited for after each batch
+        outputs[torch.from_numpy(group)] = values.cpu()
     if data.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
     # A model whose logits are not finite has no class: NaN, which no metric scores.
