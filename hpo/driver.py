@@ -13,7 +13,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -293,6 +293,10 @@ class Session:
         if hasattr(self, "_writer"):
             self._tally.settle(self._writer.durable_seq)
         snapshot = self._tally.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
+        if self._plan.time is not None:  # with --time it ends then at the latest
+            left = max(0.0, self._clock + self._plan.time - time.monotonic())
+            known = snapshot.time_left
+            snapshot = replace(snapshot, time_left=left if known is None else min(left, known))
         return with_stages(snapshot, Path(self._job.folder)) if hasattr(self, "_job") else snapshot
 
     def _show(self, force: bool = False) -> None:

@@ -206,6 +206,8 @@ def test_time_stops_a_sweep_and_resume_ends_it(
             halts.append(self)
 
     def observer(snapshot: Snapshot) -> None:
+        assert snapshot.time_left is not None
+        assert snapshot.time_left <= 3600.0
         if snapshot.budget_examples_used:
             halts[0]._deadline = 0.0  # the hour is over, however long the first worker took to start
 
@@ -215,6 +217,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
     assert outcome.state == "stopped"
     assert outcome.snapshot.phase == "stopped"
     assert any("the time is up" in message for message in outcome.snapshot.messages)
+    assert not any("the display failed" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["running"] == 0
     script(tmp_path / "s")
     outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
