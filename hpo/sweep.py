@@ -179,7 +179,7 @@ class Sweep:
             return Verdict("stop", state, f"attempt {attempt} had ended before")
         record.ended.add(attempt)
         record.losses += state == "lost"
-        if record.losses > RETRIES:
+        if state == "lost" and record.losses > RETRIES:
             state, reason = "failed", f"lost {record.losses} times{f': {reason}' * bool(reason)}"
         record.reason = reason
         if state == "failed":
