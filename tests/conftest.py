@@ -26,7 +26,8 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one file on one process (they share fixtures), unless a test names an `xdist_group` of its own,
-    as those that share a Ray cluster across files do."""
+    as those that share a Ray cluster across files do. The longest begins first: at the end it would run alone."""
+    items.sort(key=lambda item: "test_every_command_of_the_readme" not in item.nodeid)
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))

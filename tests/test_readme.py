@@ -66,8 +66,8 @@ def space() -> str:
     return str(block)
 
 
-@pytest.mark.timeout(400)  # some seven short sweeps, each with a cluster of its own
-@pytest.mark.xdist_group("ray")
+@pytest.mark.timeout(900)  # some seven short sweeps, each with a cluster of its own
+@pytest.mark.xdist_group("readme")
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     data = make_corpus(tmp_path / "data", train=64, dev=24)
     shutil.copy(SAMPLE / "nli-train.tsv", data)  # beside the real data there is one
@@ -81,7 +81,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     assert len(found) >= 15, "the README lost its tour"
     for words in found:
         short = shorten(words, data)
-        done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         told = f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         if short[:2] == ["hpo", "stop"]:  # by now the shortened sweep has ended, and that is what it must say
             assert done.returncode == 2, told
