@@ -1,4 +1,4 @@
-"""The pause flag: the driver raises it, every worker polls it between optimiser steps, and so shows that it lives.
+"""The pause flag: the driver raises it, every worker polls it between steps and batches, and so shows that it lives.
 
 Both live in Ray's internal key-value store, which every process of a cluster reaches and which answers in 0.4 ms (a
 named actor takes 0.6 and a process of its own); a worker asks at most four times a second.

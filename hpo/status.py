@@ -39,7 +39,8 @@ def read(folder: SweepFolder) -> Snapshot:
 
 
 def _settled(snapshot: Snapshot, live: bool, unpredicted: list[int]) -> Snapshot:
-    """The phase that the counts tell; without a driver nothing runs, what was open waits for a resume."""
+    """The phase that the counts tell, and which kept trials have not predicted; without a driver nothing runs, what was
+    open waits for a resume."""
     over = sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
     if live:
         return replace(snapshot, phase="finalising" if over else "searching")

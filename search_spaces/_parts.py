@@ -92,8 +92,8 @@ BALANCE = Kind(
     uncertainty={"lr": Float(1e-3, 5e-2, log=True)},
     gradnorm={"alpha": Float(0.0, 3.0), "lr": Float(1e-4, 1e-2, log=True)},
 )
-"""Named by pl as what to try next; alpha as in GradNorm's own figures. Its step is lr times a gradient norm, some 1 to
-20 on MiniLM's last layer: above 0.01 weights would jump between their bounds."""
+"""Named by pl as what to try next; alpha as in GradNorm's own figures. Its step is lr times a gradient norm: with
+norms of 10 and more a rate above 0.01 would throw weights from one bound to the other."""
 
 UPWEIGHT = PerTask(OneOf(1.0), sst=OneOf(1.0, 2.0, 4.0, 8.0), sts=OneOf(1.0, 2.0, 4.0, 8.0))
 """bB weighs the small tasks 2, 4 and 8 fold."""
