@@ -10,8 +10,8 @@ that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon), 
 sigma and eta decide at most its direction. With the papers' values they hardly do: near 0 the divergence's gradient is
 proportional to the noise and so small that eta times it is far below the noise (some 6e-5 of it on the packaged MiniLM,
 `benchmarks/smart.py`), and the penalty is that of a random direction of size 1. A larger eta turns it to the worst one.
-In bf16 the outputs' rounding is larger than what noise of sigma moves, and makes that gradient far larger: a smaller eta
-does the same there, and a space that asks for eta should fix `precision`.
+In bf16 the outputs' rounding is larger than what noise of sigma moves, and makes that gradient far larger: a smaller
+eta does the same there, and a space that asks for eta should fix `precision`.
 
 The Bregman proximal point of the same paper (equation 5, with the momentum of section 3.2) keeps an update close to
 where the model has been:
