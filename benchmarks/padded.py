@@ -18,16 +18,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig as TheirConfig
 from transformers import BertModel
 
-from minbert.base import tensor_names
-from minbert.bert import Bert, BertConfig
-from minbert.noise import SILENT, Noise
-from minbert.packed import Packed
+from minbert.encoder.base import tensor_names
+from minbert.encoder.bert import Bert, BertConfig
+from minbert.encoder.noise import SILENT, Noise
+from minbert.encoder.packed import Packed
 
 
 @contextlib.contextmanager
 def in_place_of_ours() -> Iterator[None]:
     """Encoders that are loaded inside are padded."""
-    with mock.patch("minbert.base.Bert", PaddedBert):
+    with mock.patch("minbert.encoder.base.Bert", PaddedBert):
         yield
 
 

@@ -34,12 +34,12 @@ def trained(task: str, seed: int, data: str, budget: int, precision: str) -> flo
     """Held-out score of one trial."""
     import numpy as np
 
-    from minbert.base import find_base
-    from minbert.data import open_data
-    from minbert.evaluation import predict_rows
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
     from minbert.metrics import score
-    from minbert.predict import load_model
-    from minbert.train import State, train
+    from minbert.training.evaluation import predict_rows
+    from minbert.training.predict import load_model
+    from minbert.training.train import State, train
 
     config = configuration(
         "mixing/kind=single", f"mixing/task={task}", f"batch_size/{task}={SIZES[task]}", f"precision={precision}",
@@ -59,7 +59,7 @@ def as_units_do() -> contextlib.AbstractContextManager[Any]:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from minbert.model import native_bf16
+    from minbert.training.model import native_bf16
 
     products = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default,
                 torch.ops.aten.baddbmm.default}  # fmt: skip

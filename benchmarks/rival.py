@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import BertForSequenceClassification, BertModel, BertTokenizerFast, DataCollatorWithPadding
 
-from minbert.files import Rows
+from minbert.data.files import Rows
 from minbert.tasks import Task
 
 MAX_LENGTH = 128

@@ -22,16 +22,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import configuration, markdown
-from minbert.base import find_base
-from minbert.batches import pack
 from minbert.config import Config
-from minbert.data import Data, open_data
-from minbert.model import Given, MultitaskModel
-from minbert.noise import SILENT
-from minbert.predict import load_model
+from minbert.data.batches import pack
+from minbert.data.tokens import Data, open_data
+from minbert.encoder.base import find_base
+from minbert.encoder.noise import SILENT
 from minbert.randomness import torch_generator
-from minbert.regularizers import DIVERGENCES, Smart
-from minbert.train import State, train
+from minbert.techniques.regularizers import DIVERGENCES, Smart
+from minbert.training.model import Given, MultitaskModel
+from minbert.training.predict import load_model
+from minbert.training.train import State, train
 
 SIGMA, ETA = 1e-5, 1e-3
 BUDGET, SEEDS, ROWS, WEIGHT = 1000, 3, 256, 5
@@ -65,8 +65,8 @@ def ascent() -> None:
 
 def penalties(folder: str) -> None:
     """The penalty and the accuracy after training with and without it."""
-    from minbert.evaluation import predict_rows
     from minbert.metrics import score
+    from minbert.training.evaluation import predict_rows
 
     data, lines = open_data(folder, find_base(), tasks=["sst"], search_sizes={"sst": 100}), []
     held = data.parts["sst", "held"]

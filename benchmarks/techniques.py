@@ -124,12 +124,12 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from minbert.base import find_base
-    from minbert.data import open_data
-    from minbert.evaluation import predict_rows
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
     from minbert.metrics import overall, score
-    from minbert.predict import load_model
-    from minbert.train import State, train
+    from minbert.training.evaluation import predict_rows
+    from minbert.training.predict import load_model
+    from minbert.training.train import State, train
 
     torch.set_num_threads(1)
     found = next(one for one in cases() if one.name == case)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hpo.display import picture
-from hpo.snapshot import Snapshot, Tally
+from hpo.display.live import picture
+from hpo.search.snapshot import Snapshot, Tally
 from results.store import Store
 
 WIDTH = 80

@@ -13,20 +13,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpo.driver import Outcome as Outcome
-    from hpo.driver import resume as resume
-    from hpo.driver import run as run
-    from hpo.launch import Launch as Launch
-    from hpo.plan import Plan as Plan
-    from hpo.prepare import prepare as prepare
+    from hpo.driver.session import Outcome as Outcome
+    from hpo.driver.session import resume as resume
+    from hpo.driver.session import run as run
+    from hpo.launch.plan import Plan as Plan
+    from hpo.launch.prepare import prepare as prepare
+    from hpo.launch.request import Launch as Launch
 
 _HOME = {
-    "run": "hpo.driver",
-    "resume": "hpo.driver",
-    "Outcome": "hpo.driver",
-    "Launch": "hpo.launch",
-    "Plan": "hpo.plan",
-    "prepare": "hpo.prepare",
+    "run": "hpo.driver.session",
+    "resume": "hpo.driver.session",
+    "Outcome": "hpo.driver.session",
+    "Launch": "hpo.launch.request",
+    "Plan": "hpo.launch.plan",
+    "prepare": "hpo.launch.prepare",
 }
 
 __all__ = ["Launch", "Outcome", "Plan", "prepare", "resume", "run"]

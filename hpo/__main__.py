@@ -14,7 +14,7 @@ import typer
 
 from hpo.commands.ask import COMMANDS as ASK
 from hpo.commands.common import BAD_INPUT, Commands
-from hpo.commands.launch import COMMANDS as LAUNCH
+from hpo.commands.run import COMMANDS as LAUNCH
 from hpo.commands.select import COMMANDS as SELECT
 from hpo.commands.spaces import COMMANDS as SPACES
 from hpo.commands.watch import COMMANDS as WATCH

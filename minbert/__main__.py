@@ -17,7 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from minbert import data_command, data_options
+from minbert.augmentation import command as data_command
+from minbert.augmentation import options as data_options
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -73,13 +74,13 @@ def _train(options: argparse.Namespace) -> int:
     import torch  # here, so that --help answers at once
 
     from minbert import requirements
-    from minbert.base import find_base
-    from minbert.checkpoints import newest, read_trial
     from minbert.config import Config, merge, settings
-    from minbert.data import open_data
-    from minbert.evaluation import search_sizes
-    from minbert.files import read_corpus
-    from minbert.train import State, train
+    from minbert.data.files import read_corpus
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
+    from minbert.training.checkpoints import newest, read_trial
+    from minbert.training.evaluation import search_sizes
+    from minbert.training.train import State, train
 
     console = Console(stderr=True)
     torch.set_num_threads(_threads(options.threads))
@@ -238,9 +239,9 @@ class _Line:
 
 def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: tuple[str, ...]) -> None:
     """Score the final weights on both parts of the dev set and on all of it."""
-    from minbert.base import find_base
-    from minbert.data import open_data
-    from minbert.outcome import outcome, show
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
+    from minbert.training.outcome import outcome, show
 
     assert checkpoint is not None
     found = outcome(checkpoint, open_data(options.data, find_base(options.checkpoint), tasks=tasks))

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
-from minbert.augmentations import AUGMENTATIONS, NoAugmentation
-from minbert.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
-from minbert.heads import SHARED_HEADS, NoSharedHead
-from minbert.optimizer import Optimizer
-from minbert.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
-from minbert.samplers import SAMPLERS, Summed
-from minbert.schedules import TAPERS, Flat, Taper
-from minbert.schema import ConfigError, branch, choice, dump, group, integer, load, number, per_task
-from minbert.stages import Stages
+from minbert.augmentation.augmentations import AUGMENTATIONS, NoAugmentation
+from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.stages.stages import Stages
 from minbert.tasks import TASKS, Task
+from minbert.techniques.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
+from minbert.techniques.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
+from minbert.techniques.heads import SHARED_HEADS, NoSharedHead
+from minbert.techniques.mixings import SAMPLERS, Summed
+from minbert.techniques.optimizer import Optimizer
+from minbert.techniques.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
+from minbert.techniques.schedules import TAPERS, Flat, Taper
 
 CONFIG_VERSION = 4
 

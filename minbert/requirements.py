@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minbert import extra, staging
-from minbert.base import Base
+from minbert.augmentation import rows
 from minbert.config import Config, flatten
-from minbert.files import Corpus
-from minbert.samplers import Mix
-from minbert.schema import ConfigError
+from minbert.data.files import Corpus
+from minbert.encoder.base import Base
+from minbert.fields import ConfigError
+from minbert.stages import chain
 from minbert.tasks import TASKS
+from minbert.techniques.mixings import Mix
 
 
 def check(config: Config, corpus: Corpus, base: Base) -> None:
@@ -28,13 +29,13 @@ def check(config: Config, corpus: Corpus, base: Base) -> None:
                 f"`max_length/{name}` must be at most {positions}, the positions of {base.name}, "
                 f"found {config.max_length[name]}."
             )
-    staging.needs(config.stages, corpus)
-    extra.needs(config.augmentation, corpus)
+    chain.needs(config.stages, corpus)
+    rows.needs(config.augmentation, corpus)
 
 
 def reads(config: Config, corpus: Corpus) -> list[Path]:
     """The files beside the tasks' own that a configuration's result depends on. Raises DataError."""
-    return [*staging.reads(config.stages, corpus), *extra.reads(config.augmentation, corpus)]
+    return [*chain.reads(config.stages, corpus), *rows.reads(config.augmentation, corpus)]
 
 
 def check_tasks(settings: Mapping[str, Any], tasks: Collection[str]) -> None:

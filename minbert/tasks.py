@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from minbert.schema import ConfigError, unknown
+from minbert.fields import ConfigError, unknown
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,8 @@ TAPER: dict[str, Node] = {
 SMART: dict[str, Node] = {
     # lambda 0.5, 1, 3 (mE), 5 (ex).
     "weight": Float(0.5, 5.0, log=True),
-    # The papers' eta is 1e-3, which leaves the noise's direction random (`minbert.regularizers`); the gradient should
-    # weigh as much as the noise from about 10 on, if its share of 6e-5 at 1e-3 grows in proportion.
+    # The papers' eta is 1e-3, which leaves the noise's direction random (`minbert.techniques.regularizers`); the
+    # gradient should weigh as much as the noise from about 10 on, if its share of 6e-5 at 1e-3 grows in proportion.
     "step_size": Float(1e-3, 1e3, log=True),
 }
 

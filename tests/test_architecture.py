@@ -1,4 +1,4 @@
-"""The shape of the code, read from its syntax trees: who may import whom, no cycles, and a README tree that is true.
+"""The shape of the code, read from its syntax trees: who may import whom, no cycles, and a tree of files that is true.
 
 Three libraries that do not know each other and one driver that knows all three. An import counts as lazy when it stands
 inside a function (or under TYPE_CHECKING): it costs nothing until that function runs. So does every import of a
@@ -49,9 +49,35 @@ TABLE: Mapping[str, May] = {
 ONLY: Mapping[str, frozenset[str]] = {
     "minbert/__init__.py": frozenset(),
     "minbert/metrics.py": frozenset({"numpy"}),
-    "hpo/sweep.py": frozenset({"optuna", "search_spaces"}),
+    "hpo/search/sweep.py": frozenset({"optuna", "search_spaces"}),
 }
 """Files with a narrower rule: all they may import, eagerly or not, beside the standard library and their package."""
+
+
+ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
+    "hpo": (
+        frozenset({"__main__", "hpo"}),
+        frozenset({"commands"}),
+        frozenset({"display", "exports"}),
+        frozenset({"driver"}),
+        frozenset({"launch"}),
+        frozenset({"search", "worker"}),
+        frozenset({"space", "cluster"}),
+    ),
+    "minbert": (
+        frozenset({"__main__"}),
+        frozenset({"requirements"}),
+        frozenset({"training"}),
+        frozenset({"config"}),
+        frozenset({"stages"}),
+        frozenset({"techniques", "augmentation"}),
+        frozenset({"data"}),
+        frozenset({"encoder", "metrics"}),
+        frozenset({"tasks"}),
+        frozenset({"fields", "randomness", "disk", "minbert"}),
+    ),
+}
+"""Folders of a package, and files beside them, from the top down. Each may import what stands below it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +94,7 @@ class Import:
 
 
 def module_name(path: Path) -> str:
-    """`minbert/bert.py` is `minbert.bert`, `minbert/__init__.py` is `minbert`."""
+    """`minbert/bert.py` is `minbert.encoder.bert`, `minbert/__init__.py` is `minbert`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -176,6 +202,46 @@ def test_no_import_cycles(package: str) -> None:
     assert not (circle := cycle(module_graph(package, lazy=True))), " -> ".join(circle)
 
 
+def room(module: str) -> str:
+    """`hpo.search.sweep` is in `search`, `minbert.config` is `config`, `hpo` is `hpo`."""
+    return ".".join(module.split(".")[:2]).rpartition(".")[2]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_folders_import_downwards_only(package: str) -> None:
+    floor = {name: number for number, names in enumerate(ROOMS[package]) for name in names}
+    graph = module_graph(package, lazy=True)
+    unknown = sorted({room(module) for module in graph} - floor.keys())
+    gone = sorted(floor.keys() - {room(module) for module in graph})
+    assert not unknown, f"no line of ROOMS names {', '.join(unknown)}"
+    assert not gone, f"ROOMS names what is not there: {', '.join(gone)}"
+    wrong = [
+        f"{module} imports {target}: {room(target)} does not stand below {room(module)}"
+        for module, targets in sorted(graph.items())
+        for target in sorted(targets)
+        if room(module) != room(target) and floor[room(target)] <= floor[room(module)]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_folders_say_their_purpose(package: str) -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in files(package)
+        if path.name == "__init__.py" and not (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    ]
+    assert not silent, f"no docstring in: {', '.join(silent)}"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_tests_mirror_the_folders(package: str) -> None:
+    rooms = {path.parent.relative_to(ROOT / package) for path in files(package)}
+    base = ROOT / "tests" / package
+    tests = {path.parent.relative_to(base) for path in base.rglob("test_*.py")}
+    assert tests <= rooms, f"no folder of {package}: {', '.join(map(str, sorted(tests - rooms)))}"
+
+
 HEAVY = {
     "minbert": {"torch", "numpy", "scipy", "pyarrow", "tokenizers", "safetensors", "huggingface_hub", "rich"},
     "minbert.metrics": {"torch", "scipy", "pyarrow", "tokenizers", "safetensors", "huggingface_hub", "rich"},
@@ -207,12 +273,12 @@ def tracked(package: str) -> list[str]:
 TREE_LINE = re.compile(r"^(?P<indent>[ │├└─|`+-]*)(?P<name>[\w.*{},-]+/?)(?:\s{1,}(?P<text>\S.*))?$")
 
 
-def tree_paths(readme: str) -> dict[str, str]:
-    """Path -> description of every line of the README's tree: the fenced block in which all four packages stand.
+def tree_paths(page: str) -> dict[str, str]:
+    """Path -> description of every line of a page's tree: the fenced block in which all four packages stand.
 
     A line is `indent name  description`, a folder's name ends in `/`, deeper lines are indented further.
     """
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     block = next((b for b in blocks if all(re.search(rf"(^|[^\w]){p}/(\s|$)", b, re.MULTILINE) for p in PACKAGES)), "")
     found: dict[str, str] = {}
     folders: list[tuple[int, str]] = []
@@ -231,23 +297,20 @@ def tree_paths(readme: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_readme_tree_is_true(package: str) -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("there is no README.md yet")
-    described = tree_paths(readme.read_text(encoding="utf-8"))
-    # One line for each folder of data; one for each file of code. An empty __init__.py needs none.
+def test_the_tree_is_true(package: str) -> None:
+    described = tree_paths((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    # One line for each folder, one for each file of code; the line of a folder is that of its __init__.py.
     needed = set()
     for name in tracked(package):
         path = Path(name)
-        if path.suffix != ".py":
+        if path.suffix != ".py" or path.name == "__init__.py":
             needed.add(f"{path.parent}/")
-        elif path.name != "__init__.py" or path.stat().st_size > 0:
+        else:
             needed.add(name)
     missing = sorted(name for name in needed if not described.get(name))
     gone = sorted(name for name in described if name.startswith(f"{package}/") and not (ROOT / name).exists())
-    assert not missing, f"the README's tree has no line (or no words) for: {', '.join(missing)}"
-    assert not gone, f"the README's tree names what is not there: {', '.join(gone)}"
+    assert not missing, f"docs/architecture.md has no line (or no words) for: {', '.join(missing)}"
+    assert not gone, f"docs/architecture.md names what is not there: {', '.join(gone)}"
 
 
 def test_imports_are_found_wherever_they_stand() -> None:

@@ -16,20 +16,20 @@ from typing import Any
 import pytest
 import torch
 
-from hpo.space import expand, leaves, load_space
-from hpo.tree import compose
-from minbert import checkpoints
-from minbert.base import find_base
+from hpo.space.source import load_space
+from hpo.space.tree import compose, expand, leaves
 from minbert.config import Config
-from minbert.data import Data, open_data
-from minbert.evaluation import predict_rows
-from minbert.files import SAMPLE
-from minbert.model import MultitaskModel
-from minbert.predict import load_model
-from minbert.report import Report, State
-from minbert.staging import staged
+from minbert.data.files import SAMPLE
+from minbert.data.tokens import Data, open_data
+from minbert.encoder.base import find_base
+from minbert.stages.chain import staged
 from minbert.tasks import DEFAULT_TASKS
-from minbert.train import train
+from minbert.training import checkpoints
+from minbert.training.evaluation import predict_rows
+from minbert.training.model import MultitaskModel
+from minbert.training.predict import load_model
+from minbert.training.report import Report, State
+from minbert.training.train import train
 from tests.minbert.conftest import make_corpus
 
 CONFIGURATIONS, GROUPS = 300, 30

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from minbert.files import SAMPLE
+from minbert.data.files import SAMPLE
 from tests.minbert.conftest import make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -80,7 +80,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
 
 def obstacle(case: Case, everything: bool) -> str | None:
     """Why a case cannot be measured here; None: it can."""
-    from minbert.base import PACKAGE
+    from minbert.encoder.base import PACKAGE
 
     if case.minilm and importlib.util.find_spec(PACKAGE) is None:
         return f"the default encoder ({PACKAGE}) is not installed"
@@ -151,8 +151,8 @@ def main() -> int:
 
 def prepared(options: argparse.Namespace, cases: list[Case], folder: Path) -> Options:
     """Everything that several processes would otherwise make at the same time: tokenised data, the large checkpoint."""
-    from minbert.base import find_base
-    from minbert.data import open_data
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
 
     data = str(Path(options.data).expanduser().absolute()) if options.data else None
     able = [case for case in cases if obstacle(case, options.all) is None]

@@ -15,13 +15,13 @@ import torch
 from benchmarks.common import configuration
 from benchmarks.speed import ours, theirs
 from benchmarks.speed.case import WARM_UP, Case, Measure, Options, Side, run
-from minbert.base import find_base
-from minbert.data import Data, open_data
-from minbert.evaluation import predict_rows
-from minbert.files import Corpus
-from minbert.report import State, peak_memory
+from minbert.data.files import Corpus
+from minbert.data.tokens import Data, open_data
+from minbert.encoder.base import find_base
 from minbert.tasks import DEFAULT_TASKS, TASKS
-from minbert.train import train
+from minbert.training.evaluation import predict_rows
+from minbert.training.report import State, peak_memory
+from minbert.training.train import train
 
 SCORED_PER_STEP = 100
 """Rows of a task that are predicted for each of --steps, at most its whole search part (2,000 pairs of QQP)."""
@@ -87,8 +87,8 @@ def start(*, second: bool) -> Side:
     """Seconds from the call of the worker's `train` to its first optimiser step; told beside: to the end of that."""
 
     def side(options: Options) -> Measure:
-        from hpo import core
-        from hpo.job import Assignment, Job
+        from hpo.worker import trainer
+        from hpo.worker.job import Assignment, Job
 
         folder = tempfile.TemporaryDirectory()
         job = Job(folder.name, (ours.BUDGET,), data=options.data)
@@ -102,7 +102,7 @@ def start(*, second: bool) -> Side:
                 return len(polls) > 1
 
             begun = time.perf_counter()
-            for _ in core.train(job, Assignment(number, 0, config, seed=number), should_pause):
+            for _ in trainer.train(job, Assignment(number, 0, config, seed=number), should_pause):
                 pass
             return {"value": polls[0] - begun, "first step done after, s": polls[1] - begun}
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from minbert.base import CheckpointError, find_base
-from minbert.files import read_corpus
+from minbert.data.files import read_corpus
+from minbert.encoder.base import CheckpointError, find_base
 
 SHAPE = {
     "vocab_size": 30522,

@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks.common import configuration
 from benchmarks.speed.case import WARM_UP, Measure, Options, Side, gpu_peak, run, warm
-from minbert.base import Base, find_base
 from minbert.config import Config
-from minbert.data import Data, open_data
-from minbert.report import State
-from minbert.schema import ConfigError
-from minbert.train import default_device
-from minbert.trial import Trial
+from minbert.data.tokens import Data, open_data
+from minbert.encoder.base import Base, find_base
+from minbert.fields import ConfigError
+from minbert.training.report import State
+from minbert.training.train import default_device
+from minbert.training.trial import Trial
 
 BUDGET = 10**6
 """Examples of a trial that is never trained to its end."""

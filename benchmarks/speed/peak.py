@@ -20,10 +20,10 @@ import torch
 from benchmarks.speed import ours
 from benchmarks.speed.case import Case, Measure, Options, Side, run, synchronise, warm
 from benchmarks.speed.training import no_bf16
-from minbert.batches import training_rows
-from minbert.bert import BertConfig
-from minbert.train import default_device
-from minbert.trial import Trial
+from minbert.data.batches import training_rows
+from minbert.encoder.bert import BertConfig
+from minbert.training.train import default_device
+from minbert.training.trial import Trial
 
 SIZE = {"cpu": 2048, "cuda": 16384}
 """Rows of the square matrices: large enough that moving them does not count."""
@@ -69,7 +69,7 @@ def matrix_peak(precision: str = "auto") -> Side:
     """GFLOP/s of the fastest of several large products, in the arithmetic that `precision` means here."""
 
     def side(options: Options) -> Measure:
-        from minbert.model import arithmetic
+        from minbert.training.model import arithmetic
 
         device = default_device()
         dtype, size = arithmetic(precision, device), SIZE[device.type]

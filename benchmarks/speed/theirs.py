@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.speed.case import Measure, Options, Side, gpu_peak, run, warm
 from benchmarks.speed.ours import base_of
-from minbert.batches import training_rows
-from minbert.files import Corpus, Rows, read_corpus
+from minbert.data.batches import training_rows
+from minbert.data.files import Corpus, Rows, read_corpus
 from minbert.tasks import TASKS, Task
 
 ROWS = 8192

@@ -13,7 +13,7 @@ MIX = {"sst": 3, "qqp": 32, "sts": 2}
 def no_bf16() -> str | None:
     import torch
 
-    from minbert.model import native_bf16
+    from minbert.training.model import native_bf16
 
     if native_bf16(torch.device("cpu")):
         return None

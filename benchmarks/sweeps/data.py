@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.rungs import milestones
-from minbert.evaluation import search_sizes
-from minbert.files import Corpus
+from hpo.search.schedulers import milestones
+from minbert.data.files import Corpus
+from minbert.training.evaluation import search_sizes
 
 Chosen = dict[str, NDArray[np.int32]]
 """Row numbers of the dev files, by task."""

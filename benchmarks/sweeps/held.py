@@ -13,11 +13,11 @@ from benchmarks import rival
 from benchmarks.sweeps.data import held_rows, labels_of
 from benchmarks.sweeps.stock_trial import TASKS_HERE, build, predictions
 from benchmarks.sweeps.timeline import Given, Timeline, incumbents
-from minbert.base import find_base
-from minbert.data import open_data
-from minbert.evaluation import Values, judge, predict_rows
-from minbert.files import read_corpus
-from minbert.predict import load_model
+from minbert.data.files import read_corpus
+from minbert.data.tokens import open_data
+from minbert.encoder.base import find_base
+from minbert.training.evaluation import Values, judge, predict_rows
+from minbert.training.predict import load_model
 
 Predict = Callable[[Path], Values]
 """From a path of weights to predictions and labels on the held rows."""

@@ -24,10 +24,10 @@ from benchmarks.sweeps.data import labels_of, search_rows
 from benchmarks.sweeps.space import FIRST, suggest
 from benchmarks.sweeps.stock_trial import FILE, TASKS_HERE, Prepared, train
 from benchmarks.sweeps.timeline import Given, Report, Timeline
-from hpo.processes import scratch
-from hpo.rungs import GRACE
-from minbert.base import find_base
-from minbert.files import read_corpus
+from hpo.cluster.processes import scratch
+from hpo.search.schedulers import GRACE
+from minbert.data.files import read_corpus
+from minbert.encoder.base import find_base
 
 TRIALS = 10_000
 """More than any time allows: the time ends the sweep."""

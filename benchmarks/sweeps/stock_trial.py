@@ -23,8 +23,8 @@ from transformers import BertModel, get_linear_schedule_with_warmup
 from benchmarks import rival
 from benchmarks.rival import Multitask, Tokens
 from benchmarks.sweeps.space import BATCHES
-from minbert.evaluation import Values, judge
 from minbert.tasks import DEFAULT_TASKS, TASKS
+from minbert.training.evaluation import Values, judge
 
 TASKS_HERE = {name: TASKS[name] for name in DEFAULT_TASKS}
 WARM_UP = 0.1

@@ -38,9 +38,9 @@ def top(
 
     Example: hpo top quickstart-1 -n 5 --where "state = 'complete'"
     """
-    from hpo import tables
-    from hpo.ensemble import scoring
-    from hpo.trials import cost_rows, parameter_rows, score_rows, trial_records
+    from hpo.display import tables
+    from hpo.display.ensemble import scoring
+    from hpo.display.trials import cost_rows, parameter_rows, score_rows, trial_records
     from results import views
     from results.sql import QueryError
 
@@ -68,7 +68,7 @@ NAME = re.compile(r"""'[^']*'|[A-Za-z_][\w.-]*(?:/+[A-Za-z_][\w.-]*)+""")
 
 def _names(where: str, columns: Sequence[str]) -> str:
     """How the parameters that a failed condition seems to mean are called in this sweep."""
-    from hpo.tree import path_of
+    from hpo.space.tree import path_of
 
     drawn = [name for name in columns if "/" in name]
     lines = []
@@ -86,7 +86,7 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
 
     Example: hpo show quickstart-1 3
     """
-    from hpo.ensemble import scoring
+    from hpo.display.ensemble import scoring
     from results import views
 
     folder = open_sweep(store, sweep)
@@ -104,10 +104,10 @@ APART = ("config", "params", "attempts", "reports", "error", "held")
 
 def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) -> None:
     """Single values, configuration and reports each as a table, the traceback as it came."""
-    from hpo import tables
-    from hpo.restrict import of_tasks
-    from hpo.tree import flatten
-    from hpo.trials import cost_facts, event_row, report_row
+    from hpo.display import tables
+    from hpo.display.trials import cost_facts, event_row, report_row
+    from hpo.space.tasks import of_tasks
+    from hpo.space.tree import flatten
     from minbert.tasks import TASKS
     from results.costs import COUNTS, EXAMPLES, RATES
 
@@ -140,7 +140,7 @@ def query(
 
     Example: hpo query "SELECT sweep, trial, max(overall) FROM reports GROUP BY ALL ORDER BY 3 DESC LIMIT 5"
     """
-    from hpo import tables
+    from hpo.display import tables
     from results.query import query as ask
 
     source = open_store(store) if sweep is None else open_sweep(store, sweep)

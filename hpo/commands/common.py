@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hpo.display.messages import tell, warn
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -89,16 +91,6 @@ def ours(error: ValueError) -> bool:
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] in OURS
 
 
-def tell(message: str) -> None:
-    """A message for the person at the terminal: standard error, so that `--json` stays clean."""
-    sys.stderr.write(f"hpo: {message}\n")
-
-
-def warn(messages: list[str]) -> None:
-    for message in messages:
-        tell(f"warning: {message}")
-
-
 @contextmanager
 def warned(source: Store | SweepFolder) -> Iterator[None]:
     """Afterwards tell what could not be read of it, also where the work failed: that may be why."""
@@ -118,7 +110,7 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """For programs: strict JSON, nothing else on standard output."""
-    from hpo.tables import to_json
+    from hpo.display.tables import to_json
 
     sys.stdout.write(f"{to_json(value)}\n")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.units import parse_duration
+from hpo.display.units import parse_duration
 
 SEARCHED, USED = "What is searched", "What it may use"
 """Panels of the help text."""

@@ -16,9 +16,9 @@ from hpo.commands.common import (
     console,
     open_sweep,
     print_json,
-    tell,
     warned,
 )
+from hpo.display.messages import tell
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -36,8 +36,8 @@ def ensemble(
 
     Example: hpo ensemble quickstart-1 --method greedy --size 5 --name best
     """
-    from hpo.ensemble import choose
-    from hpo.summary import show_ensemble
+    from hpo.display.ensemble import choose
+    from hpo.display.summary import show_ensemble
 
     folder = open_sweep(store, sweep)
     with warned(folder):
@@ -62,7 +62,7 @@ def predict(
 
     Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
     """
-    from hpo.predict import check_free, of_ensemble, of_trial, write
+    from hpo.exports.leaderboard import check_free, of_ensemble, of_trial, write
     from results.selection import load
 
     if (trial is None) == (ensemble is None):
@@ -87,9 +87,9 @@ def predict(
 
 def _finalise(folder: SweepFolder, trials: Iterable[int] | None = None) -> None:
     """A kept trial that has not predicted yet, as after a stop, or whose predictions are damaged, does so now."""
-    from hpo.predict import finalise
+    from hpo.driver.finalise import finalise_here
 
-    finalise(folder, trials, tell)
+    finalise_here(folder, trials, tell)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble, "predict": predict}

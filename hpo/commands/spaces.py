@@ -26,7 +26,7 @@ def spaces(
 
 def _all(json: bool) -> None:
     import search_spaces
-    from hpo import tables
+    from hpo.display import tables
 
     rows = [{"space": one, "asks": _question(one, search_spaces.describe(one))} for one in search_spaces.names()]
     tables.show(rows, console(), json=json)
@@ -35,15 +35,17 @@ def _all(json: bool) -> None:
 
 
 def _one(name: str, json: bool) -> None:
-    from hpo import tables
-    from hpo.space import describe, expand, load_space
+    from hpo.display import tables
+    from hpo.space.check import describe
+    from hpo.space.source import load_space
+    from hpo.space.tree import expand
     from minbert.tasks import DEFAULT_TASKS
 
     tables.show(parameter_rows(describe(expand(load_space(name), list(DEFAULT_TASKS)))), console(), json=json)
 
 
 def parameter_rows(described: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """What `hpo.space.describe` says of each parameter, in the words of the help."""
+    """What `hpo.space.check.describe` says of each parameter, in the words of the help."""
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in described]
 
 

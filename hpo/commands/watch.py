@@ -21,9 +21,8 @@ from hpo.commands.common import (
     open_store,
     open_sweep,
     print_json,
-    tell,
-    warn,
 )
+from hpo.display.messages import tell, warn
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -37,8 +36,8 @@ def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
 
     Example: hpo list --store runs
     """
-    from hpo import tables
-    from hpo.status import overview
+    from hpo.display import tables
+    from hpo.display.status import overview
 
     stored = open_store(store)
     rows = []
@@ -64,8 +63,8 @@ def status(
 
     Example: hpo status quickstart-1 --watch
     """
-    from hpo import display
-    from hpo.status import follow, read
+    from hpo.display import live
+    from hpo.display.status import follow, read
 
     folder = open_sweep(store, sweep)
     if watch:
@@ -77,8 +76,8 @@ def status(
     if json:
         print_json(asdict(snapshot))
     else:
-        width = min(out.width, display.WIDE)
-        out.print(display.picture(snapshot, width), width=width)
+        width = min(out.width, live.WIDE)
+        out.print(live.picture(snapshot, width), width=width)
 
 
 def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
@@ -86,8 +85,8 @@ def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
 
     Example: hpo stop quickstart-1
     """
-    from hpo.generations import active
-    from hpo.stopping import request_stop
+    from hpo.driver.generations import active
+    from hpo.driver.stopping import request_stop
 
     folder = open_sweep(store, sweep)
     driver = active(Path(folder.path))
@@ -107,8 +106,8 @@ def logs(
 
     Example: hpo logs quickstart-1 3 -f
     """
-    from hpo.generations import total_trials
-    from hpo.job import log_file
+    from hpo.driver.generations import total_trials
+    from hpo.worker.job import log_file
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
@@ -153,7 +152,7 @@ def rm(
 
     Example: hpo rm quickstart-1 --yes
     """
-    from hpo.generations import active
+    from hpo.driver.generations import active
 
     stored = open_store(store)
     folder = stored.open(sweep)

@@ -10,14 +10,14 @@ import torch
 pytest.importorskip("transformers")
 
 from benchmarks.padded import PaddedBert, in_place_of_ours
-from minbert.base import Base
-from minbert.bert import Bert
 from minbert.config import Config
-from minbert.data import Data
-from minbert.noise import SILENT, Noise
-from minbert.report import State
-from minbert.trial import Trial
-from tests.minbert.test_bert import packed
+from minbert.data.tokens import Data
+from minbert.encoder.base import Base
+from minbert.encoder.bert import Bert
+from minbert.encoder.noise import SILENT, Noise
+from minbert.training.report import State
+from minbert.training.trial import Trial
+from tests.minbert.encoder.test_bert import packed
 
 
 @pytest.mark.parametrize("first_only", [False, True])

@@ -16,10 +16,10 @@ from benchmarks.speed.case import Case, Options
 from benchmarks.speed.cases import ON_A_CPU, ON_A_GPU, find
 from benchmarks.speed.ours import MIX, QQP, SST, trial
 from benchmarks.speed.peak import forward_operations, trained_lengths
-from minbert.base import Base, find_base
-from minbert.batches import pack
-from minbert.bert import Bert
-from minbert.data import Data
+from minbert.data.batches import pack
+from minbert.data.tokens import Data
+from minbert.encoder.base import Base, find_base
+from minbert.encoder.bert import Bert
 
 
 def operations(encoder: Bert, lengths: list[int], *, backward: bool) -> int:
@@ -117,7 +117,7 @@ def test_base_size_is_the_default_of_transformers() -> None:
 
 def test_without_the_packaged_encoder_words_come_from_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
-    monkeypatch.setattr("minbert.base.PACKAGE", "no_such_package")
+    monkeypatch.setattr("minbert.encoder.base.PACKAGE", "no_such_package")
     base = find_base(str(base_size.write(tmp_path, None)))
     assert len(base.vocabulary) == len(set(base.vocabulary)) == base_size.SHAPE["vocab_size"]
     assert "the" in base.vocabulary

@@ -14,7 +14,7 @@ from benchmarks.sweeps import plot
 from benchmarks.sweeps.ours import FILES, link_new
 from benchmarks.sweeps.space import FIRST, SPACE, as_settings, suggest
 from benchmarks.sweeps.timeline import Report, Timeline, incumbents, minutes_to, points
-from hpo.tree import expand, leaves, parameters
+from hpo.space.tree import expand, leaves, parameters
 from minbert.config import Config, merge
 from minbert.tasks import DEFAULT_TASKS
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from hpo.cluster import Cluster, own_cluster
-from hpo.launch import Launch
+from hpo.cluster.connection import Cluster, own_cluster
+from hpo.launch.request import Launch
 from search_spaces.domains import Float
 
 SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}

@@ -1,4 +1,5 @@
-"""A trainer without a model, in place of `hpo.core`: scores from a formula, faults from a script, real checkpoints.
+"""A trainer without a model, in place of `hpo.worker.trainer`: scores from a formula, faults from a script, real
+checkpoints.
 
 `faults.json` in the sweep's folder maps a trial's number to what befalls it: {"kind": "raise", "at": 2, "attempts":
 [0]}. `at` is the index of the milestone before which it happens; without `attempts` it happens in every attempt.
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.job import Assignment, Job
+from hpo.worker.job import Assignment, Job
 
 STEPS = 4
 """Optimiser steps between two milestones."""

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo.rungs import milestones
-from hpo.space import expand
-from hpo.sweep import Start, Sweep
+from hpo.search.schedulers import milestones
+from hpo.search.sweep import Start, Sweep
+from hpo.space.tree import expand
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask
 
 SPACE: dict[str, Node] = {

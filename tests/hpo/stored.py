@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.prepare import describe_task
+from hpo.launch.prepare import describe_task
 from minbert.tasks import DEFAULT_TASKS
 from minbert.tasks import TASKS as DECLARED
 from results.store import Store, SweepFolder

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from minbert.chat import Chat, completions_url
+from minbert.augmentation.chat import Chat, completions_url
 
 Reply = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from minbert.base import Base, find_base
-from minbert.data import Data, open_data
+from minbert.data.tokens import Data, open_data
+from minbert.encoder.base import Base, find_base
 
 WORDS = {0: "awful", 1: "weak", 2: "plain", 3: "good", 4: "superb"}
 

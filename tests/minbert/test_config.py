@@ -7,7 +7,7 @@ import json
 import pytest
 
 from minbert.config import CONFIG_VERSION, Config, flatten, merge, settings
-from minbert.schema import ConfigError
+from minbert.fields import ConfigError
 from minbert.tasks import TASKS
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from minbert import checkpoints
 from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main
+from minbert.training import checkpoints
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minbert.evaluation import FORWARD_SHARE, search_sizes
 from minbert.metrics import details, off_by_one, outliers, overall, precision_recall_f1, ranks, score
 from minbert.tasks import TASKS
+from minbert.training.evaluation import FORWARD_SHARE, search_sizes
 
 
 def test_pearson_against_scipy() -> None:

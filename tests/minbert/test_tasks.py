@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from minbert.__main__ import BAD_INPUT, DONE, main
-from minbert.base import Base
-from minbert.batches import bi_encode
 from minbert.config import Config
-from minbert.data import open_data
-from minbert.evaluation import evaluate
-from minbert.files import DataError, fingerprint, read_corpus
+from minbert.data.batches import bi_encode
+from minbert.data.files import DataError, fingerprint, read_corpus
+from minbert.data.tokens import open_data
+from minbert.encoder.base import Base
+from minbert.fields import ConfigError
 from minbert.metrics import overall
-from minbert.model import MultitaskModel
-from minbert.predict import load_model, predict
-from minbert.schema import ConfigError
 from minbert.tasks import DEFAULT_TASKS, TASKS, choose_tasks
-from minbert.train import State, train
+from minbert.training.evaluation import evaluate
+from minbert.training.model import MultitaskModel
+from minbert.training.predict import load_model, predict
+from minbert.training.train import State, train
 
 CHOICES = [("cfimdb",), ("sts",), ("sst", "cfimdb"), ("sst", "qqp", "sts", "cfimdb")]
 

@@ -9,8 +9,10 @@ import optuna
 import pytest
 
 import search_spaces
-from hpo.space import check, configuration, defaults_taken, expand, from_json, leaves, load_space, parameters, to_json
-from hpo.study import draw
+from hpo.search.study import draw
+from hpo.space.check import check, defaults_taken
+from hpo.space.source import from_json, load_space, to_json
+from hpo.space.tree import configuration, expand, leaves, parameters
 from minbert.config import Config
 from minbert.tasks import TASKS
 from search_spaces import Float, SpaceError

@@ -1,0 +1,1 @@
+"""Machines and processes; nothing here knows a trial."""

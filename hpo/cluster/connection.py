@@ -1,0 +1,263 @@
+"""The Ray cluster a sweep runs on: one of our own on the loopback address, or a running one by its address.
+
+Our own clusters start with `address="local"` (a bare `ray.init()` joins whatever cluster this machine has), listen
+for this machine's processes, ask for a token that only this user can read, show no dashboard, and take their
+temporary files with them. Whatever a sweep asks for is compared with what the cluster has before anything waits: Ray
+itself waits for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.cluster.memory import available_memory
+from hpo.cluster.processes import scratch
+from hpo.cluster.resources import Node, ResourceError, Resources, local_cpus, local_gpus
+
+SETTINGS: Mapping[str, tuple[str, str]] = {
+    "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even when it is told to be silent"),
+    "RAY_USAGE_STATS_ENABLED": ("0", "no usage statistics leave this machine"),
+    "RAY_CHDIR_TO_TRIAL_DIR": ("0", "workers keep the driver's directory, so that relative paths mean one thing"),
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": ("1", "the store keeps the results; Tune's loggers write five files a trial"),
+    "TUNE_DISABLE_SIGINT_HANDLER": ("1", "Ctrl-C is ours: Tune's handler drops running trials without a checkpoint"),
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": ("0", "a trial's error is recorded, not printed across the display"),
+    "TUNE_GLOBAL_CHECKPOINT_S": ("3600", "Tune's own state is never read: do not write it every few seconds"),
+    "TUNE_FORCE_TRIAL_CLEANUP_S": ("30", "seconds until a worker that ignores its end is killed, not 600"),
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": ("0", "see TUNE_GLOBAL_CHECKPOINT_S"),
+}
+"""Environment variable -> value, reason. Set before Ray is imported, unless the user has set another value."""
+
+OWN_SETTINGS: Mapping[str, tuple[str, str]] = {
+    "RAY_memory_monitor_refresh_ms": ("0", "the monitor's kill ends a whole Tune run; a limit per worker replaces it"),
+    "RAY_worker_niceness": ("0", "with Ray's 15, trials starve beside any other process; use `nice hpo run`"),
+    "RAY_AUTH_MODE": ("token", "without it any local process can run code on the cluster"),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": ("0", "Ray replaces 127.0.0.1 by a reachable address, except in this mode"),
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": ("0", "workers run in this interpreter, however this process was started"),
+}
+"""The same for clusters of our own only: a cluster that somebody else runs keeps its rules."""
+
+log = logging.getLogger("hpo")
+
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Shared memory of our own clusters. Data and weights are mapped from files, results are small: the default, 30 % of
+the machine's memory, would be wasted."""
+
+
+STARTS = 3
+"""Ray gives its own processes 30 seconds to start, fixed in its code; a loaded machine may need another try."""
+
+
+def quiet() -> None:
+    """Set the environment variables that keep Ray in its place. Call it before the first import of ray."""
+    for name, (value, _) in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to a cluster."""
+
+    own: bool
+    """Started by us, and stopped by us."""
+    cpus: float
+    gpus: float
+    memory_limit: int | None
+    """Bytes of data that all workers together may hold on an own cluster; None: the cluster's own rules."""
+    nodes: tuple[Node, ...] = ()
+    """Its living machines."""
+
+    def check(self, resources: Resources) -> None:
+        where = "this machine" if self.own else "the cluster"
+        resources.check(self.cpus, self.gpus, where)
+        if self.nodes:
+            resources.check_nodes(self.nodes, where)
+
+
+@contextlib.contextmanager
+def connect(address: str | None = None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[Cluster]:
+    """Start a cluster of our own (no address) or join a running one, for the duration of the context.
+
+    A process that is connected already, by its own `ray.init`, keeps its cluster: it is used and left running.
+    """
+    quiet()
+    import ray
+
+    survive_memory_monitor()
+    if ray.is_initialized():
+        yield _describe(own=_started_here)
+        return
+    if address is not None:
+        _join(address)
+        try:
+            yield _describe(own=False)
+        finally:
+            ray.shutdown()
+        return
+    with own_cluster(local_cpus() if cpus is None else cpus, local_gpus() if gpus is None else gpus) as cluster:
+        yield cluster
+
+
+_started_here = False
+"""This process runs on a cluster that `own_cluster` started."""
+
+
+@contextlib.contextmanager
+def own_cluster(cpus: int, gpus: int = 0) -> Iterator[Cluster]:
+    """A cluster of this process alone, gone with all its files at the end (Ray ends it too if this process dies)."""
+    global _started_here
+    quiet()
+    import ray
+
+    with scratch() as folder:
+        restore = _set_own_environment(folder)
+        try:
+            _start(folder, cpus, gpus)
+            _started_here = True
+            _hush()
+            yield _describe(own=True)
+        finally:
+            _started_here = False
+            ray.shutdown()
+            restore()
+
+
+def _start(folder: Path, cpus: int, gpus: int) -> None:
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _groups_of_their_own():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody; what is above it is ours alone
+                    _node_ip_address="127.0.0.1",
+                )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS or "timed out during startup" not in str(error):
+                raise
+
+
+@contextlib.contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Ray's processes start in process groups of their own, and the workers with them.
+
+    `timeout`, Slurm and containers send SIGTERM to the driver's whole group. Ray blocks SIGINT in its processes but not
+    SIGTERM, and a driver whose cluster is gone can pause nothing. They still end with the driver: Ray has the kernel
+    kill them at its death. Held by a contract test, as `survive_memory_monitor` is.
+    """
+    import ray._private.services as services
+
+    original = services.ConsolePopen
+    setattr(services, "ConsolePopen", functools.partial(original, process_group=0))  # noqa: B010  as below
+    try:
+        yield
+    finally:
+        setattr(services, "ConsolePopen", original)  # noqa: B010
+
+
+def _set_own_environment(folder: Path) -> Callable[[], None]:
+    """Set an own cluster's variables and write its token where only this user can read it; returns the way back."""
+    path = folder / "token"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    values = {name: value for name, (value, _) in OWN_SETTINGS.items()} | {"RAY_AUTH_TOKEN_PATH": str(path)}
+    before = {name: os.environ.get(name) for name in [*values, "RAY_AUTH_TOKEN"]}
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the path
+    os.environ.update(values)
+    _reread_environment()
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread_environment()
+
+    return restore
+
+
+def _reread_environment() -> None:
+    """Ray reads its variables when it is imported, and keeps the token it found: have it look again."""
+    from ray._private import ray_constants
+
+    raylet: Any = importlib.import_module("ray._raylet")  # compiled, without types
+
+    loopback_only = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback_only and sys.platform == "linux"
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ResourceError(
+            f"address {address!r}: no Ray cluster answers there ({error}). Give host:port of its head node, or 'auto' "
+            "on one of its machines; a cluster with tokens wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+        ) from error
+    _hush()
+
+
+def _hush() -> None:
+    """Ray's and Tune's own messages stay out of the display; what concerns a trial is recorded with it."""
+    import ray._private.worker as worker
+
+    for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray._private"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # The raylet's words about a dead worker are printed whatever `log_to_driver` says.
+    worker.print_to_stdstream = lambda data, ignore_prefix: log.debug("%s", data)
+
+
+def _describe(own: bool) -> Cluster:
+    ray: Any = importlib.import_module("ray")
+    total = ray.cluster_resources()
+    limit = int(available_memory() * 0.9) if own else None  # a tenth stays for the driver and Ray's own processes
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
+    return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, nodes)
+
+
+def survive_memory_monitor() -> None:
+    """Make a kill by the memory monitor of a foreign cluster an ordinary death of one worker.
+
+    Ray raises OutOfMemoryError, which is neither of the two errors that Tune's actor manager knows, and the whole
+    `fit` ends. Held by a contract test, so that an upgrade which mends or moves it is noticed.
+    """
+    import ray.air.execution._internal.actor_manager as manager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    original = manager.RayActorManager._actor_task_failed
+    if getattr(original, "survives_memory_monitor", False):
+        return
+
+    def patched(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        return original(self, tracked_actor_task, exception)
+
+    patched.survives_memory_monitor = True  # type: ignore[attr-defined]
+    setattr(manager.RayActorManager, "_actor_task_failed", patched)  # noqa: B010  mypy forbids the plain form

@@ -1,0 +1,251 @@
+"""The live picture of a sweep: a pure function from one Snapshot to something rich can print.
+
+    header    name, phase, time passed, time left
+    bars      examples used of what the sweep may use at most; trials closed of all
+    best      the leading trials, per task and overall
+    rungs     what was judged at every milestone, how many were stopped, what one had to beat
+    running   where every open trial stands, in training or in the stages before it
+
+Where there is no terminal `PlainDisplay` writes one greppable line for each event instead (`hpo/display/plain.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpo.display.plain import PlainDisplay
+from hpo.display.units import CLOSED, OVER, amount, duration, plural, rate, score
+
+if TYPE_CHECKING:
+    from hpo.search.snapshot import Snapshot
+
+WIDE = 132
+"""Columns from which the tables stand side by side."""
+LEADERS = 5
+"""Rows of the table of best trials."""
+OPEN = 8
+"""Rows of the table of running trials."""
+STAGES = 4
+"""Lines of trials in stages before training."""
+MESSAGES = 3
+"""Latest messages shown."""
+
+STATES = {
+    "running": ("running", "cyan"),
+    "complete": ("finished", "green"),
+    "pruned": ("stopped", "yellow"),
+    "diverged": ("diverged", "magenta"),
+    "failed": ("failed", "red"),
+}
+"""State of a trial -> the word shown, its colour. `stopped` is what the rungs did, the rest speaks for itself."""
+
+PHASES = {
+    "starting": "blue",
+    "searching": "cyan",
+    "stopping": "yellow",
+    "stopped": "yellow",
+    "finalising": "blue",
+    "done": "green",
+}
+
+
+def most_examples(snapshot: Snapshot) -> int:
+    """What the sweep would use if no trial were stopped early: trials x the highest milestone."""
+    return snapshot.trials_total * max((row.step for row in snapshot.rungs), default=0)
+
+
+def tasks_of(snapshot: Snapshot) -> list[str]:
+    """Task names in their declared order, as the scores carry them."""
+    names = dict.fromkeys(snapshot.best_per_task)
+    for _, _, scores in snapshot.best:
+        names |= dict.fromkeys(scores)
+    return list(names)
+
+
+def table() -> Table:
+    """A table without lines: 24 rows and 80 columns must do for the whole picture."""
+    return Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def titled(title: str, content: RenderableType) -> Group:
+    return Group(Text(title, style="bold", no_wrap=True), content)
+
+
+def header(snapshot: Snapshot) -> Table:
+    line = Table.grid(expand=True)
+    line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    line.add_column(justify="right", no_wrap=True)
+    name = Text.assemble((snapshot.name, "bold"), "  ", (snapshot.phase, PHASES.get(snapshot.phase, "white")))
+    passed = f"{duration(snapshot.elapsed)} passed"
+    known = snapshot.time_left is not None and snapshot.phase == "searching"
+    left = f", about {duration(snapshot.time_left)} left" if known else ""
+    line.add_row(name, Text(passed + left))
+    return line
+
+
+def bar(done: float, total: float, style: str) -> ProgressBar:
+    return ProgressBar(total=max(total, 1), completed=min(done, total), complete_style=style, finished_style=style)
+
+
+def bars(snapshot: Snapshot) -> Table:
+    """Budget and trials, each as a bar with its numbers."""
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(ratio=1, min_width=10, max_width=40)
+    grid.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
+    used, most = snapshot.budget_examples_used, most_examples(snapshot)
+    budget = f"{amount(used)} of at most {amount(most)} examples, {rate(snapshot.examples_per_second)}/s"
+    grid.add_row("budget", bar(used, most, "blue"), budget)
+    closed = sum(snapshot.counts.get(state, 0) for state in CLOSED)
+    grid.add_row("trials", bar(closed, snapshot.trials_total, "green"), f"{closed} of {snapshot.trials_total} closed")
+    return grid
+
+
+def states(snapshot: Snapshot) -> Text:
+    """`2 running   5 finished   9 stopped   0 diverged   0 failed   7 to come`; zeros dimmed."""
+    parts: list[tuple[str, str]] = []
+    for state, (word, style) in STATES.items():
+        number = snapshot.counts.get(state, 0)
+        parts.append((f"{number} {word}", style if number else "dim"))
+    waiting = snapshot.counts.get("waiting", 0)
+    if waiting:
+        parts.append((f"{waiting} interrupted", "yellow"))
+    parts.append((f"{max(0, snapshot.trials_total - sum(snapshot.counts.values()))} to come", "dim"))
+    return Text("   ").join(Text(words, style=style) for words, style in parts)
+
+
+def best_table(snapshot: Snapshot) -> Table:
+    """The leading trials with their latest search scores; the last row names the best of every task."""
+    names = tasks_of(snapshot)
+    out = table()
+    out.add_column("trial", justify="right")
+    for name in ("overall", *names):
+        out.add_column(name, justify="right")
+    leaders = snapshot.best[:LEADERS]
+    for place, (trial, overall, scores) in enumerate(leaders):
+        style = "bold" if place == 0 else ""
+        out.add_row(str(trial), score(overall), *(score(scores.get(n)) for n in names), style=style)
+    if snapshot.best_per_task:
+        per_task = (snapshot.best_per_task.get(name) for name in names)
+        cells = ("-" if one is None else f"{score(one[1])} #{one[0]}" for one in per_task)
+        out.add_row("any", "", *cells, style="dim")
+    if not leaders:
+        out.add_row("-", "no report yet")
+    return out
+
+
+def rung_table(snapshot: Snapshot) -> Table:
+    """Highest milestone first: how many trials reported there, how many were stopped, the value to beat, the best."""
+    out = table()
+    for name in ("examples", "reports", "stopped", "cutoff", "best"):
+        out.add_column(name, justify="right")
+    for row in sorted(snapshot.rungs, key=lambda row: -row.step):
+        style = "" if row.reports else "dim"
+        stopped = str(row.stopped) if row.stopped else "-"
+        out.add_row(amount(row.step), str(row.reports), stopped, score(row.cutoff), score(row.best), style=style)
+    return out
+
+
+def running_table(snapshot: Snapshot) -> Table:
+    """Open trials that train: last milestone passed, examples seen then, the score there."""
+    most = max((row.step for row in snapshot.rungs), default=0)
+    out = table()
+    out.add_column("trial", justify="right")
+    out.add_column("examples", justify="right")
+    out.add_column("progress", width=8)
+    out.add_column("overall", justify="right")
+    training = [one for one in snapshot.running if one[0] not in snapshot.stages]
+    for trial, _, examples, overall in training[:OPEN]:
+        out.add_row(str(trial), amount(examples), bar(examples, most, "cyan"), score(overall))
+    if len(training) > OPEN:
+        out.add_row("...", f"{len(training) - OPEN} more", "", "", style="dim")
+    if not training:
+        out.add_row("-", "-", "", "-")
+    return out
+
+
+def stage_lines(snapshot: Snapshot) -> list[Text]:
+    """`   14  MLM 120/900`: the open trials in their stages before training."""
+    lines = [Text(f"{trial:>5}  {stage}", no_wrap=True) for trial, stage in sorted(snapshot.stages.items())]
+    more = len(lines) - STAGES
+    return lines if more <= 0 else [*lines[:STAGES], Text(f"  ...  {more} more", style="dim")]
+
+
+def tables(snapshot: Snapshot, width: int) -> RenderableType:
+    """Side by side where there is room, one below the other where there is not."""
+    best = titled("best so far (search scores, furthest first)", best_table(snapshot))
+    rungs = titled("rungs", rung_table(snapshot))
+    running = titled("running", Group(running_table(snapshot), *stage_lines(snapshot)))
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    if width < WIDE:
+        grid.add_row(rungs, running)
+        return Group(best, Text(""), grid)
+    grid.add_row(best, rungs, running)
+    return grid
+
+
+def messages(snapshot: Snapshot) -> list[Text]:
+    """The latest ones, each on one line."""
+    latest = (" ".join(line.split()) for line in snapshot.messages[-MESSAGES:])
+    return [Text(f"! {line}", style="yellow", no_wrap=True, overflow="ellipsis") for line in latest]
+
+
+def picture(snapshot: Snapshot, width: int) -> RenderableType:
+    """The whole display for a terminal of `width` columns."""
+    rows = plural(snapshot.durable_rows, "row")
+    foot = Text(f"{rows} safe in the store", style="dim")
+    top = Group(header(snapshot), bars(snapshot), states(snapshot), Text(""))
+    return Group(top, tables(snapshot, width), Text(""), *messages(snapshot), foot)
+
+
+def observer(console: Console | None = None) -> LiveDisplay | PlainDisplay:
+    """The display that fits where the output goes: a picture on a terminal, lines elsewhere."""
+    console = console or Console()
+    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console.file)
+
+
+class LiveDisplay:
+    """Observer of a sweep on a terminal. Between two snapshots its clock goes on by itself."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console or Console()
+        self.clock = clock
+        self.snapshot: Snapshot | None = None
+        self.received = clock()
+        self.live = Live(self, console=self.console, refresh_per_second=4, transient=True)
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        self.snapshot, self.received = snapshot, self.clock()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.snapshot is None:
+            yield Text(f"starting ... {duration(self.clock() - self.received)}", style="dim")
+        else:
+            yield picture(self.now(self.snapshot), options.max_width)
+
+    def now(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with its times moved on to the present; a finished sweep stands still."""
+        if snapshot.phase in OVER:
+            return snapshot
+        since = self.clock() - self.received
+        left = None if snapshot.time_left is None else max(0.0, snapshot.time_left - since)
+        return replace(snapshot, elapsed=snapshot.elapsed + since, time_left=left)
+
+    def __enter__(self) -> LiveDisplay:
+        self.live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()

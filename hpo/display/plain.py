@@ -1,0 +1,111 @@
+"""The progress of a sweep without a terminal: lines for a log file, each one event, each greppable.
+
+    10:31:07 phase    searching
+    10:31:52 best     trial=7 overall=0.6123 sst=0.4510 qqp=0.8012 sts=0.8120
+    10:31:40 stage    trial=8 stage=mlm begins steps=900
+    10:31:55 progress closed=9 of=24 running=2 complete=3 pruned=6 diverged=0 failed=0 examples=51200 ...
+    10:32:01 message  trial 8 failed: MemoryError
+
+Changes are told when they happen; the progress line at most every `every` seconds, and only if something moved.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+from hpo.display.units import CLOSED, OVER
+
+if TYPE_CHECKING:
+    from hpo.search.snapshot import Snapshot
+
+
+def progress(snapshot: Snapshot) -> str:
+    counts = snapshot.counts
+    closed = sum(counts.get(state, 0) for state in CLOSED)
+    states = " ".join(f"{state}={counts.get(state, 0)}" for state in ("running", *CLOSED))
+    known = snapshot.time_left is not None and snapshot.phase == "searching"
+    left = f" left={snapshot.time_left:.0f}s" if known else ""
+    return (
+        f"closed={closed} of={snapshot.trials_total} {states} examples={snapshot.budget_examples_used}"
+        f" rate={snapshot.examples_per_second:.0f} elapsed={snapshot.elapsed:.0f}s{left}"
+    )
+
+
+def leader(snapshot: Snapshot) -> str:
+    """The leading trial as one line, empty while there is none."""
+    if not snapshot.best:
+        return ""
+    trial, overall, scores = snapshot.best[0]
+    parts = [f"trial={trial}", f"overall={overall:.4f}", *(f"{name}={value:.4f}" for name, value in scores.items())]
+    return " ".join(parts)
+
+
+class PlainDisplay:
+    """Observer of a sweep that writes lines."""
+
+    def __init__(
+        self, stream: IO[str] | None = None, every: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stream = stream or sys.stdout
+        self.every = every
+        self.clock = clock
+        self.last_time = -math.inf
+        self.last: dict[str, object] = {"phase": "", "best": "", "moved": None}
+        self.told: set[str] = set()
+        self.stages: dict[int, tuple[str, int]] = {}
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        over = snapshot.phase in OVER
+        if not over:
+            self.changed("phase", snapshot.phase)
+        self.changed("best", leader(snapshot))
+        self.stage(snapshot)
+        for message in snapshot.messages:
+            if message not in self.told:
+                self.told.add(message)
+                self.write("message", message)
+        self.progress(snapshot, over)
+        if over:
+            self.changed("phase", snapshot.phase)
+
+    def progress(self, snapshot: Snapshot, over: bool) -> None:
+        """If something moved since the last such line, and that is long enough ago or the last chance to say so."""
+        moved = (dict(snapshot.counts), snapshot.budget_examples_used)
+        if snapshot.phase == "starting" or moved == self.last["moved"]:
+            return
+        if over or self.clock() - self.last_time >= self.every:
+            self.last["moved"], self.last_time = moved, self.clock()
+            self.write("progress", progress(snapshot))
+
+    def stage(self, snapshot: Snapshot) -> None:
+        """Stages before training that have begun or ended since the last snapshot."""
+        now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
+        for trial, (kind, total) in self.stages.items():
+            if now.get(trial) != (kind, total) and total and any(one[0] == trial for one in snapshot.running):
+                self.write("stage", f"trial={trial} stage={kind} ends")
+        for trial, (kind, total) in now.items():
+            if self.stages.get(trial) != (kind, total):
+                self.write("stage", f"trial={trial} stage={kind} {f'begins steps={total}' if total else 'waits'}")
+        self.stages = now
+
+    def changed(self, event: str, value: str) -> None:
+        if value and value != self.last[event]:
+            self.last[event] = value
+            self.write(event, value)
+
+    def write(self, event: str, words: str) -> None:
+        self.stream.write(f"{time.strftime('%H:%M:%S')} {event:<8} {' '.join(words.split())}\n")
+        self.stream.flush()
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stream.flush()

@@ -1,0 +1,1 @@
+"""The search itself: pure, no files, no Ray, no clock."""

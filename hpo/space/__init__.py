@@ -1,0 +1,1 @@
+"""A search space as a sweep uses it."""

@@ -1,0 +1,96 @@
+"""Search spaces as they come and as they are kept: a name, a Python file, a tree; JSON and its hash.
+
+`load_space` takes a name from `search_spaces/`, a Python file with `SPACE = {...}`, or the tree itself. The tree's JSON
+form is stored with a sweep, and `from_json` gives the same draws whatever became of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import search_spaces
+from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
+
+
+def load_space(source: str | Path | Mapping[str, Node]) -> Mapping[str, Node]:
+    """The tree behind a name, the path of a .py file, or a tree."""
+    if isinstance(source, Mapping):
+        return _tree(source, "the given space")
+    if isinstance(source, Path) or source.endswith(".py") or "/" in source:
+        return _from_file(Path(source).expanduser())
+    return search_spaces.load(source)
+
+
+def _from_file(path: Path) -> Mapping[str, Node]:
+    if not path.is_file():
+        raise SpaceError(f"No search space at {path}: expected a Python file that holds SPACE = {{...}}.")
+    try:
+        module = runpy.run_path(str(path))
+    except SpaceError as error:
+        raise SpaceError(f"{_line_in(path, error)}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything; it becomes one clear message
+        raise SpaceError(f"{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    if "SPACE" not in module:
+        raise SpaceError(f"{path} defines no SPACE. Expected SPACE = {{...}}, a dict of domains such as "
+                         '{"dropout": {"hidden": Float(0.0, 0.3)}}.')
+    return _tree(module["SPACE"], f"SPACE in {path}")
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """file:line of the user's own line that raised."""
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _tree(space: Any, what: str) -> Mapping[str, Node]:
+    if not isinstance(space, Mapping):
+        raise SpaceError(f"{what} must be a dict of domains, not {type(space).__name__} {space!r}.")
+    return space
+
+
+def to_json(node: Node) -> Any:
+    """A tree as JSON. Order of keys carries no meaning; order of choices does, so they are lists of pairs."""
+    if isinstance(node, Float):
+        return {"$float": {"low": node.low, "high": node.high, "log": node.log}}
+    if isinstance(node, Int):
+        return {"$int": {"low": node.low, "high": node.high, "step": node.step, "log": node.log}}
+    if isinstance(node, OneOf):
+        return {"$one_of": [[label, value] for label, value in zip(node.labels, node.values, strict=True)]}
+    if isinstance(node, Kind):
+        return {"$kind": [[name, to_json(branch)] for name, branch in node.branches.items()]}
+    if isinstance(node, PerTask):
+        raise SpaceError("PerTask is written out over the tasks before a space is stored: expand(space, tasks).")
+    return {key: to_json(child) for key, child in node.items()}
+
+
+def from_json(tree: Any) -> Any:
+    """The tree behind `to_json`."""
+    if not isinstance(tree, Mapping):
+        raise SpaceError(f"A stored search space must be a dict, not {tree!r}.")
+    if len(tree) == 1:
+        [(word, content)] = tree.items()
+        if word in _WORDS:
+            return _WORDS[word](content)
+    return {key: from_json(child) for key, child in tree.items()}
+
+
+_WORDS: Mapping[str, Callable[[Any], Node]] = {
+    "$float": lambda content: Float(**content),
+    "$int": lambda content: Int(**content),
+    "$one_of": lambda content: OneOf(labels=dict(content)),
+    "$kind": lambda content: Kind(**{name: from_json(branch) for name, branch in content}),
+}
+
+
+def space_hash(space: Mapping[str, Node]) -> str:
+    """SHA-256 of the canonical JSON form: equal hashes draw equal configurations from equal results."""
+    text = json.dumps(to_json(space), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""Where the search meets `minbert`: train one assignment, predict with one checkpoint.
+
+Tokenised data and base weights are loaded once per process and stay for all its trials; they are mapped from files,
+so that the workers of a machine share them. Everything else of a trial is built anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo.worker.job import Assignment, Job
+from hpo.worker.progress import StageFile, stage_file
+
+if TYPE_CHECKING:
+    from minbert.data.tokens import Data
+    from minbert.training.evaluation import Prediction
+    from minbert.training.train import Report
+    from results.store import SweepFolder
+
+log = logging.getLogger("hpo")
+
+
+def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
+    """Reports of one attempt at one trial, from the trial's newest checkpoint if it has one."""
+    from minbert.config import Config
+    from minbert.training import train as core
+    from minbert.training.checkpoints import newest, read_trial
+
+    use_device(job.cpus, job.gpus)
+    stage = StageFile(stage_file(Path(job.folder), assignment.trial))
+    directory = job.checkpoints(assignment.trial)
+    config, checkpoint = Config.from_dict(dict(assignment.config)), newest(directory)
+    if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"]) != config:
+        log.warning("%s is of a trial whose rows are lost: from the beginning", checkpoint)
+        checkpoint = None
+    if checkpoint is None:
+        state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt)
+    else:
+        log.info("resuming from %s", checkpoint)
+        state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
+    with contextlib.closing(stage):
+        reports = core.train(
+            config, data_of(job), state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage
+        )
+        yield from reports
+
+
+def ready(job: Job, folder: SweepFolder) -> None:
+    """Once in the driver, before any worker: tokenise the data, and store what predictions will be compared with."""
+    from minbert.data.files import read_corpus
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
+
+    corpus = read_corpus(job.data, job.tasks)
+    open_data(job.data, find_base(job.base), corpus=corpus)
+    columns = ("task", "split", "row", "id", "label")
+    rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
+    folder.write_table("examples", rows, corpus.fingerprint[:16])
+
+
+def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+    """Task, split and predictions of every part of the labelled and test data."""
+    from minbert.training import predict as core
+
+    use_device(job.cpus, job.gpus)
+    return core.predict(checkpoint, data_of(job))
+
+
+def data_of(job: Job) -> Data:
+    sizes = json.dumps(dict(job.search_sizes), sort_keys=True)
+    return _open(job.data, job.tasks, job.base, sizes, job.fingerprint, job.base_sha256)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(
+    data: str | None,
+    tasks: tuple[str, ...] | None,
+    base: str | None,
+    sizes: str,
+    fingerprint: str,
+    base_sha256: str,
+) -> Data:
+    from minbert.data.tokens import open_data
+    from minbert.encoder.base import find_base
+
+    weights = find_base(base)
+    _refuse_another(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
+    opened = open_data(data, weights, tasks=tasks, search_sizes=json.loads(sizes))
+    _refuse_another(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
+    return opened
+
+
+def _refuse_another(what: str, recorded: str, found: str) -> None:
+    """Scores on other files cannot be compared with the sweep's earlier ones."""
+    if recorded and recorded != found:
+        raise ValueError(
+            f"{what}: the sweep began with {recorded}, now {found} is there. Bring the old files back and resume, or "
+            "start a new sweep"
+        )
+
+
+def use_device(cpus: int, gpus: float) -> None:
+    """One thread per CPU given, and no more of a shared GPU than the trial's part."""
+    import torch
+
+    torch.set_num_threads(cpus)
+    if 0 < gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpus)

@@ -1,0 +1,1 @@
+"""New training sentences, made within a trial or beforehand."""

@@ -1,0 +1,248 @@
+"""Data files as they come: read, checked, and what is unusable in them counted.
+
+A file is delimited text with a header; columns are found by name, so extra ones do no harm. One line is one row. A
+row that cannot be used is left out and named with its line; a file that cannot be trusted (wrong header, a label out
+of range, no rows, other encoding) is an error before anything else starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minbert.tasks import TASKS, Task, choose_tasks
+
+SAMPLE = Path(__file__).parent.parent / "sample"
+"""The corpus that the package carries."""
+
+FORMAT_VERSION = 1
+"""Part of every fingerprint: raise it when the same bytes are read otherwise."""
+
+
+class DataError(ValueError):
+    """A data folder or file that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row that is left out, or kept for prediction alone."""
+
+    file: Path
+    line: int
+    """Line number, from 1; the header is line 1."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The usable rows of one file."""
+
+    ids: list[str]
+    texts: list[tuple[str, ...]]
+    """One text for each column of the task."""
+    labels: NDArray[np.float64]
+    """Labels [R]; NaN where a row has none."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files of a run's tasks, read and checked."""
+
+    folder: Path
+    fingerprint: str
+    """SHA-256 over the bytes of these tasks' files, the tasks' declarations and the version of this reader."""
+    tasks: tuple[Task, ...]
+    problems: tuple[Problem, ...]
+    rows: dict[tuple[str, str], Rows]
+    """Rows by (task, file), the file being train, dev or test."""
+    parts: dict[tuple[str, str], NDArray[np.int32]]
+    """Row numbers by (task, split): train; search, held and dev (the unlabelled rest) of the dev file; test."""
+
+    def size(self, task: str, split: str) -> int:
+        """Rows of a split; `dev` counts the whole dev file."""
+        if split == "dev":
+            return len(self.rows[task, "dev"].ids)
+        return len(self.parts.get((task, split), ()))
+
+    def examples(self) -> Iterator[tuple[str, str, int, str, float | None]]:
+        """(task, split, row, id, label) of every row that is predicted: the dev and test files."""
+        for (task, split), numbers in self.parts.items():
+            if split == "train":
+                continue
+            rows = self.rows[task, file_of(split)]
+            for row in numbers.tolist():
+                label = rows.labels[row]
+                yield task, split, row, rows.ids[row], None if np.isnan(label) else float(label)
+
+
+def file_of(split: str) -> str:
+    """The file a split's rows stand in."""
+    return split if split in ("train", "test") else "dev"
+
+
+def data_folder(folder: str | Path | None, tasks: Iterable[str] | None = None) -> Path:
+    """The folder itself, or the sample corpus for None. Raises DataError where the tasks' files cannot be read."""
+    path = SAMPLE if folder is None else Path(folder)
+    needed = [TASKS[task].files[file] for task in choose_tasks(tasks) for file in ("train", "dev")]
+    try:
+        if not path.is_dir():
+            fault = "is a file" if path.exists() else "is not there"
+            raise DataError(f"`data` must be a folder, found {path}, which {fault}.")
+        present = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise DataError(f"`data` folder {path} cannot be read: {error.strerror}.") from error
+    for name in needed:
+        if name not in present:
+            what = "`data` folder" if folder is not None else "no `data` folder is given, and the sample corpus"
+            raise DataError(f"{what} {path} lacks {name}. Expected there: {', '.join(needed)}.")
+    return path
+
+
+def fingerprint(folder: Path, tasks: Iterable[str] | None = None) -> str:
+    """SHA-256 over everything that decides what is read from a folder for these tasks (None: the default ones)."""
+    chosen = {name: TASKS[name] for name in choose_tasks(tasks)}
+    digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(chosen.items())}".encode())
+    for task in chosen.values():
+        for file in task.files.values():
+            path = folder / file
+            if path.is_file():
+                try:
+                    with path.open("rb") as stream:
+                        digest.update(file.encode() + hashlib.file_digest(stream, "sha256").digest())
+                except OSError as error:
+                    raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def read_corpus(folder: str | Path | None = None, tasks: Iterable[str] | None = None) -> Corpus:
+    """Read and check the files of some tasks in a data folder. Raises DataError.
+
+    `folder` None reads the sample corpus; `tasks` None the default tasks. Files of other tasks are not looked at.
+    """
+    chosen = tuple(TASKS[name] for name in choose_tasks(tasks))
+    path = data_folder(folder, [task.name for task in chosen])
+    rows: dict[tuple[str, str], Rows] = {}
+    parts: dict[tuple[str, str], NDArray[np.int32]] = {}
+    problems: list[Problem] = []
+    for task in chosen:
+        for file, name in task.files.items():
+            if not (path / name).is_file():
+                continue  # only test files may be absent
+            read, found = read_file(path / name, task, labelled=file != "test")
+            rows[task.name, file] = read
+            problems.extend(found)
+        parts |= {(task.name, split): numbers for split, numbers in _parts(task, rows).items()}
+    mark = fingerprint(path, [task.name for task in chosen])
+    return Corpus(path, mark, chosen, tuple(problems), rows, parts)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """(modification time in ns, size in bytes) of a file: what was read of it is kept as long as they stay.
+
+    Raises DataError.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return found.st_mtime_ns, found.st_size
+
+
+def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:
+    """Read one file of a task; rows without a label are kept with NaN. Raises DataError."""
+    lines = lines_of(path)
+    header = fields_of(lines[0])
+    wanted = ("id", *task.columns, *((task.label,) if labelled else ()))
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise DataError(f"{path.name}:1: the header lacks {', '.join(missing)}; found {header}, tab-separated.")
+    where = [header.index(name) for name in wanted]
+    ids, texts, labels, problems = [], [], [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        fields = fields_of(line)
+        if len(fields) != len(header):
+            problems.append(Problem(path, number, f"{len(fields)} fields instead of {len(header)}; row left out"))
+            continue
+        values = [fields[index].strip() for index in where]
+        label = _label(values[-1], task, path, number) if labelled else np.nan
+        if labelled and np.isnan(label):
+            problems.append(Problem(path, number, "no label; row neither trained on nor scored"))
+        ids.append(values[0])
+        texts.append(tuple(values[1 : 1 + len(task.columns)]))
+        labels.append(label)
+    if not ids:
+        raise DataError(f"{path.name} has no usable rows below its header.")
+    return Rows(ids, texts, np.array(labels)), problems
+
+
+def fields_of(line: str) -> list[str]:
+    """A line's tab-separated fields; none where it cannot be taken apart (a field of more than 131,072 characters)."""
+    try:
+        return next(csv.reader([line], delimiter="\t"), [])
+    except csv.Error:
+        return []
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, without their ends. Raises DataError."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(f"{path.name}:{line}: not UTF-8 (byte {error.object[error.start]:#04x}).") from error
+    # A carriage return inside a line is no line end here, and csv would take it for one.
+    return [line.rstrip("\r").replace("\r", " ") for line in text.split("\n")]
+
+
+def _label(text: str, task: Task, path: Path, line: int) -> float:
+    if not text:
+        return np.nan
+    accepted = f"{'a whole number' if task.kind == 'classification' else 'a number'} from {task.low:g} to {task.high:g}"
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not task.low <= value <= task.high or (task.kind == "classification" and value != int(value)):
+        raise DataError(f"{path.name}:{line}: `{task.label}` must be {accepted}, found {text!r}.")
+    return value
+
+
+def _parts(task: Task, rows: dict[tuple[str, str], Rows]) -> dict[str, NDArray[np.int32]]:
+    train = np.flatnonzero(~np.isnan(rows[task.name, "train"].labels))
+    if not len(train):
+        raise DataError(f"{task.files['train']} has no labelled rows.")
+    dev = rows[task.name, "dev"]
+    search, held = split_dev(dev, task.search_rows)
+    parts = {"train": train, "search": search, "held": held, "dev": np.flatnonzero(np.isnan(dev.labels))}
+    if (task.name, "test") in rows:
+        parts["test"] = np.arange(len(rows[task.name, "test"].ids))
+    if not len(search) or not len(held):
+        raise DataError(f"{task.files['dev']} has too few distinct labelled rows to split into search and held.")
+    return {split: numbers.astype(np.int32) for split, numbers in parts.items()}
+
+
+def split_dev(dev: Rows, most: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the labelled dev rows by the SHA-256 of their text into `search` and `held`, both in hash order.
+
+    `search` takes half, or `most` rows if that is fewer; rows with the same text stay on one side.
+    """
+    labelled = np.flatnonzero(~np.isnan(dev.labels))
+    digests = {row: hashlib.sha256("\t".join(dev.texts[row]).encode()).digest() for row in labelled.tolist()}
+    order = sorted(digests, key=lambda row: (digests[row], row))
+    cut = min(len(order) // 2, most or len(order))
+    while 0 < cut < len(order) and digests[order[cut]] == digests[order[cut - 1]]:
+        cut += 1
+    return np.array(order[:cut], dtype=np.int64), np.array(order[cut:], dtype=np.int64)

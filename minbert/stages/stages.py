@@ -1,0 +1,249 @@
+"""Stages before the multitask training: each trains the whole encoder on another objective and hands it on.
+
+    mlm   masked language modelling on the tasks' own training texts (`pal_lora`, section 4.3; Sun et al. 2019)
+    nli   cross-encoded natural language inference, three classes (`multi_extended`, section 4)
+    mnrl  multiple negatives ranking on pairs that mean the same (`beyond_bert`, section 4)
+
+They run in this order, each from the encoder that the one before left. All take AdamW, weight decay 0.01, a linear
+schedule with a tenth of warm-up, and gradients clipped at norm 1. A stage reads training rows only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minbert.data.files import Corpus, DataError
+from minbert.data.nli import digest, find_nli, read_nli
+from minbert.data.tokens import Data, TaskFile, Texts, word_piece
+from minbert.fields import branch, choice, integer, number
+from minbert.stages.objectives import Inference, MaskedLanguage, Objective, Ranking, StageContext
+from minbert.tasks import Task
+
+
+class Stage(Protocol):
+    """A stage's hyperparameters."""
+
+    kind: ClassVar[str]
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+
+    def needs(self, corpus: Corpus) -> None:
+        """Raise DataError where what the stage reads is missing or of no use."""
+
+    def digest(self, data: Data) -> str:
+        """SHA-256 of all the data that the stage reads. Raises DataError."""
+
+    def read(self, data: Data) -> TaskFile:
+        """The rows of the stage, tokenised. Raises DataError."""
+
+    def build(self, context: StageContext) -> Objective: ...
+
+
+@dataclass(frozen=True)
+class NoStage:
+    """No such stage."""
+
+    kind: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class MLM:
+    """Masked language modelling on every text of the tasks' training rows, each a sequence of its own."""
+
+    kind: ClassVar[str] = "mlm"
+    mask_rate: float = number(0.15, 0.0, 0.9, open_low=True)
+    """Probability that a word piece is to be predicted."""
+    epochs: float = number(1.0, 0.0, 100.0, open_low=True)
+    """Passes over the texts; may be a fraction."""
+    lr: float = number(5e-5, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the encoder and the output layer."""
+    batch_size: int = integer(32, 1, 4096)
+    """Texts in one batch."""
+    dropout: float = number(0.1, 0.0, 0.9)
+    """Dropout rate of hidden states and attention."""
+    max_length: int = integer(128, 8, 512)
+    """Longest sequence in word pieces; longer ones are cut."""
+
+    def needs(self, corpus: Corpus) -> None:
+        pass
+
+    def digest(self, data: Data) -> str:
+        return rows_digest(self.read(data))
+
+    def read(self, data: Data) -> TaskFile:
+        columns = []
+        for task in data.tasks:
+            for texts in data.file(task, "train").texts:
+                rows = np.asarray(data.parts[task, "train"])
+                columns.append((texts, rows[np.diff(texts.offsets)[rows] > 0]))
+        return _task_file((columns,), "no training row has a text for `stages/mlm`")
+
+    def build(self, context: StageContext) -> Objective:
+        return MaskedLanguage(context, self.max_length, self.mask_rate)
+
+
+@dataclass(frozen=True)
+class NLI:
+    """Three-class inference on premise and hypothesis, cross-encoded; the linear classifier is thrown away."""
+
+    kind: ClassVar[str] = "nli"
+    source: str = choice("all", "mnli")
+    """Which corpora of the file are read."""
+    epochs: float = number(5.0, 0.0, 100.0, open_low=True)
+    """Passes over the pairs; may be a fraction."""
+    lr: float = number(5e-6, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the encoder and the classifier."""
+    batch_size: int = integer(32, 1, 4096)
+    """Pairs in one batch."""
+    dropout: float = number(0.1, 0.0, 0.9)
+    """Dropout rate of hidden states, attention and the classifier's input."""
+    max_length: int = integer(128, 8, 512)
+    """Longest sequence in word pieces; longer ones are cut."""
+
+    def needs(self, corpus: Corpus) -> None:
+        read_nli(find_nli(corpus.folder), self.source)
+
+    def digest(self, data: Data) -> str:
+        return digest(find_nli(data.folder))
+
+    def read(self, data: Data) -> TaskFile:
+        pairs = read_nli(find_nli(data.folder), self.source)
+        tokenizer = word_piece(data.base.vocabulary, data.base.lowercase)
+        texts = []
+        for column in (pairs.premises, pairs.hypotheses):
+            encoded = tokenizer.encode_batch(column, add_special_tokens=False)
+            ids = [np.asarray(item.ids, dtype=np.int32) for item in encoded]
+            texts.append(Texts(np.concatenate(ids), np.cumsum([0, *map(len, ids)])))
+        return TaskFile(tuple(texts), pairs.labels.astype(np.float32))
+
+    def build(self, context: StageContext) -> Objective:
+        return Inference(context, self.max_length)
+
+
+@dataclass(frozen=True)
+class MNRL:
+    """Multiple negatives ranking on the pair tasks' training pairs that mean the same.
+
+    These are the pairs of class 1 of a task with two classes (QQP) and those scored `min_score` or more of a
+    regression (STS-B). A batch's other positives are an anchor's negatives, but for known duplicates of its own pair.
+    """
+
+    kind: ClassVar[str] = "mnrl"
+    scale: float = number(20.0, 0.0, 1000.0, open_low=True)
+    """Factor on the cosine, an inverse temperature."""
+    min_score: float = number(4.0, -1e6, 1e6)
+    """Smallest label of a regression that counts as the same meaning."""
+    pooling: str = choice("mean", "cls")
+    """Sentence embedding: mean of all states (Reimers and Gurevych 2019) or the [CLS] state."""
+    epochs: float = number(1.0, 0.0, 100.0, open_low=True)
+    """Passes over the pairs; may be a fraction."""
+    lr: float = number(2e-5, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the encoder."""
+    batch_size: int = integer(64, 2, 4096)
+    """Pairs in one batch: each anchor has one negative less."""
+    dropout: float = number(0.1, 0.0, 0.9)
+    """Dropout rate of hidden states and attention."""
+    max_length: int = integer(128, 8, 512)
+    """Longest sequence in word pieces; longer ones are cut."""
+
+    def needs(self, corpus: Corpus) -> None:
+        for task in filter(pairs_alike, corpus.tasks):
+            if task.kind == "regression" and not task.low <= self.min_score <= task.high:
+                raise DataError(
+                    f"`stages/mnrl/min_score` must be a label of {task.name}, from {task.low:g} to {task.high:g}, "
+                    f"found {self.min_score:g}."
+                )
+            if (corpus.rows[task.name, "train"].labels >= self._alike(task)).any():
+                return
+        raise DataError(
+            "`stages/mnrl` needs pairs that mean the same, and the tasks "
+            f"{', '.join(task.name for task in corpus.tasks)} have none to train on. "
+            "Do without: `--set stages/mnrl/kind=none`."
+        )
+
+    def _alike(self, task: Task) -> float:
+        """Smallest label of a pair that means the same."""
+        return self.min_score if task.kind == "regression" else 1.0
+
+    def digest(self, data: Data) -> str:
+        return rows_digest(self.read(data))
+
+    def read(self, data: Data) -> TaskFile:
+        chosen = []
+        for name, task in data.tasks.items():
+            file, rows = data.file(name, "train"), np.asarray(data.parts[name, "train"])
+            labels = np.asarray(file.labels)[rows]
+            if pairs_alike(task):
+                chosen.append((file, rows[labels >= self._alike(task)]))
+        columns = [[(file.texts[column], rows) for file, rows in chosen] for column in range(2)]
+        return _task_file(
+            columns, f"no pair task has a training pair of class 1 or scored `stages/mnrl/min_score` {self.min_score:g}"
+        )
+
+    def build(self, context: StageContext) -> Objective:
+        return Ranking(context, self.max_length, self.scale, self.pooling)
+
+
+def pairs_alike(task: Task) -> bool:
+    """Whether labels say which of a task's pairs mean the same: a score, or two classes."""
+    return task.is_pair and (task.kind == "regression" or task.classes == 2)
+
+
+def gather(parts: Iterable[tuple[Texts, NDArray[Any]]]) -> Texts:
+    """The texts of some rows of some columns, end to end."""
+    ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for texts, rows in parts:
+        starts, counts = texts.offsets[rows], np.diff(texts.offsets)[rows]
+        shift = starts - np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(rows) else starts
+        ids.append(np.asarray(texts.ids)[np.repeat(shift, counts) + np.arange(counts.sum())])
+        lengths.append(counts)
+    return Texts(np.concatenate(ids), np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+
+
+def _task_file(columns: Sequence[Sequence[tuple[Texts, NDArray[Any]]]], fault: str) -> TaskFile:
+    texts = tuple(gather(parts) for parts in columns)
+    rows = len(texts[0].offsets) - 1
+    if not rows:
+        raise DataError(f"{fault[0].upper()}{fault[1:]}: choose another value, or no such stage.")
+    return TaskFile(texts, np.zeros(rows, np.float32))
+
+
+def rows_digest(file: TaskFile) -> str:
+    """SHA-256 over texts and labels."""
+    found = hashlib.sha256()
+    for array in (*(one for texts in file.texts for one in (texts.ids, texts.offsets)), file.labels):
+        found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+STAGES: dict[str, dict[str, type]] = {stage.kind: {"none": NoStage, stage.kind: stage} for stage in (MLM, NLI, MNRL)}
+"""The choices for each place of the chain, in the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The chain of stages before the multitask training."""
+
+    mlm: NoStage | MLM = branch(STAGES["mlm"], NoStage())
+    """Masked language modelling on the tasks' texts."""
+    nli: NoStage | NLI = branch(STAGES["nli"], NoStage())
+    """Natural language inference."""
+    mnrl: NoStage | MNRL = branch(STAGES["mnrl"], NoStage())
+    """Multiple negatives ranking on the tasks' pairs."""
+
+    def chain(self) -> tuple[Stage, ...]:
+        """The stages that are on, in the order in which they run."""
+        return tuple(stage for stage in (self.mlm, self.nli, self.mnrl) if not isinstance(stage, NoStage))

@@ -1,0 +1,1 @@
+"""Families of interchangeable techniques, one table a file."""

@@ -1,0 +1,183 @@
+"""Loss weights that training finds by itself.
+
+uncertainty (Kendall et al. 2018, equations 7 and 10), s_k = log sigma_k^2 learned with the model:
+    regression      L / (2 sigma^2) + log sigma = exp(-s) L / 2 + s / 2
+    classification  L / sigma^2 + log sigma     = exp(-s) L + s / 2
+GradNorm (Chen et al. 2018, equations 1 and 2, algorithm 1), w_k moved so that all tasks train at like rates:
+    G_k = w_k |grad_W L_k|,   r_k = (L_k / L_k(0)) / mean_j (L_j / L_j(0)),   target_k = mean(G) r_k^alpha, a constant
+    L_grad = sum_k |G_k - target_k|,   so   dL_grad / dw_k = sign(G_k - target_k) |grad_W L_k|
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from minbert.fields import number
+from minbert.tasks import Task
+
+FLOOR = 1e-3
+"""Smallest GradNorm weight before renormalisation: a task never falls silent, nor changes its sign."""
+
+START = 20
+"""Losses whose mean is GradNorm's L(0). One alone would be noise: an exact hit of a small first batch would hand all
+weight to its task for good."""
+
+TINY = 1e-12
+"""In place of a loss of 0 where one is divided by; a margin loss can start there."""
+
+
+def uncertain(loss: Tensor, log_variance: Tensor, *, regression: bool) -> Tensor:
+    """The loss under a learned noise level, exp(-s) L (halved for a regression) + s / 2; scalars.
+
+    For a constant L the best s is log L for a regression and log 2L for a classification.
+    """
+    return torch.exp(-log_variance) * loss * (0.5 if regression else 1.0) + log_variance / 2
+
+
+def gradnorm_targets(norms: Tensor, losses: Tensor, initial: Tensor, alpha: float) -> Tensor:
+    """mean(G) r_k^alpha [K] for weighted gradient norms G, losses and the losses at the start, each [K]."""
+    ratios = losses / initial.clamp_min(TINY)
+    return norms.mean() * (ratios / ratios.mean().clamp_min(TINY)) ** alpha
+
+
+def gradnorm_step(weights: Tensor, norms: Tensor, targets: Tensor, rate: float, total: Tensor | float) -> Tensor:
+    """One step of gradient descent on L_grad; positive weights [K] of sum `total`.
+
+    `weights` w, `norms` |grad_W L| of the unweighted losses, `targets`: each [K].
+    """
+    gradient = torch.sign(weights * norms - targets) * norms
+    moved = (weights - rate * gradient).clamp_min(FLOOR)
+    return moved * (total / moved.sum())
+
+
+class Balance(nn.Module):
+    """Weighs a step's losses; its parameters learn with the model, its buffers are updated here."""
+
+    lr = 0.0
+    """Peak learning rate of its parameters."""
+
+    def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses that are trained on, in the same order."""
+        return losses
+
+    def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
+        """Called before the backward pass with the unweighted losses, whose graph is kept.
+
+        `shared_of` names the shared parameters that a task's gradient is measured on. Tasks not in `losses` stay.
+        """
+
+    def factors(self) -> dict[str, Tensor]:
+        """What each task's loss is multiplied by at present, scalars on its device; empty where nothing is."""
+        return {}
+
+
+class _Uncertain(Balance):
+    def __init__(self, tasks: Sequence[Task], lr: float) -> None:
+        super().__init__()
+        self.lr = lr
+        self.regression = {task.name: task.kind == "regression" for task in tasks}
+        # One parameter a task: an optimiser leaves alone what has no gradient, so an absent task's stays.
+        self.log_variance = nn.ParameterDict({task.name: nn.Parameter(torch.zeros(())) for task in tasks})
+
+    def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: uncertain(loss, self.log_variance[name], regression=self.regression[name])
+            for name, loss in losses.items()
+        }
+
+    def factors(self) -> dict[str, Tensor]:
+        return {
+            name: torch.exp(-value.detach()) * (0.5 if self.regression[name] else 1.0)
+            for name, value in self.log_variance.items()
+        }
+
+
+class _GradNorm(Balance):
+    weights: Tensor
+    initial: Tensor
+    begun: Tensor
+
+    def __init__(self, tasks: Sequence[Task], alpha: float, rate: float) -> None:
+        super().__init__()
+        self.alpha, self.rate = alpha, rate
+        self.index = {task.name: place for place, task in enumerate(tasks)}
+        self.register_buffer("weights", torch.ones(len(tasks)))  # w [K]
+        self.register_buffer("initial", torch.zeros(len(tasks)))  # L(0) [K], the mean of a task's first losses
+        self.register_buffer("begun", torch.zeros(len(tasks)))  # how many it is the mean of [K]
+
+    def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: loss * self.weights[self.index[name]] for name, loss in losses.items()}
+
+    def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
+        present: Any = [self.index[name] for name in losses]
+        others = [place for place in self.index.values() if place not in present]
+        if present == [*self.index.values()]:
+            present = slice(None)  # no indices to send to a device
+        norms = torch.stack([gradient_norm(loss, shared_of[name]) for name, loss in losses.items()])
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        # New tensors, never in place: the graph of the weighed losses still holds the old ones.
+        initial, begun, weights = self.initial.clone(), self.begun.clone(), self.weights.clone()
+        early = (begun[present] < START).float()
+        begun[present] += early
+        initial[present] += early * (values - initial[present]) / begun[present]
+        targets = gradnorm_targets(weights[present] * norms, values, initial[present], self.alpha)
+        total = len(weights) - sum(weights[place] for place in others)  # the weights of all tasks sum to K
+        weights[present] = gradnorm_step(weights[present], norms, targets, self.rate, total)
+        self.initial, self.begun, self.weights = initial, begun, weights
+
+    def factors(self) -> dict[str, Tensor]:
+        return dict(zip(self.index, self.weights.unbind(), strict=True))
+
+
+def gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """2-norm of a loss's gradient over the parameters, 0 where it depends on none of them; the graph is kept."""
+    if not parameters or not loss.requires_grad:
+        return torch.zeros((), device=loss.device)
+    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in found if gradient is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=loss.device)
+
+
+@dataclass(frozen=True)
+class NoBalance:
+    """The losses as they are."""
+
+    kind: ClassVar[str] = "none"
+
+    def build(self, tasks: Sequence[Task]) -> Balance:
+        return Balance()
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Each loss divided by a learned noise variance."""
+
+    kind: ClassVar[str] = "uncertainty"
+    lr: float = number(0.01, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the log variances. AdamW moves them by about that much a step: some hundred steps have to
+    take them from 0 to the logarithm of a loss."""
+
+    def build(self, tasks: Sequence[Task]) -> Balance:
+        return _Uncertain(tasks, self.lr)
+
+
+@dataclass(frozen=True)
+class GradNorm:
+    """Weights of sum K that bring the tasks' gradient norms and training rates together."""
+
+    kind: ClassVar[str] = "gradnorm"
+    alpha: float = number(1.5, 0.0, 3.0)
+    """Restoring force alpha: 0 asks for equal norms, more pulls harder at tasks that lag; the paper's 1.5 on NYUv2."""
+    lr: float = number(0.025, 0.0, 1.0, open_low=True)
+    """Rate of the plain gradient descent on the weights, per draw of batches."""
+
+    def build(self, tasks: Sequence[Task]) -> Balance:
+        return _GradNorm(tasks, self.alpha, self.lr)
+
+
+BALANCES: dict[str, type] = {kind.kind: kind for kind in (NoBalance, Uncertainty, GradNorm)}

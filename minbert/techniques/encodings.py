@@ -1,0 +1,171 @@
+"""How a row becomes sequences, how their states are pooled, and which head reads them.
+
+The kind decides which tasks and heads fit; two rules look at all tasks of a run at once: `check_shared` at what a layer
+shared by the pair tasks needs, `check_frozen` at what is left to train beside an encoder that stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minbert.data.batches import Sequences, bi_encode, bi_lengths, cross_encode, cross_lengths
+from minbert.data.tokens import TaskFile
+from minbert.encoder.poolings import TOKENS
+from minbert.fields import ConfigError, branch, choice
+from minbert.tasks import Task
+from minbert.techniques.features import has_score
+from minbert.techniques.heads import HEADS, Head, LinearHead, LinearSharedHead, NoSharedHead
+
+
+class Encoding(Protocol):
+    """One of the classes below."""
+
+    kind: ClassVar[str]
+    paired: ClassVar[bool]
+    """Whether u and v are encoded apart."""
+
+    @property
+    def pooling(self) -> str: ...
+
+    @property
+    def head(self) -> Head: ...
+
+    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences: ...
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        """The lengths of all rows' sequences [parts, R]."""
+        ...
+
+    def check(self, task: Task) -> None: ...
+
+
+def _check_columns(kind: str, task: Task, columns: int) -> None:
+    if len(task.columns) != columns:
+        fits = "cross, bi" if task.is_pair else "single"
+        found = f"{len(task.columns)} text column(s)"
+        raise ConfigError(f"`encoding/{task.name}/kind` {kind} does not fit {found} of {task.name}; use {fits}.")
+
+
+@dataclass(frozen=True)
+class Single:
+    """[CLS] a [SEP], for tasks with one text."""
+
+    kind: ClassVar[str] = "single"
+    paired: ClassVar[bool] = False
+    pooling: str = choice(*TOKENS)
+    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    head: Head = branch(HEADS, LinearHead())
+    """Head on the pooled state."""
+
+    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
+        return bi_encode(file, rows, limit, cls, sep)
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return bi_lengths(file, limit)
+
+    def check(self, task: Task) -> None:
+        _check_columns(self.kind, task, 1)
+        self.head.check(task, self.kind, self.paired)
+
+
+@dataclass(frozen=True)
+class Cross:
+    """[CLS] a [SEP] b [SEP]: attention sees both texts (`multi_extended`)."""
+
+    kind: ClassVar[str] = "cross"
+    paired: ClassVar[bool] = False
+    pooling: str = choice(*TOKENS)
+    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    head: Head = branch(HEADS, LinearHead())
+    """Head on the pooled state."""
+
+    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
+        return cross_encode(file, rows, limit, cls, sep)
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return cross_lengths(file, limit)
+
+    def check(self, task: Task) -> None:
+        _check_columns(self.kind, task, 2)
+        self.head.check(task, self.kind, self.paired)
+
+
+@dataclass(frozen=True)
+class Bi:
+    """[CLS] a [SEP] and [CLS] b [SEP], encoded apart."""
+
+    kind: ClassVar[str] = "bi"
+    paired: ClassVar[bool] = True
+    pooling: str = choice(*TOKENS)
+    """From each sentence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    head: Head = branch(HEADS, LinearHead())
+    """Head on both sentences' pooled states."""
+
+    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
+        return bi_encode(file, rows, limit, cls, sep)
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        return bi_lengths(file, limit)
+
+    def check(self, task: Task) -> None:
+        _check_columns(self.kind, task, 2)
+        self.head.check(task, self.kind, self.paired)
+
+
+ENCODINGS: dict[str, type] = {kind.kind: kind for kind in (Single, Cross, Bi)}
+
+
+def sharing(tasks: Mapping[str, Task]) -> tuple[str, ...]:
+    """The tasks that a shared head is added to: pairs with a score or two classes."""
+    return tuple(name for name, task in tasks.items() if task.is_pair and has_score(task))
+
+
+def check_shared(
+    shared: NoSharedHead | LinearSharedHead, encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]
+) -> None:
+    """Refuse a shared head that no two tasks could share, or whose tasks do not all fit it. Raises ConfigError."""
+    if not shared.active:
+        return
+    names = sharing(tasks)
+    if len(names) < 2:
+        raise ConfigError(
+            f"`shared_head/kind` {shared.kind} is shared by pair tasks with a score or two classes; "
+            f"expected at least two, found {', '.join(names) or 'none'}. Use none."
+        )
+    for name in names:
+        encoding = encodings[name]
+        if not encoding.paired:
+            raise ConfigError(
+                f"`shared_head/kind` {shared.kind} reads both sentences' states, which `encoding/{name}/kind` "
+                f"{encoding.kind} does not have. Use encoding bi for {', '.join(names)}, or shared_head none."
+            )
+        if not isinstance(encoding.head, LinearHead):
+            raise ConfigError(
+                f"`shared_head/kind` {shared.kind} is added to the output of a linear layer, and "
+                f"`encoding/{name}/head/kind` {encoding.head.kind} gives a scaled cosine. "
+                f"Use head linear for {', '.join(names)}, or shared_head none."
+            )
+
+
+def check_frozen(encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -> None:
+    """Refuse a run with nothing to train beside a frozen encoder. Raises ConfigError.
+
+    One untrained head among others is a baseline: the base's own cosine.
+    """
+    if any(encodings[name].head.trains or encodings[name].pooling == "pooler" for name in tasks):
+        return
+    heads = ", ".join(f"`encoding/{name}/head/kind` {encodings[name].head.kind}" for name in tasks)
+    raise ConfigError(
+        f"{heads} without weights, and `adapter/kind` frozen: nothing would be trained. Use a head or a pooling with "
+        "weights (head linear, head cosine with layer linear, pooling pooler), or another adapter."
+    )
+
+
+def default_encoding(task: Task) -> Encoding:
+    """The strongest encoding of a task in the papers: cross for pairs."""
+    return Cross() if task.is_pair else Single()

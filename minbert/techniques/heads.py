@@ -1,0 +1,267 @@
+"""Task heads: from a sequence's pooled state to the outputs of a task.
+
+    linear             W features + b,   features of a pair (u, v): [u;v], u + v, [u;v;u*v], [u;v;|u-v|], [u;v;cos],
+                       and, where wanted, + cos(u, v) (`pal_lora` 4.2.3; [u;v;cos] is `exploration` 5.3.3, 2bii)
+    cosine             5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos) of u' and v', both through one linear layer, or
+                       of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 4, `exploration` 5.3.3, 2bi)
+    cosine_embedding   2.5 (cos + 1), trained with the cosine-embedding loss (`exploration` 5.3.3, 2a)
+
+for labels in [0, 5]; for others 5 stands for high - low, above low. What is added to an output, a cosine or the shared
+layer's z = w . [u;v] + b (`beyond_bert` 4), is added to a regression's score or to the logit of class 1 of a binary
+task: one logit with a sigmoid, as in the papers, and two with a softmax agree there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from minbert.encoder.noise import Noise, dropout
+from minbert.encoder.poolings import Pooler
+from minbert.fields import ConfigError, choice, number
+from minbert.tasks import Task
+from minbert.techniques.features import FEATURES, TRANSFORMS, add_score, cosine, has_score
+from minbert.techniques.losses import cosine_embedding, task_loss
+
+
+@dataclass(frozen=True)
+class HeadContext:
+    """What a head is built from."""
+
+    task: Task
+    width: int
+    """Hidden size D."""
+    paired: bool
+    """Whether it receives u and v (bi-encoding)."""
+    generator: torch.Generator
+    pooling: str = "cls"
+    """The encoding's pooling, a key of `minbert.encoder.poolings.TOKENS`."""
+    pooler: tuple[Tensor, Tensor] | None = None
+    """Weight [D, D] and bias [D] of the base's pooler; None where the base has none."""
+
+
+class HeadModule(nn.Module):
+    """What every head is: its own pooler where the encoding names it, then `outputs`, in float32 at both ends."""
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        pooled = context.pooling == "pooler"
+        self.pooler = Pooler(context.width, context.pooler, context.generator) if pooled else None
+
+    def forward(self, states: tuple[Tensor, ...], noise: Noise, shared: nn.Module | None = None) -> Tensor:
+        """States, one [B, D] or u and v [B, D] each, to outputs [B, C].
+
+        `shared` is the layer that several tasks share: it reads the same pooled states, and its score is added.
+        """
+        states = tuple(state.float() for state in states)
+        if self.pooler is not None:
+            states = tuple(self.pooler(state).float() for state in states)
+        outputs = self.outputs(states, noise).float()
+        return outputs if shared is None else add_score(outputs, shared(states, noise))
+
+    def outputs(self, states: tuple[Tensor, ...], noise: Noise) -> Tensor:
+        """Pooled states to outputs [B, C]."""
+        raise NotImplementedError
+
+
+class LinearModule(HeadModule):
+    """Dropout, then one linear layer on the features; the cosine of u and v is added where it is wanted."""
+
+    def __init__(self, context: HeadContext, features: str, added: bool) -> None:
+        super().__init__(context)
+        self.features = FEATURES[features] if context.paired else None
+        width = self.features.width(context.width) if self.features else context.width
+        self.added = added
+        # A regression starts at the middle of its range: from 0 the first steps only move the mean.
+        middle = (context.task.low + context.task.high) / 2 if context.task.kind == "regression" else 0.0
+        self.linear = _linear(width, context.task.classes, middle, context.generator)
+
+    def outputs(self, states: tuple[Tensor, ...], noise: Noise) -> Tensor:
+        x = self.features.combine(*states) if self.features else states[0]
+        outputs = cast(Tensor, self.linear(dropout(x, noise.head, noise.generator)))
+        return add_score(outputs, cosine(*states)) if self.added else outputs
+
+
+class CosineModule(HeadModule):
+    """The scaled cosine of both sentences, by default after a linear layer for both that starts as the identity."""
+
+    def __init__(self, context: HeadContext, transform: str, layer: str) -> None:
+        super().__init__(context)
+        self.transform = TRANSFORMS[transform]
+        self.low, self.span = context.task.low, context.task.high - context.task.low
+        self.linear = nn.Linear(context.width, context.width) if layer == "linear" else None
+        if self.linear is not None:
+            with torch.no_grad():
+                nn.init.eye_(self.linear.weight)
+                self.linear.bias.zero_()
+
+    def outputs(self, states: tuple[Tensor, ...], noise: Noise) -> Tensor:
+        u, v = (dropout(state, noise.head, noise.generator) for state in states)
+        if self.linear is not None:
+            u, v = self.linear(u), self.linear(v)
+        return self.low + self.span * self.transform(cosine(u, v))
+
+
+class SharedModule(nn.Module):
+    """Dropout, then z = w . [u;v] + b: [B, 1] in float32, for every task that shares it."""
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.linear = _linear(2 * width, 1, 0.0, generator)
+
+    def forward(self, states: tuple[Tensor, ...], noise: Noise) -> Tensor:
+        x = torch.cat(states, dim=-1).float()
+        return cast(Tensor, self.linear(dropout(x, noise.head, noise.generator)).float())
+
+
+def _linear(inputs: int, outputs: int, bias: float, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        layer.weight.normal_(0.0, 0.02, generator=generator)
+        layer.bias.fill_(bias)
+    return layer
+
+
+class Head(Protocol):
+    """A head's hyperparameters."""
+
+    kind: ClassVar[str]
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has weights of its own, besides a pooler."""
+        ...
+
+    def check(self, task: Task, encoding: str, paired: bool) -> None:
+        """Refuse a task, or an encoding (its kind, and whether it gives u and v), that it does not fit."""
+        ...
+
+    def build(self, context: HeadContext) -> HeadModule: ...
+
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss, a scalar, of its outputs [B, C] against labels [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """One linear layer on the pooled state, or on features of both sentences' states."""
+
+    kind: ClassVar[str] = "linear"
+    trains: ClassVar[bool] = True
+    features: str = choice("concat", "sum", "product", "difference", "cosine")
+    """Pair features; used by bi-encoding alone."""
+    cosine: str = choice("none", "added")
+    """Whether cos(u, v) is added to the score or to the logit of class 1; for bi-encoded pairs."""
+
+    def check(self, task: Task, encoding: str, paired: bool) -> None:
+        path = f"`encoding/{task.name}/head"
+        lacking = f"which `encoding/{task.name}/kind` {encoding} does not have. Leave it out, or use encoding bi."
+        if not paired and self.features != LinearHead.features:
+            raise ConfigError(f"{path}/features` {self.features} combines two sentence states, {lacking}")
+        if not paired and self.cosine != "none":
+            raise ConfigError(f"{path}/cosine` {self.cosine} compares two sentence states, {lacking}")
+        if self.cosine != "none" and not has_score(task):
+            raise ConfigError(
+                f"{path}/cosine` {self.cosine} adds to a score or to the logit of class 1 of two, "
+                f"and {task.name} has {task.classes} classes; use none."
+            )
+
+    def build(self, context: HeadContext) -> HeadModule:
+        return LinearModule(context, self.features, self.cosine == "added")
+
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+        return task_loss(task, outputs, labels)
+
+
+@dataclass(frozen=True)
+class CosineHead:
+    """The cosine of both sentences, scaled to the label range; for bi-encoded regression."""
+
+    kind: ClassVar[str] = "cosine"
+    transform: str = choice("relu", "shift", "sigmoid")
+    """5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos), for labels in [0, 5]."""
+    layer: str = choice("linear", "none")
+    """A linear layer of D features on each state, which starts as the identity, or the states as they are."""
+
+    @property
+    def trains(self) -> bool:
+        return self.layer == "linear"
+
+    def check(self, task: Task, encoding: str, paired: bool) -> None:
+        _check_cosine(self.kind, task, encoding, paired)
+
+    def build(self, context: HeadContext) -> HeadModule:
+        return CosineModule(context, self.transform, self.layer)
+
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+        return task_loss(task, outputs, labels)
+
+
+@dataclass(frozen=True)
+class CosineEmbeddingHead:
+    """2.5 (cos + 1) for labels in [0, 5], trained only on which side of a threshold a label lies; no layer."""
+
+    kind: ClassVar[str] = "cosine_embedding"
+    trains: ClassVar[bool] = False
+    threshold: float = number(2.5, -1e6, 1e6)
+    """Smallest label, in label units, of a pair that counts as similar."""
+    margin: float = number(0.0, 0.0, 1.0)
+    """Cosine up to which a dissimilar pair costs nothing."""
+
+    def check(self, task: Task, encoding: str, paired: bool) -> None:
+        _check_cosine(self.kind, task, encoding, paired)
+        if not task.low < self.threshold <= task.high:
+            raise ConfigError(
+                f"`encoding/{task.name}/head/threshold` must divide the labels of {task.name}: expected a number above "
+                f"{task.low} and at most {task.high}, found {self.threshold}."
+            )
+
+    def build(self, context: HeadContext) -> HeadModule:
+        return CosineModule(context, "shift", "none")
+
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+        cosines = 2.0 * (outputs.squeeze(-1) - task.low) / (task.high - task.low) - 1.0
+        return cosine_embedding(cosines, labels >= self.threshold, self.margin)
+
+
+def _check_cosine(kind: str, task: Task, encoding: str, paired: bool) -> None:
+    if not paired:
+        raise ConfigError(
+            f"`encoding/{task.name}/head/kind` {kind} compares two sentence states, "
+            f"which `encoding/{task.name}/kind` {encoding} does not have. Use head linear, or encoding bi."
+        )
+    if task.kind != "regression":
+        raise ConfigError(
+            f"`encoding/{task.name}/head/kind` {kind} gives a score, and {task.name} predicts classes; use linear."
+        )
+
+
+@dataclass(frozen=True)
+class NoSharedHead:
+    """Every task has its own head alone."""
+
+    kind: ClassVar[str] = "none"
+    active: ClassVar[bool] = False
+
+    def build(self, width: int, generator: torch.Generator) -> SharedModule | None:
+        return None
+
+
+@dataclass(frozen=True)
+class LinearSharedHead:
+    """One linear layer on [u;v], shared by the pair tasks and added to the output of each one's own (`beyond_bert`)."""
+
+    kind: ClassVar[str] = "linear"
+    active: ClassVar[bool] = True
+
+    def build(self, width: int, generator: torch.Generator) -> SharedModule | None:
+        return SharedModule(width, generator)
+
+
+HEADS: dict[str, type] = {kind.kind: kind for kind in (LinearHead, CosineHead, CosineEmbeddingHead)}
+
+SHARED_HEADS: dict[str, type] = {kind.kind: kind for kind in (NoSharedHead, LinearSharedHead)}

@@ -1,0 +1,66 @@
+"""Which parameter learns at which rate.
+
+AdamW's groups: encoder and heads have rates of their own, matrices decay and vectors do not, and with layer-wise decay
+(Howard and Ruder 2018, discriminative fine-tuning) each layer learns more slowly than the one above it:
+
+    lr_l = encoder_lr * layer_decay^(L - l),   l = L at the top layer, 0 at the embeddings
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from minbert.fields import branch, integer, number
+from minbert.techniques.schedules import SCHEDULES, Linear, Schedule
+
+LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
+
+    encoder_lr: float = number(1e-4, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the encoder's trained parameters, adapters included."""
+    head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
+    """Peak learning rate of the heads."""
+    layer_decay: float = number(1.0, 0.0, 1.0, open_low=True)
+    """Factor by which each encoder layer learns more slowly than the one above it; 1 is none."""
+    weight_decay: float = number(0.01, 0.0, 1.0)
+    """Decoupled weight decay; not on biases and normalisations."""
+    clip_norm: float = number(1.0, 0.0, 1e6, open_low=True)
+    """Largest 2-norm of the whole gradient."""
+    accumulation: int = integer(1, 1, 1024)
+    """Draws of batches whose mean gradient makes one update."""
+    schedule: Schedule = branch(SCHEDULES, Linear())
+    """Learning-rate factor over the budget."""
+
+
+def depth(name: str) -> int:
+    """Layer l of an encoder's parameter by its name: 0 for the embeddings, 1 for the lowest layer."""
+    found = LAYER.match(name)
+    return int(found[1]) + 1 if found else 0
+
+
+def parameter_groups(
+    parameters: Mapping[str, nn.Parameter], settings: Optimizer, layers: int, balance_lr: float = 0.0
+) -> list[dict[str, Any]]:
+    """AdamW's groups over trained parameters by name, each with its peak rate; `layers` is L, `balance_lr` the rate of
+    what weighs losses."""
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, value in parameters.items():
+        rate = settings.head_lr
+        if name.startswith("encoder."):
+            rate = settings.encoder_lr * settings.layer_decay ** (layers - depth(name))
+        elif name.startswith("balance."):
+            rate = balance_lr
+        decays = value.ndim > 1 and not name.startswith("balance.")
+        decay = settings.weight_decay if decays else 0.0
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak": rate, "weight_decay": decay})
+        group["params"].append(value)
+    return list(groups.values())

@@ -1,0 +1,1 @@
+"""One configuration trained, evaluated, saved, and used to predict."""

@@ -1,0 +1,147 @@
+"""Predictions and scores of a model on a split, and how large the split for reports may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minbert.data.batches import by_length
+from minbert.data.tokens import Data
+from minbert.metrics import is_constant, overall, score
+from minbert.tasks import Task
+from minbert.training.model import MultitaskModel
+
+TOKENS = 4096
+"""Tokens in an evaluation batch: enough to fill the matrix units, small enough for 1 GiB of activations."""
+
+FORWARD_SHARE = 1 / 3
+"""Cost of evaluating an example against training on it: a forward pass of forward, backward and update."""
+
+
+class Interrupted(Exception):  # noqa: N818  no error: somebody asked for a pause
+    """An evaluation was left before its end."""
+
+
+def never() -> bool:
+    """No one asks for a pause."""
+    return False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's outputs on rows of one task."""
+
+    rows: NDArray[np.int32]
+    """Row numbers in the task's file [R]."""
+    values: NDArray[np.float64]
+    """Predicted class or score [R]."""
+    probabilities: NDArray[np.float32] | None
+    """Class probabilities [R, C]; None for a regression."""
+
+
+def search_sizes(
+    sizes: Mapping[str, int], milestones: Sequence[int], share: float = 0.15, minimum: int = 500
+) -> tuple[dict[str, int], float]:
+    """How many search rows of each task every report is scored on, and the share of a trial that this costs.
+
+    All reports of a full fine-tuning trial together take at most `share` of its time (an evaluated example costs a
+    third of a trained one), but at least `minimum` rows a task are used where there are as many. `sizes`: search rows
+    by task. Equal for all trials of a sweep, whatever they cost.
+    """
+    training, reports = milestones[-1], len(milestones)
+    room = share / (1 - share) * training / (reports * FORWARD_SHARE)
+    chosen = {task: min(size, minimum) for task, size in sizes.items()}
+    spare = room - sum(chosen.values())
+    for index, task in enumerate(sorted(sizes, key=sizes.__getitem__)):
+        extra = min(sizes[task] - chosen[task], max(0, int(spare / (len(sizes) - index))))
+        chosen[task] += extra
+        spare -= extra
+    cost = reports * sum(chosen.values()) * FORWARD_SHARE
+    return {task: chosen[task] for task in sizes}, cost / (cost + training)
+
+
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def predict_rows(
+    model: MultitaskModel,
+    data: Data,
+    task: str,
+    split: str,
+    rows: NDArray[np.int32],
+    should_pause: Callable[[], bool] = never,
+) -> Prediction:
+    """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two of them
+    once `should_pause()` says so."""
+    file, reading = data.file(task, split), model.readings[task]
+    found = []
+    for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
+        if should_pause():
+            raise Interrupted
+        found.append((group, model([model.batch(task, file, rows[group])])[0]))
+    outputs = torch.empty(len(rows), data.tasks[task].classes)
+    for group, values in found:  # only now: a device would be waited for after each batch
+        outputs[torch.from_numpy(group)] = values.cpu()
+    if data.tasks[task].kind == "regression":
+        return Prediction(rows, outputs[:, 0].double().numpy(), None)
+    # A model whose logits are not finite has no class: NaN, which no metric scores.
+    values = torch.where(outputs.isfinite().all(-1), outputs.argmax(-1).double(), torch.nan)
+    return Prediction(rows, values.numpy(), outputs.softmax(-1).numpy())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores on the rows that reports use."""
+
+    tasks: dict[str, float]
+    overall: float
+    flags: tuple[str, ...]
+    """`constant:<task>` where a correlation is undefined and counted as 0."""
+
+
+def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
+    """Labelled dev rows: `search` (those that reports use), `held`, or `labelled` (all of them)."""
+    if split == "search":
+        return data.search_rows(task)
+    if split == "held":
+        return data.parts[task, "held"]
+    return np.concatenate([data.parts[task, "search"], data.parts[task, "held"]])
+
+
+Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
+"""Predicted classes or scores and labels [R] by task, of the same rows."""
+
+
+def predict_dev(
+    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
+) -> Values:
+    """Predictions of a model and labels on `search` (the rows that reports use), `held`, or `labelled` (all of dev)."""
+    found: Values = {}
+    for name in data.tasks:
+        rows = scored_rows(data, name, split)
+        values = predict_rows(model, data, name, "dev", rows, should_pause).values
+        found[name] = values, data.file(name, "dev").labels[rows]
+    return found
+
+
+def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
+    """Score predictions against labels: each task by its metric, all together by `overall`."""
+    scores = {name: score(tasks[name].metric, *columns) for name, columns in values.items()}
+    flags = [
+        f"constant:{name}"
+        for name, (predicted, _) in values.items()
+        if tasks[name].metric == "pearson" and is_constant(predicted)
+    ]
+    metrics = {name: task.metric for name, task in tasks.items()}
+    weights = {name: task.weight for name, task in tasks.items()}
+    return Scores(scores, overall(scores, metrics, weights), tuple(flags))
+
+
+def evaluate(
+    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
+) -> Scores:
+    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set). Raises
+    Interrupted once `should_pause()` says so."""
+    return judge(data.tasks, predict_dev(model, data, split, should_pause))

@@ -1,0 +1,115 @@
+"""What `python -m minbert train` says at its end: dev scores, the held-out part in detail, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minbert.data.tokens import Data
+from minbert.metrics import details
+from minbert.training import checkpoints
+from minbert.training.evaluation import Values, judge, predict_dev, scored_rows
+from minbert.training.predict import load_model
+from minbert.training.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PARTS = ("search", "held out", "full dev (selected on)")
+"""Parts of the dev set that are scored; the last is both together, as papers report it."""
+
+
+def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
+    """Scores of a trial's checkpoint on each of `PARTS`, `details` of the held-out part by task, and `cost`.
+
+    The data must be open without limits on its search rows. JSON values; `outliers` are rows of the dev file.
+    """
+    model = load_model(checkpoint, data)
+    search, held = predict_dev(model, data, "search"), predict_dev(model, data, "held")
+    found: dict[str, Any] = {}
+    for title, values in zip(PARTS, (search, held, _joined(search, held)), strict=True):
+        scores = judge(data.tasks, values)
+        found[title] = {"overall": scores.overall, **scores.tasks}
+    found["details"] = {name: details(task, *held[name]) for name, task in data.tasks.items()}
+    for name, known in found["details"].items():
+        if "outliers" in known:
+            known["outliers"] = scored_rows(data, name, "held")[known["outliers"]].tolist()
+    report = checkpoints.read_trial(checkpoint)[1]
+    return {**found, "cost": cost(Report.from_dict(report)) if report else {}}
+
+
+def _joined(first: Values, second: Values) -> Values:
+    return {
+        name: (np.concatenate([values, second[name][0]]), np.concatenate([labels, second[name][1]]))
+        for name, (values, labels) in first.items()
+    }
+
+
+def cost(report: Report) -> dict[str, Any]:
+    """What a trial cost up to a report; `seconds_per_1000` training examples leave evaluation out."""
+    training = report.seconds - report.evaluation_seconds
+    return {
+        "trainable_parameters": report.trainable_parameters,
+        "trainable_share": report.trainable_parameters / report.total_parameters,
+        "seconds_per_1000": training / report.examples * 1000 if report.examples else None,
+        "stage_seconds": report.stage_seconds,
+        "peak_memory_bytes": report.peak_memory_bytes,
+        "examples_per_task": report.examples_per_task,
+    }
+
+
+def show(found: dict[str, Any], title: str, console: Console) -> None:
+    """Print an outcome as tables."""
+    from rich.table import Table
+
+    tasks = list(found["details"])
+    scores = Table(title=f"dev scores of {title}")
+    scores.add_column("part")
+    for name in ("overall", *tasks):
+        scores.add_column(name, justify="right")
+    for part in PARTS:
+        scores.add_row(part, *(f"{found[part][name]:.4f}" for name in ("overall", *tasks)))
+    console.print(scores)
+    detailed = Table(title="held out, in detail")
+    for name in ("task", "metric"):
+        detailed.add_column(name)
+    detailed.add_column("value", justify="right")
+    for task, known in found["details"].items():
+        for metric, value in known.items():
+            if metric != "confusion":
+                text = str(len(value)) if metric == "outliers" else f"{value:.4f}"
+                detailed.add_row(task, metric.replace("_", " "), text)
+    console.print(detailed)
+    for task, known in found["details"].items():
+        if "confusion" in known:
+            console.print(f"{task}, held out: labels down, predictions across")
+            console.print(_confusion(known["confusion"]))
+    for line in _cost_lines(found["cost"]):
+        console.print(line, highlight=False)
+
+
+def _confusion(matrix: list[list[int]]) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    for name in ("", *map(str, range(len(matrix)))):
+        table.add_column(name, justify="right")
+    for label, row in enumerate(matrix):
+        table.add_row(str(label), *map(str, row))
+    return table
+
+
+def _cost_lines(known: dict[str, Any]) -> Iterator[str]:
+    if not known:
+        return
+    yield f"trained: {known['trainable_parameters']:,} parameters, {known['trainable_share']:.2%} of the model"
+    if known["seconds_per_1000"] is not None:
+        yield f"time: {known['seconds_per_1000']:.3g} s per 1,000 training examples, evaluation left out"
+    if known["stage_seconds"]:
+        yield f"stages before training: {known['stage_seconds']:,.0f} s, spent once for all trials that share them"
+    yield f"memory: {known['peak_memory_bytes'] / 2**20:,.0f} MiB at most"
+    yield "examples: " + ", ".join(f"{count:,} {task}" for task, count in known["examples_per_task"].items())

@@ -1,0 +1,82 @@
+"""One trial as a generator of reports. It knows no driver: a search takes the next report when it wants one.
+
+A trial that was interrupted anywhere and continued from its checkpoint ends with the weights of an unbroken one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from minbert.augmentation.rows import augmented
+from minbert.config import Config
+from minbert.data.tokens import Data
+from minbert.stages.chain import staged, unheard
+from minbert.training.evaluation import Interrupted, never
+from minbert.training.model import arithmetic
+from minbert.training.report import Report, State, before_the_first_step
+from minbert.training.trial import Trial
+
+__all__ = ["Report", "State", "default_device", "never", "train"]
+
+
+def default_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def train(
+    config: Config,
+    data: Data,
+    state: State,
+    should_pause: Callable[[], bool] = never,
+    *,
+    device: torch.device | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_stage: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Report]:
+    """Train one configuration, yielding a report at every milestone, each with a complete checkpoint.
+
+    A pause, also in the midst of an evaluation, writes a checkpoint, yields a report with `paused` and ends; a loss or
+    score that is not finite yields one with `diverged` and ends. A trial continued at a milestone yields that
+    milestone's report again first.
+    `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
+    before training, with a total of 0 while another process computes it. Raises TrialCheckpointError.
+    """
+    device = device or default_device()
+    config.check(data.tasks)
+    rows = augmented(data, config.augmentation, state.seed)
+    stages = None
+    if state.checkpoint is None:  # a checkpoint holds what the stages left
+        stages = staged(config.stages, data, device=device, should_pause=should_pause,
+                        dtype=arithmetic(config.precision, device), on_stage=on_stage or unheard)  # fmt: skip
+        if stages is None:
+            yield before_the_first_step(paused=True)
+            return
+        if stages.diverged:
+            yield before_the_first_step(milestone=state.milestones[0], stage_seconds=stages.seconds)
+            return
+    trial = Trial(config, rows, state, device, stages)
+    if state.checkpoint is not None:
+        report = trial.restore(state.checkpoint)
+        if report is not None:
+            yield report
+    for milestone in (milestone for milestone in state.milestones if milestone > trial.reported):
+        while trial.examples < milestone and not trial.diverged:
+            if should_pause():
+                yield trial.pause()
+                return
+            trial.step()
+            if on_step:
+                on_step(trial.examples)
+            if trial.examples < milestone:  # else the report is about to write one
+                trial.checkpoint_if_due()
+        try:
+            report = trial.report(milestone, should_pause)
+        except Interrupted:
+            yield trial.pause()
+            return
+        yield report
+        if report.diverged:
+            return

@@ -1,0 +1,203 @@
+"""Clusters: what an own one lets in, what is refused before anything waits, and what of Ray all this stands on."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from hpo.cluster import pause
+from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
+from hpo.cluster.processes import OWNER, PREFIX, scratch
+from hpo.cluster.resources import ResourceError, Resources, choose, fitting, gpus_needed
+from tests.hpo.driver.test_interruptions import descendants
+
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses (hexadecimal, as the kernel has them) on which these processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+def test_an_own_cluster_listens_on_loopback_alone(ray_cluster: Cluster) -> None:
+    found = listening(set(descendants(os.getpid())))
+    assert found, "some process of the cluster must listen"
+    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}, found
+
+
+def test_an_own_cluster_asks_for_a_token_that_only_its_user_can_read(ray_cluster: Cluster) -> None:
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert len(path.read_text()) == 64
+
+
+@pytest.mark.slow
+def test_a_process_without_the_token_is_refused(ray_cluster: Cluster) -> None:
+    address = ray.get_runtime_context().gcs_address
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('inside')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=110)
+    assert done.returncode != 0
+    assert "inside" not in done.stdout
+
+
+def test_a_connected_process_keeps_its_cluster(ray_cluster: Cluster) -> None:
+    with connect() as again:
+        assert again.own
+        assert again.cpus == 2
+        assert again.nodes == ((2.0, again.gpus),)
+    assert ray.is_initialized()
+
+
+def test_an_absent_cluster_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ResourceError, match=r"address '10.0.0.1:6379': no Ray cluster answers there \(no answer\)"), \
+            connect("10.0.0.1:6379"):  # fmt: skip
+        pass
+
+
+def test_what_is_asked_is_compared_with_what_there_is() -> None:
+    Resources(2, 2).check(4, 0, "here")
+    with pytest.raises(ResourceError, match="need 6 CPUs, but here has 4: at most --workers 2 would fit"):
+        Resources(3, 2).check(4, 0, "here")
+    with pytest.raises(ResourceError, match="need 8 CPUs, but here has 4: --cpus-per-trial of at most 4 would fit"):
+        Resources(1, 8).check(4, 0, "here")
+    with pytest.raises(ResourceError, match=r"gpus_per_trial = 0.5 need 2 GPUs, but here has 1"):
+        Resources(3, 1, 0.5).check(4, 1, "here")
+
+
+def test_open_choices_are_filled_from_the_cluster() -> None:
+    assert choose(None, 1, None, cpus=8, gpus=0) == Resources(8, 1, 0.0)
+    assert choose(None, 1, None, cpus=8, gpus=2) == Resources(2, 1, 1.0)
+    assert choose(None, 2, 0.25, cpus=8, gpus=1) == Resources(4, 2, 0.25)
+    assert choose(3, 1, 0.0, cpus=8, gpus=2) == Resources(3, 1, 0.0)
+
+
+@pytest.mark.parametrize(("workers", "each", "devices"), [(4, 0.0, 0), (4, 0.25, 1), (3, 0.4, 2), (2, 2.0, 4)])
+def test_fractions_never_span_two_devices(workers: int, each: float, devices: int) -> None:
+    assert gpus_needed(workers, each) == devices
+
+
+def test_every_setting_has_its_reason() -> None:
+    assert all(len(reason) > 10 for _, reason in SETTINGS.values())
+    assert all(os.environ[name] for name in SETTINGS)
+
+
+def test_a_dead_process_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch() as mine:
+        dead = tmp_path / f"{PREFIX}dead"
+        dead.mkdir()
+        owner = (mine / OWNER).read_text()
+        (dead / OWNER).write_text(owner.replace(str(os.getpid()), "999999999"))
+        foreign = tmp_path / f"{PREFIX}foreign"
+        foreign.mkdir()
+        with scratch() as second:
+            assert mine.is_dir()
+            assert second.is_dir()
+        assert not dead.exists()
+        assert foreign.is_dir()
+    assert not mine.exists()
+
+
+def test_the_pause_flag_reaches_a_worker_once_raised(ray_cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    def look() -> bool:
+        return pause.Poll("some/sweep/1", "4-0")()
+
+    assert pause.sign_of_life("some/sweep/1", "4-0") is None
+    assert ray.get(look.remote()) is False
+    sign = pause.sign_of_life("some/sweep/1", "4-0")
+    assert sign is not None
+    assert ray.get(look.remote()) is False
+    assert pause.sign_of_life("some/sweep/1", "4-0") != sign
+    pause.raise_flag("some/sweep/1")
+    assert ray.get(look.remote()) is True
+    pause.drop_flag("some/sweep/1")
+    assert pause.sign_of_life("some/sweep/1", "4-0") is None
+    assert ray.get(look.remote()) is False
+
+
+def test_contract_a_kill_by_the_memory_monitor_becomes_a_death() -> None:
+    import ray.air.execution._internal.actor_manager as manager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    survive_memory_monitor()
+    patched = manager.RayActorManager._actor_task_failed
+    assert list(inspect.signature(patched).parameters) == ["self", "tracked_actor_task", "exception"]
+    original = inspect.getclosurevars(patched).nonlocals["original"]
+    assert list(inspect.signature(original).parameters) == ["self", "tracked_actor_task", "exception"]
+
+    seen: list[BaseException] = []
+
+    closure = dict(zip(patched.__code__.co_freevars, patched.__closure__ or (), strict=True))
+    cell = closure["original"]
+    kept = cell.cell_contents
+    cell.cell_contents = lambda self, task, exception: seen.append(exception)
+    try:
+        patched(None, tracked_actor_task=None, exception=OutOfMemoryError("low on memory"))
+        patched(None, tracked_actor_task=None, exception=ValueError("another"))
+    finally:
+        cell.cell_contents = kept
+    assert isinstance(seen[0], RayActorError)
+    assert isinstance(seen[1], ValueError)
+
+
+def test_contract_what_else_of_ray_is_private(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray._private.worker as ray_worker
+    from ray._private import ray_constants
+    from ray.tune.execution.tune_controller import _get_max_pending_trials
+
+    assert ray.__version__.startswith("2.60.")
+    assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)
+    assert "print_to_stdstream(" in inspect.getsource(ray_worker.listen_error_messages)
+    monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
+    assert _get_max_pending_trials(object()) == 5
+
+
+def test_contract_rays_processes_are_in_groups_of_their_own(ray_cluster: Cluster) -> None:
+    ours = os.getpgrp()
+    assert {os.getpgid(pid) for pid in descendants(os.getpid())}.isdisjoint({ours})
+
+
+def test_a_trial_never_spans_two_nodes() -> None:
+    four = ((4.0, 0.0),) * 4
+    assert fitting(four, 3, 0.0) == 4
+    assert fitting(((8.0, 1.0), (8.0, 0.0)), 1, 0.5) == 2
+    assert fitting(((8.0, 3.0), (1.0, 2.0)), 2, 2.0) == 1
+    assert choose(None, 3, None, cpus=16, gpus=0, nodes=four) == Resources(4, 3, 0.0)
+    cluster = Cluster(own=False, cpus=16, gpus=0, memory_limit=None, nodes=four)
+    cluster.check(Resources(4, 4))
+    with pytest.raises(ResourceError, match=r"the 4 of the cluster \(with 4 CPUs and 0 GPUs\) hold 0: less for each"):
+        cluster.check(Resources(1, 8))
+    with pytest.raises(ResourceError, match="hold 4: at most --workers 4 would fit"):
+        cluster.check(Resources(5, 3))

@@ -1,0 +1,156 @@
+"""`hpo ensemble` and `hpo predict`: the estimates that are shown, the files that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minbert.tasks import TASKS as DECLARED
+from tests.hpo import stored
+from tests.hpo.cli import SWEEP, answer, hpo, refused
+from tests.hpo.stored import TASKS
+
+
+@pytest.fixture(scope="module")
+def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests only read, or add ensembles to."""
+    path = tmp_path_factory.mktemp("store")
+    stored.make(path)
+    return path
+
+
+@pytest.mark.parametrize("method", ["greedy", "top-k"])
+def test_ensemble(kept_store: Path, method: str) -> None:
+    record = answer("ensemble", SWEEP, "--method", method, "--size", "3", "--name", f"e-{method}", store=kept_store)
+    assert record["best_single"] == 2
+    held = record["estimates"]["ensemble"]["held"]["overall"]
+    labelled = [row for row in stored.examples() if row["split"] == "held"]
+    assert held["n"] == len(labelled)
+    assert held["low"] <= held["value"] <= held["high"]
+    assert (kept_store / SWEEP / "ensembles" / f"e-{method}.json").exists()
+    text = hpo("ensemble", SWEEP, "--method", method, "--size", "3", store=kept_store).stdout
+    for words in (
+        "held out",
+        "full dev, as papers report it: selected on",
+        "best single trial (2)",
+        "default (0)",
+        "95 % interval",
+    ):
+        assert words in text
+
+
+def test_ensemble_of_an_unknown_method(kept_store: Path) -> None:
+    assert "greedy" in refused(hpo("ensemble", SWEEP, "--method", "gredy", store=kept_store))
+
+
+FILES = {
+    f"{task.leaderboard[0]}-{file}-output.csv": (name, file) for name, task in TASKS.items() for file in ("dev", "test")
+}
+
+
+def test_predict_trial_writes_the_class_format(kept_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    listed = answer("predict", SWEEP, "--trial", "1", "--out", out, store=kept_store)["files"]
+    assert sorted(Path(path).name for path in listed) == sorted(FILES) == sorted(path.name for path in out.iterdir())
+    expected = {(row["task"], row["split"] == "test", row["row"]): row["value"] for row in stored.predictions(1)}
+    for name, (task, file) in FILES.items():
+        header, *lines = (out / name).read_bytes().decode().split("\n")
+        assert header == f"id \t {TASKS[task].leaderboard[1]}"
+        assert lines.pop() == ""
+        assert len(lines) == (stored.ROWS if file == "dev" else stored.ROWS // 2)
+        for row, line in enumerate(lines):
+            identity, label = line.split(" , ")
+            value = expected[task, file == "test", row]
+            assert identity == stored.identity(task, file, row)
+            assert label == (f"{value:.6f}" if task == "sts" else str(int(value)))
+
+
+def test_leaderboard_titles_are_those_of_the_class() -> None:
+    assert sorted(task.leaderboard for task in DECLARED.values()) == [
+        ("cfimdb", "Predicted_Sentiment"), ("para", "Predicted_Is_Paraphrase"), ("sst", "Predicted_Sentiment"),
+        ("sts", "Predicted_Similiary"),
+    ]  # fmt: skip
+
+
+def test_predict_ensemble_of_one_equals_its_member(kept_store: Path, tmp_path: Path) -> None:
+    assert hpo("ensemble", SWEEP, "--size", "1", "--name", "one", store=kept_store).exit_code == 0
+    assert hpo("predict", SWEEP, "--ensemble", "one", "--out", tmp_path / "e", store=kept_store).exit_code == 0
+    assert hpo("predict", SWEEP, "--trial", "2", "--out", tmp_path / "t", store=kept_store).exit_code == 0
+    for name in FILES:
+        assert (tmp_path / "e" / name).read_text() == (tmp_path / "t" / name).read_text()
+
+
+def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "p"]
+    assert "--trial" in refused(hpo("predict", SWEEP, *out, store=kept_store))
+    assert "--trial" in refused(hpo("predict", SWEEP, "--trial", "1", "--ensemble", "x", *out, store=kept_store))
+    assert "Kept are those of: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
+    assert "no trial 77" in refused(hpo("predict", SWEEP, "--trial", "77", *out, store=kept_store))
+    assert "`nosuch`" in refused(hpo("predict", SWEEP, "--ensemble", "nosuch", *out, store=kept_store))
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "--out" in refused(hpo("predict", SWEEP, "--trial", "1", "--out", file, store=kept_store))
+    assert not (tmp_path / "p").exists()
+
+
+def test_predict_overwrites_only_if_told_to(kept_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "sst-dev-output.csv").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ("predict", SWEEP, "--trial", "1", "--out", tmp_path)
+    message = refused(hpo(*command, store=kept_store))
+    assert f"`--out`: {tmp_path} holds sst-dev-output.csv already" in message
+    assert "--overwrite" in message
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("sst-dev-output.csv", "notes.txt"), "mine"
+    )
+    assert hpo(*command, "--overwrite", store=kept_store).exit_code == 0
+    assert (tmp_path / "sst-dev-output.csv").read_text().startswith("id \t Predicted_Sentiment")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from hpo.worker import trainer
+    from minbert.training.evaluation import Prediction
+
+    calls: list[str] = []
+    folders: list[Path] = []
+
+    def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+        calls.append(f"{job.base} {checkpoint.name}")
+        folders.append(checkpoint.parent)
+        for row in stored.predictions(3):
+            values = np.array([row["value"]])
+            chances = None if row["probabilities"] is None else np.array([row["probabilities"]], dtype=np.float32)
+            yield row["task"], row["split"], Prediction(np.array([row["row"]], dtype=np.int32), values, chances)
+
+    monkeypatch.setattr(trainer, "predict", predict)
+    stored.make(tmp_path / "runs", unpredicted=True)
+    for _ in range(2):
+        done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "runs")
+        assert done.exit_code == 0, done.output
+    assert calls == ["tiny 0-302"]
+    assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
+    # A truncated file is made again, from weights that are where the store is now.
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
+    done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
+    assert done.exit_code == 0, done.output
+    assert "trial 3 for dev and test are damaged and made again" in done.stderr
+    assert folders == [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]
+
+
+def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
+    from results.store import Store
+
+    stored.make(tmp_path)
+    with Store(tmp_path).open(SWEEP).writer() as writer:
+        writer.append("trials", {"trial": 1, "attempt": 0, "event": "end", "state": "complete"})
+    (tmp_path / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
+    message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
+    assert "predictions of trial 1 are damaged" in message
+    assert "Kept are those of: 0, 2" in message

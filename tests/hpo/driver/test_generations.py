@@ -1,0 +1,120 @@
+"""One driver per sweep: numbers, heartbeats, refusals, take-overs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.cluster.processes import host, process_start
+from hpo.driver import generations
+from hpo.driver.generations import BusyError, active, claim, total_trials
+
+
+def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
+    """The file of another driver."""
+    values = {"number": number, "host": "elsewhere", "pid": 1, "started": 1.0, "state": "live", "trials": 0}
+    path = sweep / "generations" / f"{number:06d}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values | changes))
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def test_numbers_grow_and_an_ended_driver_does_not_matter(tmp_path: Path) -> None:
+    for expected in (1, 2, 3):
+        generation = claim(tmp_path)
+        assert generation.number == expected
+        assert active(tmp_path) is not None
+        generation.end()
+    assert active(tmp_path) is None
+
+
+def test_a_living_driver_refuses_another_and_the_claim_leaves_no_trace(tmp_path: Path) -> None:
+    first = claim(tmp_path)
+    with pytest.raises(BusyError, match=rf"worked on by process {os.getpid()} on .*--takeover"):
+        claim(tmp_path)
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
+    first.end()
+
+
+def test_a_young_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tmp_path: Path) -> None:
+    write(tmp_path, 1, age=generations.YOUNG - 5)
+    with pytest.raises(BusyError, match="elsewhere"):
+        claim(tmp_path)
+    write(tmp_path, 1, age=generations.YOUNG + 5)
+    generation = claim(tmp_path)
+    assert generation.number == 2
+    generation.end()
+
+
+def test_a_wrong_clock_of_this_machine_takes_nobody_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, age=generations.YOUNG - 5)
+    monkeypatch.setattr(generations.time, "time", lambda: 4e9)
+    assert active(tmp_path) is not None
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
+
+
+def test_a_dead_process_of_this_host_does_not_refuse(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    write(tmp_path, 1, host=host(), pid=child.pid, started=5.0)
+    generation = claim(tmp_path)
+    assert generation.number == 2
+    generation.end()
+
+
+def test_another_process_under_the_same_number_does_not_refuse(tmp_path: Path) -> None:
+    started = process_start(os.getpid())
+    assert started is not None
+    write(tmp_path, 1, host=host(), pid=os.getpid(), started=started - 1)
+    claim(tmp_path).end()
+
+
+def test_takeover_makes_the_other_driver_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "BEAT", 0.02)
+    first = claim(tmp_path)
+    second = claim(tmp_path, takeover=True)
+    deadline = time.monotonic() + 5
+    while not first.superseded and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert first.superseded
+    assert not second.superseded
+    second.end()
+    first.end()
+
+
+def test_heartbeats_touch_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "BEAT", 0.02)
+    generation = claim(tmp_path)
+    path = tmp_path / "generations" / "000001.json"
+    os.utime(path, (1.0, 1.0))
+    deadline = time.monotonic() + 5
+    while path.stat().st_mtime == 1.0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.stat().st_mtime > 1.0
+    generation.end()
+
+
+def test_an_unreadable_file_still_takes_its_number(tmp_path: Path) -> None:
+    folder = tmp_path / "generations"
+    folder.mkdir()
+    path = folder / "000007.json"
+    path.write_text("{")
+    os.utime(path, (1.0, 1.0))
+    generation = claim(tmp_path)
+    assert generation.number == 8
+    generation.end()
+
+
+def test_an_extension_outlives_its_launch(tmp_path: Path) -> None:
+    assert total_trials({"trials": 8}, tmp_path) == 8
+    claim(tmp_path, trials=12).end()
+    claim(tmp_path, trials=8).end()
+    assert total_trials({"trials": 8}, tmp_path) == 12

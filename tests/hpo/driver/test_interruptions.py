@@ -1,0 +1,218 @@
+"""Drivers that are killed, stopped or doubled: nothing is lost, nothing runs twice, no process stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpo
+from hpo.cluster.connection import Cluster
+from hpo.cluster.processes import process_start
+from hpo.driver.generations import BusyError
+from hpo.driver.stopping import request_stop
+from hpo.search.snapshot import Snapshot
+from results.store import Store
+from tests.hpo.conftest import calls, launch, script
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKES = "tests.hpo.fakes"
+
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+
+
+def wait(condition: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def descendants(pid: int) -> dict[int, float]:
+    """Processes below `pid`, with their start times; but Ray's two idle agents, which outlive a raylet by a minute when
+    its cluster was killed (they try for so long to tell somebody)."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, front = {}, [pid]
+    while front:
+        parent = front.pop()
+        for child, its_parent in parents.items():
+            if its_parent == parent and not is_agent(child) and (started := process_start(child)) is not None:
+                found[child] = started
+                front.append(child)
+    return found
+
+
+def is_agent(pid: int) -> bool:
+    try:
+        return b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def gone(processes: dict[int, float]) -> bool:
+    return all(process_start(pid) != started for pid, started in processes.items())
+
+
+@contextmanager
+def driver(action: str, store: Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A driver with a cluster of its own; no process of it outlives the test."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    command = [sys.executable, "-m", "tests.hpo.drive", action, str(store), json.dumps(options)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        left = descendants(process.pid)
+        process.kill()
+        process.wait()
+        wait(lambda: gone(left), 60, f"the end of processes {sorted(left)}")
+
+
+def reports(store: Path) -> list[dict[str, Any]]:
+    if not (store / "s" / "sweep.json").exists():
+        return []
+    return [row for row in Store(store).open("s").events() if row["table"] == "reports"]
+
+
+def story(store: Path) -> dict[object, object]:
+    """What became of every trial, whatever the number of attempts."""
+    rows = Store(store).open("s").events()
+    told = [row for row in rows if row["table"] == "reports"]
+    values = {(row["trial"], row["step"]): (row["overall"], row["verdict"]) for row in told}
+    ends = {row["trial"]: row["state"] for row in rows if row.get("event") == "end"}
+    params = {row["trial"]: row["params"] for row in rows if row.get("event") == "start"}
+    return {"values": values, "ends": ends, "params": params}
+
+
+def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster, tmp_path: Path) -> None:
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    script(broken / "s", slow=0.3)
+    with driver("run", broken, trials=5) as process:
+        wait(lambda: any(row["trial"] == 2 for row in reports(broken)), 200, "a report of trial 2")
+        with pytest.raises(BusyError, match=f"worked on by process {process.pid}"):
+            hpo.resume(str(broken), "s", trainer=FAKES)
+        children = descendants(process.pid)
+        process.kill()
+        assert process.communicate()[0] == "", "Ray's own output stays out"
+        wait(lambda: gone(children), 60, f"the end of processes {sorted(children)}")
+    finished = {row["trial"] for row in Store(broken).open("s").events() if row.get("state") in ("complete", "pruned")}
+    assert finished
+    before = len(calls(broken / "s"))
+
+    script(broken / "s")
+    resumed = hpo.resume(str(broken), "s", trainer=FAKES)
+    assert resumed.state == "done"
+    again = calls(broken / "s")[before:]
+    assert not finished & {call[0] for call in again}, "no finished trial runs again"
+    assert again[0][1:3] > (0, 0), f"the unfinished trial goes on, from its checkpoint: {again[0]}"
+
+    unbroken = hpo.run(launch(whole, trials=5))
+    assert story(broken) == story(whole)
+    assert resumed.snapshot.rungs == unbroken.snapshot.rungs
+
+
+def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", slow=0.3)
+    with driver("run", tmp_path, trials=3) as process:
+        wait(lambda: reports(tmp_path), 200, "a report")
+        children = descendants(process.pid)
+        process.terminate()
+        output, _ = process.communicate(timeout=110)
+        assert process.returncode == 3, output
+        assert output == "stopped\n"
+        wait(lambda: gone(children), 60, f"the end of processes {sorted(children)}")
+    rows = Store(tmp_path).open("s").events()
+    open_trials = {row["trial"] for row in rows if row.get("event") == "start"}
+    assert open_trials == {row["trial"] for row in rows if row.get("event") == "end"}, "every start has its end"
+    before = calls(tmp_path / "s")
+    script(tmp_path / "s")
+    assert hpo.resume(str(tmp_path), "s", trainer=FAKES).state == "done"
+    paused = [row["trial"] for row in rows if row.get("state") == "paused"]
+    again = calls(tmp_path / "s")[len(before) :]
+    assert [call[0] for call in again[:1]] == paused
+    assert again[0][2] > 0
+
+
+def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path) -> None:
+    """As `timeout`, Slurm and containers send it, once while trials train and once while they predict."""
+    sweep = tmp_path / "s"
+    script(sweep, slow=0.3)
+    (sweep / "slow_predictions.json").write_text("3600")
+    begun: list[Callable[[], object]] = [lambda: reports(tmp_path), (sweep / "predicting").exists]
+    for action, phase in zip(("run", "resume"), begun, strict=True):
+        with driver(action, tmp_path, **({"trials": 3} if action == "run" else {})) as process:
+            wait(phase, 200, f"the phase to interrupt after {action}")
+            os.killpg(process.pid, signal.SIGTERM)
+            output, _ = process.communicate(timeout=50)  # before Ray gives a lost cluster up, after 60 s
+            assert (process.returncode, output) == (3, "stopped\n")
+        script(sweep)
+    (sweep / "slow_predictions.json").unlink()
+    outcome = hpo.resume(str(tmp_path), "s", trainer=FAKES)
+    assert outcome.state == "done"
+    assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
+    assert not any("lost" in message for message in outcome.snapshot.messages)
+
+
+def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
+    with driver("run", tmp_path, trials=3) as process:
+        wait(lambda: (tmp_path / "s" / "calls.log").exists() and len(calls(tmp_path / "s")) == 2, 200, "trial 1")
+        children = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does: every process of the group
+        time.sleep(1.5)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 3, output
+        wait(lambda: gone(children), 60, f"the end of processes {sorted(children)}")
+    outcome = hpo.resume(str(tmp_path), "s", trainer=FAKES)
+    assert outcome.state == "done"
+    assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
+
+
+def test_a_stop_request_in_the_store_stops(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", slow=0.2)
+
+    def observer(snapshot: Snapshot) -> None:
+        if snapshot.phase == "searching" and snapshot.budget_examples_used:
+            request_stop(tmp_path / "s")
+
+    outcome = hpo.run(launch(tmp_path, trials=3), observer)
+    assert outcome.state == "stopped"
+    assert any("stop was requested" in message for message in outcome.snapshot.messages)
+    assert outcome.snapshot.counts["waiting"] == 1
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_taken_over_leaves(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", slow=0.5)
+    with driver("run", tmp_path, trials=3) as process:
+        wait(lambda: reports(tmp_path), 200, "a report")
+        process.send_signal(signal.SIGSTOP)
+        script(tmp_path / "s")
+        assert hpo.resume(str(tmp_path), "s", trainer=FAKES, takeover=True).state == "done"
+        rows = Store(tmp_path).open("s").events()
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 1
+        assert "Superseded" in output
+    assert Store(tmp_path).open("s").events() == rows

@@ -1,0 +1,239 @@
+"""Whole sweeps on Ray with a trainer that needs no model: what runs, what is recorded, what stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpo
+from hpo.cluster.connection import Cluster
+from hpo.driver.stopping import Halt
+from hpo.search.snapshot import Snapshot
+from results.store import Store
+from tests.hpo.conftest import calls, launch, script
+
+# Seconds on an idle machine; a loaded one may take ten times as long to start a process.
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+
+
+def ends(store: Path, name: str = "s") -> dict[int, str]:
+    """State of every trial by its last end row."""
+    rows = Store(store).open(name).events()
+    return {row["trial"]: row["state"] for row in rows if row.get("event") == "end"}
+
+
+def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path) -> None:
+    seen: list[Snapshot] = []
+    outcome = hpo.run(launch(tmp_path, workers=2, keep=2), seen.append)
+    assert outcome.state == "done"
+    folder = Store(tmp_path).open("s")
+    states = ends(tmp_path)
+    assert sorted(states) == list(range(8))
+    assert set(states.values()) <= {"complete", "pruned"}
+    assert "complete" in states.values()
+
+    snapshot = outcome.snapshot
+    assert snapshot.phase == "done"
+    assert snapshot.durable_rows == len(folder.events())
+    assert sum(snapshot.counts.values()) == 8
+    assert [row.step for row in snapshot.rungs] == [100, 300, 900]
+    assert snapshot.rungs[0].reports == 8
+    assert seen[0].phase == "starting"
+    assert {"searching", "done"} <= {one.phase for one in seen}
+
+    kept = [row["trial"] for row in folder.events() if row.get("event") == "end" and row["checkpoint"]]
+    last = {row["trial"]: row["checkpoint"] for row in folder.events() if row.get("event") == "end"}
+    stay = sorted(trial for trial, checkpoint in last.items() if checkpoint)
+    assert stay == sorted({0, *(trial for trial, _, _ in snapshot.best[:2])}), "the best two, and the baseline"
+    assert set(stay) <= set(kept)
+    assert sorted(int(path.name) for path in (tmp_path / "s" / "checkpoints").iterdir()) == stay
+    assert all((Path(last[trial]) / "done.json").is_file() for trial in stay)
+
+    predictions = folder.read("predictions")
+    assert sorted(set(predictions["trial"].to_pylist())) == stay
+    assert predictions.num_rows == len(stay) * 8
+    assert folder.read("examples").num_rows == 4
+
+
+def test_rows_say_what_happened(ray_cluster: Cluster, tmp_path: Path) -> None:
+    hpo.run(launch(tmp_path, trials=3, settings=("dropout/hidden=0.25",)))
+    rows = Store(tmp_path).open("s").events()
+    starts = [row for row in rows if row.get("event") == "start"]
+    assert [row["trial"] for row in starts] == [0, 1, 2]
+    assert [row["origin"] for row in starts] == ["default", "sampler", "sampler"]
+    assert all(json.loads(row["config"])["dropout"]["hidden"] == 0.25 for row in starts)
+    assert "optimizer/encoder_lr" in json.loads(starts[1]["params"])
+    report = next(row for row in rows if row["table"] == "reports")
+    assert report["step"] == 100
+    assert report["scores"].keys() == {"sst", "sts"}
+    assert report["verdict"] == "continue"
+    assert report["flags"] == ["constant:sts"]
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    assert "training trial 1 from 0" in (tmp_path / "s" / "logs" / "1.log").read_text()
+
+
+def test_one_worker_and_one_seed_give_the_same_trials(ray_cluster: Cluster, tmp_path: Path) -> None:
+    def story(name: str, seed: int) -> list[tuple[object, ...]]:
+        hpo.run(launch(tmp_path, name=name, seed=seed, trials=6))
+        keys = ("trial", "attempt", "event", "state", "params", "seed", "step", "overall", "verdict")
+        return [tuple(row.get(key) for key in keys) for row in Store(tmp_path).open(name).events()]
+
+    first = story("a", 3)
+    assert story("b", 3) == first
+    assert story("c", 4) != first
+
+
+def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path) -> None:
+    first = hpo.run(launch(tmp_path, trials=3))
+    before = calls(tmp_path / "s")
+    again = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    assert again.state == "done"
+    assert again.snapshot.best == first.snapshot.best
+    assert calls(tmp_path / "s") == before
+
+
+def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tmp_path: Path) -> None:
+    hpo.run(launch(tmp_path, name="long", trials=7))
+    hpo.run(launch(tmp_path, name="short", trials=4))
+    outcome = hpo.resume(str(tmp_path), "short", trials=7, trainer="tests.hpo.fakes")
+    assert outcome.snapshot.trials_total == 7
+
+    def story(name: str) -> list[tuple[object, ...]]:
+        rows = Store(tmp_path).open(name).events()
+        keys = ("trial", "event", "params", "step", "overall", "verdict")
+        # Which weights are kept for how long may differ: the short sweep did not know how many were to come.
+        return [tuple(row.get(key) for key in keys) for row in rows]
+
+    assert story("short") == story("long")
+    with pytest.raises(ValueError, match="has 7 trials, a total of 5 would be fewer"):
+        hpo.resume(str(tmp_path), "short", trials=5, trainer="tests.hpo.fakes")
+
+
+def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(
+        tmp_path / "s",
+        {
+            1: {"kind": "raise", "at": 0},  # at the first milestone: no rung can stop it before
+            2: {"kind": "diverge", "at": 0},
+            3: {"kind": "exit", "at": 0},
+            4: {"kind": "kill", "at": 0, "attempts": [0]},
+        },
+    )
+    outcome = hpo.run(launch(tmp_path, grace=300, eta=3, workers=2, trials=6))
+    assert outcome.state == "done"
+    states = ends(tmp_path)
+    assert (states[1], states[2], states[3]) == ("failed", "diverged", "failed")
+    assert {states[0], states[4], states[5]} <= {"complete", "pruned"}
+    rows = Store(tmp_path).open("s").events()
+    failed = next(row for row in rows if row["trial"] == 1 and row.get("event") == "end")
+    assert failed["reason"] == "ValueError: a fault from the script"
+    assert "in _befall" in failed["error"]
+    assert "a fault from the script" in (tmp_path / "s" / "logs" / "1.log").read_text()
+    assert outcome.snapshot.counts["failed"] == 2
+    assert outcome.snapshot.counts["diverged"] == 1
+
+
+def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {1: {"kind": "disk", "at": 0, "attempts": [0]}})
+    outcome = hpo.run(launch(tmp_path, trials=3))
+    assert outcome.state == "stopped"
+    assert outcome.snapshot.counts["failed"] == 0
+    assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
+    outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    assert outcome.state == "done"
+    assert outcome.snapshot.counts["failed"] == 0
+
+
+def test_a_killed_worker_is_replaced_from_the_newest_checkpoint(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {0: {"kind": "kill", "at": 1, "attempts": [0]}})
+    hpo.run(launch(tmp_path, trials=2))
+    started = [call[:3] for call in calls(tmp_path / "s") if call[0] == 0]
+    assert started == [(0, 0, 0), (0, 1, 100)]
+    rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 0 and row.get("event") == "end"]
+    assert rows[0]["state"] == "lost"
+    assert rows[0]["reason"].startswith("worker process ")
+    assert rows[-1]["state"] == "complete"
+
+
+def test_a_hung_trial_is_killed_and_issued_again(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.driver.watchdog.LOOK", 0.5)
+    monkeypatch.setattr("hpo.driver.watchdog.SILENT", 2.0)
+    monkeypatch.setattr("hpo.driver.watchdog.HUNG", 4.0)
+    script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
+    outcome = hpo.run(launch(tmp_path, trials=2))
+    assert outcome.state == "done"
+    assert any("attempt 1-0 has shown no sign of life" in line for line in outcome.snapshot.messages)
+    rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 1 and row.get("event") == "end"]
+    assert rows[0]["state"] == "lost"
+    assert rows[-1]["state"] in ("complete", "pruned")
+
+
+def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {1: {"kind": "kill", "at": 0}})
+    outcome = hpo.run(launch(tmp_path, trials=3))
+    assert [call[:2] for call in calls(tmp_path / "s") if call[0] == 1] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert ends(tmp_path)[1] == "failed"
+    assert outcome.snapshot.counts["failed"] == 1
+
+
+def test_a_trial_without_memory_fails_alone_and_its_process_leaves(ray_cluster: Cluster, tmp_path: Path) -> None:
+    script(tmp_path / "s", {1: {"kind": "memory", "at": 0}})
+    hpo.run(launch(tmp_path, trials=4, workers=2))
+    states = ends(tmp_path)
+    assert states[1] == "failed"
+    assert {states[0], states[2], states[3]} <= {"complete", "pruned"}
+    rows = Store(tmp_path).open("s").events()
+    failed = next(row for row in rows if row["trial"] == 1 and row.get("event") == "end")
+    assert failed["reason"] == "out of memory"
+    processes = {trial: pid for trial, _, _, pid in calls(tmp_path / "s")}
+    later = [pid for trial, pid in processes.items() if trial > 1]
+    assert processes[1] not in later
+
+
+def test_time_stops_a_sweep_and_resume_ends_it(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halts: list[Halt] = []
+
+    class Watched(Halt):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            halts.append(self)
+
+    def observer(snapshot: Snapshot) -> None:
+        assert snapshot.time_left is not None
+        assert snapshot.time_left <= 3600.0
+        if snapshot.budget_examples_used:
+            halts[0]._deadline = 0.0  # the hour is over, however long the first worker took to start
+
+    monkeypatch.setattr("hpo.driver.session.Halt", Watched)
+    script(tmp_path / "s", slow=0.3)
+    outcome = hpo.run(launch(tmp_path, trials=4, time=3600.0), observer)
+    assert outcome.state == "stopped"
+    assert outcome.snapshot.phase == "stopped"
+    assert any("the time is up" in message for message in outcome.snapshot.messages)
+    assert not any("the display failed" in message for message in outcome.snapshot.messages)
+    assert outcome.snapshot.counts["running"] == 0
+    script(tmp_path / "s")
+    outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    assert outcome.state == "done"
+    trained = [call[:2] for call in calls(tmp_path / "s")]
+    assert len(trained) == len(set(trained)), "no attempt began twice"
+    paused = [row for row in Store(tmp_path).open("s").events() if row.get("state") == "paused"]
+    assert len(paused) == 1
+    began = next(call for call in calls(tmp_path / "s") if call[:2] == (paused[0]["trial"], 1))
+    assert began[2] > 0, "it went on from the checkpoint that the pause had written"
+
+
+def test_a_display_that_fails_ends_no_sweep(ray_cluster: Cluster, tmp_path: Path) -> None:
+    def observer(snapshot: Snapshot) -> None:
+        raise RuntimeError("no terminal")
+
+    outcome = hpo.run(launch(tmp_path, trials=2), observer)
+    assert outcome.state == "done"
+    assert "the display failed and is off: RuntimeError: no terminal" in outcome.snapshot.messages

@@ -1,0 +1,166 @@
+"""Bad input: refused before any compute, by messages that say what would be accepted; and what a plan says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hpo.cluster.connection import Cluster
+from hpo.cluster.resources import local_cpus
+from hpo.driver.session import Session, resume
+from hpo.launch.plan import Plan, check_same
+from hpo.launch.prepare import _absolute, prepare
+from hpo.worker import trainer
+from hpo.worker.job import Job
+from results.store import Store
+from tests.hpo.conftest import launch
+
+
+def refused(tmp_path: Path, match: str, **changes: Any) -> None:
+    with pytest.raises(ValueError, match=match):
+        prepare(launch(**{"store": tmp_path / "store"} | changes))
+    assert not (tmp_path / "store").exists(), "nothing was written"
+
+
+def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path / "store", settings=("dropout/hidden=0.2",)))
+    assert plan.milestones == (100, 300, 900)
+    assert (plan.budget, plan.most_examples) == (900, 8 * 900)
+    assert plan.expected_examples == round(8 * (100 + 200 / 3 + 600 / 9))
+    assert set(plan.tasks) == {"sst", "qqp", "sts"}
+    assert plan.tasks["sts"]["metric"] == "pearson"
+    assert plan.evaluation_share > 0
+    assert "optimizer/encoder_lr" not in plan.defaults
+    assert plan.pinned == {"dropout": {"hidden": 0.2}}
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_survives_its_record(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path, settings=("dropout/hidden=0.2",)))
+    assert plan.resources is not None
+    meta = json.loads(json.dumps(plan.meta(plan.resources)))
+    again = Plan.from_meta(str(tmp_path), meta)
+    assert again.meta(plan.resources) | {"created": 0, "argv": 0} == meta | {"created": 0, "argv": 0}
+    one, other = plan.sweep(1, 8), again.sweep(1, 8)
+    assert [one.next(), one.next()] == [other.next(), other.next()]
+
+
+def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
+    assert prepare(launch(tmp_path, name=None, space="quickstart")).name == "quickstart-1"
+    Store(tmp_path).create("quickstart-1", {})
+    assert prepare(launch(tmp_path, name=None, space="quickstart")).name == "quickstart-2"
+    with pytest.raises(ValueError, match="hpo resume quickstart-1"):
+        prepare(launch(tmp_path, name="quickstart-1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"trials": 0}, "`trials` must be an integer of at least 1, not 0"),
+        ({"eta": 1}, "`eta` must be an integer of at least 2"),
+        ({"time": -1.0}, "`time` must be a positive number of seconds"),
+        ({"gpus_per_trial": 1.5}, "`gpus_per_trial` must be 0, a fraction below 1, or a whole number"),
+        ({"gpus_per_trial": float("inf")}, "`gpus_per_trial` must be 0, .*, not inf"),
+        ({"store": "s3://bucket/runs"}, "`store` must be a folder, .* not s3://bucket/runs"),
+        ({"name": "../up"}, r"\.\./up"),
+        ({"data": "/nowhere"}, "/nowhere"),
+        ({"checkpoint": "/nowhere"}, "/nowhere"),
+        ({"space": "quikstart"}, "quickstart"),
+        ({"space": {"dropout": {"hiden": [0.1]}}}, "hiden"),
+        ({"settings": ("dropout/hiden=0.1",)}, "dropout/hidden"),
+        ({"start": (Path("/nowhere.json"),)}, "`start`: /nowhere.json is no readable JSON file"),
+        ({"gpus_per_trial": 1.0, "workers": 64}, "need 64 CPUs, but this machine has|GPUs, but this machine has"),
+    ],
+)
+def test_bad_input_is_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    refused(tmp_path, match, **changes)
+
+
+def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
+    step = r"at least 64 examples, one step of the default configuration \(16 of sst \+ 32 of qqp \+ 16 of sts\), not"
+    refused(tmp_path, f"`budget` must be {step} 5", budget=5, grace=None)
+    refused(tmp_path, f"`grace` must be {step} 63", grace=63)
+    assert prepare(launch(tmp_path, budget=600, grace=None)).milestones == (66, 200, 600)
+    assert prepare(launch(tmp_path, budget=2700, grace=None)).milestones == (100, 300, 900, 2700)
+    assert prepare(launch(tmp_path, budget=64, grace=None)).milestones == (64,)
+    small = ("batch_size/sst=1", "batch_size/qqp=2", "batch_size/sts=1")
+    assert prepare(launch(tmp_path, budget=36, grace=4, settings=small)).milestones == (4, 12, 36)
+    one = ("mixing/kind=single", "mixing/task=sst")
+    assert prepare(launch(tmp_path, budget=16, grace=None, settings=one)).milestones == (16,)
+    refused(tmp_path, r"configuration \(16 of sst\), not 15", budget=15, grace=None, tasks="sst")
+
+
+def test_more_cpus_than_there_are_are_refused(tmp_path: Path) -> None:
+    cpus = local_cpus()
+    refused(tmp_path, rf"need {cpus + 1} CPUs, but this machine has {cpus}: at most --workers {cpus}", workers=cpus + 1)
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`store` must be a folder; .*file is a file|Cannot read the store"):
+        prepare(launch(tmp_path / "file"))
+
+
+def test_a_start_file_must_be_a_legal_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "start.json"
+    path.write_text(json.dumps({"adapter": {"kind": "lora", "rnk": 4}}))
+    refused(tmp_path, "start.json: .*rank", start=(path,))
+    path.write_text(json.dumps({"adapter": {"kind": "lora", "rank": 4}}))
+    [config] = prepare(launch(tmp_path, start=(path,))).start
+    assert config["adapter"]["rank"] == 4
+
+
+@pytest.mark.parametrize("name", ["space", "data", "base", "config_version", "tasks"])
+def test_a_resume_with_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    plan = prepare(launch(tmp_path))
+    assert plan.resources is not None
+    meta = plan.meta(plan.resources)
+    same = {
+        "space": meta["space_hash"],
+        "data": meta["data"]["fingerprint"],
+        "base": meta["base"]["sha256"],
+        "config_version": meta["config_version"],
+        "tasks": meta["tasks"],
+    }
+    check_same(meta, **same)
+    with pytest.raises(ValueError, match="sweep 's' began with another .*another name"):
+        check_same(meta, **same | {name: "changed"})
+
+
+@pytest.mark.parametrize(("stem", "name"), [("my space", "my-space-1"), ("_s", "s-1"), ("ä", "sweep-1")])
+def test_any_file_gives_a_name(tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.py"
+    path.write_text("from search_spaces.domains import Float\nSPACE = {'dropout': {'hidden': Float(0.0, 0.3)}}\n")
+    assert prepare(launch(tmp_path / "store", name=None, space=path)).name == name
+
+
+def test_a_base_directory_is_kept_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _absolute("model", tmp_path / "model") == str(tmp_path / "model")
+    assert _absolute("tiny", None) == "tiny"
+    assert _absolute("somebody/model", tmp_path / "cache") == "somebody/model"
+
+
+def test_a_store_elsewhere_is_refused_on_resume_too() -> None:
+    with pytest.raises(ValueError, match="`store` must be a folder, .* not s3://bucket/runs"):
+        resume("s3://bucket/runs", "s")
+
+
+def test_a_worker_refuses_other_data_and_weights(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path))
+    session = Session(plan, 8, None)
+    session._generation = SimpleNamespace(number=1)
+    job = session._make_job(tmp_path, Cluster(True, 1, 0, None))
+    assert (job.fingerprint, job.base_sha256) == (plan.fingerprint, plan.base_sha256)
+    job = Job.from_json(job.to_json())
+    trainer.data_of(job)
+    with pytest.raises(ValueError, match=r"base weights tiny \(SHA-256\): the sweep began with another, now"):
+        trainer.data_of(replace(job, base_sha256="another"))
+    with pytest.raises(ValueError, match=r"data in the sample corpus \(fingerprint\): the sweep began with another"):
+        trainer.data_of(replace(job, fingerprint="another"))

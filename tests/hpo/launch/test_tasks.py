@@ -1,0 +1,178 @@
+"""A sweep's tasks are a choice that its record keeps: launch, plan, workers, predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.driver.finalise import job_of, prediction_table
+from hpo.driver.session import check_unchanged
+from hpo.exports.leaderboard import of_trial, write
+from hpo.launch.plan import MismatchError, Plan
+from hpo.launch.prepare import prepare
+from hpo.worker import trainer
+from hpo.worker.job import Assignment, Job
+from minbert.data.files import fingerprint
+from minbert.tasks import TASKS
+from results import predictions, views
+from results.store import Store
+from search_spaces.domains import Float, Kind, OneOf, PerTask
+from tests.hpo import stored
+from tests.hpo.cli import SWEEP, answer, hpo, refused
+from tests.hpo.conftest import launch
+from tests.minbert.conftest import make_corpus
+
+SPACE = {
+    "optimizer": {"encoder_lr": Float(1e-5, 1e-3, log=True)},
+    "regularizer": PerTask(Kind(none={}, smart={})),
+    "batch_size": OneOf({"sst": 4, "qqp": 8, "sts": 4}, {"sst": 8, "qqp": 8, "sts": 8}),
+}
+CHOICES = [("cfimdb",), ("sst", "cfimdb"), ("sst", "qqp", "sts", "cfimdb")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path_factory.getbasetemp() / "tasks-cache"))
+
+
+def planned(store: Path, folder: Path, tasks: Any, **changes: Any) -> Plan:
+    asked = {"space": SPACE, "data": str(folder), "tasks": tasks}
+    wanted = {**asked, "trainer": "hpo.worker.trainer", "budget": 96, "grace": 96}
+    return prepare(launch(store, **wanted | changes))
+
+
+def test_the_default_tasks_are_the_papers_three(tmp_path: Path, folder: Path) -> None:
+    plan = planned(tmp_path, folder, None)
+    assert list(plan.tasks) == ["sst", "qqp", "sts"]
+    assert plan.left_out == ()
+    assert plan.fingerprint == fingerprint(folder)
+
+
+@pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
+def test_a_plan_is_about_its_own_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
+    plan = planned(tmp_path, folder, ",".join(reversed(tasks)))
+    assert tuple(plan.tasks) == tuple(plan.sizes) == tuple(plan.search_sizes) == tasks
+    assert plan.fingerprint == fingerprint(folder, tasks)
+    assert set(plan.space["regularizer"]) == set(tasks)  # type: ignore[arg-type, call-overload]
+    assert ("batch_size" in plan.space) == ("sst" in tasks)
+    assert bool(plan.left_out) == (len(tasks) < 4)
+    absent = {"sst", "qqp", "sts", "cfimdb"} - set(tasks)
+    assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.defaults)
+    assert plan.resources is not None
+    meta = json.loads(json.dumps(plan.meta(plan.resources)))
+    again = Plan.from_meta(str(tmp_path), meta)
+    check_unchanged(again, meta)
+    with pytest.raises(MismatchError, match="began with another data"):
+        check_unchanged(again, meta | {"data": meta["data"] | {"fingerprint": fingerprint(folder)}})
+    first = plan.sweep(1, 2).next()
+    assert first is not None
+    assert first.config == again.sweep(1, 2).next().config  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"tasks": "cfimbd"}, r"Unknown task `cfimbd`\. Did you mean `cfimdb`"),
+        ({"tasks": ()}, "`tasks` must name each task once, found none"),
+        ({"tasks": "cfimdb", "data": None}, "sample corpus .* lacks ids-cfimdb-train.csv"),
+        ({"tasks": "cfimdb", "settings": ("mixing/kind=single", "mixing/task=sst")}, "sst.*Expected one of: cfimdb"),
+        ({"tasks": "cfimdb", "space": {"mixing": {"task": OneOf("sst", "qqp")}}}, "is a task that this sweep does not"),
+    ],
+)
+def test_what_does_not_fit_the_tasks_is_refused(
+    tmp_path: Path, folder: Path, changes: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        planned(tmp_path / "store", folder, changes.pop("tasks"), **changes)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Path) -> None:
+    plan = planned(tmp_path, folder, "sst", space="mixing")
+    assert "mixing" not in plan.space
+    assert plan.notes == ("mixing left out: with the one task sst there is nothing to mix",)
+    assert planned(tmp_path, folder, "sst,sts", space="mixing").notes == ()
+    with pytest.raises(ValueError, match=r"only compares ways to mix several tasks \(mixing\), and this .* one: s"):
+        planned(tmp_path, folder, "sst", space={"mixing": Kind(summed={}, round_robin={})})
+
+
+def test_a_default_configuration_is_told_to_the_sampler_as_a_draw(tmp_path: Path, folder: Path) -> None:
+    """A choice {"sst": 16, ...} of three tasks is the complete configuration's value for four."""
+    space = {"batch_size": OneOf({"sst": 8, "qqp": 16, "sts": 8}, {"sst": 16, "qqp": 32, "sts": 16})}
+    start = planned(tmp_path, folder, "sst,qqp,sts,cfimdb", space=space).sweep(1, 2).next()
+    assert start is not None
+    assert start.params == {"batch_size": "16/32/16"}
+
+
+def test_a_dry_run_shows_the_tasks(tmp_path: Path, folder: Path) -> None:
+    common = ["run", "quickstart", "--dry-run", "--data", folder, "--checkpoint", "tiny", "--budget", "60"]
+    done = hpo(*common, "--tasks", "cfimdb", store=tmp_path / "store")
+    assert done.exit_code == 0, done.output
+    for words in ("batch_size/cfimdb", "left out", "regularizer", "of tasks that this sweep does not have"):
+        assert words in done.stdout
+    assert "qqp" not in done.stdout.replace("left out", "")
+    message = refused(hpo(*common, "--tasks", "sts,cfimbd", store=tmp_path / "store"))
+    assert "Unknown task `cfimbd`. Did you mean `cfimdb`" in message
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("tasks", CHOICES[::2], ids="+".join)
+def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
+    """What the driver, a worker and `hpo predict` do, without Ray between them."""
+    plan = planned(tmp_path, folder, tasks)
+    assert plan.resources is not None
+    sweep = Store(tmp_path).create("s", plan.meta(plan.resources))
+    job = Job.from_json(job_of(sweep).to_json())
+    assert job.tasks == tasks
+    trainer.ready(job, sweep)
+    start = plan.sweep(1, 2).next()
+    assert start is not None
+    *_, last = trainer.train(job, Assignment(0, 0, start.config, start.seed), lambda: False)
+    assert tuple(last.scores) == tasks
+    with sweep.writer() as writer:
+        about = {"trial": 0, "attempt": 0}
+        writer.append("trials", {**about, "event": "start", "config": start.config, "params": start.params})
+        told = {k: v for k, v in last.to_dict().items() if k not in ("checkpoint_bytes", "checkpoint_sha256", "paused")}
+        writer.append("reports", {**about, **told})
+        writer.append("trials", {**about, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
+    table = prediction_table(0, 0, trainer.predict(job, Path(last.checkpoint)))
+    sweep.write_table("predictions", table, predictions.key(0, 0))
+    paths = write(sweep, of_trial(sweep, 0), tmp_path / "out", "trial 0")
+    assert len(paths) == 2 * len(tasks)
+    lines = (tmp_path / "out" / "cfimdb-dev-output.csv").read_text().splitlines()
+    assert lines[0] == "id \t Predicted_Sentiment"
+    assert [line.split(" , ")[0] for line in lines[1:]] == [f"cdev{row}" for row in range(24)]
+    assert {line.split(" , ")[1] for line in lines[1:]} <= {"0", "1"}
+    assert len((tmp_path / "out" / "cfimdb-test-output.csv").read_text().splitlines()) == 7
+    [row] = views.trials_frame(sweep).to_dict(orient="records")
+    assert row["overall"] == pytest.approx(last.overall)
+    assert {task: row[f"examples_{task}"] for task in tasks} == last.examples_per_task
+    assert row["trainable_share"] == 1.0
+
+
+@pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
+def test_a_stored_sweep_of_any_tasks_is_shown_and_ensembled(
+    tmp_path: Path, tasks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "TASKS", {name: TASKS[name] for name in tasks})
+    monkeypatch.setattr(stored, "scores", lambda trial, step: dict.fromkeys(tasks, 0.3 + 0.1 * trial + step / 1e4))
+    monkeypatch.setattr(stored, "overall", lambda values: sum(values.values()) / len(values))
+    stored.make(tmp_path)
+    [best, *_] = answer("top", SWEEP, store=tmp_path)
+    assert best["trial"] == 3
+    for command in (("top", SWEEP), ("show", SWEEP, "2"), ("status", SWEEP)):
+        shown = hpo(*command, store=tmp_path)
+        assert shown.exit_code == 0, shown.output
+    record = answer("ensemble", SWEEP, "--size", "2", "--name", "two", store=tmp_path)
+    assert list(record["estimates"]["ensemble"]["held"]["tasks"]) == list(tasks)
+    paths = answer("predict", SWEEP, "--ensemble", "two", "--out", tmp_path / "out", store=tmp_path)["files"]
+    assert len(paths) == 2 * len(tasks)
+    assert (tmp_path / "out" / "cfimdb-test-output.csv").read_text().startswith("id \t Predicted_Sentiment\n")

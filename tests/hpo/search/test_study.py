@@ -1,0 +1,94 @@
+"""The study: told the truth, drawn from on the side, the same in every process."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from hpo.search.study import Study, derived_seed
+from hpo.space.tree import leaves
+from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, new_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDS = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED,
+        "failed": TrialState.FAIL}
+
+
+def test_the_study_is_what_happened() -> None:
+    for seed, curve in enumerate(CURVES):
+        sweep = new_sweep(trials=30, seed=seed)
+        rows = Cluster(sweep, curve, Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.05), seed).run()
+        told = sweep.study.get_trials()
+        assert len(told) == 30, "one entry a trial: no ghosts of draws, no second entry for a second attempt"
+        reported = {(row["trial"], row["step"]): row["overall"] for row in rows if row["table"] == "reports"}
+        for number, trial in enumerate(told):
+            record = sweep.records[number]
+            assert trial.state == ENDS[record.state]
+            assert trial.params == record.start.params
+            assert trial.constraints == ({"finite": 1.0} if record.state == "diverged" else {})
+            assert len(trial.system_attrs) == len(trial.constraints)
+            assert trial.intermediate_values.keys() == {step for other, step in reported if other == number}
+            for step, value in trial.intermediate_values.items():
+                assert value == reported[number, step] or (math.isnan(value) and record.state == "diverged")
+            assert trial.value == (record.values[27_000] if record.state == "complete" else None)
+        assert {"complete", "pruned", "diverged", "failed"} <= {record.state for record in sweep.records.values()}
+
+
+def test_a_draw_records_nothing_and_repeats() -> None:
+    study = Study(leaves(TREE), seed=0)
+    for number in range(12):
+        drawn, params = study.draw(number)
+        assert study.draw(number) == (drawn, params)
+        study.add(number, params)
+        study.report(number, 1000, number / 12)
+        study.finish(number, "pruned")
+    assert len(study.trials()) == 12
+    ghosts_aside = study.draw(12)
+    fresh = Study(leaves(TREE), seed=0)
+    for number, trial in enumerate(study.trials()):
+        fresh.add(number, trial.params)
+        fresh.report(number, 1000, number / 12)
+        fresh.finish(number, "pruned")
+    assert fresh.draw(12) == ghosts_aside, "what was asked before leaves no trace"
+
+
+def test_another_seed_or_number_draws_otherwise() -> None:
+    study = Study(leaves(TREE), seed=0)
+    assert study.draw(0) != study.draw(1)
+    assert study.draw(0) != Study(leaves(TREE), seed=1).draw(0)
+
+
+def test_derived_seeds_are_stable_and_apart() -> None:
+    assert derived_seed(0, "train", 1) == 107832787, "stored sweeps depend on it"
+    seeds = {derived_seed(seed, stream, number) for seed in range(9) for stream in ("train", "draw")
+             for number in range(99)}
+    assert len(seeds) == 9 * 2 * 99
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_copy_is_independent_and_serves_optuna_s_tools() -> None:
+    sweep = new_sweep(trials=20)
+    Cluster(sweep).run()
+    copy = sweep.study
+    assert copy.best_trial.number == sweep.ranking()[0]
+    copy.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+    assert len(sweep.study.get_trials()) == 20
+
+
+def test_draws_do_not_depend_on_the_process() -> None:
+    """Optuna walks sets of names: the hash seed of the interpreter must not reach a draw."""
+    code = ("from tests.hpo.simulation import *; s = new_sweep(trials=16); Cluster(s).run();"
+            "print([r.start.params for r in s.records.values()])")
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed},
+                       capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop()) > 1000

@@ -1,0 +1,294 @@
+"""The sweep: order of starts, limits, verdicts, retries, idempotence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from hpo.search.sweep import Start, Sweep
+from tests.hpo.simulation import CURVES, MILESTONES, TREE, Cluster, Faults, complete, fingerprint, new_sweep, optimum
+
+FIRST, SECOND, THIRD, LAST = MILESTONES
+
+
+def started(sweep: Sweep) -> Start:
+    start = sweep.next()
+    assert start is not None
+    return start
+
+
+def test_default_first_then_given_then_draws() -> None:
+    inside: dict[str, Any] = {"adapter": {"kind": "lora", "rank": 4, "targets": ["q", "k"]}, "x": 0.25}
+    inside["optimizer"] = {"encoder_lr": 1e-3}
+    sweep = new_sweep(trials=4, workers=4, start=[inside, {"x": 0.75, "taper": {"sst": 0.0}}])
+    starts = [started(sweep) for _ in range(4)]
+    assert [start.origin for start in starts] == ["default", "given", "given", "sampler"]
+    assert [start.trial for start in starts] == [0, 1, 2, 3]
+    assert [start.attempt for start in starts] == [0] * 4
+    assert starts[0].config == complete({})
+    assert starts[1].config == complete(inside)
+    assert starts[1].params["adapter.lora/targets"] == "q+k"
+    assert starts[1].params["adapter.lora//optimizer/encoder_lr"] == 1e-3
+    assert starts[2].params == {}, "a taper of 0 lies outside the space: all of it is left out, not one value"
+    assert starts[3].config == complete(starts[3].config), "stored configurations are complete"
+    assert len({start.seed for start in starts}) == 4
+
+
+def test_no_draw_is_ahead_of_the_results() -> None:
+    sweep = new_sweep(trials=5, workers=2)
+    started(sweep)
+    started(sweep)
+    assert sweep.next() is None
+    assert sweep.open_trials == (0, 1)
+    sweep.report(1, 0, FIRST, 0.5)
+    assert sweep.next() is None
+    sweep.report(1, 0, LAST, 0.5)
+    assert started(sweep).trial == 2
+
+
+def test_verdicts_of_a_rung() -> None:
+    sweep = new_sweep(trials=4, workers=4)
+    for _ in range(4):
+        started(sweep)
+    first = sweep.report(0, 0, FIRST, 0.6)
+    assert (first.action, first.state) == ("continue", None)
+    stopped = sweep.report(1, 0, FIRST, 0.5)
+    assert (stopped.action, stopped.state) == ("stop", "pruned")
+    assert "0.5000 at the rung of 1,000 examples is below the cutoff of 0.6000" in stopped.reason
+    diverged = sweep.report(2, 0, FIRST, math.nan)
+    assert (diverged.action, diverged.state) == ("stop", "diverged")
+    assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "a flag is enough"
+    complete_ = sweep.report(0, 0, LAST, 0.1)
+    assert (complete_.action, complete_.state) == ("stop", "complete")
+    assert sweep.finished
+    assert sweep.counts() == {"running": 0, "waiting": 0, "complete": 1, "pruned": 1, "diverged": 2, "failed": 0}
+    row = sweep.rung_table()[0]
+    assert (row.step, row.reports, row.stopped, row.diverged) == (FIRST, 4, 1, 2)
+    assert sweep.ranking() == [0, 1]
+
+
+def test_a_report_counts_once() -> None:
+    sweep = new_sweep(trials=3, workers=3)
+    for _ in range(3):
+        started(sweep)
+    first = sweep.report(0, 0, FIRST, 0.6)
+    assert sweep.report(0, 0, FIRST, 0.1) == first
+    assert sweep.report(0, 1, FIRST, math.nan) == first
+    stopped = sweep.report(1, 0, FIRST, 0.5)
+    assert sweep.report(1, 0, FIRST, 0.9) == stopped
+    assert sweep.report(1, 0, SECOND, 0.9).state == "pruned", "too late for a trial that has ended"
+    assert sweep.rung_table()[0].reports == 2
+    assert sweep.rung_table()[1].reports == 0
+
+
+def test_a_lost_trial_comes_back_three_times_and_first() -> None:
+    sweep = new_sweep(trials=3, workers=1)
+    first = started(sweep)
+    for attempt in range(3):
+        assert sweep.end(0, attempt, "lost").state == "lost"
+        again = started(sweep)
+        assert (again.trial, again.attempt) == (0, attempt + 1)
+        assert (again.config, again.params, again.seed) == (first.config, first.params, first.seed)
+    verdict = sweep.end(0, 3, "lost", "node gone")
+    assert verdict.state == "failed"
+    assert verdict.reason == "lost 4 times: node gone"
+    assert started(sweep).trial == 1
+
+
+def test_a_new_report_gives_a_trial_its_retries_back() -> None:
+    """Four machines taken away in the course of one long trial are not the trial's fault."""
+    sweep = new_sweep(trials=1, workers=1)
+    started(sweep)
+    for attempt in range(3):
+        assert sweep.end(0, attempt, "lost").state == "lost"
+        started(sweep)
+    assert sweep.report(0, 3, FIRST, 0.5).action == "continue"
+    assert sweep.end(0, 3, "lost").state == "lost"
+    started(sweep)
+    assert sweep.report(0, 4, FIRST, 0.5).action == "continue", "known already: no progress"
+    for attempt in range(4, 6):
+        assert sweep.end(0, attempt, "lost").state == "lost"
+        started(sweep)
+    assert sweep.end(0, 6, "lost").state == "failed"
+
+
+def test_a_paused_trial_does_not_use_up_its_retries() -> None:
+    sweep = new_sweep(trials=2, workers=1)
+    started(sweep)
+    for attempt in range(10):
+        assert sweep.end(0, attempt, "paused").state == "paused"
+        assert sweep.counts()["waiting"] == 1
+        assert started(sweep).attempt == attempt + 1
+    assert sweep.end(0, 10, "lost").state == "lost"
+
+
+def test_a_raised_trial_is_not_tried_again() -> None:
+    sweep = new_sweep(trials=2, workers=1)
+    started(sweep)
+    assert sweep.end(0, 0, "failed", "ValueError: x").state == "failed"
+    assert sweep.end(0, 0, "lost").state == "failed", "its worker's exit afterwards changes nothing"
+    assert started(sweep).trial == 1
+    assert sweep.records[0].reason == "ValueError: x"
+
+
+def test_the_end_of_an_old_attempt_changes_nothing() -> None:
+    sweep = new_sweep(trials=2, workers=1)
+    started(sweep)
+    sweep.end(0, 0, "lost")
+    started(sweep)
+    sweep.end(0, 0, "lost")
+    sweep.end(0, 0, "failed")
+    assert sweep.open_trials == (0,)
+
+
+def test_a_report_that_outlived_its_worker_is_used() -> None:
+    sweep = new_sweep(trials=2, workers=1)
+    started(sweep)
+    sweep.end(0, 0, "lost")
+    assert sweep.report(0, 0, LAST, 0.5).state == "complete"
+    assert started(sweep).trial == 1, "nothing is left of trial 0 to be issued again"
+
+
+def test_halting_starts_nothing_but_hears_everything() -> None:
+    sweep = new_sweep(trials=3, workers=2)
+    started(sweep)
+    started(sweep)
+    sweep.halt()
+    sweep.end(0, 0, "paused")
+    assert sweep.next() is None
+    assert sweep.report(1, 0, LAST, 0.5).state == "complete"
+    assert sweep.open_trials == ()
+    assert not sweep.finished
+
+
+def test_one_worker_and_one_seed_make_one_sweep() -> None:
+    sweeps = []
+    for _ in range(2):
+        sweeps.append(new_sweep(workers=1, seed=5))
+        Cluster(sweeps[-1]).run()
+    assert fingerprint(sweeps[0]) == fingerprint(sweeps[1])
+    other = new_sweep(workers=1, seed=6)
+    Cluster(other).run()
+    assert fingerprint(other)["trials"] != fingerprint(sweeps[0])["trials"]
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_every_verdict_is_the_brute_force_rule(curve: Any) -> None:
+    sweep = new_sweep(trials=40, workers=4)
+    rows = Cluster(sweep, curve, Faults(fail=0.02, lose=0.1, diverge=0.05), seed=1).run()
+    values: dict[int, list[float]] = {step: [] for step in MILESTONES}
+    seen = 0
+    for row in rows:
+        if row["table"] == "reports":
+            here = values[row["step"]]
+            here.append(-math.inf if row["diverged"] else row["overall"])
+            survives = sum(value > here[-1] for value in here) < math.ceil(len(here) / 3) and not row["diverged"]
+            assert row["verdict"] == ("continue" if survives and row["step"] != LAST else "stop")
+            seen += 1
+    assert seen > 60
+    assert [len(values[step]) for step in MILESTONES] == [rung.reports for rung in sweep.rung_table()]
+
+
+def test_a_sweep_of_falling_scores_still_reaches_full_budget() -> None:
+    """What misleads a search that takes a stopped trial's score for its result: early scores are the highest."""
+    sweep = new_sweep(trials=30, workers=2)
+    Cluster(sweep, CURVES[2]).run()
+    best = sweep.ranking()[0]
+    assert sweep.records[best].state == "complete"
+    assert sweep.counts()["complete"] >= 3
+
+
+def test_pins_hold_in_every_trial_and_leave_the_rest_free() -> None:
+    sweep = new_sweep(trials=12, workers=12, pinned={"adapter": {"kind": "lora", "rank": 8}, "batch_size": {"sst": 4}})
+    starts = [started(sweep) for _ in range(12)]
+    assert {start.config["adapter"]["rank"] for start in starts} == {8}
+    assert {start.config["batch_size"]["sst"] for start in starts} == {4}
+    assert len({start.config["x"] for start in starts}) == 12
+    assert not any("adapter/kind" in start.params or "adapter.lora/rank" in start.params for start in starts)
+
+
+def test_a_space_with_nothing_to_vary_runs_all_the_same() -> None:
+    sweep = Sweep({}, seed=0, trials=3, milestones=MILESTONES, eta=3, workers=1, complete=complete)
+    Cluster(sweep).run()
+    assert sweep.finished
+    assert {str(record.start.params) for record in sweep.records.values()} == {"{}"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"trials": 0}, "`trials` must be an integer of at least 1, not 0"),
+        ({"workers": 0}, "`workers` must be an integer of at least 1"),
+        ({"trials": 2, "start": [{}, {}]}, "at least 3, not 2"),
+        ({"start": [{"xx": 1}]}, "Unknown parameter `xx`"),
+        ({"pinned": {"xx": 1}}, "Unknown parameter `xx`"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        new_sweep(**more)
+    with pytest.raises(ValueError, match="ascending"):
+        Sweep(TREE, seed=0, trials=1, milestones=(3, 1), eta=3, workers=1, complete=complete)
+
+
+def test_calls_that_cannot_be_meant_are_refused() -> None:
+    sweep = new_sweep()
+    with pytest.raises(ValueError, match="Trial 7 was never started"):
+        sweep.report(7, 0, FIRST, 0.5)
+    started(sweep)
+    with pytest.raises(ValueError, match="reported at step 12; expected one of the milestones 1000, 3000"):
+        sweep.report(0, 0, 12, 0.5)
+    with pytest.raises(ValueError, match="must be failed, lost or paused, not 'complete'"):
+        sweep.end(0, 0, "complete")  # type: ignore[arg-type]
+
+
+def test_the_search_beats_chance() -> None:
+    """On a smooth problem, modelled draws end nearer to the optimum than uniform ones."""
+
+    def later_half(seed: int, startup: int) -> float:
+        sweep = new_sweep(trials=30, workers=2, seed=seed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hpo.search.study.STARTUP", startup)
+            Cluster(sweep, seed=seed).run()
+        return sum(optimum(sweep.records[number].start.config) for number in range(15, 30)) / 15
+
+    modelled = sum(later_half(seed, 8) for seed in range(4)) / 4
+    uniform = sum(later_half(seed, 10_000) for seed in range(4)) / 4
+    assert modelled > uniform + 0.1
+
+
+def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
+    from search_spaces.domains import OneOf
+
+    def strict(config: dict[str, Any]) -> dict[str, Any]:
+        if config.get("a") == config.get("b") == 2:
+            raise ValueError("2 and 2 do not go together")
+        return {"a": 1, "b": 1, **config}
+
+    def make() -> Sweep:
+        tree = {"a": OneOf(1, 2), "b": OneOf(1, 2)}
+        return Sweep(tree, seed=1, trials=16, milestones=(10,), eta=2, workers=1, complete=strict)
+
+    sweep, rows = make(), []
+    while (start := sweep.next()) is not None:
+        fields = {"config": start.config, "params": start.params, "seed": start.seed, "origin": start.origin}
+        rows.append({"trial": start.trial, "attempt": 0, "event": "start", **fields})
+        try:
+            strict(start.config)  # as the worker does
+        except ValueError as error:
+            sweep.end(start.trial, 0, "failed", str(error))
+            rows.append({"trial": start.trial, "attempt": 0, "event": "end", "state": "failed", "reason": str(error)})
+        else:
+            sweep.report(start.trial, 0, 10, 0.5)
+            rows.append({"trial": start.trial, "attempt": 0, "step": 10, "overall": 0.5})
+    assert sweep.finished
+    assert 0 < sweep.counts()["failed"] < 16
+    for length in range(0, len(rows) + 1, 2):
+        again = make()
+        again.replay(rows[:length])
+        assert {number: one.start.config for number, one in again.records.items()}.items() <= {
+            number: one.start.config for number, one in sweep.records.items()
+        }.items()
+    assert fingerprint(again) == fingerprint(sweep)

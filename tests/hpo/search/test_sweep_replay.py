@@ -1,0 +1,216 @@
+"""Replay: the sweep is a function of the store's rows, wherever they are cut.
+
+A property over random faults, cuts and repeated rows: a sweep replayed from a prefix of the rows, then shown the rest
+of them, draws, judges and ranks as the unbroken sweep did.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+
+from hpo.search.states import State
+from hpo.search.sweep import Sweep
+from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, fingerprint, new_sweep
+
+FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
+
+
+def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
+    """Let what the unbroken sweep saw happen again, in the same order, and compare every answer."""
+    for row in rows:
+        while sweep.counts()["waiting"]:  # unfinished trials come first
+            again = sweep.next()
+            assert again is not None
+            assert again.attempt > 0
+        if row.get("event") == "start":
+            if row["attempt"] == 0:
+                start = sweep.next()
+                assert start is not None
+                assert (start.trial, start.seed, start.origin) == (row["trial"], row["seed"], row["origin"])
+                assert start.config == json.loads(row["config"])
+                assert start.params == json.loads(row["params"])
+        elif row.get("event") == "end":
+            attempt = sweep.records[row["trial"]].start.attempt
+            if row["state"] in ("failed", "lost", "paused"):
+                assert sweep.end(row["trial"], attempt, row["state"]).state == row["state"]
+        else:
+            verdict = sweep.report(
+                row["trial"], row["attempt"], row["step"], row["overall"], diverged=row["diverged"])
+            assert verdict.action == row["verdict"]
+
+
+def repeated(rows: list[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
+    """The rows, some of them twice: at once, or again later."""
+    result: list[dict[str, Any]] = []
+    for row in rows:
+        result.append(row)
+        if rng.random() < 0.3:
+            result.append(rng.choice(result))
+    return result
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_prefix_replayed_goes_on_as_the_unbroken_sweep(seed: int) -> None:
+    rng = random.Random(seed)
+    workers = rng.randrange(1, 6)
+    whole = new_sweep(trials=20, workers=workers, seed=seed)
+    rows = Cluster(whole, CURVES[seed % 3], FAULTS, seed).run()
+    assert whole.finished
+    for cut in (0, len(rows), *(rng.randrange(len(rows)) for _ in range(6))):
+        again = new_sweep(trials=20, workers=workers, seed=seed)
+        again.replay(repeated(rows[:cut], rng))
+        assert not again.open_trials
+        assert not again.warnings
+        follow(again, rows[cut:])
+        assert fingerprint(again) == fingerprint(whole)
+
+
+def test_a_replayed_sweep_stands_where_the_live_one_stood() -> None:
+    for most in (1, 5, 17, 40, 61):
+        live = new_sweep(trials=30, workers=4)
+        cluster = Cluster(live, CURVES[0], FAULTS)
+        cluster.run(most)
+        again = new_sweep(trials=30, workers=4)
+        again.replay(cluster.rows)
+        assert fingerprint(again) == fingerprint(live)
+        assert again.counts()["waiting"] == len(live.open_trials) + live.counts()["waiting"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_one_worker_a_crashed_and_resumed_sweep_is_the_unbroken_one(seed: int) -> None:
+    """Nothing is followed here: the resumed sweep runs by itself, from checkpoints, to the end."""
+    rng = random.Random(seed)
+    curve = CURVES[seed % 3]
+    whole = new_sweep(workers=1, seed=seed)
+    total = len(Cluster(whole, curve, seed=seed).run())
+    for _ in range(4):
+        rows: list[dict[str, Any]] = []
+        reached: dict[int, int] = {}
+        for crash in (*sorted(rng.sample(range(1, total), 2)), None):
+            sweep = new_sweep(workers=1, seed=seed)
+            sweep.replay(rows)
+            rows = rows + [
+                {"event": "end", "trial": trial, "attempt": attempt, "state": verdict.state, "reason": verdict.reason}
+                for trial, attempt, verdict in sweep.unwritten_ends
+            ]
+            cluster = Cluster(sweep, curve, seed=seed, rows=rows, reached=reached)
+            rows = cluster.run(crash)
+            reached = {
+                trial: len({row["step"] for row in rows if "step" in row and row["trial"] == trial})
+                for trial in sweep.records
+            }
+        assert sweep.finished
+        assert fingerprint(sweep) == fingerprint(whole)
+
+
+def test_extending_goes_on_as_a_longer_sweep_would_have() -> None:
+    long = new_sweep(trials=30, workers=1)
+    Cluster(long).run()
+    short = new_sweep(trials=12, workers=1)
+    rows = Cluster(short).run()
+    extended = new_sweep(trials=30, workers=1)
+    extended.replay(rows)
+    assert not extended.finished
+    Cluster(extended, rows=list(rows)).run()
+    assert fingerprint(extended) == fingerprint(long)
+
+
+def test_a_lost_verdict_is_derived_again_and_its_end_handed_over() -> None:
+    live = new_sweep(trials=12, workers=3)
+    rows = Cluster(live, CURVES[0], Faults(diverge=0.1)).run()
+    bare = [{**row, "verdict": None} for row in rows if row.get("event") != "end"]
+    again = new_sweep(trials=12, workers=3)
+    again.replay(bare)
+    assert fingerprint(again) == fingerprint(live)
+    ends = {(row["trial"], row["state"]) for row in rows if row.get("event") == "end"}
+    assert {(trial, verdict.state) for trial, _, verdict in again.unwritten_ends} == ends
+    whole = new_sweep(trials=12, workers=3)
+    whole.replay(rows)
+    assert whole.unwritten_ends == []
+
+
+def test_attempts_are_counted_from_start_rows_over_all_resumes() -> None:
+    rows: list[dict[str, Any]] = []
+    for attempt in range(4):
+        sweep = new_sweep(trials=2, workers=1)
+        sweep.replay(rows)
+        start = sweep.next()
+        assert start is not None
+        assert (start.trial, start.attempt) == (0, attempt)
+        rows.append({"event": "start", "trial": 0, "attempt": attempt, "config": json.dumps(start.config),
+                     "params": json.dumps(start.params), "seed": start.seed, "origin": start.origin})
+    sweep = new_sweep(trials=2, workers=1)
+    sweep.replay(rows)
+    assert sweep.records[0].state == "failed"
+    assert [(trial, attempt, verdict.state) for trial, attempt, verdict in sweep.unwritten_ends] == [(0, 3, "failed")]
+    start = sweep.next()
+    assert start is not None
+    assert start.trial == 1
+
+
+def test_rows_that_lost_their_start_are_named_and_the_gap_is_filled() -> None:
+    rows = Cluster(new_sweep(trials=8, workers=1), CURVES[0]).run()
+    damaged = [row for row in rows if not (row.get("event") == "start" and row["trial"] == 3)]
+    sweep = new_sweep(trials=8, workers=1)
+    sweep.replay(damaged)
+    assert sweep.warnings
+    assert "trial 3" in sweep.warnings[0]
+    start = sweep.next()
+    assert start is not None
+    assert (start.trial, start.attempt) == (3, 1), "the old rows of attempt 0 may be of another configuration"
+
+
+def test_deaths_of_the_driver_count_until_a_new_report() -> None:
+    """What a killed driver leaves: starts without ends."""
+    rows: list[dict[str, Any]] = []
+
+    def start_again() -> State:
+        sweep = new_sweep(trials=1, workers=1)
+        sweep.replay(rows)
+        start = sweep.next()
+        if start is not None:
+            rows.append({"event": "start", "trial": 0, "attempt": start.attempt, "config": start.config,
+                         "params": start.params, "seed": start.seed, "origin": start.origin})
+        return sweep.records[0].state
+
+    def report(step: int) -> None:
+        rows.append({"trial": 0, "attempt": 0, "step": step, "overall": 0.5, "diverged": False})
+
+    assert [start_again() for _ in range(4)] == ["running"] * 4
+    report(MILESTONES[0])
+    assert [start_again() for _ in range(3)] == ["running"] * 3
+    report(MILESTONES[0])
+    assert start_again() == "failed", "a repeated report is no progress"
+
+
+def test_an_end_whose_last_report_is_missing_still_ends_the_trial() -> None:
+    rows = Cluster(new_sweep(trials=4, workers=1), CURVES[0]).run()
+    damaged = [row for row in rows if row.get("step") != MILESTONES[-1]]
+    sweep = new_sweep(trials=4, workers=1)
+    sweep.replay(damaged)
+    assert sweep.finished
+    assert sweep.unwritten_ends == []
+
+
+def test_missing_and_unfinite_values_are_divergence() -> None:
+    for value in (None, math.nan, math.inf):
+        live = new_sweep(trials=1)
+        start = live.next()
+        assert start is not None
+        row = {"event": "start", "trial": 0, "attempt": 0, "config": start.config, "params": start.params,
+               "seed": start.seed, "origin": start.origin}
+        sweep = new_sweep(trials=1)
+        sweep.replay([row, {"trial": 0, "attempt": 0, "step": MILESTONES[0], "overall": value, "diverged": None}])
+        assert sweep.records[0].state == "diverged"
+
+
+def test_replay_comes_first() -> None:
+    sweep = new_sweep()
+    sweep.next()
+    with pytest.raises(ValueError, match="must come before anything else"):
+        sweep.replay([])

@@ -1,0 +1,172 @@
+"""Spaces from outside: the user's own files, every kind of mistake before any compute, listings, pins, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.space.check import check, defaults_taken, describe
+from hpo.space.source import from_json, load_space, space_hash, to_json
+from hpo.space.tree import compose, configuration, expand, flatten, leaves, nest, parameters, path_of
+from search_spaces.domains import Float, Int, Kind, OneOf, PerTask, SpaceError
+from tests.hpo.simulation import SPACE, complete
+
+TASKS = ("sst", "qqp", "sts")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "my_space.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SPACES = {}", "my_space.py defines no SPACE. Expected SPACE = "),
+        ("SPACE = [1]", r"must be a dict of domains, not list \[1\]"),
+        ("x = 1\nSPACE = {", "my_space.py:2: SyntaxError"),
+        ("import nothing_of_this_name", "my_space.py:1: ModuleNotFoundError"),
+        ("from search_spaces import Float\n\nSPACE = {'lr': Float(1, 0)}", "my_space.py:3: Float: `low` must be"),
+        ("raise SystemExit(3)", "my_space.py:1: SystemExit"),
+    ],
+)
+def test_a_space_file_with_a_mistake_says_where(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        load_space(write(tmp_path, text))
+
+
+def test_a_space_file_loads_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "from search_spaces import Float\nSPACE = {'x': Float(0, 1)}")
+    assert load_space(str(path)) == {"x": Float(0, 1)}
+    with pytest.raises(SpaceError, match=r"No search space at .*absent.py"):
+        load_space(tmp_path / "absent.py")
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"x": 8}, r"x: expected Float, Int, OneOf, Kind, PerTask or a dict of them, not 8. To fix a value"),
+        ({"a": {"b": [1, 2]}}, "a/b: expected Float"),
+        ({"a": Kind(c={"d": "text"})}, "a.c/d: expected Float"),
+        ({"a.b": Float(0, 1)}, "a key holds letters, digits"),
+        ({"a": {3: Float(0, 1)}}, "a: a key holds letters"),
+        ({"batch": PerTask(OneOf(1), sstt=OneOf(2))}, "unknown task `sstt`. Did you mean `sst`"),
+        ({"x": Float(0, 1), "a": Kind(b={"/x": Float(0, 2)})}, "a.b//x and x both set `x`"),
+        ({"s": OneOf({"p": 1}), "/s/p": Int(1, 2)}, "both set `s/p`"),
+    ],
+)
+def test_a_malformed_tree_names_the_place(space: dict[Any, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        expand(space, TASKS)
+
+
+def test_what_the_configuration_refuses_is_found_at_either_end_of_every_branch() -> None:
+    bad_end = {"adapter": Kind(none={}, lora={"rank": Int(1, 2000)})}
+    with pytest.raises(SpaceError, match=r"adapter.lora/rank = 2000: `adapter/rank` must be 1 to 1024, not 2000"):
+        check(expand(bad_end, TASKS), complete)
+    unknown = {"adapter": Kind(none={}, lora={"rnak": Int(1, 2)})}
+    with pytest.raises(SpaceError, match="Unknown parameter `adapter/rnak`"):
+        check(expand(unknown, TASKS), complete)
+    with pytest.raises(SpaceError, match="The first configuration of the space: Unknown parameter `xx`"):
+        check(expand({"xx": Float(0, 1)}, TASKS), complete)
+
+
+def test_a_pin_that_cannot_hold_is_named_as_a_pin() -> None:
+    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
+    with pytest.raises(SpaceError, match="Pinned values: Unknown parameter `xx`"):
+        check(space, complete, {"xx": 1})
+    with pytest.raises(SpaceError, match=r"`adapter/rank`\. A parameter of one kind needs .* adapter/kind=\.\.\."):
+        check(space, complete, {"adapter": {"rank": 4}})
+    assert check(space, complete, {"adapter": {"rank": 4, "kind": "lora"}})
+
+
+def test_check_draws_both_ends_of_every_domain() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def remember(config: dict[str, Any]) -> dict[str, Any]:
+        seen.append(config)
+        return complete(config)
+
+    space = expand(SPACE, TASKS)
+    assert check(space, remember) == len(seen)
+    drawn = [parameters(leaves(space), config) or {} for config in seen]
+    for leaf in leaves(space):
+        for choice in leaf.ends():
+            assert any(one.get(leaf.name) == choice for one in drawn), leaf.name
+
+
+def test_per_task_expands_with_overrides() -> None:
+    space = expand({"batch_size": PerTask(OneOf(8, 16), qqp=OneOf(32))}, TASKS)
+    assert space == {"batch_size": {"sst": OneOf(8, 16), "qqp": OneOf(32), "sts": OneOf(8, 16)}}
+
+
+def test_names_carry_their_branches_and_lead_back_to_paths() -> None:
+    names = {leaf.name: leaf.path for leaf in leaves(expand(SPACE, TASKS))}
+    assert names["adapter.lora/rank"] == "adapter/rank"
+    assert names["adapter.lora//optimizer/encoder_lr"] == "optimizer/encoder_lr"
+    assert names["encoding/sts.bi/head.linear/features"] == "encoding/sts/head/features"
+    assert all(path_of(name) == path for name, path in names.items())
+    assert len(names) == len(leaves(expand(SPACE, TASKS))), "names are unique"
+
+
+def test_flatten_and_nest_are_inverse() -> None:
+    nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": {}}
+    assert nest(flatten(nested)) == nested
+
+
+def test_parameters_of_a_configuration_outside_the_space_are_none() -> None:
+    space = leaves(expand(SPACE, TASKS))
+    inside = complete(compose(space, lambda leaf: leaf.first())[0])
+    found = parameters(space, inside)
+    assert found is not None
+    assert complete(configuration(space, found)) == inside
+    assert parameters(space, {**inside, "x": 7.0}) is None
+    assert parameters(space, {**inside, "x": True}) is None
+    assert parameters(space, {**inside, "adapter": {"kind": "dora"}}) is None
+    assert parameters(space, {**inside, "steps": 4}) is None, "between two steps of an Int"
+    del inside["x"]
+    assert parameters(space, inside) is None
+
+
+def test_order_of_keys_means_nothing_order_of_choices_does() -> None:
+    space = expand(SPACE, TASKS)
+    turned = dict(reversed(space.items()))
+    assert leaves(turned) == leaves(space)
+    assert space_hash(turned) == space_hash(space)
+    assert space_hash({"a": OneOf(1, 2)}) != space_hash({"a": OneOf(2, 1)})
+    assert space_hash({"a": Float(0, 1)}) != space_hash({"a": Float(0, 2)})
+
+
+def test_json_form_round_trips() -> None:
+    space = expand(SPACE, TASKS)
+    stored = json.loads(json.dumps(to_json(space), sort_keys=True))
+    assert from_json(stored) == space
+    with pytest.raises(SpaceError, match="must be a dict"):
+        from_json([1])
+    with pytest.raises(SpaceError, match="written out over the tasks"):
+        to_json({"a": PerTask(OneOf(1))})
+
+
+def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
+    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
+    assert describe(space) == [
+        {"name": "adapter/kind", "path": "adapter/kind", "domain": "none | lora", "when": "", "type": "OneOf"}]
+    taken = defaults_taken(space, complete)
+    assert taken["adapter.lora/rank"] == 8
+    assert taken["batch_size/qqp"] == 32
+    assert "adapter/kind" not in taken
+    assert "batch_size/qqp" not in defaults_taken(space, complete, {"batch_size": {"qqp": 16}})
+
+
+def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
+    from hpo.launch.plan import complete as strict
+
+    head = {"kind": OneOf("linear", "cosine")}
+    space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "dropout": {"hidden": Float(0, 0.3)}}
+    named = r"Search space, encoding/sts/head/kind = 'cosine', encoding/sts/kind = 'cross' together: .*cosine"
+    with pytest.raises(SpaceError, match=named):
+        check(expand(space, TASKS), strict)

@@ -1,0 +1,40 @@
+"""Where the search meets minbert: which checkpoint an attempt goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpo.worker import trainer
+from hpo.worker.job import Assignment, Job
+from minbert.config import Config, merge, settings
+from tests.minbert.conftest import make_corpus
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
+    data = make_corpus(tmp_path / "corpus")
+    return Job(str(tmp_path / "s"), (100, 200), str(data), base="tiny")
+
+
+def first_checkpoint(job: Job, attempt: int, *pairs: str) -> str:
+    """Name of the checkpoint of an attempt's first report."""
+    config = merge(Config().to_dict(), settings(pairs))
+    reports = trainer.train(job, Assignment(0, attempt, config, seed=1), lambda: False)
+    report = next(iter(reports))
+    reports.close()  # type: ignore[attr-defined]  a generator
+    return Path(report.checkpoint).name
+
+
+def test_an_attempt_goes_on_from_its_trials_newest_checkpoint(job: Job) -> None:
+    assert first_checkpoint(job, 0) == "0-100"
+    assert first_checkpoint(job, 1) == "0-100", "it repeats the report that is there"
+
+
+def test_a_checkpoint_of_another_configuration_is_left_alone(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows of its trial were lost, and the number was given to another one."""
+    assert first_checkpoint(job, 0) == "0-100"
+    assert first_checkpoint(job, 1, "dropout/hidden=0.2") == "1-100"
+    assert "is of a trial whose rows are lost" in caplog.text

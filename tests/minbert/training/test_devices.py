@@ -1,0 +1,55 @@
+"""The same trials on every device that is here: finite, and the same whether interrupted or not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from minbert.config import Config, merge, settings
+from minbert.data.tokens import Data
+from minbert.training import checkpoints
+from minbert.training.report import State
+from minbert.training.train import train
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
+
+CONFIGS = {
+    "bf16": ["precision=bf16"],
+    "bf16 without attention dropout": ["precision=bf16", "dropout/attention=0.0"],
+    "float32": ["precision=float32"],
+    "kept features": ["adapter/kind=frozen"],
+    "kept layers": ["adapter/kind=lora", "adapter/layers/kind=top", "adapter/layers/count=1"],
+    "dora": ["adapter/kind=dora"],
+    "gradnorm": ["mixing/balance/kind=gradnorm"],
+    "uncertainty": ["mixing/balance/kind=uncertainty"],
+    "pcgrad": ["mixing/combine/kind=pcgrad"],
+    "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "bregman": ["proximal/kind=bregman"],
+    "pairs read apart": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/pooling=mean"],
+    "best report": ["selection=best"],
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_trial_trains_and_goes_on(device: str, name: str, data: Data, tmp_path: Path) -> None:
+    config = Config.from_dict(merge(Config().to_dict(), settings(CONFIGS[name])))
+    place, milestones = torch.device(device), (130, 320)
+
+    def run(state: State, stop_after: int = 10**9) -> Path:
+        steps = iter(range(stop_after))
+        *_, last = train(config, data, state, lambda: next(steps, None) is None, device=place)
+        assert last.paused == (stop_after < 10)
+        assert all(math.isfinite(loss) for loss in last.losses.values())
+        return Path(last.checkpoint)
+
+    whole = run(State.fresh(1, milestones, tmp_path / "whole"))
+    cut = run(State.fresh(1, milestones, tmp_path / "cut"), stop_after=2)
+    rest = run(State.resume(cut, milestones, tmp_path / "cut", 1))
+    expected, found = (checkpoints.read_tensors(path, "weights") for path in (whole, rest))
+    for key, value in expected.items():
+        assert value.isfinite().all(), key
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0 if device == "cpu" else 1e-3, msg=key)

@@ -1,0 +1,207 @@
+"""One update of the weights: rates by depth, accumulation, two-phase steps, the momentum teacher, the choice of a
+report. Each against the plain way of doing it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from minbert.augmentation.rows import augmented
+from minbert.config import Config, merge, settings
+from minbert.data.tokens import Data
+from minbert.techniques.balances import BALANCES
+from minbert.techniques.combiners import COMBINERS, Sum
+from minbert.techniques.optimizer import Optimizer, parameter_groups
+from minbert.techniques.regularizers import follow, symmetric_kl
+from minbert.training import trial as trials
+from minbert.training.checkpoints import TrialCheckpointError
+from minbert.training.evaluation import Scores
+from minbert.training.report import State, peak_memory
+from minbert.training.train import train
+from minbert.training.trial import Trial
+
+PLAIN = ["dropout/hidden=0", "dropout/attention=0", "dropout/head=0", "optimizer/schedule/kind=constant"]
+
+
+def trial(data: Data, folder: Path, *pairs: str) -> Trial:
+    config = Config.from_dict(merge(Config().to_dict(), settings([*PLAIN, *pairs])))
+    return Trial(config, data, State.fresh(0, (10_000,), folder), torch.device("cpu"))
+
+
+def weights(trial: Trial) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trial.parameters.items()}
+
+
+def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=0, atol=tolerance, msg=name)
+
+
+def test_layer_decay_follows_its_equation() -> None:
+    names = ["encoder.embeddings.word.weight", *(f"encoder.layers.{i}.query.weight" for i in range(12)), "heads.a.bias"]
+    parameters = {name: nn.Parameter(torch.zeros(2, 2) if "weight" in name else torch.zeros(2)) for name in names}
+    settings = Optimizer(encoder_lr=1e-3, head_lr=1e-2, layer_decay=0.9, weight_decay=0.1)
+    groups = parameter_groups(parameters, settings, 12)
+    rates = {id(value): group for group in groups for value in group["params"]}
+    for depth, name in enumerate(names[:-1]):
+        assert rates[id(parameters[name])]["peak"] == pytest.approx(1e-3 * 0.9 ** (12 - depth)), name
+        assert rates[id(parameters[name])]["weight_decay"] == 0.1
+    assert rates[id(parameters["heads.a.bias"])]["peak"] == 1e-2
+    assert rates[id(parameters["heads.a.bias"])]["weight_decay"] == 0.0
+    assert len(parameter_groups(parameters, Optimizer(), 12)) == 2  # without it all encoder matrices are one group
+
+
+def test_what_weighs_losses_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "mixing/balance/kind=uncertainty", "mixing/balance/lr=0.03")
+    rates = {id(value): group["peak"] for group in one.optimizer.param_groups for value in group["params"]}
+    found = {rates[id(value)] for name, value in one.trained.items() if name.startswith("balance.")}
+    assert found == {0.03}
+    heads = {rates[id(value)] for name, value in one.trained.items() if name.startswith("heads.")}
+    assert heads == {one.config.optimizer.head_lr}
+
+
+def test_two_draws_of_half_the_rows_make_the_update_of_one(data: Data, tmp_path: Path) -> None:
+    # SGD in place of AdamW, whose first step is a sign: rounding would decide it where a gradient is almost 0.
+    whole = trial(data, tmp_path / "a", "batch_size/sst=8", "batch_size/qqp=16", "batch_size/sts=4")
+    halves = trial(
+        data, tmp_path / "b", "batch_size/sst=4", "batch_size/qqp=8", "batch_size/sts=2", "optimizer/accumulation=2"
+    )
+    for one in (whole, halves):
+        one.optimizer = torch.optim.SGD([{"params": list(one.trained.values()), "lr": 0.1, "peak": 0.1}])  # type: ignore[assignment]
+        one.step()
+    assert whole.consumed == halves.consumed and halves.steps == 2
+    assert_close(weights(whole), weights(halves))
+
+
+def test_gse_is_a_pcgrad_step_and_a_plain_one_on_the_same_rows(data: Data, tmp_path: Path) -> None:
+    both = trial(data, tmp_path / "a", "mixing/combine/kind=gse")
+    both.step()
+    plain = trial(data, tmp_path / "b", "mixing/combine/kind=pcgrad")
+    plain.step()
+    first = weights(plain)
+    plain.consumed, plain.steps = dict.fromkeys(data.tasks, 0), 0
+    plain.combiner = Sum().build()
+    plain.step()
+    assert_close(weights(both), weights(plain))
+    assert any(not torch.equal(first[name], value) for name, value in weights(both).items())
+    assert both.counts["conflicts"] == both.counts["sst"] == 1 and float(both.sums["pairs"]) == 3
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_teacher_is_the_running_mean_of_the_weights(data: Data, tmp_path: Path, momentum: float) -> None:
+    one = trial(data, tmp_path, "proximal/kind=bregman", f"proximal/momentum={momentum}")
+    expected = weights(one)
+    for _ in range(3):
+        one.step()
+        expected = {name: (1 - momentum) * value + momentum * expected[name] for name, value in weights(one).items()}
+    assert one.teacher is not None
+    assert_close({k: v for k, v in one.teacher.named_parameters() if k in expected}, expected)
+
+
+def test_the_teacher_shares_what_is_frozen_and_is_never_trained(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "proximal/kind=bregman", "adapter/kind=lora")
+    assert one.teacher is not None
+    own = dict(one.model.named_parameters())
+    for name, value in one.teacher.named_parameters():
+        assert (value is own[name]) == (name not in one.parameters) and not value.requires_grad
+
+
+def test_the_proximal_penalty_is_mu_times_the_divergence_from_the_teacher(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "proximal/kind=bregman", "proximal/weight=3", "dropout/hidden=0.2")
+    batches = one._draw(0, 0.0, dict.fromkeys(data.tasks, 0))
+
+    def generator(stream: str) -> torch.Generator:
+        return torch.Generator().manual_seed(5)
+
+    _, penalties = one.model.step_losses(batches, generator, one.teacher)
+    assert set(penalties) == {"bregman/sst", "bregman/qqp", "bregman/sts"}
+    # The same masks: nothing but the weights could differ.
+    assert all(float(value.detach()) == 0.0 for value in penalties.values())
+    assert one.teacher is not None
+    with torch.no_grad():
+        for value in one.parameters.values():
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
+    _, penalties = one.model.step_losses(batches, generator, one.teacher)
+    given = one.model.given(batches)
+    for index, name in enumerate(("sst", "qqp")):
+        mine = one.model.outputs(given, batches, one.model.noise(generator("")))[index]
+        theirs = one.teacher.outputs(given, batches, one.model.noise(generator("")))[index]
+        p, q = mine.softmax(-1), theirs.softmax(-1)
+        expected = float(((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean().detach())
+        assert float(penalties[f"bregman/{name}"].detach()) == pytest.approx(3 * expected, rel=1e-4) and expected > 0
+        assert float(symmetric_kl(mine, theirs).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_follow_is_the_closed_form() -> None:
+    teacher, model = {"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, -2.0])}
+    follow(teacher, model, 0.75)
+    assert torch.equal(teacher["a"], torch.tensor([1.5, 1.0]))
+
+
+def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overall = iter([0.5, 0.9, 0.3])
+
+    def scored(*_: Any, **__: Any) -> Scores:
+        value = next(overall)
+        return Scores(dict.fromkeys(data.tasks, value), value, ())
+
+    monkeypatch.setattr(trials, "evaluate", scored)
+    config = Config.from_dict(merge(Config().to_dict(), settings(["selection=best"])))
+    saved = []
+    for report in train(config, data, State.fresh(0, (64, 128, 192), tmp_path)):
+        tensors = trials.checkpoints.read_tensors(Path(report.checkpoint), "weights")
+        saved.append((report.overall, report.scores["sst"], report.flags, tensors))
+    assert [entry[:3] for entry in saved] == [(0.5, 0.5, ()), (0.9, 0.9, ()), (0.9, 0.9, ("best:128",))]
+    assert all(torch.equal(saved[1][3][name], value) for name, value in saved[2][3].items())
+    assert any(not torch.equal(saved[0][3][name], value) for name, value in saved[2][3].items())
+
+
+def test_the_peak_of_memory_is_the_trials_own(data: Data, tmp_path: Path) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("a process's peak can be reset on Linux alone")
+    device, room = torch.device("cpu"), 300 * 2**20
+    before = peak_memory(device)
+    large = torch.ones(room // 4)
+    assert peak_memory(device) > before + room // 2
+    del large
+    assert trial(data, tmp_path) and peak_memory(device) < before + room // 2
+
+
+@pytest.mark.parametrize("combine", COMBINERS)
+@pytest.mark.parametrize("balance", BALANCES)
+def test_everything_that_is_trained_gets_a_gradient(combine: str, balance: str, data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, f"mixing/combine/kind={combine}", f"mixing/balance/kind={balance}")
+    seen = set()
+    hooked = one.optimizer.register_step_pre_hook(
+        lambda *_: seen.update(name for name, value in one.trained.items() if value.grad is not None)
+    )
+    one.step()
+    hooked.remove()
+    assert seen == one.trained.keys()
+    assert any(name.startswith("balance.") for name in seen) == (balance == "uncertainty")
+
+
+def test_another_file_of_augmented_rows_is_refused_on_resuming(data: Data, tmp_path: Path) -> None:
+    pairs = ["augmentation/kind=edit", "augmentation/amount=0.5"]
+    config = Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+    report = next(train(config, data, State.fresh(0, (64, 128), tmp_path)))
+    again = State.resume(Path(report.checkpoint), (64, 128), tmp_path, 1)
+    rows = augmented(data, config.augmentation, 0)
+    assert len(rows.parts["sst", "train"]) > len(data.parts["sst", "train"]) and not data.added
+    other = Trial(config, replace(rows, added="another"), again, torch.device("cpu"))
+    with pytest.raises(TrialCheckpointError, match="another `augmented rows`"):
+        other.restore(Path(report.checkpoint))
+
+
+def test_scores_are_float32_whatever_the_encoder_computes_in(data: Data, tmp_path: Path) -> None:
+    one = trial(data, tmp_path, "precision=bf16")
+    assert one.model.dtype == torch.bfloat16
+    batch = one._draw(0, 0.0, dict.fromkeys(data.tasks, 0))[-1]
+    (output,) = one.model([batch])
+    assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())

@@ -1,0 +1,333 @@
+"""Trials: reports, checkpoints, interruption, divergence. Interrupted and unbroken trials must be equal bit by bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minbert.config import Config, merge, settings
+from minbert.data.tokens import Data
+from minbert.encoder.base import Base
+from minbert.training import checkpoints
+from minbert.training.evaluation import evaluate, predict_rows
+from minbert.training.model import MultitaskModel
+from minbert.training.predict import load_model
+from minbert.training.train import Report, State, train
+from minbert.training.trial import Trial
+
+CONFIGS = {
+    "default": [],
+    "frozen": ["adapter/kind=frozen"],
+    "top lora": ["adapter/kind=lora", "adapter/layers/kind=top", "adapter/heads=lora", "adapter/dropout=0.2"],
+    "frozen, dropout": ["adapter/kind=frozen", "adapter/dropout=on", "dropout/hidden=0.2"],
+    "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
+    "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
+    "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
+    "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
+    "pcgrad, uncertainty": ["mixing/combine/kind=pcgrad", "mixing/balance/kind=uncertainty", "mixing/multiplier=1"],
+    "gse, gradnorm": ["mixing/combine/kind=gse", "mixing/balance/kind=gradnorm", "optimizer/accumulation=2"],
+    "bregman, best": ["proximal/kind=bregman", "selection=best", "optimizer/encoder_lr=0.01"],
+    "dora": ["adapter/kind=dora", "adapter/heads=lora", "adapter/bias=all", "proximal/kind=bregman"],
+    "pal": ["adapter/kind=pal", "adapter/encoder=trained", "mixing/kind=sequential", "encoding/sst/pooling=mean"],
+    "shared head": [
+        "encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear", "encoding/qqp/pooling=pooler",
+        "optimizer/layer_decay=0.5",
+    ],
+}  # fmt: skip
+
+
+def configure(pairs: list[str]) -> Config:
+    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.read_tensors(path, "weights")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def pause_after(polls: int) -> Callable[[], bool]:
+    count = iter(range(10**9))
+    return lambda: next(count) >= polls
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> None:
+    config = configure(CONFIGS[name])
+    whole = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "a")))
+    first = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "b"), pause_after(3)))
+    assert first[-1].paused and first[-1].checkpoint
+    newest = checkpoints.newest(tmp_path / "b")
+    assert newest is not None
+    rest = list(train(config, data, State.resume(newest, (200, 500), tmp_path / "b", 1)))
+    assert [r.step for r in rest][-2:] == [200, 500] or [r.step for r in rest] == [500]
+    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[-1].checkpoint))
+    assert rest[-1].scores == whole[-1].scores and rest[-1].losses == pytest.approx(whole[-1].losses, rel=1e-6)
+    assert rest[-1].examples_per_task == whole[-1].examples_per_task
+
+
+def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(train(Config(), data, State.fresh(3, (200, 500), tmp_path / "a")))
+    evaluations = []
+
+    def evaluating(*arguments: Any, **options: Any) -> Any:
+        evaluations.append(1)
+        return evaluate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minbert.training.trial.evaluate", evaluating)
+        state = State.fresh(3, (200, 500), tmp_path / "b")
+        first = list(train(Config(), data, state, lambda: len(evaluations) == 2))
+    assert [(report.step, report.paused) for report in first] == [(200, False), (200, True)]
+    assert first[-1].examples == whole[-1].examples, "all that is missing is the last report"
+    rest = list(train(Config(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
+    assert [report.step for report in rest] == [500]
+    assert rest[0].scores == whole[-1].scores
+    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[0].checkpoint))
+
+
+def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
+    config = Config()
+    trial = train(config, data, State.fresh(0, (100, 200), tmp_path))
+    first = next(trial)
+    trial.close()
+    again = list(train(config, data, State.resume(Path(first.checkpoint), (100, 200), tmp_path, 1)))
+    assert again[0] == first and [report.step for report in again] == [100, 200]
+
+
+def test_reports_come_at_the_first_step_past_each_milestone(data: Data, tmp_path: Path) -> None:
+    reports = list(train(Config(), data, State.fresh(0, (50, 65, 300), tmp_path)))
+    assert [report.step for report in reports] == [50, 65, 300]
+    assert [report.examples for report in reports] == [64, 128, 320]  # 16 + 32 + 16 rows a step
+    assert all(len(checkpoints.complete(tmp_path)) == 1 for _ in reports)
+    assert reports[-1].trainable_parameters == reports[-1].total_parameters
+
+
+def test_round_trip_of_a_report(data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+@pytest.mark.parametrize("name", ["frozen", "lora"])
+def test_frozen_weights_stay_untouched(name: str, data: Data, tiny: Base, tmp_path: Path) -> None:
+    report = list(train(configure(CONFIGS[name]), data, State.fresh(0, (300,), tmp_path)))[-1]
+    model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
+    base = tiny.load().state_dict()
+    frozen = {key: value for key, value in model.encoder.state_dict().items() if ".base." in key or key in base}
+    for key, value in frozen.items():
+        original = base[key.replace(".base.", ".")]
+        assert torch.equal(value, original), key
+    assert report.trainable_parameters < report.total_parameters / 2
+
+
+def test_divergence_is_reported_at_the_next_milestone(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = MultitaskModel.loss
+    monkeypatch.setattr(MultitaskModel, "loss", lambda *arguments: loss(*arguments) * math.nan)
+    reports = list(train(Config(), data, State.fresh(0, (200, 400), tmp_path)))
+    assert len(reports) == 1 and reports[0].diverged and reports[0].step == 200 and math.isnan(reports[0].overall)
+    assert reports[0].examples == 64  # one step, not the whole rung
+    assert not checkpoints.complete(tmp_path)
+
+
+def test_training_learns_the_rule(data: Data, tmp_path: Path) -> None:
+    config = configure(["optimizer/encoder_lr=0.002", "optimizer/head_lr=0.005", "dropout/hidden=0.0"])
+    report = list(train(config, data, State.fresh(0, (6000,), tmp_path)))[-1]
+    assert report.scores["qqp"] > 0.9, report.scores
+
+
+@pytest.mark.parametrize("damage", ["weights.safetensors", "optimizer.safetensors", "trial.json"])
+def test_damaged_checkpoints_are_errors(damage: str, data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    file = Path(report.checkpoint) / damage
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(checkpoints.TrialCheckpointError, match=r"damaged|cannot be read"):
+        list(train(Config(), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+
+
+def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None:
+    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    with pytest.raises(checkpoints.TrialCheckpointError, match="another `config`"):
+        list(train(configure(CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+
+
+def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
+    report = list(train(Config(), data, State.fresh(0, (200,), tmp_path)))[-1]
+    model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
+    rows = data.parts["sst", "search"]
+    found = predict_rows(model, data, "sst", "search", rows)
+    labels = data.file("sst", "dev").labels[rows]
+    assert (found.values == labels).mean() == pytest.approx(report.scores["sst"])
+    assert found.probabilities is not None and abs(found.probabilities.sum(1) - 1).max() < 1e-5
+
+
+def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of the command line's training, then --resume."""
+    environment = os.environ | {"MINBERT_CACHE": str(tmp_path / "cache")}
+
+    def command(out: Path, *more: str) -> list[str]:
+        options = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--budget", "4000", "--reports", "40"]
+        return [sys.executable, "-m", "minbert", "train", *options, "--threads", "1", "--out", str(out), *more]
+
+    def run(*arguments: str, out: Path) -> None:
+        subprocess.run(command(out, *arguments), env=environment, check=True, capture_output=True)
+
+    run(out=tmp_path / "whole")
+    process = subprocess.Popen(command(tmp_path / "cut"), env=environment, stderr=subprocess.DEVNULL)
+    while not checkpoints.newest(tmp_path / "cut") and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    run("--resume", out=tmp_path / "cut")
+    whole, cut = checkpoints.newest(tmp_path / "whole"), checkpoints.newest(tmp_path / "cut")
+    assert whole and cut
+    assert_same_weights(whole, cut)
+
+
+# What lies in a trial's folder ---------------------------------------------------------------------------------------
+
+
+def test_only_checkpoints_of_this_or_earlier_attempts_are_pruned(data: Data, tmp_path: Path) -> None:
+    for name in ("my-project", "notes-1", "2-640"):  # a user's folders, and what a later attempt is writing
+        (tmp_path / name).mkdir()
+    list(train(Config(), data, State.fresh(0, (60, 120), tmp_path, attempt=1)))
+    assert {path.name for path in tmp_path.iterdir()} == {"my-project", "notes-1", "2-640", "1-120"}
+
+
+def test_a_pause_right_after_a_report_leaves_its_checkpoint_alone(data: Data, tmp_path: Path) -> None:
+    asked = []
+    trial = train(Config(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(asked))
+    first = next(trial)
+    written = (Path(first.checkpoint) / "done.json").stat().st_mtime_ns
+    asked.append(True)
+    paused = next(trial)
+    assert paused.paused
+    assert paused.checkpoint == first.checkpoint
+    assert (Path(first.checkpoint) / "done.json").stat().st_mtime_ns == written
+
+
+def test_a_checkpoint_is_not_written_twice_at_a_milestone(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minbert.training.trial.CHECKPOINT_SECONDS", 0.0)  # due at every step
+    reports = list(train(Config(), data, State.fresh(0, (128, 256), tmp_path)))
+    assert [Path(report.checkpoint).name for report in reports] == ["0-128", "0-256"]
+    assert [path.name for path in checkpoints.complete(tmp_path)] == ["0-256"]
+
+
+def test_milestones_passed_in_one_step_have_checkpoints_of_their_own(data: Data, tmp_path: Path) -> None:
+    trial = train(Config(), data, State.fresh(0, (50, 60), tmp_path))
+    names = []
+    for report in trial:
+        assert checkpoints.is_complete(Path(report.checkpoint))
+        names.append(Path(report.checkpoint).name)
+    assert names == ["0-50", "0-60"]
+
+
+def test_an_interrupted_write_leaves_the_previous_checkpoint(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = train(Config(), data, State.fresh(0, (60, 120), tmp_path))
+    first = next(trial)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        next(trial)
+    assert checkpoints.newest(tmp_path) == Path(first.checkpoint)
+
+
+def test_a_trial_goes_on_in_the_arithmetic_it_began_with(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minbert.training.model.native_bf16", lambda device: True)
+    first = next(train(Config(), data, State.fresh(0, (60, 120), tmp_path)))
+    monkeypatch.setattr("minbert.training.model.native_bf16", lambda device: False)
+    trial = Trial(Config(), data, State.resume(Path(first.checkpoint), (60, 120), tmp_path, 1), torch.device("cpu"))
+    assert trial.model.dtype == torch.float32
+    trial.restore(Path(first.checkpoint))
+    assert trial.model.dtype == torch.bfloat16
+    assert load_model(Path(first.checkpoint), data).dtype == torch.bfloat16
+
+
+# The optimiser's step ------------------------------------------------------------------------------------------------
+
+
+def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
+    config = configure(["optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01"])
+    trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
+    trial.step()
+    for group in trial.optimizer.param_groups:
+        names = [name for name, value in trial.parameters.items() if any(value is one for one in group["params"])]
+        assert {name.split(".")[0] for name in names} in ({"encoder"}, {"heads"})
+        peak = 1e-4 if names[0].startswith("encoder") else 0.01
+        assert group["lr"] == pytest.approx(peak * (32 / 6400) / 0.5)  # the middle of the first step, within warm-up
+        assert all((trial.parameters[name].ndim > 1) == (group["weight_decay"] > 0) for name in names)
+    grouped = [value for group in trial.optimizer.param_groups for value in group["params"]]
+    assert len(grouped) == len(trial.parameters)
+
+
+def test_the_whole_gradient_is_clipped(data: Data, tmp_path: Path) -> None:
+    trial = Trial(
+        configure(["optimizer/clip_norm=0.001"]), data, State.fresh(0, (6400,), tmp_path), torch.device("cpu")
+    )
+    norms = []
+
+    def measure(*_: object) -> None:
+        gradients = [value.grad for value in trial.parameters.values() if value.grad is not None]
+        norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
+
+    trial.optimizer.register_step_pre_hook(measure)
+    trial.step()
+    assert norms == pytest.approx([0.001], rel=1e-3)
+
+
+def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
+    config = configure(["taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3"])
+    model = MultitaskModel(config, data.base, data.tasks, 0)
+    losses = {task: torch.tensor(value) for task, value in (("sst", 1.0), ("qqp", 10.0), ("sts", 100.0))}
+    penalties = {"smart/sst": torch.tensor(7.0), "bregman/sst": torch.tensor(2.0)}
+    totals = model.totals(losses, penalties, progress=0.5)  # epoch 2 of 4: 0.5 / 3
+    expected = {"sst": 0.5 / 3 * (1.0 + 7.0 + 2.0), "qqp": 10.0, "sts": 3 * 100.0}
+    assert {task: value.item() for task, value in totals.items()} == pytest.approx(expected)
+
+
+def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
+    """All passes share their dropout masks: without noise no penalty, with it there is one, and it has gradients."""
+    penalties = {}
+    for epsilon in (1e-6, 1.0):  # a large epsilon keeps delta near 0
+        wanted = [
+            f"regularizer/sst/{name}"
+            for name in ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
+        ]
+        model = MultitaskModel(configure([*wanted, "dropout/hidden=0.5"]), data.base, data.tasks, 0)
+        batch = model.batch("sst", data.file("sst", "train"), range(8))
+        losses, found = model.step_losses([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
+        assert losses.keys() == {"sst"} and found.keys() == {"smart/sst"}
+        found["smart/sst"].backward()  # type: ignore[no-untyped-call]
+        penalties[epsilon] = found["smart/sst"].item()
+    assert penalties[1.0] < 1e-9
+    assert penalties[1e-6] > 1e-6
