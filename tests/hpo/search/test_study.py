@@ -15,7 +15,7 @@ from hpo.search.study import Study, derived_seed
 from hpo.space.tree import leaves
 from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, new_sweep
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENDS = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED,
         "failed": TrialState.FAIL}
 

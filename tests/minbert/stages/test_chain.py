@@ -424,7 +424,7 @@ print("sha256", result.sha256)
 @pytest.mark.slow  # two cold starts
 def test_two_processes_compute_it_once(staging_data: Data, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(staging_data.folder)]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
     lines = [process.communicate(timeout=100)[0].splitlines() for process in processes]
     assert sorted(sum(line.startswith("step") for line in one) for one in lines) == [0, 8]
