@@ -33,6 +33,8 @@ from minbert.training.train import train
 from tests.minbert.conftest import make_corpus
 
 CONFIGURATIONS, GROUPS = 300, 30
+QUICK = 10
+"""Groups of the default test run, a third of the configurations; the slow tests take all."""
 SPACE = leaves(expand(load_space("full"), DEFAULT_TASKS))
 
 
@@ -75,7 +77,9 @@ def one_step(config: Config) -> int:
     return max(config.batch_size.values()) * config.optimizer.accumulation
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=[] if group < QUICK else pytest.mark.slow) for group in range(GROUPS)]
+)
 def test_random_configurations_train_pause_and_go_on(group: int, opened: Data, tmp_path: Path) -> None:
     for number in range(group, CONFIGURATIONS, GROUPS):
         nested = draw(number)
