@@ -144,9 +144,7 @@ class Config:
 
         Raises ConfigError.
         """
-        if not tasks:
-            raise ConfigError("A configuration needs the tasks of its run, at least one; found none.")
-        config = load(Config, migrate(nested, tasks), tasks)
+        config = load(Config, migrate(nested, tasks), tasks=tasks)
         for name, task in tasks.items():
             config.encoding[name].check(task)
         return config

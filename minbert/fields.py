@@ -12,12 +12,15 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 Tasks = Mapping[str, object]
 """The tasks of a run: name -> declaration (`minbert.tasks.Task`), which only the defaults of fields look into."""
+
+NO_TASKS: Tasks = MappingProxyType({})
 
 
 class ConfigError(ValueError):
@@ -98,10 +101,10 @@ def _nearest(found: object, names: Iterable[str]) -> str:
     return f" Did you mean `{near[0]}`?" if near else ""
 
 
-def load(cls: type[T], value: object, tasks: Tasks, path: str = "") -> T:
+def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -> T:
     """Build `cls` from a dictionary over the tasks of a run; absent fields take their defaults.
 
-    Raises ConfigError. Errors name parameters from `path` on.
+    Errors name parameters from `path` on. A class without fields over tasks needs none. Raises ConfigError.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
@@ -110,18 +113,18 @@ def load(cls: type[T], value: object, tasks: Tasks, path: str = "") -> T:
         if name not in fields:
             raise unknown("parameter", _join(path, str(name)), (_join(path, known) for known in fields))
     given = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
-    return cls(**{**_defaults_over(fields.values(), tasks), **given})
+    over_tasks = {name: field.metadata for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS}
+    if over_tasks and not tasks:
+        raise ConfigError(f"`{_join(path, min(over_tasks))}` needs the tasks of a run, at least one; found none.")
+    return cls(**{**{name: OVER_TASKS[meta["rule"]](meta, tasks) for name, meta in over_tasks.items()}, **given})
 
 
-def _defaults_over(fields: Iterable[dataclasses.Field[Any]], tasks: Tasks) -> dict[str, Any]:
-    """The defaults of those fields that depend on the tasks; the others have theirs from their class."""
-    makers: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        "task_choice": lambda meta: next(iter(tasks)),
-        "task_order": lambda meta: tuple(tasks),
-        "per_task": lambda meta: {name: meta["default"](task) for name, task in tasks.items()},
-    }
-    rules = {field.name: field.metadata for field in fields}
-    return {name: makers[meta["rule"]](meta) for name, meta in rules.items() if meta["rule"] in makers}
+OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
+    "task_choice": lambda meta, tasks: next(iter(tasks)),
+    "task_order": lambda meta, tasks: tuple(tasks),
+    "per_task": lambda meta, tasks: {name: meta["default"](task) for name, task in tasks.items()},
+}
+"""Rules that depend on the tasks of a run -> the default of such a field."""
 
 
 def dump(value: object) -> Any:
@@ -158,7 +161,7 @@ def _value(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> A
         case "task_order":
             return _task_order(value, tasks, path)
         case "group":
-            return load(meta["cls"], value, tasks, path)
+            return load(meta["cls"], value, path, tasks)
         case "branch":
             return _branch(meta["family"], value, tasks, path)
         case "per_task":
@@ -229,7 +232,7 @@ def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) 
                 f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}: it belongs to {', '.join(owners)}. "
                 f"Give the kind as well: {path}/kind={owners[0]}."
             )
-    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, tasks, path)
+    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path, tasks)
 
 
 def _fields(cls: type) -> set[str]:

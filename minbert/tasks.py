@@ -19,9 +19,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from minbert.fields import ConfigError, unknown
+
+TaskKind = Literal["classification", "regression"]
+Metric = Literal["accuracy", "pearson"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Task:
     """Text columns of a row: one for a sentence task, two for a sentence-pair task."""
     label: str
     """Column of the label."""
-    kind: Literal["classification", "regression"]
+    kind: TaskKind
     """Classification uses cross-entropy over `classes` logits; regression the squared error of one score."""
     classes: int
     """Number of classes C; 1 for regression."""
@@ -42,7 +45,7 @@ class Task:
     """Smallest legal label."""
     high: float
     """Largest legal label."""
-    metric: Literal["accuracy", "pearson"]
+    metric: Metric
     """Name in `minbert.metrics.METRICS`."""
     files: Mapping[str, str]
     """File name of each of the splits train, dev and test (which may be absent), inside the data folder."""
@@ -73,6 +76,9 @@ def _faults(task: Task) -> Iterator[str]:
     """What a declaration lacks or contradicts, each as rule and value found."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", task.name):
         yield f"`name` must hold letters, digits, _ and - alone, found {task.name!r}"
+    for what, value, declared in (("kind", task.kind, TaskKind), ("metric", task.metric, Metric)):
+        if value not in get_args(declared):
+            yield str(unknown(what, value, get_args(declared))).removesuffix(".")
     if len(task.columns) not in (1, 2) or len(set(task.columns)) != len(task.columns):
         yield f"`columns` must be one text column or two different ones, found {task.columns!r}"
     if task.kind == "classification" and (task.classes < 2 or (task.low, task.high) != (0, task.classes - 1)):
@@ -89,6 +95,12 @@ def _faults(task: Task) -> Iterator[str]:
         yield f"`files` must name a train and a dev file, and perhaps a test file, found {dict(task.files)!r}"
     if task.augmented and task.is_pair:
         yield "`augmented` is for one text column, found two"
+    if not task.weight > 0:
+        yield f"`weight` must be above 0, found {task.weight:g}"
+    if task.search_rows is not None and task.search_rows < 1:
+        yield f"`search_rows` must be at least 1, found {task.search_rows}"
+    if not 8 <= task.max_length <= 512:
+        yield f"`max_length` must be from 8 to 512, found {task.max_length}"
 
 
 _SST = Task(

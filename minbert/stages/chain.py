@@ -100,7 +100,7 @@ def keys(stages: Stages, data: Data, dtype: torch.dtype, device: torch.device) -
 def _canonical(stage: Stage) -> dict[str, Any]:
     """A stage's settings in their fields' types: 5 epochs and 5.0 are one key."""
     values = {name: value for name, value in dump(stage).items() if name != "kind"}
-    settings: dict[str, Any] = dump(load(type(stage), values, {}))
+    settings: dict[str, Any] = dump(load(type(stage), values))
     return settings
 
 
