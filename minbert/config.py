@@ -8,12 +8,13 @@ settings of the run's tasks alone and carries `config_version`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from minbert.augmentation.augmentations import AUGMENTATIONS, NoAugmentation
 from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.migrations import CONFIG_VERSION, migrate
 from minbert.stages.stages import Stages
 from minbert.tasks import Task
 from minbert.techniques.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
@@ -23,74 +24,6 @@ from minbert.techniques.mixings import MIXINGS, Summed
 from minbert.techniques.optimizer import Optimizer
 from minbert.techniques.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
 from minbert.techniques.schedules import TAPERS, Flat, Taper
-
-CONFIG_VERSION = 5
-
-Nested = dict[str, Any]
-"""A nested dictionary of JSON values."""
-
-
-def _limit_per_task(nested: Nested, tasks: Mapping[str, Task]) -> Nested:
-    """Version 1 had one `max_length` for all tasks."""
-    limit = nested.pop("max_length", None)
-    return nested if limit is None else nested | {"max_length": dict.fromkeys(tasks, limit)}
-
-
-def _dropout_in_a_frozen_encoder(nested: Nested, tasks: Mapping[str, Task]) -> Nested:
-    """Version 2 trained heads with the frozen encoder's dropouts on."""
-    adapter = nested.get("adapter")
-    if not isinstance(adapter, Mapping) or adapter.get("kind") != "frozen":
-        return nested
-    return nested | {"adapter": {"dropout": "on", **adapter}}
-
-
-def _rate_of_uncertainty(nested: Nested, tasks: Mapping[str, Task]) -> Nested:
-    """Version 3 trained uncertainty weights at the heads' rate."""
-    mixing, optimizer = nested.get("mixing"), nested.get("optimizer")
-    balance = mixing.get("balance") if isinstance(mixing, Mapping) else None
-    if not isinstance(mixing, Mapping) or not isinstance(balance, Mapping) or balance.get("kind") != "uncertainty":
-        return nested
-    rate = optimizer.get("head_lr") if isinstance(optimizer, Mapping) else None
-    given = {"lr": Optimizer().head_lr if rate is None else rate}
-    return nested | {"mixing": {**mixing, "balance": {**given, **balance}}}
-
-
-TASKS_UNTIL_4 = frozenset({"sst", "qqp", "sts", "cfimdb"})
-"""Tasks that every configuration of versions 1 to 4 holds settings of, whatever its run trained."""
-
-PER_TASK_UNTIL_4 = (
-    "encoding", "batch_size", "taper", "regularizer", "max_length", "adapter/dropout", "mixing/upweight", "mixing/order"
-)  # fmt: skip
-"""Paths of the fields, up to version 4, that hold a value for every task or a list of all tasks."""
-
-
-def _tasks_of_the_run(nested: Nested, tasks: Mapping[str, Task]) -> Nested:
-    """Version 4 held settings of absent tasks."""
-    for path in PER_TASK_UNTIL_4:
-        nested = _without(nested, path.split("/"), TASKS_UNTIL_4 - tasks.keys())
-    return nested
-
-
-def _without(nested: Nested, path: Sequence[str], names: Collection[str]) -> Nested:
-    """`nested` without these names in the dictionary or list at a path, where there is one."""
-    key, *rest = path
-    value = nested.get(key)
-    if rest and isinstance(value, Mapping):
-        return nested | {key: _without(dict(value), rest, names)}
-    if not rest and isinstance(value, Mapping):
-        return nested | {key: {name: item for name, item in value.items() if name not in names}}
-    if not rest and isinstance(value, list | tuple):
-        return nested | {key: [name for name in value if name not in names]}
-    return nested
-
-
-MIGRATIONS: dict[int, Callable[[Nested, Mapping[str, Task]], Nested]] = {
-    1: _limit_per_task,
-    2: _dropout_in_a_frozen_encoder,
-    3: _rate_of_uncertainty,
-    4: _tasks_of_the_run,
-}
-"""From a version to the next one: old trials stay predictable."""
 
 
 @dataclass(frozen=True)
@@ -174,17 +107,6 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every value by its path, for example `adapter/rank`."""
         return flatten(self.to_dict())
-
-
-def migrate(nested: Mapping[str, Any], tasks: Mapping[str, Task]) -> Nested:
-    """A stored configuration brought up to the current version for the tasks of a run, without the version mark."""
-    current = dict(nested)
-    version = current.pop("config_version", CONFIG_VERSION)
-    if not isinstance(version, int) or not 1 <= version <= CONFIG_VERSION:
-        raise ConfigError(f"`config_version` must be an integer from 1 to {CONFIG_VERSION}, found {version!r}.")
-    for step in range(version, CONFIG_VERSION):
-        current = MIGRATIONS[step](current, tasks)
-    return current
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

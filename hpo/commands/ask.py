@@ -107,6 +107,7 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     from hpo.display import tables
     from hpo.display.trials import cost_facts, event_row, report_row
     from hpo.space.tree import flatten
+    from minbert.migrations import migrate
     from results.costs import COUNTS, EXAMPLES, RATES
 
     apart = {*APART, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
@@ -114,7 +115,8 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
     single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
-    config = [{"parameter": path, "value": tables.cell(value)} for path, value in flatten(facts["config"]).items()]
+    stored = flatten(migrate(facts["config"], tasks))
+    config = [{"parameter": path, "value": tables.cell(value)} for path, value in stored.items()]
     for title, rows in (
         ("configuration", config),
         ("reports", [report_row(one) for one in facts["reports"]]),

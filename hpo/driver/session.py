@@ -119,9 +119,9 @@ def resume(
 def check_unchanged(plan: Plan, meta: Mapping[str, Any]) -> None:
     """Refuse a resume whose trials could not be compared with the earlier ones."""
     from hpo.space.source import space_hash
-    from minbert.config import CONFIG_VERSION
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
+    from minbert.migrations import CONFIG_VERSION
 
     corpus = read_corpus(plan.data, plan.declared())
     tasks = {name: describe_task(task) for name, task in corpus.tasks.items()}

@@ -143,7 +143,7 @@ class Plan:
 
     def meta(self, resources: Resources) -> dict[str, Any]:
         """The sweep's record, written once."""
-        from minbert.config import CONFIG_VERSION
+        from minbert.migrations import CONFIG_VERSION
 
         return {
             "name": self.name,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from minbert.config import CONFIG_VERSION, Config, flatten, merge, settings
+from minbert.config import Config, flatten, merge, settings
 from minbert.fields import ConfigError
+from minbert.migrations import CONFIG_VERSION
 from minbert.tasks import TASKS, Task, choose_tasks
 from tests.minbert.configs import configure
 
