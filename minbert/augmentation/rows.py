@@ -95,7 +95,7 @@ def _longer(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile
     encoded = tokenizer.encode_batch([text for text, _ in new], add_special_tokens=False)
     ids = [np.asarray(item.ids, dtype=np.int32) for item in encoded]
     (texts,) = old.texts
-    ends = np.cumsum([len(one) for one in ids])
+    ends = np.cumsum([len(pieces) for pieces in ids])
     column = Texts(np.concatenate([texts.ids, *ids]), np.concatenate([texts.offsets, texts.offsets[-1] + ends]))
     labels = np.concatenate([old.labels, np.array([label for _, label in new], dtype=np.float32)])
     return TaskFile((column,), labels, added=len(new))

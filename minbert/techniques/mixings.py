@@ -29,7 +29,7 @@ from minbert.techniques.schedules import epoch
 def probabilities(
     sizes: Mapping[str, int], alpha: float, upweight: Mapping[str, float] | None = None
 ) -> NDArray[np.float64]:
-    """p_i proportional to (w_i N_i)^alpha over the tasks of `sizes`, shape [K], sum 1; w_i is 1 where none is given."""
+    """p_i proportional to (w_i N_i)^alpha over the tasks of `sizes`, shape [K], sum 1; w_i is 1 by default."""
     weighed = [(upweight or {}).get(task, 1.0) * size for task, size in sizes.items()]
     logs = alpha * np.log(np.array(weighed, dtype=np.float64))
     weights = np.exp(logs - logs.max())
@@ -72,7 +72,7 @@ class TaskOrder(ABC):
         """The tasks of optimiser step `step` (from 0) at a progress in [0, 1]."""
 
     def position(self, task: str, step: int, consumed: int) -> int:
-        """Where in the task's endless training order (`minbert.data.batches.training_rows`) this step's batch begins.
+        """Where this step's batch begins in the task's endless training order (`minbert.data.batches.training_rows`).
 
         By default right after the `consumed` rows that the task has used.
         """
