@@ -8,12 +8,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minbert.config import Config
+    from minbert.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: other processes start there, so that `benchmarks` is found without being installed."""
@@ -21,11 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("benchmarks", "hpo", "minbert", "results", "search_spaces")
 
 
-def configuration(*pairs: str) -> Config:
-    """The default configuration with `path=value` settings laid over it. Raises ConfigError."""
-    from minbert.config import Config, merge, settings
+def configuration(*pairs: str, tasks: Mapping[str, Task] | None = None) -> Config:
+    """The default configuration over `tasks` (None: the default ones) with `path=value` settings laid over it.
 
-    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+    Raises ConfigError.
+    """
+    from minbert.config import Config
+    from minbert.tasks import run_tasks
+
+    chosen = run_tasks(tasks)
+    return Config.from_dict({}, chosen).changed(pairs, chosen)
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

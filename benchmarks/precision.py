@@ -37,15 +37,17 @@ def trained(task: str, seed: int, data: str, budget: int, precision: str) -> flo
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
     from minbert.metrics import score
+    from minbert.tasks import choose_tasks
     from minbert.training.evaluation import predict_rows
     from minbert.training.predict import load_model
     from minbert.training.train import State, train
 
+    chosen = choose_tasks(task)
     config = configuration(
         "mixing/kind=single", f"mixing/task={task}", f"batch_size/{task}={SIZES[task]}", f"precision={precision}",
-        f"encoding/{task}/pooling=pooler",
+        f"encoding/{task}/pooling=pooler", tasks=chosen,
     )  # fmt: skip
-    opened = open_data(data, find_base(), tasks=[task], search_sizes={task: 100})
+    opened = open_data(data, find_base(), tasks=chosen, search_sizes={task: 100})
     with tempfile.TemporaryDirectory() as folder:
         *_, last = train(config, opened, State.fresh(seed, (budget,), Path(folder)))
         model = load_model(Path(last.checkpoint), opened)

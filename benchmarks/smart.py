@@ -28,6 +28,7 @@ from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
 from minbert.encoder.noise import SILENT
 from minbert.randomness import torch_generator
+from minbert.tasks import choose_tasks
 from minbert.techniques.regularizers import DIVERGENCES, Smart
 from minbert.training.model import Given, MultitaskModel
 from minbert.training.predict import load_model
@@ -40,7 +41,7 @@ BUDGET, SEEDS, ROWS, WEIGHT = 1000, 3, 256, 5
 def ascent() -> None:
     """What the ascent adds to its random start."""
     data, cpu = open_data(None, find_base()), torch.device("cpu")
-    model = MultitaskModel(Config(), data.base, data.tasks, 0)
+    model = MultitaskModel(Config.from_dict({}, data.tasks), data.base, data.tasks, 0)
     with torch.no_grad():
         for head in model.heads.values():
             head.linear.weight.mul_(5)
@@ -68,11 +69,11 @@ def penalties(folder: str) -> None:
     from minbert.metrics import score
     from minbert.training.evaluation import predict_rows
 
-    data, lines = open_data(folder, find_base(), tasks=["sst"], search_sizes={"sst": 100}), []
+    data, lines = open_data(folder, find_base(), tasks=choose_tasks("sst"), search_sizes={"sst": 100}), []
     held = data.parts["sst", "held"]
     for seed in range(SEEDS):
         for settings in ((), ("regularizer/sst/kind=smart", f"regularizer/sst/weight={WEIGHT}")):
-            config = configuration("mixing/kind=single", "mixing/task=sst", *settings)
+            config = configuration("mixing/kind=single", "mixing/task=sst", *settings, tasks=data.tasks)
             with tempfile.TemporaryDirectory() as work:
                 *_, last = train(config, data, State.fresh(seed, (BUDGET,), Path(work)))
                 model = load_model(Path(last.checkpoint), data)

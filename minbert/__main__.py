@@ -12,13 +12,16 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from minbert.augmentation import command as data_command
 from minbert.augmentation import options as data_options
+
+if TYPE_CHECKING:
+    from minbert.tasks import Task
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -74,7 +77,7 @@ def _train(options: argparse.Namespace) -> int:
     import torch  # here, so that --help answers at once
 
     from minbert import requirements
-    from minbert.config import Config, merge, settings
+    from minbert.config import Config
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
@@ -92,18 +95,16 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume and newest(options.out):
         raise ValueError(f"`--out` {options.out} holds a checkpoint already; add --resume or name another folder.")
     stored = read_trial(checkpoint)[0] if checkpoint else {}
-    given = settings(options.set)
-    config = Config.from_dict(merge(stored.get("config") or Config().to_dict(), given))
-    milestones = _milestones(options, stored)
     tasks = _tasks(options, stored)
-    requirements.check_tasks(given, tasks)
+    config = Config.from_dict(stored.get("config", {}), tasks).changed(options.set, tasks)
+    milestones = _milestones(options, stored)
     corpus = read_corpus(options.data, tasks)
     base = find_base(options.checkpoint)
     requirements.check(config, corpus, base)
     _writable(options.out)
     for problem in corpus.problems:
         console.print(f"[yellow]data[/] {problem}", highlight=False)
-    sizes, _ = search_sizes({task.name: corpus.size(task.name, "search") for task in corpus.tasks}, milestones)
+    sizes, _ = search_sizes({name: corpus.size(name, "search") for name in corpus.tasks}, milestones)
     data = open_data(options.data, base, search_sizes=sizes, corpus=corpus)
     state = (
         State.resume(checkpoint, milestones, options.out, int(checkpoint.name.partition("-")[0]) + 1)
@@ -127,7 +128,7 @@ def _train(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _tasks(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[str, ...]:
+def _tasks(options: argparse.Namespace, stored: dict[str, Any]) -> dict[str, Task]:
     """The run's tasks; those of the checkpoint that is continued, which options may not contradict."""
     from minbert.tasks import choose_tasks
 
@@ -237,7 +238,7 @@ class _Line:
         self.bar.reset(self.task, description=phase, completed=done, total=max(total, 1), unit=unit)
 
 
-def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: tuple[str, ...]) -> None:
+def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: dict[str, Task]) -> None:
     """Score the final weights on both parts of the dev set and on all of it."""
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base

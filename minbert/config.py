@@ -1,62 +1,29 @@
-"""The configuration of one trial: strict, complete, versioned.
+"""The configuration of one trial over the tasks of its run: strict, complete, versioned.
 
 A configuration is a nested dictionary in files and spaces and a frozen dataclass in code. Paths read `adapter/rank`.
-Absent fields take their defaults; the stored form is always complete and carries `config_version`.
+Absent fields take their defaults, those of a task by its declaration; the stored form is always complete, holds
+settings of the run's tasks alone and carries `config_version`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from minbert.augmentation.augmentations import AUGMENTATIONS, NoAugmentation
 from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.migrations import CONFIG_VERSION, migrate
 from minbert.stages.stages import Stages
-from minbert.tasks import TASKS, Task
+from minbert.tasks import Task
 from minbert.techniques.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
 from minbert.techniques.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
 from minbert.techniques.heads import SHARED_HEADS, NoSharedHead
-from minbert.techniques.mixings import SAMPLERS, Summed
+from minbert.techniques.mixings import MIXINGS, Summed
 from minbert.techniques.optimizer import Optimizer
 from minbert.techniques.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
 from minbert.techniques.schedules import TAPERS, Flat, Taper
-
-CONFIG_VERSION = 4
-
-
-def _limit_per_task(nested: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had one `max_length` for all tasks."""
-    limit = nested.pop("max_length", None)
-    return nested if limit is None else nested | {"max_length": dict.fromkeys(TASKS, limit)}
-
-
-def _dropout_in_a_frozen_encoder(nested: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 trained heads with the frozen encoder's dropouts on."""
-    adapter = nested.get("adapter")
-    if not isinstance(adapter, Mapping) or adapter.get("kind") != "frozen":
-        return nested
-    return nested | {"adapter": {"dropout": "on", **adapter}}
-
-
-def _rate_of_uncertainty(nested: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 trained uncertainty weights at the heads' rate."""
-    mixing, optimizer = nested.get("mixing"), nested.get("optimizer")
-    balance = mixing.get("balance") if isinstance(mixing, Mapping) else None
-    if not isinstance(mixing, Mapping) or not isinstance(balance, Mapping) or balance.get("kind") != "uncertainty":
-        return nested
-    rate = optimizer.get("head_lr") if isinstance(optimizer, Mapping) else None
-    given = {"lr": Optimizer().head_lr if rate is None else rate}
-    return nested | {"mixing": {**mixing, "balance": {**given, **balance}}}
-
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: _limit_per_task,
-    2: _dropout_in_a_frozen_encoder,
-    3: _rate_of_uncertainty,
-}
-"""From a version to the next one: old trials stay predictable."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +48,17 @@ class Config:
     """What the encoder learns before the tasks."""
     augmentation: Any = branch(AUGMENTATIONS, NoAugmentation())
     """Training rows added to those of the files."""
-    encoding: Mapping[str, Encoding] = per_task(
-        branch(ENCODINGS, None), TASKS, {name: default_encoding(task) for name, task in TASKS.items()}
-    )
+    encoding: Mapping[str, Encoding] = per_task(branch(ENCODINGS, None), default_encoding)
     """Sequences, pooling and head of each task."""
     shared_head: Any = branch(SHARED_HEADS, NoSharedHead())
     """A layer that pair tasks share, added to each one's own head (`beyond_bert`)."""
-    mixing: Any = branch(SAMPLERS, Summed())
+    mixing: Any = branch(MIXINGS, Summed())
     """Which tasks give a batch to a step."""
-    batch_size: Mapping[str, int] = per_task(
-        integer(16, 1, 4096), TASKS, {name: 32 if task.search_rows else 16 for name, task in TASKS.items()}
-    )
-    """Rows of a task in one batch."""
-    taper: Mapping[str, Taper] = per_task(branch(TAPERS, None), TASKS, {name: Flat() for name in TASKS})
+    batch_size: Mapping[str, int] = per_task(integer(16, 1, 4096), lambda task: 32 if task.search_rows else 16)
+    """Rows of a task in one batch; by default more of a task so large that the search looks at a part of it."""
+    taper: Mapping[str, Taper] = per_task(branch(TAPERS, Flat()))
     """Weight over the budget of all that each task adds to the loss, its penalty included."""
-    regularizer: Mapping[str, Regularizer] = per_task(
-        branch(REGULARIZERS, None), TASKS, {name: NoRegularizer() for name in TASKS}
-    )
+    regularizer: Mapping[str, Regularizer] = per_task(branch(REGULARIZERS, NoRegularizer()))
     """Penalty added to each task's loss."""
     proximal: Any = branch(PROXIMALS, NoProximal())
     """Penalty on every task that holds an update back."""
@@ -105,30 +66,39 @@ class Config:
     dropout: Dropout = group(Dropout)
     precision: str = choice("auto", "bf16", "float32")
     """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively."""
-    max_length: Mapping[str, int] = per_task(
-        integer(128, 8, 512), TASKS, {name: task.max_length for name, task in TASKS.items()}
-    )
+    max_length: Mapping[str, int] = per_task(integer(128, 8, 512), lambda task: task.max_length)
     """Longest sequence of each task in word pieces, special tokens included; longer ones are cut."""
     selection: str = choice("last", "best")
     """Weights that a trial answers with at a report: those it has then, or those of its best report so far."""
 
-    def __post_init__(self) -> None:
-        for name, task in TASKS.items():
-            self.encoding[name].check(task)
+    @staticmethod
+    def from_dict(nested: Mapping[str, Any], tasks: Mapping[str, Task]) -> Config:
+        """Load a nested dictionary over the tasks of a run, strictly; absent fields take their defaults.
+
+        Raises ConfigError.
+        """
+        config = load(Config, migrate(nested, tasks), tasks=tasks)
+        for name, task in tasks.items():
+            config.encoding[name].check(task)
+        return config
+
+    def changed(self, pairs: Iterable[str], tasks: Mapping[str, Task]) -> Config:
+        """This configuration with `path=value` settings laid over it. Raises ConfigError."""
+        return Config.from_dict(merge(self.to_dict(), settings(pairs)), tasks)
 
     def check(self, tasks: Mapping[str, Task]) -> None:
-        """Refuse what makes no sense for the tasks of a run. Raises ConfigError."""
+        """Refuse what makes no sense for the tasks of a run, and a configuration of other tasks. Raises ConfigError."""
+        if self.encoding.keys() != tasks.keys():
+            raise ConfigError(
+                f"The configuration is one for the tasks {', '.join(self.encoding)}, and the run has "
+                f"{', '.join(tasks)}; load it over the tasks of the run."
+            )
         check_shared(self.shared_head, self.encoding, tasks)
         trained = {name: task for name, task in tasks.items() if self.mixing.trains(name)}
         if trained and isinstance(self.adapter, Frozen):
             check_frozen(self.encoding, trained)
         if trained and not any(self.taper[name].value(0.0) for name in trained):
             raise ConfigError(f"`taper`: each of {', '.join(trained)} has weight 0; expected at least one above 0.")
-
-    @staticmethod
-    def from_dict(nested: Mapping[str, Any]) -> Config:
-        """Load a nested dictionary strictly; absent fields take their defaults. Raises ConfigError."""
-        return load(Config, migrate(dict(nested)))
 
     def to_dict(self) -> dict[str, Any]:
         """The complete nested dictionary in JSON values."""
@@ -137,16 +107,6 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every value by its path, for example `adapter/rank`."""
         return flatten(self.to_dict())
-
-
-def migrate(nested: dict[str, Any]) -> dict[str, Any]:
-    """Bring a stored configuration up to the current version and drop the version mark."""
-    version = nested.pop("config_version", CONFIG_VERSION)
-    if not isinstance(version, int) or not 1 <= version <= CONFIG_VERSION:
-        raise ConfigError(f"`config_version` must be an integer from 1 to {CONFIG_VERSION}, found {version!r}.")
-    for step in range(version, CONFIG_VERSION):
-        nested = MIGRATIONS[step](nested)
-    return nested
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

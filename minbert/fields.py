@@ -2,7 +2,8 @@
 
 A technique is a dataclass, a family a table from kind to dataclass, and `{"kind": "lora", "rank": 8}` one member.
 Every field carries its rule, so that one place checks every value and every error names the parameter, the rule,
-the value found and what would be accepted.
+the value found and what would be accepted. Some rules depend on the tasks of a run, which `load` is given: a value for
+every task, one of the tasks, the tasks in an order.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+Tasks = Mapping[str, object]
+"""The tasks of a run: name -> declaration (`minbert.tasks.Task`), which only the defaults of fields look into."""
+
+NO_TASKS: Tasks = MappingProxyType({})
 
 
 class ConfigError(ValueError):
@@ -40,9 +47,17 @@ def subset(default: Sequence[str], *choices: str) -> Any:
     return dataclasses.field(default=tuple(default), metadata={"rule": "subset", "choices": choices})
 
 
-def ordering(*names: str) -> Any:
-    """A field with all of the names in an order of choice; a list of some is completed by the others as declared."""
-    return dataclasses.field(default=names, metadata={"rule": "ordering", "choices": names})
+def task_choice() -> Any:
+    """A field with the name of one task of the run; by default the first."""
+    return dataclasses.field(kw_only=True, metadata={"rule": "task_choice"})
+
+
+def task_order() -> Any:
+    """A field with all tasks of the run in an order of choice; a list of some is completed by the others as declared.
+
+    By default the order of declaration.
+    """
+    return dataclasses.field(kw_only=True, metadata={"rule": "task_order"})
 
 
 def branch(family: Mapping[str, type], default: Any) -> Any:
@@ -55,32 +70,61 @@ def group(cls: type) -> Any:
     return dataclasses.field(default_factory=cls, metadata={"rule": "group", "cls": cls})
 
 
-def per_task(rule: Any, names: Iterable[str], defaults: Mapping[str, Any]) -> Any:
-    """A field with one value of `rule` for every task."""
+def per_task(rule: Any, default: Callable[[Any], object] | None = None) -> Any:
+    """A field with one value of `rule` for every task of the run.
+
+    `default` gives a task's default from its declaration; None: the default of `rule`, whatever the task.
+    """
     return dataclasses.field(
-        default_factory=lambda: dict(defaults),
-        metadata={"rule": "per_task", "names": tuple(names), "inner": rule.metadata, "defaults": dict(defaults)},
+        kw_only=True,
+        metadata={"rule": "per_task", "inner": rule.metadata, "default": default or (lambda task: rule.default)},
     )
 
 
 def unknown(what: str, found: object, expected: Iterable[str]) -> ConfigError:
     """The error for a name that is not there, with the nearest one that is."""
     names = sorted(expected)
-    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
     accepted = f"Expected one of: {', '.join(names)}." if names else "There is none here."
-    return ConfigError(f"Unknown {what} `{found}`.{hint} {accepted}")
+    return ConfigError(f"Unknown {what} `{found}`.{_nearest(found, names)} {accepted}")
 
 
-def load(cls: type[T], value: object, path: str = "") -> T:
-    """Build `cls` from a dictionary; absent fields take their defaults. Raises ConfigError."""
+def _unknown_task(found: object, path: str, tasks: Tasks) -> ConfigError:
+    """The error for a name that is no task of the run: a slip, or a task that the run does not train."""
+    return ConfigError(
+        f"Unknown task `{found}` in `{path}`.{_nearest(found, tasks)} This run has the tasks {', '.join(tasks)}; "
+        "leave the setting out, or name the task in `--tasks`."
+    )
+
+
+def _nearest(found: object, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(found), list(names), n=1, cutoff=0.5)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -> T:
+    """Build `cls` from a dictionary over the tasks of a run; absent fields take their defaults.
+
+    Errors name parameters from `path` on. A class without fields over tasks needs none. Raises ConfigError.
+    """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
             raise unknown("parameter", _join(path, str(name)), (_join(path, known) for known in fields))
-    return cls(**{name: _value(fields[name].metadata, item, _join(path, name)) for name, item in value.items()})
+    given = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
+    over_tasks = {name: field.metadata for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS}
+    if over_tasks and not tasks:
+        raise ConfigError(f"`{_join(path, min(over_tasks))}` needs the tasks of a run, at least one; found none.")
+    return cls(**{**{name: OVER_TASKS[meta["rule"]](meta, tasks) for name, meta in over_tasks.items()}, **given})
+
+
+OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
+    "task_choice": lambda meta, tasks: next(iter(tasks)),
+    "task_order": lambda meta, tasks: tuple(tasks),
+    "per_task": lambda meta, tasks: {name: meta["default"](task) for name, task in tasks.items()},
+}
+"""Rules that depend on the tasks of a run -> the default of such a field."""
 
 
 def dump(value: object) -> Any:
@@ -99,7 +143,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def _value(meta: Mapping[str, Any], value: object, path: str) -> Any:
+def _value(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> Any:
     """Check one value against the rule of its field and return it in its own type."""
     match meta["rule"]:
         case "number" | "integer":
@@ -109,17 +153,19 @@ def _value(meta: Mapping[str, Any], value: object, path: str) -> Any:
                 raise unknown(f"value of `{path}`:", value, meta["choices"])
             return value
         case "subset":
-            names = _names(meta, value, path)
-            return tuple(name for name in meta["choices"] if name in names)
-        case "ordering":
-            first = _names(meta, value, path)
-            return (*first, *(name for name in meta["choices"] if name not in first))
+            return _subset(meta["choices"], value, path)
+        case "task_choice":
+            if not isinstance(value, str) or value not in tasks:
+                raise _unknown_task(value, path, tasks)
+            return value
+        case "task_order":
+            return _task_order(value, tasks, path)
         case "group":
-            return load(meta["cls"], value, path)
+            return load(meta["cls"], value, path, tasks)
         case "branch":
-            return _branch(meta["family"], value, path)
+            return _branch(meta["family"], value, tasks, path)
         case "per_task":
-            return _per_task(meta, value, path)
+            return _per_task(meta, value, tasks, path)
     raise AssertionError(meta["rule"])
 
 
@@ -142,22 +188,35 @@ def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int:
     return int(value) if whole else float(value)
 
 
-def _names(meta: Mapping[str, Any], value: object, path: str) -> tuple[str, ...]:
-    """Distinct names out of `choices`, in the order in which they are given: a list, or one text joined by `+`."""
+def _subset(choices: Sequence[str], value: object, path: str) -> tuple[str, ...]:
+    names = _names(value, choices, path)
+    for name in names:
+        if name not in choices:
+            raise unknown(f"name in `{path}`:", name, choices)
+    return tuple(name for name in choices if name in names)
+
+
+def _task_order(value: object, tasks: Tasks, path: str) -> tuple[str, ...]:
+    first = _names(value, tasks, path)
+    for name in first:
+        if name not in tasks:
+            raise _unknown_task(name, path, tasks)
+    return (*first, *(name for name in tasks if name not in first))
+
+
+def _names(value: object, expected: Iterable[str], path: str) -> list[str]:
+    """Distinct names in the order in which they are given: a list, or one text joined by `+`."""
     given = value.split("+") if isinstance(value, str) else value
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Sequence) else []
     if not names or len(names) != len(given) or len(set(names)) != len(names):  # type: ignore[arg-type]
         raise ConfigError(
             f"`{path}` must be a non-empty list of distinct names, found {value!r}. "
-            f"Expected some of: {', '.join(meta['choices'])}."
+            f"Expected some of: {', '.join(expected)}."
         )
-    for name in names:
-        if name not in meta["choices"]:
-            raise unknown(f"name in `{path}`:", name, meta["choices"])
-    return tuple(names)
+    return names
 
 
-def _branch(family: Mapping[str, type], value: object, path: str) -> object:
+def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) -> object:
     if not isinstance(value, Mapping) or "kind" not in value:
         raise ConfigError(
             f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}; "
@@ -173,23 +232,23 @@ def _branch(family: Mapping[str, type], value: object, path: str) -> object:
                 f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}: it belongs to {', '.join(owners)}. "
                 f"Give the kind as well: {path}/kind={owners[0]}."
             )
-    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path)
+    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path, tasks)
 
 
 def _fields(cls: type) -> set[str]:
     return {field.name for field in dataclasses.fields(cls)}
 
 
-def _per_task(meta: Mapping[str, Any], value: object, path: str) -> dict[str, Any]:
+def _per_task(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"`{path}` must be a dictionary over the tasks {', '.join(meta['names'])}, found {value!r}; "
-            f"as a setting for one task {path}/{meta['names'][0]}=..."
+            f"`{path}` must be a dictionary over the tasks {', '.join(tasks)}, found {value!r}; "
+            f"as a setting for one task {path}/{next(iter(tasks))}=..."
         )
     for name in value:
-        if name not in meta["names"]:
-            raise unknown(f"task in `{path}`:", name, meta["names"])
+        if name not in tasks:
+            raise _unknown_task(name, path, tasks)
     return {
-        name: _value(meta["inner"], value[name], _join(path, name)) if name in value else meta["defaults"][name]
-        for name in meta["names"]
+        name: _value(meta["inner"], value[name], tasks, _join(path, name)) if name in value else meta["default"](task)
+        for name, task in tasks.items()
     }

@@ -98,11 +98,14 @@ def off_by_one(predictions: NDArray[np.float64], labels: NDArray[np.float64]) ->
 def precision_recall_f1(
     predictions: NDArray[np.float64], labels: NDArray[np.float64], positive: float = 1
 ) -> tuple[float, float, float]:
-    """Of the positive class: P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 P R / (P + R); 0 where undefined."""
-    found, wanted = predictions == positive, labels == positive
-    hits = int(np.sum(found & wanted))
-    precision, recall = hits / max(1, int(found.sum())), hits / max(1, int(wanted.sum()))
-    return precision, recall, 2 * hits / max(1, int(found.sum() + wanted.sum()))
+    """Precision P = tp / (tp + fp), recall R = tp / (tp + fn) and F1 = 2 P R / (P + R) of the positive class.
+
+    Each is 0 where it is undefined.
+    """
+    predicted, actual = predictions == positive, labels == positive
+    hits = int(np.sum(predicted & actual))
+    precision, recall = hits / max(1, int(predicted.sum())), hits / max(1, int(actual.sum()))
+    return precision, recall, 2 * hits / max(1, int(predicted.sum() + actual.sum()))
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -124,22 +127,22 @@ def outliers(predictions: NDArray[np.float64], labels: NDArray[np.float64], beyo
 
 
 def details(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
-    """All that is known of predictions [N] against labels [N] of a task, in JSON values.
+    """Every metric of predictions [N] against labels [N] of a task, in JSON values.
 
     A regression: `pearson`, `spearman`, `rmse` and `outliers` (places of rows). Classes: `accuracy`, `confusion`
     (rows: labels, columns: predictions), then `precision`, `recall`, `f1` of class 1 where there are two of them and
     `off_by_one` where there are more. Only the task's own metric, NaN, where a prediction is not finite.
     """
     predicted, expected = _vectors(predictions, labels)
-    found: dict[str, Any] = {task.metric: score(task.metric, predicted, expected)}
+    values: dict[str, Any] = {task.metric: score(task.metric, predicted, expected)}
     if not np.isfinite(predicted).all():
-        return found
+        return values
     if task.kind == "regression":
-        found["spearman"] = spearman(predicted, expected)
-        found["rmse"] = float(np.sqrt(np.mean((predicted - expected) ** 2)))
-        return {**found, "outliers": outliers(predicted, expected).tolist()}
+        values["spearman"] = spearman(predicted, expected)
+        values["rmse"] = float(np.sqrt(np.mean((predicted - expected) ** 2)))
+        return {**values, "outliers": outliers(predicted, expected).tolist()}
     if task.classes == 2:
-        found |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(predicted, expected), strict=True))
+        values |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(predicted, expected), strict=True))
     else:
-        found["off_by_one"] = off_by_one(predicted, expected)
-    return {**found, "confusion": confusion(predicted, expected, task.classes).tolist()}
+        values["off_by_one"] = off_by_one(predicted, expected)
+    return {**values, "confusion": confusion(predicted, expected, task.classes).tolist()}

@@ -73,7 +73,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
         frozenset({"techniques", "augmentation"}),
         frozenset({"data"}),
         frozenset({"encoder", "metrics"}),
-        frozenset({"tasks"}),
+        frozenset({"tasks", "migrations"}),
         frozenset({"fields", "randomness", "disk", "minbert"}),
     ),
 }

@@ -84,7 +84,7 @@ def test_random_configurations_train_pause_and_go_on(group: int, opened: Data, t
     for number in range(group, CONFIGURATIONS, GROUPS):
         nested = draw(number)
         try:
-            check_one(Config.from_dict(nested), opened, tmp_path / str(number))
+            check_one(Config.from_dict(nested, opened.tasks), opened, tmp_path / str(number))
         except Exception as error:
             error.add_note(f"configuration {number}: {nested}")
             raise

@@ -18,7 +18,7 @@ from benchmarks.speed.case import WARM_UP, Case, Measure, Options, Side, run
 from minbert.data.files import Corpus
 from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
-from minbert.tasks import DEFAULT_TASKS, TASKS
+from minbert.tasks import choose_tasks
 from minbert.training.evaluation import predict_rows
 from minbert.training.report import State, peak_memory
 from minbert.training.train import train
@@ -29,7 +29,7 @@ SCORED_PER_STEP = 100
 SCORED = 500
 """Rows of a task that a report of the memory case is scored on: the fewest that a sweep uses."""
 
-TASKS_HERE = {name: TASKS[name] for name in DEFAULT_TASKS}
+TASKS_HERE = choose_tasks()
 SIZES = {"sst": 16, "qqp": 32, "sts": 16}
 BATCH = 32
 """Rows of the rival's evaluation batches."""

@@ -10,7 +10,7 @@ from benchmarks.speed.case import Measure, Options, Side, gpu_peak, run, warm
 from benchmarks.speed.ours import base_of
 from minbert.data.batches import training_rows
 from minbert.data.files import Corpus, Rows, read_corpus
-from minbert.tasks import TASKS, Task
+from minbert.tasks import TASKS, Task, choose_tasks
 
 ROWS = 8192
 """Rows of a task that are tokenised: more than the clock sees, and all of them would only take longer to load."""
@@ -23,7 +23,7 @@ def folder(options: Options, base_size: bool) -> Path:
 
 
 def rows_of(options: Options, tasks: Iterable[str]) -> Corpus:
-    return read_corpus(options.data, list(tasks))
+    return read_corpus(options.data, choose_tasks(tasks))
 
 
 def in_our_order(corpus: Corpus, task: str, seed: int) -> list[int]:

@@ -17,14 +17,14 @@ Chosen = dict[str, NDArray[np.int32]]
 
 def search_rows(corpus: Corpus, budget: int) -> Chosen:
     """The `search` rows that every report is scored on, as `hpo run` chooses them for this budget."""
-    available = {task.name: corpus.size(task.name, "search") for task in corpus.tasks}
+    available = {name: corpus.size(name, "search") for name in corpus.tasks}
     sizes, _ = search_sizes(available, milestones(budget))
     return {name: corpus.parts[name, "search"][:size] for name, size in sizes.items()}
 
 
 def held_rows(corpus: Corpus, most: int | None) -> Chosen:
     """The `held` rows, at most `most` a task."""
-    return {task.name: corpus.parts[task.name, "held"][:most] for task in corpus.tasks}
+    return {name: corpus.parts[name, "held"][:most] for name in corpus.tasks}
 
 
 def labels_of(corpus: Corpus, chosen: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.float32]]:

@@ -23,10 +23,10 @@ from transformers import BertModel, get_linear_schedule_with_warmup
 from benchmarks import rival
 from benchmarks.rival import Multitask, Tokens
 from benchmarks.sweeps.space import BATCHES
-from minbert.tasks import DEFAULT_TASKS, TASKS
+from minbert.tasks import choose_tasks
 from minbert.training.evaluation import Values, judge
 
-TASKS_HERE = {name: TASKS[name] for name in DEFAULT_TASKS}
+TASKS_HERE = choose_tasks()
 WARM_UP = 0.1
 SCORED_AT_ONCE = 32
 FILE = "model.pt"

@@ -106,9 +106,8 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     """Single values, configuration and reports each as a table, the traceback as it came."""
     from hpo.display import tables
     from hpo.display.trials import cost_facts, event_row, report_row
-    from hpo.space.tasks import of_tasks
     from hpo.space.tree import flatten
-    from minbert.tasks import TASKS
+    from minbert.migrations import migrate
     from results.costs import COUNTS, EXAMPLES, RATES
 
     apart = {*APART, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
@@ -116,8 +115,8 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
     single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
-    own = of_tasks(flatten(facts["config"]), TASKS.keys() - set(tasks))
-    config = [{"parameter": path, "value": tables.cell(value)} for path, value in own.items()]
+    stored = flatten(migrate(facts["config"], tasks))
+    config = [{"parameter": path, "value": tables.cell(value)} for path, value in stored.items()]
     for title, rows in (
         ("configuration", config),
         ("reports", [report_row(one) for one in facts["reports"]]),

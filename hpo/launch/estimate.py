@@ -54,7 +54,9 @@ def seconds_per_example(plan: Plan, data: Data) -> float | None:
     from minbert.training.train import State, train
 
     # Stages before training may take hours, and would be kept in the cache: an estimate does neither.
-    config = replace(Config.from_dict(plan.sweep(workers=1, trials=plan.trials).next().config), stages=Stages())  # type: ignore[union-attr]
+    start = plan.sweep(workers=1, trials=plan.trials).next()
+    assert start is not None, "a sweep begins with the default configuration"
+    config = replace(Config.from_dict(start.config, data.tasks), stages=Stages())
     marks: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory(prefix="hpo-estimate-") as folder:
         state = State.fresh(plan.seed, (FAR,), Path(folder))
@@ -104,8 +106,9 @@ def _settings(plan: Plan, kind: str) -> Iterator[Any]:
         for leaf in pin(leaves(plan.space), plan.pinned)
         if leaf.path in counted
     ]
+    tasks = plan.declared()
     for config in (*map(nest, branches(own)), *plan.start):
-        yield getattr(Config.from_dict(dict(config)).stages, kind)
+        yield getattr(Config.from_dict(config, tasks).stages, kind)
 
 
 def _range(numbers: Iterable[int]) -> Range:

@@ -32,7 +32,7 @@ def inputs(
 
     found: dict[str, Path] = {}
     for config in (*every_branch(pin(leaves(space), pinned)), *start):
-        found |= {path.name: path for path in requirements.reads(Config.from_dict(dict(config)), corpus)}
+        found |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
     return {name: _sha256(path) for name, path in sorted(found.items())}
 
 

@@ -12,12 +12,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources
 from hpo.search.sweep import Sweep
 from hpo.space.source import from_json, space_hash, to_json
 from search_spaces.domains import Node
+
+if TYPE_CHECKING:
+    from minbert.tasks import Task
 
 PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
 """Whose versions are recorded; a resume under others is warned about."""
@@ -117,8 +120,15 @@ class Plan:
             survive, before = survive / self.eta, step
         return round(self.trials * total)
 
+    def declared(self) -> dict[str, Task]:
+        """The declarations of the sweep's tasks."""
+        from minbert.tasks import choose_tasks
+
+        return choose_tasks(self.tasks)
+
     def sweep(self, workers: int, trials: int) -> Sweep:
         """The pure search, before anything has happened."""
+        tasks = self.declared()
         return Sweep(
             self.space,
             seed=self.seed,
@@ -126,14 +136,14 @@ class Plan:
             milestones=self.milestones,
             eta=self.eta,
             workers=workers,
-            complete=complete,
+            complete=lambda config: complete(config, tasks),
             start=[dict(config) for config in self.start],
             pinned=dict(self.pinned),
         )
 
     def meta(self, resources: Resources) -> dict[str, Any]:
         """The sweep's record, written once."""
-        from minbert.config import CONFIG_VERSION
+        from minbert.migrations import CONFIG_VERSION
 
         return {
             "name": self.name,
@@ -190,11 +200,11 @@ class Plan:
         return cls(**values | {name: value for name, value in changes.items() if value is not None})
 
 
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration with all defaults filled in, or a ConfigError."""
+def complete(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """A nested configuration over a sweep's tasks with all defaults filled in. Raises ConfigError."""
     from minbert.config import Config
 
-    return Config.from_dict(dict(config)).to_dict()
+    return Config.from_dict(config, tasks).to_dict()
 
 
 def versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from hpo.search.schedulers import GRACE, milestones
 from search_spaces.domains import Node
 
 if TYPE_CHECKING:
+    from minbert.config import Config
     from minbert.data.files import Corpus
     from minbert.encoder.base import Base
 
@@ -37,10 +38,9 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from hpo.space.check import check, defaults_taken
     from hpo.space.pins import apply_pins, partly
     from hpo.space.source import load_space
-    from hpo.space.tasks import of_tasks, restrict
+    from hpo.space.tasks import restrict
     from hpo.space.tree import expand, leaves
-    from minbert import requirements
-    from minbert.config import settings
+    from minbert.config import Config, settings
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
     from minbert.tasks import TASKS, choose_tasks
@@ -51,18 +51,22 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     pinned = settings(launch.settings)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, choose_tasks(launch.tasks))
-    tasks = {task.name: describe_task(task) for task in corpus.tasks}
-    requirements.check_tasks(pinned, tasks)
+    tasks = {name: describe_task(task) for name, task in corpus.tasks.items()}
     used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
     used, notes = _unmixed(used, list(tasks))
     tree = expand(used, list(tasks))
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     base = find_base(launch.checkpoint)
     fits = _fits(corpus, base)
+
+    def whole(config: Mapping[str, Any]) -> dict[str, Any]:
+        return complete(config, corpus.tasks)
+
     check(tree, fits, pinned)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    steps = _milestones(launch, rows, apply_pins({}, pinned, leaves(tree), complete))
+    default = Config.from_dict(apply_pins({}, pinned, leaves(tree), whole), corpus.tasks)
+    steps = _milestones(launch, rows, default)
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     plan = Plan(
         name=name,
@@ -91,7 +95,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         gpus_per_trial=launch.gpus_per_trial,
         trainer=launch.trainer,
         evaluation_share=share,
-        defaults=of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
+        defaults=defaults_taken(tree, whole, pinned),
         left_out=left_out,
         notes=(*notes, *partly(leaves(tree), pinned)),
         sizes=rows,
@@ -107,7 +111,7 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     from minbert.config import Config
 
     def whole(config: Mapping[str, Any]) -> dict[str, Any]:
-        found = Config.from_dict(dict(config))
+        found = Config.from_dict(config, corpus.tasks)
         requirements.check(found, corpus, base)
         return found.to_dict()
 
@@ -210,14 +214,13 @@ def check_writable(store: str) -> None:
         raise LaunchError(f"`store`: {path} cannot be written by this user; choose another folder with --store.")
 
 
-def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: Mapping[str, Any]) -> tuple[int, ...]:
+def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: Config) -> tuple[int, ...]:
     """The rungs; none below what the default configuration's first step takes: scores there would be of nothing."""
-    from minbert.config import Config
     from minbert.techniques.mixings import Mix
 
-    config, sizes = Config.from_dict(dict(default)), {task: counts["train"] for task, counts in rows.items()}
-    batches = {task: config.batch_size[task] for task in rows}
-    first = config.mixing.build(Mix(sizes, 0, batches)).tasks(0, 0.0)
+    sizes = {task: counts["train"] for task, counts in rows.items()}
+    batches = {task: default.batch_size[task] for task in rows}
+    first = default.mixing.build(Mix(sizes, 0, batches)).tasks(0, 0.0)
     least = sum(batches[task] for task in first)
     budget = launch.budget or min(MOST_EXAMPLES, EPOCHS * sum(sizes.values()))
     for name, value in (("budget", budget), ("grace", launch.grace)):

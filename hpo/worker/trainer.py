@@ -35,8 +35,9 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     use_device(job.cpus, job.gpus)
     stage = StageFile(stage_file(Path(job.folder), assignment.trial))
     directory = job.checkpoints(assignment.trial)
-    config, checkpoint = Config.from_dict(dict(assignment.config)), newest(directory)
-    if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"]) != config:
+    data, checkpoint = data_of(job), newest(directory)
+    config = Config.from_dict(assignment.config, data.tasks)
+    if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"], data.tasks) != config:
         log.warning("%s is of a trial whose rows are lost: from the beginning", checkpoint)
         checkpoint = None
     if checkpoint is None:
@@ -46,7 +47,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
         state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
     with contextlib.closing(stage):
         reports = core.train(
-            config, data_of(job), state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage
+            config, data, state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage
         )
         yield from reports
 
@@ -56,8 +57,9 @@ def ready(job: Job, folder: SweepFolder) -> None:
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
+    from minbert.tasks import choose_tasks
 
-    corpus = read_corpus(job.data, job.tasks)
+    corpus = read_corpus(job.data, choose_tasks(job.tasks))
     open_data(job.data, find_base(job.base), corpus=corpus)
     columns = ("task", "split", "row", "id", "label")
     rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
@@ -88,10 +90,11 @@ def _open(
 ) -> Data:
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
+    from minbert.tasks import choose_tasks
 
     weights = find_base(base)
     _refuse_another(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
-    opened = open_data(data, weights, tasks=tasks, search_sizes=json.loads(sizes))
+    opened = open_data(data, weights, tasks=choose_tasks(tasks), search_sizes=json.loads(sizes))
     _refuse_another(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
     return opened
 

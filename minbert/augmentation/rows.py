@@ -18,7 +18,7 @@ from minbert.augmentation.job import augmented_name
 from minbert.augmentation.thesaurus import find_thesaurus
 from minbert.data.files import Corpus, DataError, Rows, read_file
 from minbert.data.tokens import Data, TaskFile, Texts, word_piece
-from minbert.tasks import TASKS, Task
+from minbert.tasks import Task
 
 
 def augmented(data: Data, augmentation: Any, seed: int) -> Data:
@@ -47,12 +47,11 @@ def needs(augmentation: Any, corpus: Corpus) -> None:
     """Raise DataError, before any compute, where what an augmentation reads is missing or of no use."""
     if isinstance(augmentation, NoAugmentation):
         return
-    chosen = [task for task in corpus.tasks if task.augmented]
+    chosen = [task for task in corpus.tasks.values() if task.augmented]
     if not chosen:
-        augmentable = ", ".join(task.name for task in TASKS.values() if task.augmented)
         raise DataError(
-            f"`augmentation/kind` {augmentation.kind} adds rows to {augmentable}, and this run has "
-            f"{', '.join(task.name for task in corpus.tasks)}. Do without: `--set augmentation/kind=none`."
+            f"`augmentation/kind` {augmentation.kind} adds rows to tasks that are declared `augmented`, and this run "
+            f"has {', '.join(corpus.tasks)}, which are not. Use the kind none: `--set augmentation/kind=none`."
         )
     if augmentation.reads_file:
         for task in chosen:
@@ -66,7 +65,7 @@ def reads(augmentation: Any, corpus: Corpus) -> list[Path]:
     if isinstance(augmentation, NoAugmentation):
         return []
     if augmentation.reads_file:
-        return [_augmented_file(corpus.folder, task) for task in corpus.tasks if task.augmented]
+        return [_augmented_file(corpus.folder, task) for task in corpus.tasks.values() if task.augmented]
     return [Path(find_thesaurus(None, corpus.folder).name)]
 
 
@@ -96,7 +95,7 @@ def _longer(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile
     encoded = tokenizer.encode_batch([text for text, _ in new], add_special_tokens=False)
     ids = [np.asarray(item.ids, dtype=np.int32) for item in encoded]
     (texts,) = old.texts
-    ends = np.cumsum([len(one) for one in ids])
+    ends = np.cumsum([len(pieces) for pieces in ids])
     column = Texts(np.concatenate([texts.ids, *ids]), np.concatenate([texts.offsets, texts.offsets[-1] + ends]))
     labels = np.concatenate([old.labels, np.array([label for _, label in new], dtype=np.float32)])
     return TaskFile((column,), labels, added=len(new))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.tasks import TASKS, Task, choose_tasks
+from minbert.tasks import Task, run_tasks
 
 SAMPLE = Path(__file__).parent.parent / "sample"
 """The corpus that the package carries."""
@@ -60,7 +60,7 @@ class Corpus:
     folder: Path
     fingerprint: str
     """SHA-256 over the bytes of these tasks' files, the tasks' declarations and the version of this reader."""
-    tasks: tuple[Task, ...]
+    tasks: dict[str, Task]
     problems: tuple[Problem, ...]
     rows: dict[tuple[str, str], Rows]
     """Rows by (task, file), the file being train, dev or test."""
@@ -89,10 +89,10 @@ def file_of(split: str) -> str:
     return split if split in ("train", "test") else "dev"
 
 
-def data_folder(folder: str | Path | None, tasks: Iterable[str] | None = None) -> Path:
+def data_folder(folder: str | Path | None, tasks: Mapping[str, Task]) -> Path:
     """The folder itself, or the sample corpus for None. Raises DataError where the tasks' files cannot be read."""
     path = SAMPLE if folder is None else Path(folder)
-    needed = [TASKS[task].files[file] for task in choose_tasks(tasks) for file in ("train", "dev")]
+    needed = [task.files[file] for task in tasks.values() for file in ("train", "dev")]
     try:
         if not path.is_dir():
             fault = "is a file" if path.exists() else "is not there"
@@ -107,11 +107,10 @@ def data_folder(folder: str | Path | None, tasks: Iterable[str] | None = None) -
     return path
 
 
-def fingerprint(folder: Path, tasks: Iterable[str] | None = None) -> str:
-    """SHA-256 over everything that decides what is read from a folder for these tasks (None: the default ones)."""
-    chosen = {name: TASKS[name] for name in choose_tasks(tasks)}
-    digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(chosen.items())}".encode())
-    for task in chosen.values():
+def fingerprint(folder: Path, tasks: Mapping[str, Task]) -> str:
+    """SHA-256 over everything that decides what is read from a folder for these tasks."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(tasks.items())}".encode())
+    for task in tasks.values():
         for file in task.files.values():
             path = folder / file
             if path.is_file():
@@ -123,26 +122,25 @@ def fingerprint(folder: Path, tasks: Iterable[str] | None = None) -> str:
     return digest.hexdigest()
 
 
-def read_corpus(folder: str | Path | None = None, tasks: Iterable[str] | None = None) -> Corpus:
+def read_corpus(folder: str | Path | None = None, tasks: Mapping[str, Task] | None = None) -> Corpus:
     """Read and check the files of some tasks in a data folder. Raises DataError.
 
     `folder` None reads the sample corpus; `tasks` None the default tasks. Files of other tasks are not looked at.
     """
-    chosen = tuple(TASKS[name] for name in choose_tasks(tasks))
-    path = data_folder(folder, [task.name for task in chosen])
+    chosen = run_tasks(tasks)
+    path = data_folder(folder, chosen)
     rows: dict[tuple[str, str], Rows] = {}
     parts: dict[tuple[str, str], NDArray[np.int32]] = {}
     problems: list[Problem] = []
-    for task in chosen:
-        for file, name in task.files.items():
-            if not (path / name).is_file():
+    for name, task in chosen.items():
+        for file, file_name in task.files.items():
+            if not (path / file_name).is_file():
                 continue  # only test files may be absent
-            read, found = read_file(path / name, task, labelled=file != "test")
-            rows[task.name, file] = read
+            read, found = read_file(path / file_name, task, labelled=file != "test")
+            rows[name, file] = read
             problems.extend(found)
-        parts |= {(task.name, split): numbers for split, numbers in _parts(task, rows).items()}
-    mark = fingerprint(path, [task.name for task in chosen])
-    return Corpus(path, mark, chosen, tuple(problems), rows, parts)
+        parts |= {(name, split): numbers for split, numbers in _parts(task, rows).items()}
+    return Corpus(path, fingerprint(path, chosen), chosen, tuple(problems), rows, parts)
 
 
 def stamp(path: Path) -> tuple[int, int]:

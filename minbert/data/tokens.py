@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from minbert.data.files import SAMPLE, Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
 from minbert.encoder.base import Base
-from minbert.tasks import TASKS, Task, choose_tasks
+from minbert.tasks import Task, run_tasks
 
 CACHE_VERSION = 1
 """Part of the cache's key: raise it when its layout or the way texts are cut changes."""
@@ -105,7 +105,7 @@ def open_data(
     folder: str | Path | None,
     base: Base,
     *,
-    tasks: Iterable[str] | None = None,
+    tasks: Mapping[str, Task] | None = None,
     search_sizes: dict[str, int] | None = None,
     cache: Path | None = None,
     corpus: Corpus | None = None,
@@ -115,20 +115,20 @@ def open_data(
     `tasks` (None: the default ones) are those that the data shall have; a `corpus` already read is not read again, and
     has its own. `search_sizes` limits the rows that reports are scored on. Raises DataError.
     """
-    names = choose_tasks([task.name for task in corpus.tasks] if corpus else tasks)
-    path = data_folder(folder, names)
-    mark = corpus.fingerprint if corpus else fingerprint(path, names)
+    chosen = run_tasks(corpus.tasks if corpus else tasks)
+    path = data_folder(folder, chosen)
+    mark = corpus.fingerprint if corpus else fingerprint(path, chosen)
     vocabulary = hashlib.sha256("\n".join((*base.vocabulary, str(base.lowercase))).encode()).hexdigest()
     key = hashlib.sha256(f"{CACHE_VERSION}/{mark}/{vocabulary}".encode()).hexdigest()[:32]
     entry = (cache or cache_folder()) / key
     try:
-        found = _load(entry, base, mark, names)
+        found = _load(entry, base, mark, chosen)
     except UNLOADABLE:
         try:
-            _build(entry, corpus or read_corpus(path, names), base)
+            _build(entry, corpus or read_corpus(path, chosen), base)
         except OSError as error:
             raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
-        found = _load(entry, base, mark, names)
+        found = _load(entry, base, mark, chosen)
     return replace(found, search_sizes=search_sizes or {}, folder=path.resolve())
 
 
@@ -146,7 +146,7 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
     try:
         for (task, file), rows in corpus.rows.items():
             np.save(temporary / f"{task}.{file}.labels.npy", rows.labels.astype(np.float32))
-            for column in range(len(TASKS[task].columns)):
+            for column in range(len(corpus.tasks[task].columns)):
                 encoded = tokenizer.encode_batch([texts[column] for texts in rows.texts], add_special_tokens=False)
                 lengths = [len(item.ids) for item in encoded]
                 flat = np.concatenate([np.asarray(item.ids, dtype=np.int32) for item in encoded])
@@ -156,8 +156,7 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
             np.save(temporary / f"{task}.{split}.rows.npy", numbers)
         index = {"files": list(corpus.rows), "parts": list(corpus.parts)}
         (temporary / "index.json").write_text(json.dumps(index))
-        names = [task.name for task in corpus.tasks]
-        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint, names))
+        _replace(temporary, entry, lambda: _load(entry, base, corpus.fingerprint, corpus.tasks))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -179,7 +178,7 @@ def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
     raise OSError(f"{entry} cannot be replaced")
 
 
-def _load(entry: Path, base: Base, mark: str, names: Iterable[str]) -> Data:
+def _load(entry: Path, base: Base, mark: str, tasks: dict[str, Task]) -> Data:
     index = json.loads((entry / "index.json").read_text())
 
     def array(name: str) -> NDArray[np.int32]:
@@ -189,11 +188,11 @@ def _load(entry: Path, base: Base, mark: str, names: Iterable[str]) -> Data:
         (task, file): TaskFile(
             tuple(
                 Texts(array(f"{task}.{file}.{column}.ids"), array(f"{task}.{file}.{column}.offsets"))  # type: ignore[arg-type]
-                for column in range(len(TASKS[task].columns))
+                for column in range(len(tasks[task].columns))
             ),
             array(f"{task}.{file}.labels"),  # type: ignore[arg-type]
         )
         for task, file in index["files"]
     }
     parts = {(task, split): array(f"{task}.{split}.rows") for task, split in index["parts"]}
-    return Data(base, mark, {name: TASKS[name] for name in names}, files, parts, {})
+    return Data(base, mark, tasks, files, parts, {})

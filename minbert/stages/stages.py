@@ -160,7 +160,7 @@ class MNRL:
     """Longest sequence in word pieces; longer ones are cut."""
 
     def needs(self, corpus: Corpus) -> None:
-        for task in filter(pairs_alike, corpus.tasks):
+        for task in filter(pairs_alike, corpus.tasks.values()):
             if task.kind == "regression" and not task.low <= self.min_score <= task.high:
                 raise DataError(
                     f"`stages/mnrl/min_score` must be a label of {task.name}, from {task.low:g} to {task.high:g}, "
@@ -170,7 +170,7 @@ class MNRL:
                 return
         raise DataError(
             "`stages/mnrl` needs pairs that mean the same, and the tasks "
-            f"{', '.join(task.name for task in corpus.tasks)} have none to train on. "
+            f"{', '.join(corpus.tasks)} have none to train on. "
             "Do without: `--set stages/mnrl/kind=none`."
         )
 

@@ -23,7 +23,6 @@ from minbert import fields
 from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import DoRALinear, LoRALinear, TaskBranches
 from minbert.fields import ConfigError, branch, choice, integer, number, subset
-from minbert.tasks import TASKS
 
 TARGETS = ("query", "key", "value", "output", "up", "down")
 """The linear layers of an encoder layer, in the order in which they act."""
@@ -229,7 +228,7 @@ class PAL(_AnyEncoder):
 
     rank: int = integer(2, 1, 1024)
     """Rank r of a branch; 2 was the best of 2, 10 and 100 in the paper."""
-    dropout: Mapping[str, float] = fields.per_task(number(0.1, 0.0, 0.9), TASKS, dict.fromkeys(TASKS, 0.1))
+    dropout: Mapping[str, float] = fields.per_task(number(0.1, 0.0, 0.9))
     """Dropout rate of each task's TS(h); the paper's choice falls with the size of the task's data, 0.2 to 0.05."""
     encoder: str = choice("frozen", "trained")
     """Whether the encoder that all tasks share learns as well."""

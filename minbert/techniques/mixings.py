@@ -6,7 +6,7 @@
 Summed losses follow `multi_extended` (one batch of every task a step; an epoch ends with the smallest task) and
 `exploration` (m times as many steps); round robin, the exponents, annealing and up-weights w_i follow `beyond_bert`
 (after Stickland and Murray 2019); one task after the other follows `pal_lora`. A choice at step t is a function of
-(seed, t, progress): a sampler has no state of its own.
+(seed, t, progress): an order of tasks has no state.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.fields import ConfigError, branch, choice, integer, number, ordering, per_task
+from minbert.fields import branch, integer, number, per_task, task_choice, task_order
 from minbert.randomness import numpy_generator
-from minbert.tasks import TASKS
 from minbert.techniques.balances import BALANCES, NoBalance
 from minbert.techniques.combiners import COMBINERS, Sum
 from minbert.techniques.schedules import epoch
@@ -30,7 +29,7 @@ from minbert.techniques.schedules import epoch
 def probabilities(
     sizes: Mapping[str, int], alpha: float, upweight: Mapping[str, float] | None = None
 ) -> NDArray[np.float64]:
-    """p_i proportional to (w_i N_i)^alpha over the tasks of `sizes`, shape [K], sum 1; w_i is 1 where none is given."""
+    """p_i proportional to (w_i N_i)^alpha over the tasks of `sizes`, shape [K], sum 1; w_i is 1 by default."""
     weighed = [(upweight or {}).get(task, 1.0) * size for task, size in sizes.items()]
     logs = alpha * np.log(np.array(weighed, dtype=np.float64))
     weights = np.exp(logs - logs.max())
@@ -52,7 +51,7 @@ def epoch_steps(sizes: Mapping[str, int], batch_size: Mapping[str, int], multipl
 
 @dataclass(frozen=True)
 class Mix:
-    """What a sampler is built from."""
+    """What an order of tasks is built from."""
 
     sizes: Mapping[str, int]
     """Training rows N_i of each task, in task order."""
@@ -65,15 +64,15 @@ class Mix:
         return tuple(self.sizes)
 
 
-class Sampler(ABC):
-    """Chooses the tasks of a step and where their batches begin."""
+class TaskOrder(ABC):
+    """The tasks that give a batch to each step, and where their batches begin."""
 
     @abstractmethod
     def tasks(self, step: int, progress: float) -> tuple[str, ...]:
         """The tasks of optimiser step `step` (from 0) at a progress in [0, 1]."""
 
     def position(self, task: str, step: int, consumed: int) -> int:
-        """Where in the task's endless training order (`minbert.data.batches.training_rows`) this step's batch begins.
+        """Where this step's batch begins in the task's endless training order (`minbert.data.batches.training_rows`).
 
         By default right after the `consumed` rows that the task has used.
         """
@@ -96,7 +95,7 @@ class _OneTask(_Mixing):
 
 
 @dataclass(frozen=True)
-class _Summed(Sampler):
+class _Summed(TaskOrder):
     names: tuple[str, ...]
 
     def tasks(self, step: int, progress: float) -> tuple[str, ...]:
@@ -129,7 +128,7 @@ class Summed(_Mixing):
     balance: Any = branch(BALANCES, NoBalance())
     """Loss weights that training finds by itself."""
 
-    def build(self, mix: Mix) -> Sampler:
+    def build(self, mix: Mix) -> TaskOrder:
         if self.multiplier == 0:
             return _Summed(mix.names)
         steps = epoch_steps(mix.sizes, mix.batch_size, self.multiplier)
@@ -137,7 +136,7 @@ class Summed(_Mixing):
 
 
 @dataclass(frozen=True)
-class _RoundRobin(Sampler):
+class _RoundRobin(TaskOrder):
     names: tuple[str, ...]
 
     def tasks(self, step: int, progress: float) -> tuple[str, ...]:
@@ -150,16 +149,16 @@ class RoundRobin(_OneTask):
 
     kind: ClassVar[str] = "round_robin"
 
-    def build(self, mix: Mix) -> Sampler:
+    def build(self, mix: Mix) -> TaskOrder:
         return _RoundRobin(mix.names)
 
 
 def _upweight() -> Any:
-    return per_task(number(1.0, 0.0, 1000.0, open_low=True), TASKS, dict.fromkeys(TASKS, 1.0))
+    return per_task(number(1.0, 0.0, 1000.0, open_low=True))
 
 
 @dataclass(frozen=True)
-class _Powers(Sampler):
+class _Powers(TaskOrder):
     mix: Mix
     upweight: Mapping[str, float]
     start: float
@@ -189,7 +188,7 @@ class Alpha(_OneTask):
     upweight: Mapping[str, float] = _upweight()
     """Factor w_i on each task's size; 2, 4 and 8 for the small tasks in `beyond_bert`. At alpha 0 it has no effect."""
 
-    def build(self, mix: Mix) -> Sampler:
+    def build(self, mix: Mix) -> TaskOrder:
         return _Powers(mix, self.upweight, self.alpha, self.alpha)
 
 
@@ -210,12 +209,12 @@ class Annealed(_OneTask):
     upweight: Mapping[str, float] = _upweight()
     """Factor w_i on each task's size."""
 
-    def build(self, mix: Mix) -> Sampler:
+    def build(self, mix: Mix) -> TaskOrder:
         return _Powers(mix, self.upweight, self.start, self.end, self.epochs, self.steps_per_epoch)
 
 
 @dataclass(frozen=True)
-class _Sequential(Sampler):
+class _Sequential(TaskOrder):
     names: tuple[str, ...]
     ends: tuple[float, ...]
     """Progress at which each task ends, rising to 1."""
@@ -233,16 +232,14 @@ class Sequential(_OneTask):
     """
 
     kind: ClassVar[str] = "sequential"
-    order: Sequence[str] = ordering(*TASKS)
+    order: Sequence[str] = task_order()
     """The tasks from first to last; those that a list leaves out follow in the order of declaration."""
     alpha: float = number(1.0, 0.0, 10.0)
     """Exponent of the shares N_i^alpha: 1 gives every task equally many passes, 0 equally many examples."""
 
-    def build(self, mix: Mix) -> Sampler:
-        known = [name for name in self.order if name in mix.sizes]
-        names = (*known, *(name for name in mix.names if name not in known))
-        shares = probabilities({name: mix.sizes[name] for name in names}, self.alpha)
-        return _Sequential(names, tuple(np.cumsum(shares).tolist()))
+    def build(self, mix: Mix) -> TaskOrder:
+        shares = probabilities({name: mix.sizes[name] for name in self.order}, self.alpha)
+        return _Sequential(tuple(self.order), tuple(np.cumsum(shares).tolist()))
 
 
 @dataclass(frozen=True)
@@ -250,18 +247,14 @@ class Single(_OneTask):
     """One task alone: the papers' single-task studies."""
 
     kind: ClassVar[str] = "single"
-    task: str = choice(*TASKS)
+    task: str = task_choice()
     """The task that is trained; every other one is only evaluated."""
 
     def trains(self, task: str) -> bool:
         return task == self.task
 
-    def build(self, mix: Mix) -> Sampler:
-        if self.task not in mix.sizes:
-            raise ConfigError(
-                f"`mixing/task` {self.task} has no training data here. Expected one of: {', '.join(mix.names)}."
-            )
+    def build(self, mix: Mix) -> TaskOrder:
         return _Summed((self.task,))
 
 
-SAMPLERS: dict[str, type] = {kind.kind: kind for kind in (Summed, RoundRobin, Alpha, Annealed, Sequential, Single)}
+MIXINGS: dict[str, type] = {kind.kind: kind for kind in (Summed, RoundRobin, Alpha, Annealed, Sequential, Single)}

@@ -160,7 +160,7 @@ def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> No
         "base": trial.data.base.sha256,
     }
     theirs = {
-        "config": Config.from_dict(position["config"]),
+        "config": Config.from_dict(position["config"], trial.data.tasks),
         "data": position["data"],
         "augmented rows": position["added"],
         "base": position["base"]["sha256"],

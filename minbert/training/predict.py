@@ -31,7 +31,7 @@ def load_model(checkpoint: Path, data: Data, device: torch.device | None = None)
             f"{checkpoint} was trained on data with fingerprint {trial['data']}, these files have {data.fingerprint}: "
             "predictions for other rows could not be compared with it."
         )
-    model = MultitaskModel(Config.from_dict(trial["config"]), data.base, data.tasks, trial["seed"])
+    model = MultitaskModel(Config.from_dict(trial["config"], data.tasks), data.base, data.tasks, trial["seed"])
     weights = checkpoints.read_tensors(checkpoint, "weights")
     missing = model.load_state_dict(weights, strict=False)
     if missing.unexpected_keys or set(model.trainable()) - set(weights):

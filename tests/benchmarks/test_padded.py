@@ -10,13 +10,13 @@ import torch
 pytest.importorskip("transformers")
 
 from benchmarks.padded import PaddedBert, in_place_of_ours
-from minbert.config import Config
 from minbert.data.tokens import Data
 from minbert.encoder.base import Base
 from minbert.encoder.bert import Bert
 from minbert.encoder.noise import SILENT, Noise
 from minbert.training.report import State
 from minbert.training.trial import Trial
+from tests.minbert.configs import configure
 from tests.minbert.encoder.test_bert import packed
 
 
@@ -48,7 +48,7 @@ def test_its_dropout_is_on_where_ours_is(tiny: Base) -> None:
 
 
 def test_a_trial_takes_the_same_steps(data: Data, tmp_path: Path) -> None:
-    config = Config.from_dict({"dropout": {"hidden": 0.0, "attention": 0.0, "head": 0.0}, "precision": "float32"})
+    config = configure("dropout/hidden=0", "dropout/attention=0", "dropout/head=0", "precision=float32")
 
     def two_steps(name: str) -> dict[str, torch.Tensor]:
         trial = Trial(config, data, State.fresh(0, (200,), tmp_path / name), torch.device("cpu"))

@@ -16,8 +16,9 @@ from benchmarks.sweeps.space import FIRST, SPACE, as_settings, suggest
 from benchmarks.sweeps.timeline import Report, Timeline, incumbents, minutes_to, points
 from hpo.space.tree import expand, leaves, parameters
 from minbert.config import Config, merge
-from minbert.tasks import DEFAULT_TASKS
+from minbert.tasks import DEFAULT_TASKS, choose_tasks
 
+DEFAULT = Config.from_dict({}, choose_tasks()).to_dict()
 REPORTS = (
     Report(1.0, "a", 100, 0.5, "a1"),
     Report(2.0, "b", 100, 0.4, "b1"),
@@ -36,7 +37,7 @@ def test_every_draw_of_optuna_belongs_to_our_space() -> None:
         trial = study.ask()
         suggest(trial)
         settings = as_settings(trial.params)
-        Config.from_dict(merge(Config().to_dict(), settings))
+        Config.from_dict(merge(DEFAULT, settings), choose_tasks())
         found = parameters(space, settings)
         assert found is not None and len(found) == len(trial.params)
         kinds.add(trial.params["adapter"])
@@ -68,7 +69,7 @@ def _ours(domain: object) -> str:
 
 
 def test_both_begin_with_our_default_configuration() -> None:
-    assert Config.from_dict(merge(Config().to_dict(), as_settings(FIRST))) == Config()
+    assert Config.from_dict(merge(DEFAULT, as_settings(FIRST)), choose_tasks()).to_dict() == DEFAULT
 
 
 def test_the_stock_trial_reports_at_the_rungs_of_asha_and_at_its_budget() -> None:

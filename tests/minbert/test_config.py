@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from minbert.config import CONFIG_VERSION, Config, flatten, merge, settings
+from minbert.config import Config, flatten, merge, settings
 from minbert.fields import ConfigError
-from minbert.tasks import TASKS
+from minbert.migrations import CONFIG_VERSION
+from minbert.tasks import TASKS, Task, choose_tasks
+from tests.minbert.configs import configure
 
-
-def configure(*pairs: str) -> Config:
-    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+THREE = choose_tasks()
 
 
 def test_the_stored_form_is_complete_json_and_loads_back() -> None:
     config = configure("adapter/kind=lora", "adapter/rank=4", "mixing/kind=annealed", "regularizer/sst/kind=smart")
     stored = json.loads(json.dumps(config.to_dict()))
-    assert stored["config_version"] == CONFIG_VERSION and Config.from_dict(stored) == config
+    assert stored["config_version"] == CONFIG_VERSION and Config.from_dict(stored, THREE) == config
     assert config.flat()["adapter/rank"] == 4 and config.flat()["mixing/end"] == 0.2
-    assert Config.from_dict({}) == Config()
+    assert Config.from_dict({}, THREE) == configure()
+
+
+@pytest.mark.parametrize("names", [("sts",), ("sst", "cfimdb"), tuple(TASKS)], ids="+".join)
+@pytest.mark.parametrize("pairs", [(), ("adapter/kind=pal", "mixing/kind=annealed"), ("mixing/kind=sequential",)])
+def test_a_configuration_holds_settings_of_its_runs_tasks_alone(names: tuple[str, ...], pairs: tuple[str, ...]) -> None:
+    tasks = choose_tasks(names)
+    config = configure(*pairs, tasks=tasks)
+    for values in (config.encoding, config.batch_size, config.taper, config.regularizer, config.max_length):
+        assert tuple(values) == names
+    absent = TASKS.keys() - tasks.keys()
+    assert not any(absent & set(path.split("/")) for path in config.flat())
+    if config.adapter.kind == "pal":
+        assert tuple(config.adapter.dropout) == tuple(config.mixing.upweight) == names
+    if config.mixing.kind == "sequential":
+        assert config.mixing.order == names
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict())), tasks) == config
+
+
+def test_defaults_go_by_what_a_task_declares() -> None:
+    topic = Task("topic", ("text",), "label", "classification", 3, 0, 2, "accuracy", {"train": "a", "dev": "b"})
+    pair = replace(topic, name="pair", columns=("a", "b"), max_length=64, search_rows=500)
+    config = Config.from_dict({"max_length": {"topic": 32}}, {"topic": topic, "pair": pair})
+    assert {name: encoding.kind for name, encoding in config.encoding.items()} == {"topic": "single", "pair": "cross"}
+    assert dict(config.batch_size) == {"topic": 16, "pair": 32}
+    assert dict(config.max_length) == {"topic": 32, "pair": 64}
+
+
+def test_a_configuration_needs_tasks_and_fits_no_others() -> None:
+    with pytest.raises(ConfigError, match="`batch_size` needs the tasks of a run, at least one; found none"):
+        Config.from_dict({}, {})
+    with pytest.raises(ConfigError, match="one for the tasks sst, qqp, sts, and the run has sst; load it"):
+        configure().check(choose_tasks("sst"))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +82,10 @@ def test_the_stored_form_is_complete_json_and_loads_back() -> None:
         (["optimizer/encoder_lr=fast"], r"`optimizer/encoder_lr` must be a number above 0.0.*found 'fast'"),
         (["optimizer/encoder_lr=NaN"], r"`optimizer/encoder_lr` must be"),
         (["optimizer/encoder_lr=true"], r"`optimizer/encoder_lr` must be"),
-        (["batch_size/stss=4"], r"`stss`. Did you mean `sts`"),
+        (["batch_size/stss=4"], r"Unknown task `stss` in `batch_size`. Did you mean `sts`\? This run has the"),
+        (["encoding/cfimdb/pooling=mean"], r"Unknown task `cfimdb` in `encoding`. This .* or name .* in `--tasks`"),
+        (["adapter/kind=pal", "adapter/dropout/cfimdb=0"], r"Unknown task `cfimdb` in `adapter/dropout`"),
+        (["mixing/kind=single", "mixing/task=cfimdb"], r"Unknown task `cfimdb` in `mixing/task`"),
         (["batch_size=4"], r"`batch_size` must be a dictionary over the tasks"),
         (["encoding/qqp/kind=single"], r"single does not fit 2 text column.*use cross, bi"),
         (["encoding/sst/kind=cross"], r"cross does not fit 1 text column.*use single"),
@@ -74,46 +111,77 @@ def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], messag
     ("pairs", "tasks", "message"),
     [
         (["taper/sst/weight=0", "taper/qqp/weight=0"], ("sst", "qqp"), r"each of sst, qqp has weight 0"),
-        (["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear"], ("sst", "qqp"), r"found qqp"),
+        (["encoding/qqp/kind=bi", "shared_head/kind=linear"], ("sst", "qqp"), r"found qqp"),
         (["adapter/kind=frozen", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine_embedding"], ("sts",),
          r"nothing would be trained"),
         (["mixing/kind=single", "mixing/task=sst", "taper/sst/weight=0"], ("sst", "qqp"), r"each of sst has weight 0"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_for_the_tasks_of_a_run(pairs: list[str], tasks: tuple[str, ...], message: str) -> None:
-    config = configure(*pairs)
+    config = configure(*pairs, tasks=choose_tasks(tasks))
     with pytest.raises(ConfigError, match=message):
-        config.check({name: TASKS[name] for name in tasks})
+        config.check(choose_tasks(tasks))
 
 
 def test_version_1_had_one_length_for_all_tasks() -> None:
     old = {"config_version": 1, "max_length": 64, "adapter": {"kind": "lora"}}
-    config = Config.from_dict(old)
-    assert dict(config.max_length) == dict.fromkeys(TASKS, 64) and config.adapter.kind == "lora"
-    assert Config.from_dict({"config_version": 1}) == Config()
-    with pytest.raises(ConfigError, match=r"from 1 to 4, found 5"):
-        Config.from_dict({"config_version": 5})
+    config = Config.from_dict(old, THREE)
+    assert dict(config.max_length) == dict.fromkeys(THREE, 64) and config.adapter.kind == "lora"
+    assert Config.from_dict({"config_version": 1}, THREE) == configure()
+    with pytest.raises(ConfigError, match=r"from 1 to 5, found 6"):
+        Config.from_dict({"config_version": 6}, THREE)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_until_version_2_a_frozen_encoder_had_its_dropouts(version: int) -> None:
     old = {"config_version": version, "adapter": {"kind": "frozen"}}
-    config = Config.from_dict(old)
-    assert config.flat()["adapter/dropout"] == "on" and Config.from_dict(config.to_dict()) == config
-    assert Config.from_dict({"adapter": {"kind": "frozen"}}).flat()["adapter/dropout"] == "off"
+    config = Config.from_dict(old, THREE)
+    assert config.flat()["adapter/dropout"] == "on" and Config.from_dict(config.to_dict(), THREE) == config
+    assert Config.from_dict({"adapter": {"kind": "frozen"}}, THREE).flat()["adapter/dropout"] == "off"
     assert old == {"config_version": version, "adapter": {"kind": "frozen"}}
     lora = {"adapter": {"kind": "lora", "dropout": 0.5}}
-    assert Config.from_dict({"config_version": version, **lora}) == Config.from_dict(lora)
-    assert Config.from_dict(lora).flat()["adapter/layers/kind"] == "all"
+    assert Config.from_dict({"config_version": version, **lora}, THREE) == Config.from_dict(lora, THREE)
+    assert Config.from_dict(lora, THREE).flat()["adapter/layers/kind"] == "all"
 
 
 def test_until_version_3_uncertainty_weights_had_the_rate_of_the_heads() -> None:
     balance = {"kind": "summed", "balance": {"kind": "uncertainty"}}
     old = {"config_version": 3, "mixing": balance, "optimizer": {"head_lr": 0.002}}
-    assert Config.from_dict(old).flat()["mixing/balance/lr"] == 0.002
-    assert Config.from_dict({"config_version": 3, "mixing": balance}).flat()["mixing/balance/lr"] == 5e-4
-    assert Config.from_dict({"mixing": balance}).flat()["mixing/balance/lr"] == 0.01
-    assert Config.from_dict({"config_version": 3}) == Config()
+    assert Config.from_dict(old, THREE).flat()["mixing/balance/lr"] == 0.002
+    assert Config.from_dict({"config_version": 3, "mixing": balance}, THREE).flat()["mixing/balance/lr"] == 5e-4
+    assert Config.from_dict({"mixing": balance}, THREE).flat()["mixing/balance/lr"] == 0.01
+    assert Config.from_dict({"config_version": 3}, THREE) == configure()
+
+
+VERSION_4 = json.loads((Path(__file__).parent / "versions" / "4.json").read_text())
+"""Configurations as version 4 stored them: with settings of four tasks, whatever the run trained."""
+
+
+@pytest.mark.parametrize("name", ["default", "pal", "sequential"])
+@pytest.mark.parametrize("tasks", ["sst", "sts,cfimdb", "sst,qqp,sts", "sst,qqp,sts,cfimdb"])
+def test_version_4_loads_without_settings_of_absent_tasks(name: str, tasks: str) -> None:
+    old, chosen = VERSION_4[name], choose_tasks(tasks)
+    before = json.dumps(old)
+    config = Config.from_dict(old, chosen)
+    assert json.dumps(old) == before
+    absent = {"sst", "qqp", "sts", "cfimdb"} - chosen.keys()
+    kept = {path: value for path, value in flatten(old).items() if not absent & set(path.split("/"))}
+    kept |= {"config_version": CONFIG_VERSION}
+    if name == "sequential":
+        kept["mixing/order"] = [task for task in ("cfimdb", "sts", "sst", "qqp") if task in chosen]
+    assert config.flat() == kept
+    assert Config.from_dict(config.to_dict(), chosen) == config
+
+
+def test_version_4_is_as_strict_about_other_names_as_the_current_one() -> None:
+    old = {"config_version": 4, "batch_size": {"cfimdb": 8, "stss": 8}}
+    with pytest.raises(ConfigError, match="Unknown task `stss` in `batch_size`. Did you mean `sts`"):
+        Config.from_dict(old, THREE)
+    with pytest.raises(ConfigError, match="Unknown task `cfimdb` in `batch_size`"):
+        Config.from_dict(old | {"config_version": 5}, THREE)
+    with pytest.raises(ConfigError, match="Unknown task `cfimdb` in `mixing/task`"):
+        Config.from_dict(VERSION_4["single"], THREE)
+    assert Config.from_dict(VERSION_4["single"], TASKS).mixing.task == "cfimdb"
 
 
 def test_settings_parse_json_and_strings() -> None:

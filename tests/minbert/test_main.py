@@ -54,7 +54,7 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
     ("more", "message"),
     [
         (["--set", "adapter/kind=lorra"], "Did you mean `lora`"),
-        (["--tasks", "sst", "--set", "batch_size/qqp=8"], "of the task qqp, and this run has sst. Leave it out"),
+        (["--tasks", "sst", "--set", "batch_size/qqp=8"], "Unknown task `qqp` in `batch_size`. This run"),
         (["--budget", "0"], "`--budget` must be at least 1 training example, found 0."),
         (["--budget", "8", "--reports", "9"], "`--reports` must be from 1 to the budget of 8, found 9."),
         (["--threads", "-1"], "`--threads` must be at least 1"),

@@ -28,9 +28,9 @@ CHOICES = [("cfimdb",), ("sts",), ("sst", "cfimdb"), ("sst", "qqp", "sts", "cfim
 
 
 def test_names_are_chosen_in_declared_order() -> None:
-    assert choose_tasks() == DEFAULT_TASKS == ("sst", "qqp", "sts")
-    assert choose_tasks("sts, sst") == choose_tasks(["sts", "sst"]) == ("sst", "sts")
-    assert choose_tasks(",".join(TASKS)) == tuple(TASKS)
+    assert tuple(choose_tasks()) == DEFAULT_TASKS == ("sst", "qqp", "sts")
+    assert choose_tasks("sts, sst") == choose_tasks(["sts", "sst"]) == {"sst": TASKS["sst"], "sts": TASKS["sts"]}
+    assert choose_tasks(",".join(TASKS)) == TASKS
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_bad_names_are_refused(names: str | list[str], message: str) -> None:
 
 def test_a_fingerprint_covers_the_tasks_of_the_run_and_no_other(corpus_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(corpus_folder, tmp_path / "corpus"))
-    before = {tasks: fingerprint(folder, tasks) for tasks in (DEFAULT_TASKS, *CHOICES)}
+    before = {tasks: fingerprint(folder, choose_tasks(tasks)) for tasks in (DEFAULT_TASKS, *CHOICES)}
     assert len(set(before.values())) == len(before)
     file = folder / "ids-cfimdb-dev.csv"
     file.write_text(file.read_text().replace("awful", "dreadful"))
     for tasks, mark in before.items():
-        assert (fingerprint(folder, tasks) != mark) == ("cfimdb" in tasks), tasks
+        assert (fingerprint(folder, choose_tasks(tasks)) != mark) == ("cfimdb" in tasks), tasks
     for path in folder.glob("ids-cfimdb-*"):
         path.unlink()
-    assert fingerprint(folder) == before[DEFAULT_TASKS] == read_corpus(folder).fingerprint
+    assert fingerprint(folder, choose_tasks()) == before[DEFAULT_TASKS] == read_corpus(folder).fingerprint
 
 
 def test_the_length_limit_is_not_in_the_fingerprint() -> None:
@@ -68,22 +68,22 @@ def test_the_length_limit_is_not_in_the_fingerprint() -> None:
 def test_files_of_other_tasks_need_not_be_there(corpus_folder: Path, tmp_path: Path) -> None:
     for path in corpus_folder.glob("ids-cfimdb-*"):
         shutil.copy(path, tmp_path)
-    corpus = read_corpus(tmp_path, ["cfimdb"])
-    assert [task.name for task in corpus.tasks] == ["cfimdb"]
+    corpus = read_corpus(tmp_path, choose_tasks("cfimdb"))
+    assert corpus.tasks == {"cfimdb": TASKS["cfimdb"]}
     assert [corpus.size("cfimdb", split) for split in ("train", "dev", "test")] == [96, 24, 6]
     with pytest.raises(DataError, match=r"lacks ids-sst-train.csv\. Expected there: ids-sst-train.csv, ids-sst-dev"):
         read_corpus(tmp_path)
     with pytest.raises(DataError, match="no `data` folder is given, and the sample corpus .* lacks ids-cfimdb-train"):
-        read_corpus(None, ["cfimdb"])
+        read_corpus(None, choose_tasks("cfimdb"))
 
 
 @pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
 def test_any_choice_of_tasks_is_trained_scored_and_predicted(
     tasks: tuple[str, ...], corpus_folder: Path, tiny: Base, tmp_path: Path
 ) -> None:
-    data = open_data(corpus_folder, tiny, tasks=tasks, cache=tmp_path / "cache")
+    data = open_data(corpus_folder, tiny, tasks=choose_tasks(tasks), cache=tmp_path / "cache")
     assert tuple(data.tasks) == tasks
-    reports = list(train(Config(), data, State.fresh(0, (40, 120), tmp_path / "out")))
+    reports = list(train(Config.from_dict({}, data.tasks), data, State.fresh(0, (40, 120), tmp_path / "out")))
     last = reports[-1]
     assert tuple(last.scores) == tuple(last.examples_per_task) == tasks
     assert sum(last.examples_per_task.values()) == last.examples >= 120
@@ -100,23 +100,22 @@ def test_any_choice_of_tasks_is_trained_scored_and_predicted(
 
 
 def test_documents_keep_up_to_512_word_pieces_beside_shorter_tasks() -> None:
-    lengths = Config().max_length
-    assert {task: lengths[task] for task in TASKS} == {"sst": 128, "qqp": 128, "sts": 128, "cfimdb": 512}
+    assert dict(Config.from_dict({}, TASKS).max_length) == {"sst": 128, "qqp": 128, "sts": 128, "cfimdb": 512}
 
 
 def test_a_batch_of_documents_is_cut_at_its_own_tasks_length(corpus_folder: Path, tiny: Base, tmp_path: Path) -> None:
-    data = open_data(corpus_folder, tiny, tasks=["sst", "cfimdb"], cache=tmp_path)
+    data = open_data(corpus_folder, tiny, tasks=choose_tasks("sst,cfimdb"), cache=tmp_path)
     lengths = np.diff(data.file("cfimdb", "train").texts[0].offsets) + 2
     assert (lengths > 128).any()
     room = tiny.config.max_position_embeddings
     for given, limit in (({}, 512), ({"max_length": {"cfimdb": 32, "sst": 9}}, 32)):
-        model = MultitaskModel(Config.from_dict(given), tiny, data.tasks, 0)
+        model = MultitaskModel(Config.from_dict(given, data.tasks), tiny, data.tasks, 0)
         found = model.batch("cfimdb", data.file("cfimdb", "train"), range(96)).sequences
         assert [len(ids) for ids, _ in found] == np.minimum(lengths, min(limit, room)).tolist()
 
 
 def test_real_reviews_are_read_whole(real_data: Path, tiny: Base, tmp_path: Path) -> None:
-    corpus = read_corpus(real_data, ["cfimdb"])
+    corpus = read_corpus(real_data, choose_tasks("cfimdb"))
     assert [corpus.size("cfimdb", split) for split in ("train", "dev", "test")] == [1707, 245, 488]
     assert corpus.problems == ()
     file = open_data(real_data, tiny, corpus=corpus, cache=tmp_path).file("cfimdb", "train")

@@ -21,7 +21,7 @@ SPACES = search_spaces.names()
 
 
 def complete(nested: dict[str, Any]) -> dict[str, Any]:
-    return Config.from_dict(nested).to_dict()
+    return Config.from_dict(nested, TASKS).to_dict()
 
 
 def test_names_are_the_files_and_a_typo_gets_the_nearest() -> None:
@@ -72,9 +72,9 @@ def test_the_stored_form_draws_the_same(name: str) -> None:
 def test_the_default_configuration_lies_in_the_space(name: str) -> None:
     """So that trial 0, which runs in any case, also tells the sampler something."""
     space = leaves(expand(load_space(name), tuple(TASKS)))
-    found = parameters(space, Config().to_dict())
+    found = parameters(space, complete({}))
     assert found is not None
-    assert complete(configuration(space, found)) == Config().to_dict()
+    assert complete(configuration(space, found)) == complete({})
 
 
 def test_a_typo_in_a_space_or_a_pin_gets_the_nearest_name_before_any_compute() -> None:

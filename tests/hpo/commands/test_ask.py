@@ -77,9 +77,11 @@ def test_show(kept_store: Path) -> None:
         assert words in text
 
 
-def test_show_leaves_settings_of_other_tasks_out(kept_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_leaves_out_what_an_old_configuration_says_of_other_tasks(
+    kept_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoding = {"cfimdb": {"kind": "single"}, "sts": {"kind": "bi"}}
-    whole = {"max_length": {"sst": 64, "cfimdb": 512}, "encoding": encoding}
+    whole = {"config_version": 4, "max_length": {"sst": 64, "cfimdb": 512}, "encoding": encoding}
     monkeypatch.setattr(stored, "config", lambda trial: whole)
     store = kept_store.parent / "whole"
     stored.make(store)

@@ -11,6 +11,8 @@ import pytest
 from hpo.space.check import check, defaults_taken, describe
 from hpo.space.source import from_json, load_space, space_hash, to_json
 from hpo.space.tree import compose, configuration, expand, flatten, leaves, nest, parameters, path_of
+from minbert.config import Config
+from minbert.tasks import choose_tasks
 from search_spaces.domains import Float, Int, Kind, OneOf, PerTask, SpaceError
 from tests.hpo.simulation import SPACE, complete
 
@@ -163,7 +165,8 @@ def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
 
 
 def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
-    from hpo.launch.plan import complete as strict
+    def strict(config: dict[str, Any]) -> dict[str, Any]:
+        return Config.from_dict(config, choose_tasks()).to_dict()
 
     head = {"kind": OneOf("linear", "cosine")}
     space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "dropout": {"hidden": Float(0, 0.3)}}

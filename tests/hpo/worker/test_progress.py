@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hpo.launch.plan import complete
 from hpo.search.snapshot import Snapshot, Tally
 from hpo.worker import progress, trainer
 from hpo.worker.job import Assignment, Job
 from hpo.worker.progress import Stage, StageFile, stage_file, stages_of
+from tests.minbert.configs import configure
 
 
 def looked(sweep: Path, **reported: Any) -> Snapshot:
@@ -82,7 +82,7 @@ def test_a_trial_tells_of_its_stages_and_then_no_more(tmp_path: Path, monkeypatc
         assert stage_file(tmp_path, 0).is_file()
 
     monkeypatch.setattr(StageFile, "__call__", heard)
-    config = complete({"stages": {"mlm": {"kind": "mlm", "epochs": 0.02, "batch_size": 16}}})
+    config = configure("stages/mlm/kind=mlm", "stages/mlm/epochs=0.02", "stages/mlm/batch_size=16").to_dict()
     job = Job(str(tmp_path), (64, 128), base="tiny", search_sizes={"sst": 20})
     reports = trainer.train(job, Assignment(0, 0, config, 1), lambda: False)
     next(reports)

@@ -8,7 +8,7 @@ import pytest
 
 from hpo.worker import trainer
 from hpo.worker.job import Assignment, Job
-from minbert.config import Config, merge, settings
+from tests.minbert.configs import configure
 from tests.minbert.conftest import make_corpus
 
 
@@ -21,7 +21,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def first_checkpoint(job: Job, attempt: int, *pairs: str) -> str:
     """Name of the checkpoint of an attempt's first report."""
-    config = merge(Config().to_dict(), settings(pairs))
+    config = configure(*pairs).to_dict()
     reports = trainer.train(job, Assignment(0, attempt, config, seed=1), lambda: False)
     report = next(iter(reports))
     reports.close()  # type: ignore[attr-defined]  a generator

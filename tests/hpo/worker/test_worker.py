@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hpo.cluster.connection import Cluster
-from hpo.launch.plan import complete
 from hpo.worker import worker
 from hpo.worker.job import Assignment, Job
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import RESULT, Worker, is_fatal, is_of_the_place, is_out_of_memory
 from tests.hpo.conftest import calls, script
+from tests.minbert.configs import configure
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
 
-CONFIG = complete({})
+CONFIG = configure().to_dict()
 
 
 def settings(job: Job, trial: int = 0, attempt: int = 0, config: dict[str, Any] | None = None) -> dict[str, str]:
@@ -173,7 +173,7 @@ def test_a_log_takes_all_that_is_printed_and_gives_the_streams_back(
 
 def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Path) -> None:
     """Bitwise, on the real core: nothing of trial 0 (LoRA, dropout, batch size) is left when trial 1 begins."""
-    other = complete({"adapter": {"kind": "lora", "rank": 4}, "dropout": {"hidden": 0.3}, "batch_size": {"sst": 8}})
+    other = configure("adapter/kind=lora", "adapter/rank=4", "dropout/hidden=0.3", "batch_size/sst=8").to_dict()
     jobs = [Job(str(tmp_path / name), (96, 192), base="tiny", search_sizes={"sst": 20}) for name in ("used", "fresh")]
 
     @ray.remote(num_cpus=1)

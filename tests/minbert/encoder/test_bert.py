@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from minbert.config import Config
 from minbert.data.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
 from minbert.data.tokens import Data, word_piece
 from minbert.encoder import attention, bert
@@ -20,6 +19,7 @@ from minbert.encoder.bert import Bert
 from minbert.encoder.noise import Noise
 from minbert.encoder.packed import Packed
 from minbert.training.model import MultitaskModel, arithmetic
+from tests.minbert.configs import configure
 
 SENTENCES = [
     "It 's a lovely film with lovely performances by Buy and Accorsi .",
@@ -169,7 +169,7 @@ def test_the_last_layer_for_cls_alone_equals_the_whole(tiny: Base) -> None:
 
 def test_a_mixed_step_gives_each_example_its_own_loss(data: Data) -> None:
     """All tasks in one packed pass against every example alone."""
-    model = MultitaskModel(Config(), data.base, data.tasks, 0)
+    model = MultitaskModel(configure(), data.base, data.tasks, 0)
     batches = [model.batch(task, data.file(task, "train"), range(6)) for task in data.tasks]
     for batch, outputs in zip(batches, model(batches), strict=True):
         for row in range(6):
@@ -217,7 +217,7 @@ def test_evaluation_batches_cover_every_row_within_the_limit(tiny: Base) -> None
 def test_bf16_stays_near_float32(data: Data) -> None:
     outputs = {}
     for precision in ("float32", "bf16"):
-        model = MultitaskModel(Config.from_dict({"precision": precision}), data.base, data.tasks, 0)
+        model = MultitaskModel(configure(f"precision={precision}"), data.base, data.tasks, 0)
         model.dtype = arithmetic(precision, model.device)
         outputs[precision] = model([model.batch("qqp", data.file("qqp", "train"), range(8))])[0]
         assert all(value.dtype == torch.float32 for value in model.parameters())

@@ -24,9 +24,9 @@ from minbert.encoder.lowrank import (
     row_norms,
 )
 from minbert.encoder.noise import dropout
-from minbert.techniques.adapters import PAL, TARGETS, DoRA, LoRA, TopLayers
+from minbert.techniques.adapters import TARGETS, DoRA, LoRA, TopLayers
 from tests.minbert.encoder.test_bert import by_sequence, packed, sequences
-from tests.minbert.techniques.test_adapters import TASKS, VARIANTS, Model, stir
+from tests.minbert.techniques.test_adapters import TASKS, VARIANTS, Model, loaded, stir
 
 # LoRA and DoRA -------------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ def layer_by_hand(layer: nn.Module, h: Tensor, task: str) -> Tensor:
 @pytest.mark.parametrize("encoder", ["frozen", "trained"])
 @pytest.mark.parametrize("task", TASKS)
 def test_pal_against_a_second_implementation(task: str, encoder: str, tiny: Base) -> None:
-    model, batch = Model(PAL(rank=3, encoder=encoder), tiny), packed(tiny)
+    model, batch = Model(loaded("pal", rank=3, encoder=encoder), tiny), packed(tiny)
     stir(model, 0.05)
     found = model(batch, task)
     rows = []
@@ -279,7 +279,7 @@ def test_pal_against_a_second_implementation(task: str, encoder: str, tiny: Base
 
 
 def test_a_task_trains_its_own_branch_alone(tiny: Base) -> None:
-    model = Model(PAL(), tiny)
+    model = Model(loaded("pal"), tiny)
     stir(model)
     model(packed(tiny), "sts").sum().backward()
     touched = {name for name, value in model.trained().items() if value.grad is not None}

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from minbert.config import Config, merge, settings
 from minbert.data.tokens import Data
 from minbert.encoder.words import WordEmbedding
 from minbert.training.report import State
 from minbert.training.trial import Trial
+from tests.minbert.configs import configure
 
 SMALL = ["batch_size/sst=4", "batch_size/qqp=6", "batch_size/sts=2"]
 
 
 def trained(data: Data, folder: Path, *pairs: str, steps: int = 3) -> dict[str, torch.Tensor]:
-    config = Config.from_dict(merge(Config().to_dict(), settings([*SMALL, *pairs])))
+    config = configure(*SMALL, *pairs)
     trial = Trial(config, data, State.fresh(0, (200,), folder), torch.device("cpu"))
     for _ in range(steps):
         trial.step()

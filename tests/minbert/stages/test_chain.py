@@ -213,10 +213,10 @@ def test_a_missing_nli_file_is_found_before_any_compute(staging_data: Data, tmp_
 
 def test_pairs_that_mean_the_same_are_looked_for_before_any_compute(staging_data: Data) -> None:
     corpus, stages = read_corpus(staging_data.folder), Stages(mnrl=ALL.mnrl)
-    alone = replace(corpus, tasks=tuple(task for task in corpus.tasks if not task.is_pair))
+    alone = replace(corpus, tasks={name: task for name, task in corpus.tasks.items() if not task.is_pair})
     with pytest.raises(DataError, match=r"needs pairs that mean the same, and the tasks sst have none"):
         needs(stages, alone)
-    scored = replace(corpus, tasks=tuple(task for task in corpus.tasks if task.name == "sts"))
+    scored = replace(corpus, tasks={"sts": corpus.tasks["sts"]})
     needs(stages, scored)
     with pytest.raises(DataError, match=r"`stages/mnrl/min_score` must be a label of sts, from 0 to 5, found 99"):
         needs(Stages(mnrl=replace(ALL.mnrl, min_score=99.0)), scored)

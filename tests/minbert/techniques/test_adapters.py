@@ -22,14 +22,20 @@ from tests.minbert.encoder.test_bert import by_sequence, packed
 
 TASKS = ("sst", "sts")
 
+
+def loaded(kind: str, **values: Any) -> Adapter:
+    """An adapter over the two tasks, with defaults for what is not given."""
+    return load(ADAPTERS[kind], values, tasks=dict.fromkeys(TASKS))
+
+
 VARIANTS: dict[str, Adapter] = {
-    **{kind: entry() for kind, entry in ADAPTERS.items()},
+    **{kind: loaded(kind) for kind in ADAPTERS},
     "lora of everything": LoRA(3, 4.0, 0.3, TARGETS, "all", "lora", "trained"),
     "dora of everything": DoRA(3, 4.0, 0.3, TARGETS, "all", "lora", "trained"),
     "lora in the top layer": LoRA(3, targets=TARGETS, layers=TopLayers(1), heads="lora", bias="adapted"),
     "dora in the top layer": DoRA(3, layers=TopLayers(1)),
     "dora of up": DoRA(rank=40, targets=("up",), bias="adapted"),
-    "pal and encoder": PAL(rank=5, encoder="trained"),
+    "pal and encoder": loaded("pal", rank=5, encoder="trained"),
 }
 """Every kind with its defaults, and its fields at other values."""
 
@@ -164,7 +170,7 @@ def test_names_in_checkpoints_are_stable(tiny: Base) -> None:
     assert first_layer(LoRA(targets=("query",))) == {"query.down", "query.up"} | heads
     assert first_layer(LoRA(targets=("up",), bias="adapted")) == {"up.down", "up.up", "up.base.bias"} | heads
     assert first_layer(DoRA(targets=("query",))) == {"query.down", "query.up", "query.magnitude"} | heads
-    assert first_layer(PAL()) == heads | {
+    assert first_layer(loaded("pal")) == heads | {
         f"parallel.branches.{task}.{side}.{leaf}"
         for task, side, leaf in itertools.product(TASKS, ("down", "up"), ("weight", "bias"))
     }
@@ -204,7 +210,7 @@ def test_the_top_layers_alone_are_those_of_all_layers(kind: type[LoRA], tiny: Ba
 
 def test_an_encoder_is_still_below_what_is_trained_unless_it_has_dropout() -> None:
     expected = {"none": 0, "frozen": 12, "lora": 0, "dora": 0, "pal": 0}
-    assert {kind: entry().still(12) for kind, entry in ADAPTERS.items()} == expected
+    assert {kind: loaded(kind).still(12) for kind in ADAPTERS} == expected
     assert Frozen(dropout="on").still(12) == LoRA(layers=TopLayers(3, "on")).still(12) == 0
     assert LoRA(layers=TopLayers(3)).still(12) == 9
 
@@ -221,9 +227,9 @@ def test_as_many_top_layers_as_there_are_layers_are_refused(count: int, tiny: Ba
 
 def test_pal_adds_a_branch_for_each_task_of_the_run(tiny: Base) -> None:
     width, count = tiny.config.hidden_size, tiny.config.num_hidden_layers * len(TASKS)
-    trained = Model(PAL(rank=7), tiny).encoder.parameters()
+    trained = Model(loaded("pal", rank=7), tiny).encoder.parameters()
     assert sum(value.numel() for value in trained if value.requires_grad) == count * (7 * (2 * width + 1) + width)
-    whole = Model(PAL(rank=7, encoder="trained"), tiny)
+    whole = Model(loaded("pal", rank=7, encoder="trained"), tiny)
     assert len(whole.trained()) == len(list(whole.parameters()))
 
 
@@ -240,4 +246,4 @@ def test_pal_adds_a_branch_for_each_task_of_the_run(tiny: Base) -> None:
 )
 def test_illegal_values_are_named(kind: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(ADAPTERS[kind], values, "adapter")
+        load(ADAPTERS[kind], values, "adapter", dict.fromkeys(TASKS))

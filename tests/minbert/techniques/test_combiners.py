@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.config import Config
 from minbert.data.tokens import Data
 from minbert.fields import dump, load
 from minbert.randomness import numpy_generator
 from minbert.techniques.combiners import CHUNK, COMBINERS, conflicts, gram, project
 from minbert.training.model import MultitaskModel
+from tests.minbert.configs import configure
 
 TASKS = ("a", "b", "c")
 
@@ -257,7 +257,7 @@ def test_pcgrad_against_torchjd_on_the_encoder(data: Data) -> None:
     """Two tasks of real batches, so no order matters: the encoder's gradient is torchjd's, the heads have the sum's."""
     autojac = pytest.importorskip("torchjd.autojac")
     aggregation = pytest.importorskip("torchjd.aggregation")
-    model = MultitaskModel(Config(), data.base, data.tasks, 0)
+    model = MultitaskModel(configure(), data.base, data.tasks, 0)
     batches = [model.batch(task, data.file(task, "train"), range(8)) for task in ("sst", "qqp")]
 
     def losses(sign: float) -> dict[str, Tensor]:

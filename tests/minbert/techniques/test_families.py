@@ -12,24 +12,26 @@ from torch.nn import functional as F
 
 from minbert.encoder.noise import dropout
 from minbert.fields import dump, load
+from minbert.tasks import TASKS
 from minbert.techniques.adapters import ADAPTERS
 from minbert.techniques.encodings import ENCODINGS
 from minbert.techniques.heads import HEADS, SHARED_HEADS
-from minbert.techniques.mixings import SAMPLERS
+from minbert.techniques.mixings import MIXINGS
 from minbert.techniques.regularizers import DIVERGENCES, REGULARIZERS, smart, squared_error, symmetric_kl
 from minbert.techniques.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic, epoch
 
 
 @pytest.mark.parametrize(
-    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, SAMPLERS, SCHEDULES, TAPERS]
+    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, MIXINGS, SCHEDULES, TAPERS]
 )
 def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, type]) -> None:
     for kind, entry in family.items():
         assert entry.kind == kind and entry.__doc__
-        values = dump(entry())
-        assert load(entry, {name: value for name, value in values.items() if name != "kind"}) == entry()
+        default = load(entry, {}, tasks=TASKS)
+        values = dump(default)
+        assert load(entry, {name: value for name, value in values.items() if name != "kind"}, tasks=TASKS) == default
         with pytest.raises(dataclasses.FrozenInstanceError):
-            entry().__class__.__setattr__(entry(), "kind", "other")
+            entry.__setattr__(default, "kind", "other")
 
 
 # Schedules -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Samplers: properties of every entry, and closed forms for what each draws and which rows it takes."""
+"""Mixings: properties of every entry, and closed forms for what each draws and which rows it takes."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ import math
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from minbert.config import Config, merge, settings
+from minbert.config import Config
 from minbert.data.batches import permutation, training_rows
 from minbert.data.tokens import Data
 from minbert.fields import ConfigError, dump, load
-from minbert.techniques.mixings import SAMPLERS, Mix, Sampler, annealed_alpha, epoch_steps, probabilities
+from minbert.tasks import choose_tasks
+from minbert.techniques.mixings import MIXINGS, Mix, TaskOrder, annealed_alpha, epoch_steps, probabilities
 from minbert.training import checkpoints
 from minbert.training.train import State, train
+from tests.minbert.configs import configure
 
+TASKS = choose_tasks("sst,qqp,sts")
 SIZES = {"sst": 8544, "qqp": 76113, "sts": 6040}
 BATCHES = {"sst": 16, "qqp": 32, "sts": 16}
 MIX = Mix(SIZES, 7, BATCHES)
 
 
-def configure(*pairs: str) -> Config:
-    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+def mixing(kind: str, **values: Any) -> Any:
+    """A mixing of the three tasks, with defaults for what is not given."""
+    return load(MIXINGS[kind], values, tasks=TASKS)
 
 
-def assert_shares(sampler: Sampler, steps: int, progress: float, expected: dict[str, float]) -> None:
+def assert_shares(order: TaskOrder, steps: int, progress: float, expected: dict[str, float]) -> None:
     """Drawn shares lie within four standard errors of the probabilities."""
-    counts = Counter(sampler.tasks(step, progress)[0] for step in range(steps))
+    counts = Counter(order.tasks(step, progress)[0] for step in range(steps))
     for task, p in expected.items():
         assert abs(counts[task] / steps - p) <= 4 * math.sqrt(p * (1 - p) / steps), task
 
@@ -39,9 +44,9 @@ def assert_shares(sampler: Sampler, steps: int, progress: float, expected: dict[
 # Every entry ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_samplers_name_known_tasks_and_depend_on_seed_step_and_progress_alone(kind: str) -> None:
-    first, second = (SAMPLERS[kind]().build(MIX) for _ in range(2))
+@pytest.mark.parametrize("kind", MIXINGS)
+def test_mixings_name_known_tasks_and_depend_on_seed_step_and_progress_alone(kind: str) -> None:
+    first, second = (mixing(kind).build(MIX) for _ in range(2))
     drawn = [first.tasks(step, step / 200) for step in range(200)]
     assert all(set(names) <= set(SIZES) and names and len(set(names)) == len(names) for names in drawn)
     assert drawn == [second.tasks(step, step / 200) for step in range(200)]
@@ -49,34 +54,36 @@ def test_samplers_name_known_tasks_and_depend_on_seed_step_and_progress_alone(ki
     assert first.tasks(200, 1.0)  # the last report may ask at the very end of the budget
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize("kind", MIXINGS)
 def test_every_mixing_says_how_gradients_are_combined_and_losses_balanced(kind: str) -> None:
-    mixing = SAMPLERS[kind]()
-    assert mixing.combine.kind == "sum" and mixing.balance.kind == "none"
-    assert ("combine" in dump(mixing)) == (kind == "summed")
+    found = mixing(kind)
+    assert found.combine.kind == "sum" and found.balance.kind == "none"
+    assert ("combine" in dump(found)) == (kind == "summed")
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_samplers_have_no_state(kind: str) -> None:
+@pytest.mark.parametrize("kind", MIXINGS)
+def test_orders_have_no_state(kind: str) -> None:
     """Frozen, and asking in another order gives the same answers: a resumed trial continues exactly."""
-    sampler = SAMPLERS[kind]().build(MIX)
+    order = mixing(kind).build(MIX)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        sampler.seed = 1
-    forward = [sampler.tasks(step, 0.3) for step in range(50)]
-    assert [sampler.tasks(step, 0.3) for step in reversed(range(50))] == forward[::-1]
+        order.seed = 1
+    forward = [order.tasks(step, 0.3) for step in range(50)]
+    assert [order.tasks(step, 0.3) for step in reversed(range(50))] == forward[::-1]
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize("kind", MIXINGS)
 def test_by_default_a_batch_begins_where_the_last_one_ended(kind: str) -> None:
-    assert SAMPLERS[kind]().build(MIX).position("sst", 5, 123) == 123
+    assert mixing(kind).build(MIX).position("sst", 5, 123) == 123
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_a_task_that_the_data_lacks_is_ignored(kind: str) -> None:
-    mixing = SAMPLERS[kind](task="sts") if kind == "single" else SAMPLERS[kind]()
-    sampler = mixing.build(Mix({"sts": 60, "qqp": 90}, 0, {"sts": 4, "qqp": 8}))
-    drawn = {name for step in range(100) for name in sampler.tasks(step, step / 100)}
-    assert drawn <= {"sts", "qqp"}
+@pytest.mark.parametrize("kind", MIXINGS)
+def test_every_mixing_is_one_of_the_tasks_of_its_run(kind: str) -> None:
+    """Other tasks in another order: nothing is left of the declared ones."""
+    declared = {"b": TASKS["qqp"], "a": TASKS["sts"]}
+    order = load(MIXINGS[kind], {}, tasks=declared).build(Mix({"b": 60, "a": 90}, 0, {"b": 4, "a": 8}))
+    drawn = [name for step in range(100) for name in order.tasks(step, step / 100)]
+    assert drawn[0] == "b" or kind in ("alpha", "annealed")
+    assert set(drawn) == ({"b"} if kind == "single" else {"a", "b"})
 
 
 # Probabilities -------------------------------------------------------------------------------------------------------
@@ -106,9 +113,9 @@ def test_equal_sizes_after_upweighting_are_uniform() -> None:
 
 @pytest.mark.parametrize("upweight", [{}, {"sst": 2.0, "sts": 8.0}])
 def test_drawn_shares_agree_with_the_probabilities(upweight: dict[str, float]) -> None:
-    sampler = SAMPLERS["alpha"](alpha=0.5, upweight=upweight).build(MIX)
+    order = mixing("alpha", alpha=0.5, upweight=upweight).build(MIX)
     expected = dict(zip(SIZES, probabilities(SIZES, 0.5, upweight), strict=True))
-    assert_shares(sampler, 4000, 0.0, expected)
+    assert_shares(order, 4000, 0.0, expected)
 
 
 # Annealing -----------------------------------------------------------------------------------------------------------
@@ -122,8 +129,8 @@ def test_annealing_follows_the_papers_formula() -> None:
 
 
 def test_annealing_by_progress_and_by_steps() -> None:
-    by_progress = SAMPLERS["annealed"](epochs=5).build(MIX)
-    by_steps = SAMPLERS["annealed"](epochs=5, steps_per_epoch=1800).build(MIX)
+    by_progress = mixing("annealed", epochs=5).build(MIX)
+    by_steps = mixing("annealed", epochs=5, steps_per_epoch=1800).build(MIX)
     for e in range(5):
         expected = probabilities(SIZES, 1.0 - 0.8 * e / 4)
         assert by_progress.probabilities(10**6, (e + 0.5) / 5) == pytest.approx(expected)
@@ -135,34 +142,35 @@ def test_annealing_by_progress_and_by_steps() -> None:
 
 
 def test_annealed_draws_of_the_first_and_last_epoch() -> None:
-    sampler = SAMPLERS["annealed"](upweight={"sts": 4.0}).build(MIX)
+    order = mixing("annealed", upweight={"sts": 4.0}).build(MIX)
     for progress, alpha in ((0.05, 1.0), (0.95, 0.2)):
         expected = dict(zip(SIZES, probabilities(SIZES, alpha, {"sts": 4.0}), strict=True))
-        assert_shares(sampler, 3000, progress, expected)
+        assert_shares(order, 3000, progress, expected)
 
 
 # Round robin, one task, one after the other --------------------------------------------------------------------------
 
 
 def test_round_robin_takes_turns() -> None:
-    sampler = SAMPLERS["round_robin"]().build(MIX)
-    assert [sampler.tasks(step, 0.0) for step in range(6)] == [("sst",), ("qqp",), ("sts",)] * 2
+    order = mixing("round_robin").build(MIX)
+    assert [order.tasks(step, 0.0) for step in range(6)] == [("sst",), ("qqp",), ("sts",)] * 2
 
 
-def test_single_trains_one_task_and_refuses_one_without_data() -> None:
-    sampler = load(SAMPLERS["single"], {"task": "sts"}).build(MIX)
-    assert {sampler.tasks(step, step / 100) for step in range(100)} == {("sts",)}
-    with pytest.raises(ConfigError, match=r"`mixing/task` sst has no training data here. Expected one of: sts"):
-        SAMPLERS["single"](task="sst").build(Mix({"sts": 10}, 0, {"sts": 2}))
-    with pytest.raises(ConfigError, match="Did you mean `sts`"):
+def test_single_trains_one_task_of_the_run() -> None:
+    order = mixing("single", task="sts").build(MIX)
+    assert {order.tasks(step, step / 100) for step in range(100)} == {("sts",)}
+    assert mixing("single").task == "sst"
+    with pytest.raises(ConfigError, match="Unknown task `sst` in `mixing/task`.*This run has the tasks sts; leave"):
+        configure("mixing/kind=single", "mixing/task=sst", tasks=choose_tasks("sts"))
+    with pytest.raises(ConfigError, match="Unknown task `stss` in `mixing/task`. Did you mean `sts`"):
         configure("mixing/kind=single", "mixing/task=stss")
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_sequential_shares_and_order(alpha: float) -> None:
-    sampler = SAMPLERS["sequential"](order=("sts", "qqp", "sst"), alpha=alpha).build(MIX)
+    order = mixing("sequential", order=("sts", "qqp", "sst"), alpha=alpha).build(MIX)
     grid = np.linspace(0, 1, 20001)
-    drawn = [sampler.tasks(0, progress)[0] for progress in grid]
+    drawn = [order.tasks(0, progress)[0] for progress in grid]
     assert list(dict.fromkeys(drawn)) == ["sts", "qqp", "sst"]
     assert sum(first != second for first, second in pairwise(drawn)) == 2  # never back
     total = sum(size**alpha for size in SIZES.values())
@@ -172,24 +180,24 @@ def test_sequential_shares_and_order(alpha: float) -> None:
 
 def test_an_order_may_be_partial_and_names_its_mistakes() -> None:
     order = configure("mixing/kind=sequential", "mixing/order=sts+qqp").mixing.order
-    assert order[:2] == ("sts", "qqp") and "sst" in order[2:]
+    assert order == ("sts", "qqp", "sst")
     full = configure("mixing/kind=sequential", f"mixing/order={'+'.join(order)}")
     assert full == configure("mixing/kind=sequential", 'mixing/order=["sts", "qqp"]')
-    assert Config.from_dict(full.to_dict()) == full and full.to_dict()["mixing"]["order"] == list(order)
+    assert Config.from_dict(full.to_dict(), TASKS) == full and full.to_dict()["mixing"]["order"] == list(order)
     for wrong in ('["sts", "sts"]', "[]", "7"):
         with pytest.raises(ConfigError, match="`mixing/order` must be a non-empty list of distinct names"):
             configure("mixing/kind=sequential", f"mixing/order={wrong}")
-    with pytest.raises(ConfigError, match="name in `mixing/order`: `qpq`. Did you mean `qqp`"):
+    with pytest.raises(ConfigError, match="Unknown task `qpq` in `mixing/order`. Did you mean `qqp`"):
         configure("mixing/kind=sequential", "mixing/order=sts+qpq")
 
 
 # Summed: the papers' epochs ------------------------------------------------------------------------------------------
 
 
-def rows_of(sampler: Sampler, task: str, size: int, batch: int, first: int, last: int) -> list[int]:
+def rows_of(order: TaskOrder, task: str, size: int, batch: int, first: int, last: int) -> list[int]:
     """The rows that a task gives to steps first..last-1."""
     rows = np.arange(size, dtype=np.int32)
-    starts = (sampler.position(task, step, step * batch) for step in range(first, last))
+    starts = (order.position(task, step, step * batch) for step in range(first, last))
     return [row for start in starts for row in training_rows(rows, 5, task, start, batch)]
 
 
@@ -223,8 +231,8 @@ def test_an_epoch_uses_the_shares_of_the_data_that_multi_extended_reports(
 def test_three_times_the_iterations_repeat_the_small_tasks() -> None:
     """`exploration`, 4.5: SST about twice, STS exactly three times, QQP nothing but new rows."""
     mix = Mix(SIZES, 0, dict.fromkeys(SIZES, 8))
-    sampler = SAMPLERS["summed"](multiplier=3).build(mix)
-    seen = {task: Counter(rows_of(sampler, task, SIZES[task], 8, 0, 3 * 755)) for task in SIZES}
+    order = mixing("summed", multiplier=3).build(mix)
+    seen = {task: Counter(rows_of(order, task, SIZES[task], 8, 0, 3 * 755)) for task in SIZES}
     assert set(seen["sts"].values()) == {3} and len(seen["sts"]) == 6040
     assert set(seen["sst"].values()) == {2, 3}
     assert set(seen["qqp"].values()) == {1}
@@ -234,12 +242,12 @@ def test_three_times_the_iterations_repeat_the_small_tasks() -> None:
 @pytest.mark.parametrize("sizes", [{"a": 10, "b": 37, "c": 9}, {"a": 2, "b": 50, "c": 64}])
 def test_every_epoch_counts_rows_evenly_and_starts_afresh(multiplier: int, sizes: dict[str, int]) -> None:
     batches = {"a": 3, "b": 5, "c": 4}
-    sampler = SAMPLERS["summed"](multiplier=multiplier).build(Mix(sizes, 0, batches))
+    order = mixing("summed", multiplier=multiplier).build(Mix(sizes, 0, batches))
     steps = max(1, multiplier * min(sizes[task] // batches[task] for task in sizes))
     for task, size in sizes.items():
         used, passes = steps * batches[task], math.ceil(steps * batches[task] / size)
         for number in range(4):
-            rows = rows_of(sampler, task, size, batches[task], number * steps, (number + 1) * steps)
+            rows = rows_of(order, task, size, batches[task], number * steps, (number + 1) * steps)
             counts = [rows.count(row) for row in range(size)]
             assert max(counts) == math.ceil(used / size) and min(counts) == used // size
             fresh = permutation(size, 5, task, number * passes)
@@ -247,14 +255,14 @@ def test_every_epoch_counts_rows_evenly_and_starts_afresh(multiplier: int, sizes
 
 
 def test_without_a_multiplier_a_task_runs_through_all_its_rows() -> None:
-    sampler = SAMPLERS["summed"]().build(Mix({"a": 10, "b": 37}, 0, {"a": 3, "b": 5}))
-    assert sorted(rows_of(sampler, "b", 37, 5, 0, 37)) == sorted([*range(37)] * 5)
+    order = mixing("summed").build(Mix({"a": 10, "b": 37}, 0, {"a": 3, "b": 5}))
+    assert sorted(rows_of(order, "b", 37, 5, 0, 37)) == sorted([*range(37)] * 5)
 
 
 # In a trial ----------------------------------------------------------------------------------------------------------
 
 
-MIXINGS = {
+CONFIGS = {
     "multiplier": ["mixing/multiplier=1"],
     "alpha": ["mixing/kind=alpha", "mixing/upweight/sts=4"],
     "annealed": ["mixing/kind=annealed", "mixing/steps_per_epoch=3"],
@@ -263,9 +271,9 @@ MIXINGS = {
 }
 
 
-@pytest.mark.parametrize("name", MIXINGS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> None:
-    config = configure(*MIXINGS[name])
+    config = configure(*CONFIGS[name])
     whole = list(train(config, data, State.fresh(3, (600,), tmp_path / "a")))[-1]
     polls = iter(range(10**9))
     list(train(config, data, State.fresh(3, (600,), tmp_path / "b"), lambda: next(polls) >= 4))

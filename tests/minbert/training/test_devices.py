@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from minbert.config import Config, merge, settings
 from minbert.data.tokens import Data
 from minbert.training import checkpoints
 from minbert.training.report import State
 from minbert.training.train import train
+from tests.minbert.configs import configure
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
 
@@ -36,7 +36,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_trial_trains_and_goes_on(device: str, name: str, data: Data, tmp_path: Path) -> None:
-    config = Config.from_dict(merge(Config().to_dict(), settings(CONFIGS[name])))
+    config = configure(*CONFIGS[name])
     place, milestones = torch.device(device), (130, 320)
 
     def run(state: State, stop_after: int = 10**9) -> Path:

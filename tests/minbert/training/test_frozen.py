@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from minbert.augmentation.rows import augmented
-from minbert.config import Config, merge, settings
+from minbert.config import Config
 from minbert.data.batches import Sequences, in_order_of_packing, pack
 from minbert.data.tokens import Data, TaskFile, Texts
 from minbert.encoder.base import Base
 from minbert.stages.chain import staged
+from minbert.tasks import choose_tasks
 from minbert.techniques.encodings import Bi, Cross, Single
 from minbert.training import checkpoints, frozen, kept_rows
 from minbert.training.evaluation import evaluate, predict_rows
@@ -26,6 +27,7 @@ from minbert.training.model import MultitaskModel
 from minbert.training.predict import load_model
 from minbert.training.report import Report, State
 from minbert.training.train import train
+from tests.minbert import configs
 from tests.minbert.encoder.test_bert import sequences
 
 PLAIN = ["precision=float32", "optimizer/schedule/kind=constant", "optimizer/clip_norm=10"]
@@ -46,7 +48,7 @@ CONFIGS = {
 
 
 def configure(*pairs: str) -> Config:
-    return Config.from_dict(merge(Config().to_dict(), settings([*PLAIN, *pairs])))
+    return configs.configure(*PLAIN, *pairs)
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +365,7 @@ def test_lengths_are_those_of_the_sequences(
 ) -> None:
     from minbert.data.tokens import open_data
 
-    file = open_data(corpus_folder, tiny, tasks=[task]).file(task, "train")
+    file = open_data(corpus_folder, tiny, tasks=choose_tasks([task])).file(task, "train")
     found = encoding.lengths(file, limit)
     expected = [len(ids) for ids, _ in encoding.sequences(file, range(len(file.labels)), limit, 2, 3)]
     assert found.ravel().tolist() == expected and found.shape[1] == len(file.labels)

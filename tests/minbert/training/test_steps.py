@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from minbert.augmentation.rows import augmented
-from minbert.config import Config, merge, settings
 from minbert.data.tokens import Data
 from minbert.techniques.balances import BALANCES
 from minbert.techniques.combiners import COMBINERS, Sum
@@ -24,6 +23,7 @@ from minbert.training.evaluation import Scores
 from minbert.training.report import State, peak_memory
 from minbert.training.train import train
 from minbert.training.trial import Trial
+from tests.minbert.configs import configure
 
 PLAIN = [
     *("dropout/hidden=0", "dropout/attention=0", "dropout/head=0"),
@@ -33,7 +33,7 @@ PLAIN = [
 
 
 def trial(data: Data, folder: Path, *pairs: str) -> Trial:
-    config = Config.from_dict(merge(Config().to_dict(), settings([*PLAIN, *pairs])))
+    config = configure(*PLAIN, *pairs)
     return Trial(config, data, State.fresh(0, (10_000,), folder), torch.device("cpu"))
 
 
@@ -156,7 +156,7 @@ def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monke
         return Scores(dict.fromkeys(data.tasks, value), value, ())
 
     monkeypatch.setattr(trials, "evaluate", scored)
-    config = Config.from_dict(merge(Config().to_dict(), settings(["selection=best"])))
+    config = configure("selection=best")
     saved = []
     for report in train(config, data, State.fresh(0, (64, 128, 192), tmp_path)):
         tensors = trials.checkpoints.read_tensors(Path(report.checkpoint), "weights")
@@ -193,7 +193,7 @@ def test_everything_that_is_trained_gets_a_gradient(combine: str, balance: str, 
 
 def test_another_file_of_augmented_rows_is_refused_on_resuming(data: Data, tmp_path: Path) -> None:
     pairs = ["augmentation/kind=edit", "augmentation/amount=0.5"]
-    config = Config.from_dict(merge(Config().to_dict(), settings(pairs)))
+    config = configure(*pairs)
     report = next(train(config, data, State.fresh(0, (64, 128), tmp_path)))
     again = State.resume(Path(report.checkpoint), (64, 128), tmp_path, 1)
     rows = augmented(data, config.augmentation, 0)

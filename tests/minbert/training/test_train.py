@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-from minbert.config import Config, merge, settings
 from minbert.data.tokens import Data
 from minbert.encoder.base import Base
 from minbert.training import checkpoints
@@ -25,6 +24,7 @@ from minbert.training.model import MultitaskModel
 from minbert.training.predict import load_model
 from minbert.training.train import Report, State, train
 from minbert.training.trial import Trial
+from tests.minbert.configs import configure
 
 CONFIGS = {
     "default": [],
@@ -48,8 +48,6 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def configure(pairs: list[str]) -> Config:
-    return Config.from_dict(merge(Config().to_dict(), settings(pairs)))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -70,7 +68,7 @@ def pause_after(polls: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> None:
-    config = configure(CONFIGS[name])
+    config = configure(*CONFIGS[name])
     whole = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "a")))
     first = list(train(config, data, State.fresh(3, (200, 500), tmp_path / "b"), pause_after(3)))
     assert first[-1].paused and first[-1].checkpoint
@@ -86,7 +84,7 @@ def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> N
 def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = list(train(Config(), data, State.fresh(3, (200, 500), tmp_path / "a")))
+    whole = list(train(configure(), data, State.fresh(3, (200, 500), tmp_path / "a")))
     evaluations = []
 
     def evaluating(*arguments: Any, **options: Any) -> Any:
@@ -96,17 +94,17 @@ def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("minbert.training.trial.evaluate", evaluating)
         state = State.fresh(3, (200, 500), tmp_path / "b")
-        first = list(train(Config(), data, state, lambda: len(evaluations) == 2))
+        first = list(train(configure(), data, state, lambda: len(evaluations) == 2))
     assert [(report.step, report.paused) for report in first] == [(200, False), (200, True)]
     assert first[-1].examples == whole[-1].examples, "all that is missing is the last report"
-    rest = list(train(Config(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
+    rest = list(train(configure(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
     assert [report.step for report in rest] == [500]
     assert rest[0].scores == whole[-1].scores
     assert_same_weights(Path(whole[-1].checkpoint), Path(rest[0].checkpoint))
 
 
 def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
-    config = Config()
+    config = configure()
     trial = train(config, data, State.fresh(0, (100, 200), tmp_path))
     first = next(trial)
     trial.close()
@@ -115,7 +113,7 @@ def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> 
 
 
 def test_reports_come_at_the_first_step_past_each_milestone(data: Data, tmp_path: Path) -> None:
-    reports = list(train(Config(), data, State.fresh(0, (50, 65, 300), tmp_path)))
+    reports = list(train(configure(), data, State.fresh(0, (50, 65, 300), tmp_path)))
     assert [report.step for report in reports] == [50, 65, 300]
     assert [report.examples for report in reports] == [64, 128, 320]  # 16 + 32 + 16 rows a step
     assert all(len(checkpoints.complete(tmp_path)) == 1 for _ in reports)
@@ -123,13 +121,13 @@ def test_reports_come_at_the_first_step_past_each_milestone(data: Data, tmp_path
 
 
 def test_round_trip_of_a_report(data: Data, tmp_path: Path) -> None:
-    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    report = next(train(configure(), data, State.fresh(0, (60,), tmp_path)))
     assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
 @pytest.mark.parametrize("name", ["frozen", "lora"])
 def test_frozen_weights_stay_untouched(name: str, data: Data, tiny: Base, tmp_path: Path) -> None:
-    report = list(train(configure(CONFIGS[name]), data, State.fresh(0, (300,), tmp_path)))[-1]
+    report = list(train(configure(*CONFIGS[name]), data, State.fresh(0, (300,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
     base = tiny.load().state_dict()
     frozen = {key: value for key, value in model.encoder.state_dict().items() if ".base." in key or key in base}
@@ -144,35 +142,35 @@ def test_divergence_is_reported_at_the_next_milestone(
 ) -> None:
     loss = MultitaskModel.loss
     monkeypatch.setattr(MultitaskModel, "loss", lambda *arguments: loss(*arguments) * math.nan)
-    reports = list(train(Config(), data, State.fresh(0, (200, 400), tmp_path)))
+    reports = list(train(configure(), data, State.fresh(0, (200, 400), tmp_path)))
     assert len(reports) == 1 and reports[0].diverged and reports[0].step == 200 and math.isnan(reports[0].overall)
     assert reports[0].examples == 64  # one step, not the whole rung
     assert not checkpoints.complete(tmp_path)
 
 
 def test_training_learns_the_rule(data: Data, tmp_path: Path) -> None:
-    config = configure(["optimizer/encoder_lr=0.002", "optimizer/head_lr=0.005", "dropout/hidden=0.0"])
+    config = configure("optimizer/encoder_lr=0.002", "optimizer/head_lr=0.005", "dropout/hidden=0.0")
     report = list(train(config, data, State.fresh(0, (6000,), tmp_path)))[-1]
     assert report.scores["qqp"] > 0.9, report.scores
 
 
 @pytest.mark.parametrize("damage", ["weights.safetensors", "optimizer.safetensors", "trial.json"])
 def test_damaged_checkpoints_are_errors(damage: str, data: Data, tmp_path: Path) -> None:
-    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    report = next(train(configure(), data, State.fresh(0, (60,), tmp_path)))
     file = Path(report.checkpoint) / damage
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(checkpoints.TrialCheckpointError, match=r"damaged|cannot be read"):
-        list(train(Config(), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+        list(train(configure(), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
 
 
 def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None:
-    report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
+    report = next(train(configure(), data, State.fresh(0, (60,), tmp_path)))
     with pytest.raises(checkpoints.TrialCheckpointError, match="another `config`"):
-        list(train(configure(CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+        list(train(configure(*CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
 
 
 def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
-    report = list(train(Config(), data, State.fresh(0, (200,), tmp_path)))[-1]
+    report = list(train(configure(), data, State.fresh(0, (200,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
     rows = data.parts["sst", "search"]
     found = predict_rows(model, data, "sst", "search", rows)
@@ -211,13 +209,13 @@ def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_p
 def test_only_checkpoints_of_this_or_earlier_attempts_are_pruned(data: Data, tmp_path: Path) -> None:
     for name in ("my-project", "notes-1", "2-640"):  # a user's folders, and what a later attempt is writing
         (tmp_path / name).mkdir()
-    list(train(Config(), data, State.fresh(0, (60, 120), tmp_path, attempt=1)))
+    list(train(configure(), data, State.fresh(0, (60, 120), tmp_path, attempt=1)))
     assert {path.name for path in tmp_path.iterdir()} == {"my-project", "notes-1", "2-640", "1-120"}
 
 
 def test_a_pause_right_after_a_report_leaves_its_checkpoint_alone(data: Data, tmp_path: Path) -> None:
     asked = []
-    trial = train(Config(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(asked))
+    trial = train(configure(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(asked))
     first = next(trial)
     written = (Path(first.checkpoint) / "done.json").stat().st_mtime_ns
     asked.append(True)
@@ -231,13 +229,13 @@ def test_a_checkpoint_is_not_written_twice_at_a_milestone(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minbert.training.trial.CHECKPOINT_SECONDS", 0.0)  # due at every step
-    reports = list(train(Config(), data, State.fresh(0, (128, 256), tmp_path)))
+    reports = list(train(configure(), data, State.fresh(0, (128, 256), tmp_path)))
     assert [Path(report.checkpoint).name for report in reports] == ["0-128", "0-256"]
     assert [path.name for path in checkpoints.complete(tmp_path)] == ["0-256"]
 
 
 def test_milestones_passed_in_one_step_have_checkpoints_of_their_own(data: Data, tmp_path: Path) -> None:
-    trial = train(Config(), data, State.fresh(0, (50, 60), tmp_path))
+    trial = train(configure(), data, State.fresh(0, (50, 60), tmp_path))
     names = []
     for report in trial:
         assert checkpoints.is_complete(Path(report.checkpoint))
@@ -248,7 +246,7 @@ def test_milestones_passed_in_one_step_have_checkpoints_of_their_own(data: Data,
 def test_an_interrupted_write_leaves_the_previous_checkpoint(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = train(Config(), data, State.fresh(0, (60, 120), tmp_path))
+    trial = train(configure(), data, State.fresh(0, (60, 120), tmp_path))
     first = next(trial)
 
     def full(*arguments: object) -> None:
@@ -264,9 +262,9 @@ def test_a_trial_goes_on_in_the_arithmetic_it_began_with(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minbert.training.model.native_bf16", lambda device: True)
-    first = next(train(Config(), data, State.fresh(0, (60, 120), tmp_path)))
+    first = next(train(configure(), data, State.fresh(0, (60, 120), tmp_path)))
     monkeypatch.setattr("minbert.training.model.native_bf16", lambda device: False)
-    trial = Trial(Config(), data, State.resume(Path(first.checkpoint), (60, 120), tmp_path, 1), torch.device("cpu"))
+    trial = Trial(configure(), data, State.resume(Path(first.checkpoint), (60, 120), tmp_path, 1), torch.device("cpu"))
     assert trial.model.dtype == torch.float32
     trial.restore(Path(first.checkpoint))
     assert trial.model.dtype == torch.bfloat16
@@ -277,7 +275,7 @@ def test_a_trial_goes_on_in_the_arithmetic_it_began_with(
 
 
 def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
-    config = configure(["optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01"])
+    config = configure("optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01")
     trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
     trial.step()
     for group in trial.optimizer.param_groups:
@@ -292,7 +290,7 @@ def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
 
 def test_the_whole_gradient_is_clipped(data: Data, tmp_path: Path) -> None:
     trial = Trial(
-        configure(["optimizer/clip_norm=0.001"]), data, State.fresh(0, (6400,), tmp_path), torch.device("cpu")
+        configure("optimizer/clip_norm=0.001"), data, State.fresh(0, (6400,), tmp_path), torch.device("cpu")
     )
     norms = []
 
@@ -306,7 +304,7 @@ def test_the_whole_gradient_is_clipped(data: Data, tmp_path: Path) -> None:
 
 
 def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
-    config = configure(["taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3"])
+    config = configure("taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3")
     model = MultitaskModel(config, data.base, data.tasks, 0)
     losses = {task: torch.tensor(value) for task, value in (("sst", 1.0), ("qqp", 10.0), ("sts", 100.0))}
     penalties = {"smart/sst": torch.tensor(7.0), "bregman/sst": torch.tensor(2.0)}
@@ -323,7 +321,7 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
             f"regularizer/sst/{name}"
             for name in ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
         ]
-        model = MultitaskModel(configure([*wanted, "dropout/hidden=0.5"]), data.base, data.tasks, 0)
+        model = MultitaskModel(configure(*wanted, "dropout/hidden=0.5"), data.base, data.tasks, 0)
         batch = model.batch("sst", data.file("sst", "train"), range(8))
         losses, found = model.step_losses([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
         assert losses.keys() == {"sst"} and found.keys() == {"smart/sst"}
