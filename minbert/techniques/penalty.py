@@ -91,10 +91,9 @@ class Pass:
         return torch.Size((len(self._tokens.ids), self.width))
 
     @property
-    def sequence(self) -> Tensor:
-        """For each token the number of its sequence, 0 to S - 1 in the order of packing [N]."""
-        lengths = self._tokens.bounds.diff().long()  # [S]
-        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    def bounds(self) -> Tensor:
+        """The first token of each packed sequence, and the end of the last one [S + 1]."""
+        return self._tokens.bounds
 
     @property
     def _tokens(self) -> Packed:

@@ -155,14 +155,17 @@ class RDrop(Stateless):
         return Added(self.weight * DISAGREEMENTS[pass_.task.kind](pass_.outputs, again), pass_.loss(again))
 
 
-def steepest(gradient: Tensor, sequence: Tensor, norm: float) -> Tensor:
+def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:
     """norm * g / ||g||_2 for each sequence [N, D]; 0 where its gradient is 0.
 
-    `gradient` [N, D] with respect to the words, `sequence` [N] the number of each token's sequence, from 0.
+    `gradient` [N, D] with respect to the words; `bounds` [S + 1] the first token of each sequence and the end of the
+    last one.
     """
-    count = int(sequence[-1]) + 1
+    lengths = bounds.diff().long()  # [S]
+    numbers = torch.arange(len(lengths), device=lengths.device)
+    sequence = torch.repeat_interleave(numbers, lengths, output_size=len(gradient))  # [N], each token's sequence
     # In float64: the squares of a small gradient would vanish in float32.
-    squares = gradient.new_zeros(count, dtype=torch.float64)
+    squares = gradient.new_zeros(len(lengths), dtype=torch.float64)
     norms = squares.index_add_(0, sequence, gradient.double().square().sum(1)).sqrt()  # [S]
     scale = torch.where(norms > 0, norm / norms, 0.0)
     return (gradient.double() * scale[sequence][:, None]).to(gradient.dtype)
@@ -183,7 +186,7 @@ class FGM(Stateless):
         # A pass of its own: in the step's pass the offset would stay a leaf, and take a backward pass through a frozen
         # encoder once more.
         (gradient,) = torch.autograd.grad(pass_.loss(pass_.forward(offset)), offset)
-        return Added(pass_.loss(pass_.forward(steepest(gradient, pass_.sequence, self.norm))))
+        return Added(pass_.loss(pass_.forward(steepest(gradient, pass_.bounds, self.norm))))
 
 
 REGULARIZERS: dict[str, type] = {kind.kind: kind for kind in (NoRegularizer, Smart, RDrop, FGM)}

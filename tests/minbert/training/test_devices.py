@@ -27,6 +27,8 @@ CONFIGS = {
     "uncertainty": ["mixing/balance/kind=uncertainty"],
     "pcgrad": ["mixing/combine/kind=pcgrad"],
     "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "rdrop": ["regularizer/sst/kind=rdrop"],
+    "fgm": ["regularizer/sst/kind=fgm", "regularizer/sts/kind=fgm"],
     "bregman": ["proximal/kind=bregman"],
     "pairs read apart": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/pooling=mean"],
     "best report": ["selection=best"],

@@ -19,6 +19,7 @@ from minbert.data.tokens import Data, TaskFile, Texts
 from minbert.encoder.base import Base
 from minbert.stages.chain import staged
 from minbert.techniques.encodings import Bi, Cross, Single
+from minbert.techniques.regularizers import REGULARIZERS
 from minbert.training import checkpoints, feature_cache, frozen
 from minbert.training.evaluation import evaluate, predict_rows
 from minbert.training.frozen import FrozenPart, Reading
@@ -38,7 +39,10 @@ CONFIGS = {
     "frozen, pcgrad, bregman": ["adapter/kind=frozen", *BI, "shared_head/kind=linear", "mixing/combine/kind=pcgrad",
                                 "proximal/kind=bregman"],
     "frozen, smart on one task": ["adapter/kind=frozen", "regularizer/sst/kind=smart"],
+    "frozen, r-drop": ["adapter/kind=frozen", *(f"regularizer/{task}/kind=rdrop" for task in ("sst", "qqp", "sts"))],
+    "frozen, fgm on one task": ["adapter/kind=frozen", "regularizer/sts/kind=fgm"],
     "top": TOP,
+    "top, r-drop, fgm": [*TOP, "regularizer/sst/kind=rdrop", "regularizer/qqp/kind=fgm"],
     "top, poolings, bregman": [*TOP, *BI, "encoding/sst/pooling=mean", "proximal/kind=bregman"],
     "top, dora, gse": ["adapter/kind=dora", *TOP[1:], "mixing/combine/kind=gse", "encoding/sts/kind=bi"],
     "top, smart on one task": [*TOP, "regularizer/qqp/kind=smart"],
@@ -158,10 +162,10 @@ def test_a_torn_row_is_computed_again_and_changes_nothing(
     assert_same(whole, again)
 
 
-def test_a_task_whose_words_are_perturbed_is_not_cached(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
-    run(configure(*CONFIGS["frozen"], *(f"regularizer/{task}/kind=smart" for task in data.tasks)), data, tmp_path / "a")
+@pytest.mark.parametrize("kind", [kind for kind, entry in REGULARIZERS.items() if entry.moves_words])
+def test_a_task_whose_words_are_perturbed_is_not_cached(kind: str, data: Data, tmp_path: Path, cache: Path) -> None:
+    regularizers = (f"regularizer/{task}/kind={kind}" for task in data.tasks)
+    run(configure(*CONFIGS["frozen"], *regularizers), data, tmp_path / "a")
     assert not cache.exists()
     run(configure(*CONFIGS["frozen"], "adapter/dropout=on"), data, tmp_path / "b")
     run(configure(*TOP, "adapter/layers/dropout=on"), data, tmp_path / "c")

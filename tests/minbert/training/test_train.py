@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,9 @@ CONFIGS = {
     "frozen, dropout": ["adapter/kind=frozen", "adapter/dropout=on", "dropout/hidden=0.2"],
     "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
     "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "rdrop": ["regularizer/sst/kind=rdrop", "regularizer/sts/kind=rdrop", "proximal/kind=bregman"],
+    "fgm": ["regularizer/sst/kind=fgm", "regularizer/qqp/kind=fgm", "mixing/combine/kind=pcgrad"],
+    "fgm, frozen": ["adapter/kind=frozen", "regularizer/sst/kind=fgm", "regularizer/qqp/kind=rdrop"],
     "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
     "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
     "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
@@ -171,6 +175,33 @@ def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None
     report = next(train(Config(), data, State.fresh(0, (60,), tmp_path)))
     with pytest.raises(checkpoints.TrialCheckpointError, match="another `config`"):
         list(train(configure(CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
+
+
+def test_a_checkpoint_of_format_2_continues_as_one_of_today(data: Data, tmp_path: Path) -> None:
+    """It named a teacher's tensors `teacher:<parameter>`."""
+    config, milestones = configure(CONFIGS["bregman, best"]), (60, 120, 180)
+    reports = train(config, data, State.fresh(0, milestones, tmp_path / "a"))
+    next(reports)
+    path = Path(next(reports).checkpoint)
+    old = shutil.copytree(path, tmp_path / "b" / path.name)
+    tensors = checkpoints.read_tensors(old, "optimizer")
+    renamed = {name.replace("penalty:proximal/", "teacher:"): value for name, value in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    checkpoints.save_file(renamed, old / "optimizer.safetensors")
+    content = json.loads((old / "trial.json").read_text())
+    (old / "trial.json").write_text(json.dumps(content | {"format": 2}))
+    whole = next(reports)
+    resumed = list(train(config, data, State.resume(old, milestones, tmp_path / "b", 1)))
+    assert resumed[-1].losses == whole.losses
+    assert_same_weights(Path(whole.checkpoint), Path(resumed[-1].checkpoint))
+
+
+def test_a_checkpoint_of_another_format_is_refused(data: Data, tmp_path: Path) -> None:
+    path = Path(next(train(Config(), data, State.fresh(0, (60,), tmp_path))).checkpoint)
+    content = json.loads((path / "trial.json").read_text())
+    (path / "trial.json").write_text(json.dumps(content | {"format": 99}))
+    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads formats 2 and 3"):
+        State.resume(path, (60,), tmp_path, 1)
 
 
 def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
