@@ -48,11 +48,11 @@ class PaddedBert(Bert):
         *,
         offset: Tensor | None = None,
         first_only: bool = False,
-        still: int = 0,
+        frozen_layers: int = 0,
         start: Tensor | None = None,
     ) -> Tensor:
         """As `Bert.forward`. Raises ValueError where it is given what the comparison does not use."""
-        if still or offset is not None or start is not None:
+        if frozen_layers or offset is not None or start is not None:
             raise ValueError("The padded encoder is trained as a whole and without perturbations.")
         lengths = batch.bounds.diff().tolist()
         ids, segments = (

@@ -29,8 +29,9 @@ from minbert.encoder.base import find_base
 from minbert.encoder.noise import SILENT
 from minbert.randomness import torch_generator
 from minbert.tasks import choose_tasks
-from minbert.techniques.regularizers import DIVERGENCES, Smart
-from minbert.training.model import Given, MultitaskModel
+from minbert.techniques.penalty import DIVERGENCES, STEP_MASKS, Pass
+from minbert.techniques.regularizers import Smart
+from minbert.training.model import MultitaskModel, PassInput
 from minbert.training.predict import load_model
 from minbert.training.train import State, train
 
@@ -48,10 +49,10 @@ def ascent() -> None:
     for task in ("sst", "sts"):
         batch = model.batch(task, data.file(task, "train"), data.parts[task, "train"][:8].tolist())
         packed = pack(batch.sequences)
-        given, divergence = Given(packed), DIVERGENCES[data.tasks[task].kind]
+        inputs, divergence = PassInput(packed), DIVERGENCES[data.tasks[task].kind]
 
-        def forward(offset: Tensor | None, given=given, batch=batch) -> Tensor:  # type: ignore[no-untyped-def]
-            return model.outputs(given, [batch], model.noise(torch_generator(cpu, 0, "dropout", 0)), offset)[0]
+        def forward(offset: Tensor | None, inputs=inputs, batch=batch) -> Tensor:  # type: ignore[no-untyped-def]
+            return model.outputs(inputs, [batch], model.noise(torch_generator(cpu, 0, "dropout", 0)), offset)[0]
 
         target = forward(None).detach()
         noise = torch.randn(len(packed.ids), 384, generator=torch_generator(cpu, 0, "noise", 0)) * SIGMA
@@ -87,15 +88,22 @@ def penalties(folder: str) -> None:
 def penalty(model: MultitaskModel, data: Data) -> float:
     """Mean of SMART's penalty over rows of `held`."""
     batch = model.batch("sst", data.file("sst", "dev"), data.parts["sst", "held"][:ROWS].tolist())
-    given = Given(pack(batch.sequences))
-    assert given.packed is not None
+    inputs = PassInput(pack(batch.sequences))
 
-    def forward(offset: Tensor | None) -> Tensor:
-        return model.outputs(given, [batch], SILENT, offset)[0]
+    def forward(offset: Tensor | None = None, masks: str = STEP_MASKS) -> Tensor:
+        return model.outputs(inputs, [batch], SILENT, offset)[0]
 
-    shape = torch.Size((len(given.packed.ids), model.encoder.config.hidden_size))
-    generator = torch_generator(torch.device("cpu"), 0, "noise", 0)
-    return float(Smart().penalty(forward, forward(None), shape, DIVERGENCES["classification"], generator).detach())
+    pass_ = Pass(
+        task=data.tasks["sst"],
+        outputs=forward(),
+        labels=batch.labels,
+        loss=lambda outputs: model.loss("sst", outputs, batch.labels),
+        forward=forward,
+        generator=lambda stream: torch_generator(torch.device("cpu"), 0, stream, 0),
+        packed=inputs.packed,
+        width=model.encoder.config.hidden_size,
+    )
+    return float(Smart().penalty(pass_).penalty.detach())
 
 
 def main() -> None:

@@ -12,17 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.augmentation.augmentations import AUGMENTATIONS, NoAugmentation
+from minbert.augmentation.augmentations import AUGMENTATIONS, Augmentation, NoAugmentation
 from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
 from minbert.migrations import CONFIG_VERSION, migrate
 from minbert.stages.stages import Stages
 from minbert.tasks import Task
-from minbert.techniques.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
+from minbert.techniques.adapters import ADAPTERS, Adapter, NoAdapter
 from minbert.techniques.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
-from minbert.techniques.heads import SHARED_HEADS, NoSharedHead
-from minbert.techniques.mixings import MIXINGS, Summed
+from minbert.techniques.heads import SHARED_HEADS, NoSharedHead, SharedHead
+from minbert.techniques.mixings import MIXINGS, Mixing, Summed
 from minbert.techniques.optimizer import Optimizer
-from minbert.techniques.regularizers import PROXIMALS, REGULARIZERS, NoProximal, NoRegularizer, Regularizer
+from minbert.techniques.proximals import PROXIMALS, NoProximal, Proximal
+from minbert.techniques.regularizers import REGULARIZERS, NoRegularizer, Regularizer
 from minbert.techniques.schedules import TAPERS, Flat, Taper
 
 
@@ -46,13 +47,13 @@ class Config:
     """What of the encoder is trained."""
     stages: Stages = group(Stages)
     """What the encoder learns before the tasks."""
-    augmentation: Any = branch(AUGMENTATIONS, NoAugmentation())
+    augmentation: Augmentation = branch(AUGMENTATIONS, NoAugmentation())
     """Training rows added to those of the files."""
     encoding: Mapping[str, Encoding] = per_task(branch(ENCODINGS, None), default_encoding)
     """Sequences, pooling and head of each task."""
-    shared_head: Any = branch(SHARED_HEADS, NoSharedHead())
+    shared_head: SharedHead = branch(SHARED_HEADS, NoSharedHead())
     """A layer that pair tasks share, added to each one's own head (`beyond_bert`)."""
-    mixing: Any = branch(MIXINGS, Summed())
+    mixing: Mixing = branch(MIXINGS, Summed())
     """Which tasks give a batch to a step."""
     batch_size: Mapping[str, int] = per_task(integer(16, 1, 4096), lambda task: 32 if task.search_rows else 16)
     """Rows of a task in one batch; by default more of a task so large that the search looks at a part of it."""
@@ -60,7 +61,7 @@ class Config:
     """Weight over the budget of all that each task adds to the loss, its penalty included."""
     regularizer: Mapping[str, Regularizer] = per_task(branch(REGULARIZERS, NoRegularizer()))
     """Penalty added to each task's loss."""
-    proximal: Any = branch(PROXIMALS, NoProximal())
+    proximal: Proximal = branch(PROXIMALS, NoProximal())
     """Penalty on every task that holds an update back."""
     optimizer: Optimizer = group(Optimizer)
     dropout: Dropout = group(Dropout)
@@ -95,7 +96,7 @@ class Config:
             )
         check_shared(self.shared_head, self.encoding, tasks)
         trained = {name: task for name, task in tasks.items() if self.mixing.trains(name)}
-        if trained and isinstance(self.adapter, Frozen):
+        if trained and not self.adapter.trains_encoder:
             check_frozen(self.encoding, trained)
         if trained and not any(self.taper[name].value(0.0) for name in trained):
             raise ConfigError(f"`taper`: each of {', '.join(trained)} has weight 0; expected at least one above 0.")

@@ -125,6 +125,16 @@ SMART: dict[str, Node] = {
     "step_size": Float(1e-3, 1e3, log=True),
 }
 
+R_DROP: dict[str, Node] = {
+    # Wu et al. vary alpha from task to task, to about 5; it is halved here by taking the mean of both passes' losses.
+    "weight": Float(0.1, 5.0, log=True),
+}
+
+FGM: dict[str, Node] = {
+    # The words of 20 pieces of MiniLM have a norm of about 5: from a fiftieth of it to two fifths.
+    "norm": Float(0.1, 2.0, log=True),
+}
+
 BREGMAN: dict[str, Node] = {
     # Jiang et al.: mu 1, beta 0.99 at first and 0.999 later.
     "weight": Float(0.1, 10.0, log=True),

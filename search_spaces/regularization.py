@@ -1,11 +1,13 @@
 """regularization: what keeps a small training set from being learnt by heart?
 
-SMART on each task with all its parameters, the Bregman proximal point with its momentum teacher, the dropout rates,
-weight decay, augmentation of SST, and the choice of the step. Ranges from mE (lambda 0.5, 1, 3; dropout 0.3;
-augmentation), ex (lambda 5, dropout of heads), en (SMART) and Jiang et al. (Bregman); see `_parts`.
+SMART, R-Drop or FGM on each task, the Bregman proximal point with its momentum teacher, the dropout rates, weight
+decay, augmentation of SST, and the choice of the step. Ranges from mE (lambda 0.5, 1, 3; dropout 0.3; augmentation), ex
+(lambda 5, dropout of heads), en (SMART), Jiang et al. (Bregman), Wu et al. (R-Drop) and Miyato et al. (FGM); see
+`_parts`.
 
-What it costs: SMART two to three plain steps on its task, Bregman one forward pass more. It shows where training goes
-on until it overfits: give it several passes over SST (a budget of 100,000 and more) and 40 trials.
+What it costs, in plain steps of its task: SMART and FGM two to three, R-Drop two; Bregman adds a forward pass to every
+task. Regularisation shows where training goes on until it overfits: give it several passes over SST (a budget of
+100,000 and more) and 40 trials.
 """
 
 from search_spaces import _parts as parts
@@ -22,9 +24,11 @@ SPACE = {
                 "epsilon": OneOf(1e-6, 1e-5),
                 "noise_std": Float(1e-6, 1e-4, log=True),
             },
+            rdrop=parts.R_DROP,
+            fgm=parts.FGM,
         ),
-        "qqp": Kind(none={}, smart=parts.SMART),
-        "sts": Kind(none={}, smart=parts.SMART),
+        "qqp": Kind(none={}, smart=parts.SMART, rdrop=parts.R_DROP, fgm=parts.FGM),
+        "sts": Kind(none={}, smart=parts.SMART, rdrop=parts.R_DROP, fgm=parts.FGM),
     },
     "proximal": Kind(none={}, bregman=parts.BREGMAN),
     "dropout": parts.DROPOUT,

@@ -55,9 +55,9 @@ def used(*pairs: str, base_size: bool = False) -> Side:
         warm(trial.step)
 
         def measure() -> dict[str, Any]:
-            begin = trial.consumed["sst"]
+            begin = trial.position.consumed["sst"]
             _, taken = run(trial.step, options.steps, options.seconds)
-            lengths = trained_lengths(trial, "sst", begin, trial.consumed["sst"])
+            lengths = trained_lengths(trial, "sst", begin, trial.position.consumed["sst"])
             return {"value": 3 * forward_operations(trial.data.base.config, lengths) / taken / 1e9}
 
         return measure

@@ -177,11 +177,26 @@ Extra = list[tuple[str, float]]
 """Additional training rows: text and label."""
 
 
+class Augmentation(Protocol):
+    """The hyperparameters of an augmentation."""
+
+    kind: ClassVar[str]
+    active: ClassVar[bool]
+    """Whether it adds rows at all."""
+    reads_file: ClassVar[bool]
+    """Whether it takes rows from the augmented file."""
+
+    def extra(self, material: Material) -> Extra:
+        """The new rows of one task."""
+        ...
+
+
 @dataclass(frozen=True)
 class NoAugmentation:
     """The training rows as they are."""
 
     kind: ClassVar[str] = "none"
+    active: ClassVar[bool] = False
     reads_file: ClassVar[bool] = False
 
     def extra(self, material: Material) -> Extra:
@@ -193,6 +208,7 @@ class EditAugmentation:
     """New rows by random edits of words, made when the trial starts; no endpoint, no file."""
 
     kind: ClassVar[str] = "edit"
+    active: ClassVar[bool] = True
     reads_file: ClassVar[bool] = False
     amount: float = number(1.0, 0.0, 4.0, open_low=True)
     """New rows for each training row, before duplicates are dropped."""
@@ -245,6 +261,7 @@ class FileAugmentation:
     """Rows of a file that `python -m minbert data augment` has written."""
 
     kind: ClassVar[str] = "file"
+    active: ClassVar[bool] = True
     reads_file: ClassVar[bool] = True
     amount: float = number(1.0, 0.0, 1.0, open_low=True)
     """Share of the file's labelled rows that is used."""

@@ -9,11 +9,10 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from minbert.augmentation.augmentations import Material, NoAugmentation
+from minbert.augmentation.augmentations import Augmentation, Material
 from minbert.augmentation.job import augmented_name
 from minbert.augmentation.thesaurus import find_thesaurus
 from minbert.data.files import Corpus, DataError, Rows, read_file
@@ -21,13 +20,12 @@ from minbert.data.tokens import Data, TaskFile, Texts, word_piece
 from minbert.tasks import Task
 
 
-def augmented(data: Data, augmentation: Any, seed: int) -> Data:
+def augmented(data: Data, augmentation: Augmentation, seed: int) -> Data:
     """The data with an augmentation's new training rows, for tasks that are augmented. Raises DataError.
 
-    `augmentation` is one of `minbert.augmentation.augmentations.AUGMENTATIONS`. Equal augmentation, seed and data give
-    equal rows.
+    Equal augmentation, seed and data give equal rows.
     """
-    if isinstance(augmentation, NoAugmentation):
+    if not augmentation.active:
         return data
     files, parts, added = dict(data.files), dict(data.parts), hashlib.sha256()
     for name, task in data.tasks.items():
@@ -43,9 +41,9 @@ def augmented(data: Data, augmentation: Any, seed: int) -> Data:
     return replace(data, files=files, parts=parts, added=added.hexdigest())
 
 
-def needs(augmentation: Any, corpus: Corpus) -> None:
+def needs(augmentation: Augmentation, corpus: Corpus) -> None:
     """Raise DataError, before any compute, where what an augmentation reads is missing or of no use."""
-    if isinstance(augmentation, NoAugmentation):
+    if not augmentation.active:
         return
     chosen = [task for task in corpus.tasks.values() if task.augmented]
     if not chosen:
@@ -60,9 +58,9 @@ def needs(augmentation: Any, corpus: Corpus) -> None:
         find_thesaurus(None, corpus.folder)
 
 
-def reads(augmentation: Any, corpus: Corpus) -> list[Path]:
+def reads(augmentation: Augmentation, corpus: Corpus) -> list[Path]:
     """The files beside the tasks' own that decide an augmentation's rows. Raises DataError."""
-    if isinstance(augmentation, NoAugmentation):
+    if not augmentation.active:
         return []
     if augmentation.reads_file:
         return [_augmented_file(corpus.folder, task) for task in corpus.tasks.values() if task.augmented]

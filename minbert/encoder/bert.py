@@ -100,20 +100,21 @@ class Bert(nn.Module):
         *,
         offset: Tensor | None = None,
         first_only: bool = False,
-        still: int = 0,
+        frozen_layers: int = 0,
         start: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states [N, D]; with `first_only` those of the [CLS] tokens [B, D], in the order that sequences
         were given in, computed without the rest.
 
-        `offset` [N, D] is added to the word embeddings (SMART's perturbation). The lowest `still` layers, and where
-        there are any the embeddings, have no dropout. `start` [N, D] are the states that `lowest` gives for them: only
-        the layers above are computed.
+        `offset` [N, D] is added to the word embeddings, for penalties that perturb them. The lowest `frozen_layers`
+        layers, and where there are any the embeddings, have no dropout. `start` [N, D] are the states that `lowest`
+        gives for them: only the layers above are computed.
         """
-        x: Tensor = self.embeddings(batch, SILENT if still else noise, offset) if start is None else start
+        x: Tensor = self.embeddings(batch, SILENT if frozen_layers else noise, offset) if start is None else start
         last = len(self.layers) - 1
-        for index in range(0 if start is None else still, len(self.layers)):
-            x = self.layers[index](x, batch, SILENT if index < still else noise, first_only and index == last)
+        for index in range(0 if start is None else frozen_layers, len(self.layers)):
+            own = SILENT if index < frozen_layers else noise
+            x = self.layers[index](x, batch, own, first_only and index == last)
         return x.index_select(0, batch.place) if first_only else x
 
     def lowest(self, batch: Packed, count: int) -> Tensor:

@@ -6,15 +6,15 @@
     pal             BL(h) = LN(h' + SA(h) + TS(h)), one low-rank branch TS for each task beside every layer
 
 An adapter changes a freshly loaded encoder in place and decides what is trained, so a new one touches only this file.
-It also says how much of the encoder is still: frozen and without dropout, a function of the text alone, whose results
-`minbert.training.frozen` keeps.
+It also says how many of the lowest layers are frozen layers: untrained and without dropout, a function of the text
+alone, whose results `minbert.training.frozen` caches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -34,29 +34,40 @@ class Adapter(Protocol):
     kind: ClassVar[str]
     per_task: ClassVar[bool]
     """Whether each task's batch needs a pass of its own, with `Adapted.task` set."""
+    trains_encoder: ClassVar[bool]
+    """Whether anything of the encoder is trained, additions included."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         """Change a fresh encoder, and heads where the adapter reaches them, in place; set every `requires_grad`."""
 
-    def still(self, layers: int) -> int:
-        """How many of the encoder's lowest layers are frozen and have no dropout, the embeddings with them; 0: none."""
+    def shares(self, parameter: str) -> bool:
+        """Whether several tasks use the encoder's parameter of this name; False: it belongs to one task."""
+
+    def frozen_layers(self, layers: int) -> int:
+        """Number of the encoder's lowest layers that are untrained and have no dropout, of `layers` in all; where there
+        are any the embeddings belong to them."""
 
     def check(self, layers: int, name: str) -> None:
-        """Refuse an encoder `name` of so many layers that the adapter does not fit. Raises ConfigError."""
+        """Refuse the encoder `name` of `layers` layers where the adapter does not fit it. Raises ConfigError."""
 
 
-class _AnyEncoder:
-    """What holds for an adapter unless it says otherwise."""
+class AdapterDefaults:
+    """Answers of an adapter that does not give its own."""
 
-    def still(self, layers: int) -> int:
+    trains_encoder: ClassVar[bool] = True
+
+    def shares(self, parameter: str) -> bool:
+        return True
+
+    def frozen_layers(self, layers: int) -> int:
         return 0
 
     def check(self, layers: int, name: str) -> None:
-        pass
+        return
 
 
 @dataclass(frozen=True)
-class NoAdapter(_AnyEncoder):
+class NoAdapter(AdapterDefaults):
     """The encoder as it is, fully fine-tuned."""
 
     kind: ClassVar[str] = "none"
@@ -68,11 +79,12 @@ class NoAdapter(_AnyEncoder):
 
 
 @dataclass(frozen=True)
-class Frozen(_AnyEncoder):
+class Frozen(AdapterDefaults):
     """The encoder as it is and stays: only the heads (the last linear layers) learn."""
 
     kind: ClassVar[str] = "frozen"
     per_task: ClassVar[bool] = False
+    trains_encoder: ClassVar[bool] = False
 
     dropout: str = choice("off", "on")
     """Whether the encoder's own dropouts are on while the heads learn; heads have theirs either way."""
@@ -81,8 +93,23 @@ class Frozen(_AnyEncoder):
         encoder.requires_grad_(False)
         heads.requires_grad_(True)
 
-    def still(self, layers: int) -> int:
+    def frozen_layers(self, layers: int) -> int:
         return layers if self.dropout == "off" else 0
+
+
+class AdaptedLayers(Protocol):
+    """The encoder layers that low-rank additions reach."""
+
+    kind: ClassVar[str]
+
+    def lowest(self, layers: int) -> int:
+        """Number of the lowest of `layers` layers that has additions, from 0."""
+
+    def frozen_layers(self, layers: int) -> int:
+        """Number of lowest layers that are untrained and have no dropout; see `Adapter.frozen_layers`."""
+
+    def check(self, layers: int, name: str) -> None:
+        """Refuse the encoder `name` of `layers` layers where the choice does not fit it. Raises ConfigError."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +119,18 @@ class AllLayers:
     kind: ClassVar[str] = "all"
 
     def lowest(self, layers: int) -> int:
-        """The lowest of `layers` layers that has additions, from 0."""
         return 0
 
-    def still(self, layers: int) -> int:
-        """See `Adapter.still`."""
+    def frozen_layers(self, layers: int) -> int:
         return 0
 
     def check(self, layers: int, name: str) -> None:
-        """See `Adapter.check`."""
+        return
 
 
 @dataclass(frozen=True)
 class TopLayers:
-    """The top layers alone: those below, and the embeddings, stay as they are."""
+    """The top layers alone: the layers below them and the embeddings stay as they are."""
 
     kind: ClassVar[str] = "top"
     count: int = integer(1, 1, 48)
@@ -114,15 +139,12 @@ class TopLayers:
     """Whether the dropouts of the layers below and of the embeddings are on in training."""
 
     def lowest(self, layers: int) -> int:
-        """The lowest of `layers` layers that has additions, from 0."""
         return layers - self.count
 
-    def still(self, layers: int) -> int:
-        """See `Adapter.still`."""
+    def frozen_layers(self, layers: int) -> int:
         return self.lowest(layers) if self.dropout == "off" else 0
 
     def check(self, layers: int, name: str) -> None:
-        """See `Adapter.check`."""
         if self.count >= layers:
             raise ConfigError(
                 f"`adapter/layers/count` must be below {layers}, the layers of {name}, found {self.count}; "
@@ -135,7 +157,7 @@ LAYERS: dict[str, type] = {kind.kind: kind for kind in (AllLayers, TopLayers)}
 
 
 @dataclass(frozen=True)
-class LoRA(_AnyEncoder):
+class LoRA(AdapterDefaults):
     """Low-rank additions to the chosen linear layers of encoder layers; the encoder itself is frozen."""
 
     kind: ClassVar[str] = "lora"
@@ -159,7 +181,7 @@ class LoRA(_AnyEncoder):
     rest: str = choice("frozen", "trained")
     """What no addition reaches, the embeddings and normalisations. `multi_extended` leaves them "untouched", which its
     21.73 % of trained parameters at r = 1 (table 8) show to mean trained: they are 23.9 of BERT's 109.5 million."""
-    layers: Any = branch(LAYERS, AllLayers())
+    layers: AdaptedLayers = branch(LAYERS, AllLayers())
     """Encoder layers that receive additions."""
 
     def __post_init__(self) -> None:
@@ -174,9 +196,8 @@ class LoRA(_AnyEncoder):
     def check(self, layers: int, name: str) -> None:
         self.layers.check(layers, name)
 
-    def still(self, layers: int) -> int:
-        still: int = self.layers.still(layers)
-        return still
+    def frozen_layers(self, layers: int) -> int:
+        return self.layers.frozen_layers(layers)
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         self.check(len(encoder.layers), "this encoder")
@@ -217,7 +238,7 @@ class DoRA(LoRA):
 
 
 @dataclass(frozen=True)
-class PAL(_AnyEncoder):
+class PAL(AdapterDefaults):
     """One low-rank branch for each task beside every encoder layer, LN(h' + SA(h) + TS(h)) (`pal_lora` 4.1).
 
     Parameters added per layer and task = r (2 D + 1) + D.
@@ -239,6 +260,9 @@ class PAL(_AnyEncoder):
         rates = {task: self.dropout[task] for task in tasks}
         for layer in encoder.layers:
             layer.parallel = TaskBranches(encoder.config.hidden_size, self.rank, rates, generator)
+
+    def shares(self, parameter: str) -> bool:
+        return ".parallel." not in parameter
 
 
 ADAPTERS: dict[str, type[Adapter]] = {kind.kind: kind for kind in (NoAdapter, Frozen, LoRA, DoRA, PAL)}

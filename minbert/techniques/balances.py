@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,14 @@ from minbert.fields import number
 from minbert.tasks import Task
 
 FLOOR = 1e-3
-"""Smallest GradNorm weight before renormalisation: a task never falls silent, nor changes its sign."""
+"""Smallest GradNorm weight before renormalisation: every task keeps a weight above 0."""
 
 START = 20
-"""Losses whose mean is GradNorm's L(0). One alone would be noise: an exact hit of a small first batch would hand all
-weight to its task for good."""
+"""Number of first losses whose mean is GradNorm's L(0). A single loss is too noisy: a small first batch without error
+would give its task all the weight for good."""
 
 TINY = 1e-12
-"""In place of a loss of 0 where one is divided by; a margin loss can start there."""
+"""Smallest loss that GradNorm divides by; a margin loss can start at 0."""
 
 
 def uncertain(loss: Tensor, log_variance: Tensor, *, regression: bool) -> Tensor:
@@ -68,11 +68,12 @@ class Balance(nn.Module):
     def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
         """Called before the backward pass with the unweighted losses, whose graph is kept.
 
-        `shared_of` names the shared parameters that a task's gradient is measured on. Tasks not in `losses` stay.
+        `shared_of` gives the shared parameters on which each task's gradient is measured. The weights of tasks that
+        are not in `losses` do not change.
         """
 
     def factors(self) -> dict[str, Tensor]:
-        """What each task's loss is multiplied by at present, scalars on its device; empty where nothing is."""
+        """The factor of each task's loss at present, scalars on its device; empty without balance."""
         return {}
 
 
@@ -138,9 +139,17 @@ def gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """2-norm of a loss's gradient over the parameters, 0 where it depends on none of them; the graph is kept."""
     if not parameters or not loss.requires_grad:
         return torch.zeros((), device=loss.device)
-    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
-    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in found if gradient is not None]
+    gradients = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=loss.device)
+
+
+class Balancing(Protocol):
+    """The hyperparameters of a balance."""
+
+    kind: ClassVar[str]
+
+    def build(self, tasks: Sequence[Task]) -> Balance: ...
 
 
 @dataclass(frozen=True)

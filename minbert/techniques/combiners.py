@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def pcgrad_backward(
 ) -> dict[str, float]:
     """K backward passes, surgery on the shared part; statistics `conflicts` and `pairs` (of tasks).
 
-    One task, or nothing shared, is the plain sum in one pass.
+    With one task, or without shared parameters, it is the plain sum in one pass.
     """
     if len(losses) < 2 or not shared:
         sum_backward(losses)
@@ -80,10 +80,10 @@ def pcgrad_backward(
     flat: list[Tensor] = []  # K of [P]
     touched = [False] * len(shared)
     for place, loss in enumerate(losses.values()):
-        found = _gradients(loss, (*shared, *rest), keep=place < len(losses) - 1)
-        flat.append(torch.cat([_or_zero(g, p).flatten() for g, p in zip(found, shared, strict=False)]))
-        touched = [old or gradient is not None for old, gradient in zip(touched, found, strict=False)]
-        for parameter, gradient in zip(rest, found[len(shared) :], strict=True):
+        gradients = _gradients(loss, (*shared, *rest), keep=place < len(losses) - 1)
+        flat.append(torch.cat([_or_zero(g, p).flatten() for g, p in zip(gradients, shared, strict=False)]))
+        touched = [before or gradient is not None for before, gradient in zip(touched, gradients, strict=False)]
+        for parameter, gradient in zip(rest, gradients[len(shared) :], strict=True):
             if gradient is not None:
                 _add(parameter, gradient)
     products = gram(flat)
@@ -116,10 +116,10 @@ def _add(parameter: Tensor, gradient: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Combiner:
-    """The built form of every entry: it has no state."""
+    """The working form of every entry; it has no state."""
 
     phases: tuple[str, ...]
-    """The optimiser steps that one batch of rows gives, each by the way in which it combines gradients."""
+    """The updates of the weights that one batch of rows gives, each by how it combines gradients."""
 
     def backward(
         self,
@@ -141,13 +141,22 @@ class Combiner:
         return {}
 
 
+class Combine(Protocol):
+    """The choice of a combiner."""
+
+    kind: ClassVar[str]
+    several: ClassVar[bool]
+    """Whether every task has a backward pass of its own."""
+
+    def build(self) -> Combiner: ...
+
+
 @dataclass(frozen=True)
 class Sum:
     """The gradient of the summed losses, in one backward pass."""
 
     kind: ClassVar[str] = "sum"
     several: ClassVar[bool] = False
-    """Whether every task has a backward pass of its own."""
 
     def build(self) -> Combiner:
         return Combiner(("sum",))

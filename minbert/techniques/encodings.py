@@ -1,7 +1,7 @@
 """How a row becomes sequences, how their states are pooled, and which head reads them.
 
-The kind decides which tasks and heads fit; two rules look at all tasks of a run at once: `check_shared` at what a layer
-shared by the pair tasks needs, `check_frozen` at what is left to train beside an encoder that stays as it is.
+The kind decides which tasks and heads fit. Two rules concern all tasks of a run together: `check_shared` for a layer
+that the pair tasks share, `check_frozen` for a run whose encoder is not trained.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minbert.encoder.poolings import TOKENS
 from minbert.fields import ConfigError, branch, choice
 from minbert.tasks import Task
 from minbert.techniques.features import has_score
-from minbert.techniques.heads import HEADS, Head, LinearHead, LinearSharedHead, NoSharedHead
+from minbert.techniques.heads import HEADS, Head, LinearHead, SharedHead
 
 
 class Encoding(Protocol):
@@ -125,9 +125,7 @@ def sharing(tasks: Mapping[str, Task]) -> tuple[str, ...]:
     return tuple(name for name, task in tasks.items() if task.is_pair and has_score(task))
 
 
-def check_shared(
-    shared: NoSharedHead | LinearSharedHead, encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]
-) -> None:
+def check_shared(shared: SharedHead, encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -> None:
     """Refuse a shared head that no two tasks could share, or whose tasks do not all fit it. Raises ConfigError."""
     if not shared.active:
         return
@@ -144,7 +142,7 @@ def check_shared(
                 f"`shared_head/kind` {shared.kind} reads both sentences' states, which `encoding/{name}/kind` "
                 f"{encoding.kind} does not have. Use encoding bi for {', '.join(names)}, or shared_head none."
             )
-        if not isinstance(encoding.head, LinearHead):
+        if not encoding.head.takes_score:
             raise ConfigError(
                 f"`shared_head/kind` {shared.kind} is added to the output of a linear layer, and "
                 f"`encoding/{name}/head/kind` {encoding.head.kind} gives a scaled cosine. "

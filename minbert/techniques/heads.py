@@ -29,7 +29,7 @@ from minbert.techniques.losses import cosine_embedding, task_loss
 
 @dataclass(frozen=True)
 class HeadContext:
-    """What a head is built from."""
+    """All that a head is built from."""
 
     task: Task
     width: int
@@ -44,7 +44,7 @@ class HeadContext:
 
 
 class HeadModule(nn.Module):
-    """What every head is: its own pooler where the encoding names it, then `outputs`, in float32 at both ends."""
+    """Base of all heads: a pooler of its own where the encoding asks for one, then `outputs`; float32 in and out."""
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class HeadModule(nn.Module):
 
 
 class LinearModule(HeadModule):
-    """Dropout, then one linear layer on the features; the cosine of u and v is added where it is wanted."""
+    """Dropout, then one linear layer on the features; with `added` the cosine of u and v is added to its output."""
 
     def __init__(self, context: HeadContext, features: str, added: bool) -> None:
         super().__init__(context)
@@ -130,6 +130,9 @@ class Head(Protocol):
 
     kind: ClassVar[str]
 
+    takes_score: ClassVar[bool]
+    """Whether the score of a shared layer may be added to its output."""
+
     @property
     def trains(self) -> bool:
         """Whether it has weights of its own, besides a pooler."""
@@ -151,6 +154,7 @@ class LinearHead:
     """One linear layer on the pooled state, or on features of both sentences' states."""
 
     kind: ClassVar[str] = "linear"
+    takes_score: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     features: str = choice("concat", "sum", "product", "difference", "cosine")
     """Pair features; used by bi-encoding alone."""
@@ -182,6 +186,7 @@ class CosineHead:
     """The cosine of both sentences, scaled to the label range; for bi-encoded regression."""
 
     kind: ClassVar[str] = "cosine"
+    takes_score: ClassVar[bool] = False
     transform: str = choice("relu", "shift", "sigmoid")
     """5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos), for labels in [0, 5]."""
     layer: str = choice("linear", "none")
@@ -206,6 +211,7 @@ class CosineEmbeddingHead:
     """2.5 (cos + 1) for labels in [0, 5], trained only on which side of a threshold a label lies; no layer."""
 
     kind: ClassVar[str] = "cosine_embedding"
+    takes_score: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     threshold: float = number(2.5, -1e6, 1e6)
     """Smallest label, in label units, of a pair that counts as similar."""
@@ -240,9 +246,21 @@ def _check_cosine(kind: str, task: Task, encoding: str, paired: bool) -> None:
         )
 
 
+class SharedHead(Protocol):
+    """The choice of a layer that pair tasks share."""
+
+    kind: ClassVar[str]
+    active: ClassVar[bool]
+    """Whether there is such a layer."""
+
+    def build(self, width: int, generator: torch.Generator) -> SharedModule | None:
+        """The layer for hidden size `width`; None where there is none."""
+        ...
+
+
 @dataclass(frozen=True)
 class NoSharedHead:
-    """Every task has its own head alone."""
+    """Every task has only its own head."""
 
     kind: ClassVar[str] = "none"
     active: ClassVar[bool] = False

@@ -14,15 +14,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minbert.fields import branch, integer, number, per_task, task_choice, task_order
 from minbert.randomness import numpy_generator
-from minbert.techniques.balances import BALANCES, NoBalance
-from minbert.techniques.combiners import COMBINERS, Sum
+from minbert.techniques.balances import BALANCES, Balancing, NoBalance
+from minbert.techniques.combiners import COMBINERS, Combine, Sum
 from minbert.techniques.schedules import epoch
 
 
@@ -79,16 +79,37 @@ class TaskOrder(ABC):
         return consumed
 
 
-class _Mixing:
-    """What holds for every mixing unless it says otherwise."""
+class Mixing(Protocol):
+    """The hyperparameters of a mixing."""
+
+    kind: ClassVar[str]
+
+    @property
+    def combine(self) -> Combine:
+        """How the tasks' gradients become one."""
+        ...
+
+    @property
+    def balance(self) -> Balancing:
+        """How the tasks' losses are weighed."""
+        ...
 
     def trains(self, task: str) -> bool:
         """Whether the task is ever drawn."""
+        ...
+
+    def build(self, mix: Mix) -> TaskOrder: ...
+
+
+class MixingDefaults:
+    """Answers of a mixing that does not give its own."""
+
+    def trains(self, task: str) -> bool:
         return True
 
 
-class _OneTask(_Mixing):
-    """What holds for every mixing with one task a step: there is nothing to combine or to balance."""
+class OneTaskAStep(MixingDefaults):
+    """Base of mixings with one task a step: there is nothing to combine or to balance."""
 
     combine = Sum()
     balance = NoBalance()
@@ -116,16 +137,16 @@ class _Epochs(_Summed):
 
 
 @dataclass(frozen=True)
-class Summed(_Mixing):
+class Summed(MixingDefaults):
     """One batch of every task in every step; their losses are summed."""
 
     kind: ClassVar[str] = "summed"
     multiplier: int = integer(0, 0, 1000)
     """Epoch length m: every task begins a fresh permutation after m min_k floor(N_k / B_k) steps. With m = 1 an epoch
     leaves most of a large task unseen, with m = 3 it repeats a small one; 0 takes every task through all its rows."""
-    combine: Any = branch(COMBINERS, Sum())
+    combine: Combine = branch(COMBINERS, Sum())
     """How the tasks' gradients become one."""
-    balance: Any = branch(BALANCES, NoBalance())
+    balance: Balancing = branch(BALANCES, NoBalance())
     """Loss weights that training finds by itself."""
 
     def build(self, mix: Mix) -> TaskOrder:
@@ -144,7 +165,7 @@ class _RoundRobin(TaskOrder):
 
 
 @dataclass(frozen=True)
-class RoundRobin(_OneTask):
+class RoundRobin(OneTaskAStep):
     """The tasks in turn, one a step."""
 
     kind: ClassVar[str] = "round_robin"
@@ -179,7 +200,7 @@ class _Powers(TaskOrder):
 
 
 @dataclass(frozen=True)
-class Alpha(_OneTask):
+class Alpha(OneTaskAStep):
     """One task a step, drawn with p_i proportional to (w_i N_i)^alpha."""
 
     kind: ClassVar[str] = "alpha"
@@ -193,7 +214,7 @@ class Alpha(_OneTask):
 
 
 @dataclass(frozen=True)
-class Annealed(_OneTask):
+class Annealed(OneTaskAStep):
     """As `alpha`, with the exponent falling from epoch to epoch: from proportional towards uniform."""
 
     kind: ClassVar[str] = "annealed"
@@ -225,7 +246,7 @@ class _Sequential(TaskOrder):
 
 
 @dataclass(frozen=True)
-class Sequential(_OneTask):
+class Sequential(OneTaskAStep):
     """One task after the other, each for its share of the budget: `pal_lora` with a frozen encoder.
 
     A trial that is stopped early has not seen the last tasks at all.
@@ -243,7 +264,7 @@ class Sequential(_OneTask):
 
 
 @dataclass(frozen=True)
-class Single(_OneTask):
+class Single(OneTaskAStep):
     """One task alone: the papers' single-task studies."""
 
     kind: ClassVar[str] = "single"

@@ -1,4 +1,4 @@
-"""Penalties added to a task's loss.
+"""Penalties added to the loss of one task.
 
 SMART's smoothness-inducing adversarial regularisation (Jiang et al. 2020, equation 2):
 
@@ -13,48 +13,67 @@ proportional to the noise and so small that eta times it is far below the noise 
 In bf16 the outputs' rounding is larger than what noise of sigma moves, and makes that gradient far larger: a smaller
 eta does the same there, and a space that asks for eta should fix `precision`.
 
-The Bregman proximal point of the same paper (equation 5, with the momentum of section 3.2) keeps an update close to
-where the model has been:
+R-Drop (Wu et al. 2021), for two passes with other dropout masks, outputs z and z', class probabilities p and q:
 
-    mu * mean_i l(f(x_i, theta), f(x_i, teacher)),   teacher <- (1 - beta) theta + beta teacher after every update
+    L = (NLL(z) + NLL(z')) / 2 + alpha * mean_i d(z_i, z'_i)
+    d = (KL(p || q) + KL(q || p)) / 2 for classes,   (z - z')^2 for a score
 
-Both passes draw the same dropout masks, so that the penalty is 0 while teacher and model agree.
+The paper adds the two NLL where this takes their mean, as its authors' published example does: the task's loss keeps
+its size beside those of other tasks, and alpha here is half the paper's. Without dropout L is the plain loss.
+
+FGM, adversarial training on word embeddings (Miyato et al. 2017, section 3), for each sequence w [n, D]:
+
+    L = loss(w) + loss(w + r),   r = epsilon * g / ||g||_2,   g = the gradient of loss(w) with respect to w
+
+with one norm over all n D numbers of a sequence, r a constant in the gradient, and the same dropout masks in all
+passes. The paper normalises the embeddings, so that training cannot make r small against them; here they stay those of
+the encoder, as is usual with BERT. Of a pair encoded apart each sentence is a sequence of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from minbert.fields import integer, number
-
-Forward = Callable[[Tensor | None], Tensor]
-"""Outputs [B, C] of the task for an offset [N, D] of its word embeddings, with the step's own dropout masks."""
-
-Divergence = Callable[[Tensor, Tensor], Tensor]
-"""How far outputs [B, C] moved: a scalar, 0 where they did not."""
-
-
-def symmetric_kl(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i KL(p_i || q_i) + KL(q_i || p_i) for logits [B, C]."""
-    log_p, log_q = F.log_softmax(a.float(), dim=-1), F.log_softmax(b.float(), dim=-1)
-    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
-
-
-def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i (a_i - b_i)^2 for scores [B, 1]."""
-    return (a.float() - b.float()).square().mean()
+from minbert.techniques.penalty import (
+    Added,
+    Divergence,
+    Forward,
+    Pass,
+    Penalty,
+    PenaltyContext,
+    Stateless,
+    squared_error,
+    symmetric_kl,
+)
 
 
-DIVERGENCES: dict[str, Divergence] = {
-    "classification": symmetric_kl,
-    "regression": squared_error,
-}
+class Regularizer(Protocol):
+    """The hyperparameters of a penalty on one task, which has a pass of its own."""
+
+    kind: ClassVar[str]
+    """Also the label of its values in reports."""
+    moves_words: ClassVar[bool]
+    """Whether it perturbs word embeddings: its passes begin there, never at cached features of a frozen encoder."""
+
+    def build(self, context: PenaltyContext) -> Penalty | None:
+        """The working form for one task of a trial; None where there is no penalty."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoRegularizer:
+    """No penalty."""
+
+    kind: ClassVar[str] = "none"
+    moves_words: ClassVar[bool] = False
+
+    def build(self, context: PenaltyContext) -> Penalty | None:
+        return None
 
 
 def smart(
@@ -69,7 +88,7 @@ def smart(
     noise_std: float,
     step_size: float,
 ) -> Tensor:
-    """The penalty, a scalar without its weight lambda; `outputs` [B, C] are those of the unperturbed pass."""
+    """The smoothness term, a scalar without its weight lambda; `outputs` [B, C] are those of the unperturbed pass."""
     target = outputs.detach()
     delta = torch.randn(shape, generator=generator, device=outputs.device) * noise_std  # [N, D]
     for _ in range(steps):
@@ -81,31 +100,12 @@ def smart(
     return divergence(forward(delta.detach()), outputs)
 
 
-class Regularizer(Protocol):
-    """A penalty's hyperparameters."""
-
-    active: bool
-    """Whether there is a penalty at all."""
-
-    def penalty(
-        self, forward: Forward, outputs: Tensor, shape: torch.Size, divergence: Divergence, generator: torch.Generator
-    ) -> Tensor: ...
-
-
 @dataclass(frozen=True)
-class NoRegularizer:
-    """No penalty."""
-
-    kind: ClassVar[str] = "none"
-    active: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class Smart:
+class Smart(Stateless):
     """SMART's smoothness penalty."""
 
     kind: ClassVar[str] = "smart"
-    active: ClassVar[bool] = True
+    moves_words: ClassVar[bool] = True
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight lambda_s of the penalty."""
     steps: int = integer(1, 1, 10)
@@ -117,49 +117,77 @@ class Smart:
     step_size: float = number(1e-3, 0.0, 1e6, open_low=True)
     """eta, step size of the ascent."""
 
-    def penalty(
-        self, forward: Forward, outputs: Tensor, shape: torch.Size, divergence: Divergence, generator: torch.Generator
-    ) -> Tensor:
-        """lambda_s times the smoothness term, a scalar."""
-        return self.weight * smart(
-            forward,
-            outputs,
-            shape,
-            divergence,
-            generator,
+    def penalty(self, pass_: Pass) -> Added:
+        """lambda_s times the smoothness term; all its passes draw the step's own dropout masks."""
+        term = smart(
+            pass_.forward,
+            pass_.outputs,
+            pass_.words,
+            pass_.divergence,
+            pass_.generator("noise"),
             steps=self.steps,
             epsilon=self.epsilon,
             noise_std=self.noise_std,
             step_size=self.step_size,
         )
+        return Added(self.weight * term)
+
+
+DISAGREEMENTS: dict[str, Divergence] = {
+    "classification": lambda a, b: symmetric_kl(a, b) / 2,
+    "regression": squared_error,
+}
+"""R-Drop's d, averaged over rows, for each kind of task."""
 
 
 @dataclass(frozen=True)
-class NoProximal:
-    """No proximal point."""
+class RDrop(Stateless):
+    """R-Drop: two passes with other dropout masks shall agree; one forward and one backward pass more."""
 
-    kind: ClassVar[str] = "none"
-
-
-@dataclass(frozen=True)
-class Bregman:
-    """The momentum Bregman proximal point, on every task of a step."""
-
-    kind: ClassVar[str] = "bregman"
+    kind: ClassVar[str] = "rdrop"
+    moves_words: ClassVar[bool] = False
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
-    """Weight mu of the penalty."""
-    momentum: float = number(0.99, 0.0, 0.9999)
-    """beta: share of the teacher that stays at an update; 0 makes the teacher the model of the step before."""
+    """Weight alpha of the disagreement; half of the paper's, which adds both passes' losses."""
+
+    def penalty(self, pass_: Pass) -> Added:
+        """alpha times the disagreement, and the second pass's loss."""
+        again = pass_.forward(masks="rdrop")
+        return Added(self.weight * DISAGREEMENTS[pass_.task.kind](pass_.outputs, again), pass_.loss(again))
 
 
-REGULARIZERS: dict[str, type] = {kind.kind: kind for kind in (NoRegularizer, Smart)}
+def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:
+    """norm * g / ||g||_2 for each sequence [N, D]; 0 where its gradient is 0.
+
+    `gradient` [N, D] with respect to the words; `bounds` [S + 1] the first token of each sequence and the end of the
+    last one.
+    """
+    lengths = bounds.diff().long()  # [S]
+    numbers = torch.arange(len(lengths), device=lengths.device)
+    sequence = torch.repeat_interleave(numbers, lengths, output_size=len(gradient))  # [N], each token's sequence
+    # In float64: the squares of a small gradient would vanish in float32.
+    squares = gradient.new_zeros(len(lengths), dtype=torch.float64)
+    norms = squares.index_add_(0, sequence, gradient.double().square().sum(1)).sqrt()  # [S]
+    scale = torch.where(norms > 0, norm / norms, 0.0)
+    return (gradient.double() * scale[sequence][:, None]).to(gradient.dtype)
+
+
+@dataclass(frozen=True)
+class FGM(Stateless):
+    """The loss on word embeddings moved up the loss's own gradient; two forward and two backward passes more."""
+
+    kind: ClassVar[str] = "fgm"
+    moves_words: ClassVar[bool] = True
+    norm: float = number(1.0, 0.0, 100.0, open_low=True)
+    """epsilon, the 2-norm of each sequence's perturbation."""
+
+    def penalty(self, pass_: Pass) -> Added:
+        """The loss on the moved embeddings."""
+        offset = torch.zeros(pass_.words, device=pass_.outputs.device, requires_grad=True)
+        # A pass of its own: in the step's pass the offset would stay a leaf, and take a backward pass through a frozen
+        # encoder once more.
+        (gradient,) = torch.autograd.grad(pass_.loss(pass_.forward(offset)), offset)
+        return Added(pass_.loss(pass_.forward(steepest(gradient, pass_.bounds, self.norm))))
+
+
+REGULARIZERS: dict[str, type] = {kind.kind: kind for kind in (NoRegularizer, Smart, RDrop, FGM)}
 """Penalties that each task has or has not."""
-
-PROXIMALS: dict[str, type] = {kind.kind: kind for kind in (NoProximal, Bregman)}
-"""Penalties that hold the whole model back."""
-
-
-@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def follow(teacher: Mapping[str, Tensor], model: Mapping[str, Tensor], momentum: float) -> None:
-    """teacher <- (1 - beta) theta + beta teacher, in place, over parameters by name."""
-    torch._foreach_lerp_(list(teacher.values()), [model[name].detach() for name in teacher], 1.0 - momentum)

@@ -1,9 +1,9 @@
-"""Trial checkpoints: what an interrupted trial needs to end as an unbroken one.
+"""The files of a trial checkpoint: all that an interrupted trial needs to end as an unbroken one.
 
-A checkpoint is a folder `<attempt>-<step>/`, the step being a report's milestone or, between reports, the true count of
-examples. It holds `weights.safetensors` (trainable tensors, float32), `optimizer.safetensors` (AdamW moments),
-`trial.json` (configuration, position, seed, base) and `done.json`, written last, with the report that the checkpoint
-belongs to. A folder without `done.json` does not exist for a reader. Nothing random is saved: it is a function of seed
+A checkpoint is a folder `<attempt>-<step>/`; the step is a report's milestone or, between reports, the true count of
+examples. It holds `weights.safetensors` (trainable tensors, float32), `optimizer.safetensors` (AdamW's moments and
+other state of training), `trial.json` (configuration, position, seed, base) and `done.json`, written last, with the
+report of the checkpoint. Readers ignore a folder without `done.json`. Nothing random is saved: it is a function of seed
 and position (`minbert.randomness`).
 """
 
@@ -22,7 +22,11 @@ from torch import Tensor
 
 from minbert.disk import sync
 
-FORMAT = 2
+FORMAT = 3
+"""Format of the checkpoints that are written."""
+
+READABLE = (2, 3)
+"""Formats that are read."""
 
 
 class TrialCheckpointError(ValueError):
@@ -30,18 +34,18 @@ class TrialCheckpointError(ValueError):
 
 
 def path_of(directory: Path, attempt: int, step: int) -> Path:
-    """Where the checkpoint of an attempt at a step stands."""
+    """Folder of the checkpoint of an attempt at a step."""
     return directory / f"{attempt}-{step}"
 
 
 def _place(path: Path) -> tuple[int, int] | None:
-    """(step, attempt) of a checkpoint's folder; None for anything else."""
+    """(step, attempt) of a checkpoint's folder; None for any other path."""
     attempt, _, step = path.name.partition("-")
     return (int(step), int(attempt)) if attempt.isdecimal() and step.isdecimal() else None
 
 
 def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], trial: dict[str, Any]) -> None:
-    """Write everything but the mark of completion."""
+    """Write all files but `done.json`."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     save_file({name: value.detach().contiguous() for name, value in weights.items()}, path / "weights.safetensors")
@@ -52,7 +56,7 @@ def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tenso
 
 
 def finish(path: Path, report: dict[str, Any] | None) -> None:
-    """Write the mark of completion: from now on the checkpoint counts, also after a loss of power."""
+    """Write `done.json`: from now on the checkpoint exists for readers, also after a loss of power."""
     temporary = path / ".done.json"
     temporary.write_text(json.dumps({"report": report}))
     sync(temporary)
@@ -69,38 +73,38 @@ def digest(path: Path) -> tuple[int, str]:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a checkpoint was written to its end."""
+    """Whether a checkpoint is complete."""
     return (path / "done.json").is_file()
 
 
 def complete(directory: Path) -> list[Path]:
     """Complete checkpoints of a trial, oldest first: by step, then by attempt."""
     paths = directory.glob("*-*") if directory.is_dir() else ()
-    found = [(place, path) for path in paths if (place := _place(path)) and is_complete(path)]
-    return [path for _, path in sorted(found)]
+    placed = [(place, path) for path in paths if (place := _place(path)) and is_complete(path)]
+    return [path for _, path in sorted(placed)]
 
 
 def newest(directory: Path) -> Path | None:
-    """The complete checkpoint with the highest step below a trial's folder, if there is one."""
-    found = complete(directory)
-    return found[-1] if found else None
+    """The complete checkpoint with the highest step in a trial's folder; None if there is none."""
+    paths = complete(directory)
+    return paths[-1] if paths else None
 
 
 def prune(directory: Path, keep: Path) -> None:
     """Delete a trial's other checkpoints, complete or not, of the same or earlier attempts.
 
-    Whatever else lies there stays, and so does what a later attempt writes while this one is thought lost.
+    Other files stay, and so do the checkpoints of a later attempt, which may run while this one is thought lost.
     """
-    kept = _place(keep)
-    assert kept is not None
+    own = _place(keep)
+    assert own is not None
     for path in directory.glob("*-*"):
         place = _place(path)
-        if path != keep and place and place[1] <= kept[1]:
+        if path != keep and place and place[1] <= own[1]:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def drop_moments(path: Path) -> None:
-    """Give back the two thirds of a checkpoint that only further training needs; its weights still predict."""
+    """Delete the state of training, two thirds of a checkpoint; its weights can still predict."""
     (path / "optimizer.safetensors").unlink(missing_ok=True)
 
 
@@ -113,8 +117,9 @@ def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         report = json.loads((path / "done.json").read_text())["report"]
     except (OSError, ValueError, KeyError) as error:
         raise TrialCheckpointError(f"{path} cannot be read: {error}") from error
-    if trial["format"] != FORMAT:
-        raise TrialCheckpointError(f"{path} has format {trial['format']}, this version reads {FORMAT}.")
+    if trial["format"] not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise TrialCheckpointError(f"{path} has format {trial['format']}; this version reads formats {readable}.")
     return trial, report
 
 

@@ -1,12 +1,12 @@
-"""What a checkpoint holds of a trial, and how a trial goes on from it.
+"""The content of a checkpoint, and how a trial continues from it.
 
-`weights.safetensors` answers for the trial: the trained tensors at its last report (or its best one, where the
-configuration says so), and the whole encoder where stages before training changed it, so that predictions need nothing
-but the base and this file. `optimizer.safetensors` is for further training alone, by prefix:
+`weights.safetensors` holds the weights that answer for the trial: the trained tensors at its last report (at its best
+one, if the configuration says so), and the whole encoder if stages before training changed it, so that predictions need
+only the base and this file. `optimizer.safetensors` serves further training alone; its names have a prefix:
 
-    moment:<parameter>/<name>   AdamW's moments          balance:<name>   state of what weighs the losses
-    teacher:<parameter>         the momentum teacher     current:<parameter>   weights to train on from, where the
-                                                         best ones are others
+    moment:<parameter>/<name>   AdamW's moments          balance:<name>   state of the loss balance
+    penalty:<owner>/<name>      state of penalties       current:<parameter>   weights to continue from, if the best
+                                                         report's are others
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from minbert.config import Config
 from minbert.data.tokens import Data
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
+from minbert.training.draws import Position
 from minbert.training.evaluation import Scores
+from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State
+from minbert.training.step_losses import Penalties
+from minbert.training.update import Update
 
 
 @dataclass(frozen=True)
@@ -37,31 +41,26 @@ class Best:
 
 
 class Training(Protocol):
-    """What is captured of a trial."""
+    """The parts of a trial that a checkpoint captures."""
 
     config: Config
     data: Data
     state: State
     device: torch.device
     model: MultitaskModel
-    teacher: MultitaskModel | None
-    balance: Balance
-    optimizer: torch.optim.AdamW
     parameters: dict[str, nn.Parameter]
-    trained: dict[str, nn.Parameter]
-    best: Best | None
-    consumed: dict[str, int]
-    steps: int
+    balance: Balance
+    penalties: Penalties
+    update: Update
+    position: Position
     reported: int
-    sums: dict[str, Tensor]
-    counts: dict[str, int]
-    stage_seconds: float
-    seconds: float
-    evaluation_seconds: float
+    best: Best | None
+    means: LossMeans
+    clock: Clock
 
 
-def kept(trial: Training) -> dict[str, Tensor]:
-    """Tensors that differ from the base: the trained ones, and the encoder's where stages changed it."""
+def changed_tensors(trial: Training) -> dict[str, Tensor]:
+    """Tensors that differ from the base: the trained ones, and the encoder's if stages changed it."""
     staged = bool(trial.config.stages.chain())
     return {
         name: value
@@ -72,17 +71,15 @@ def kept(trial: Training) -> dict[str, Tensor]:
 
 def capture(trial: Training) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """(weights, further tensors, position) of a trial."""
-    weights = kept(trial)
-    names = {id(value): name for name, value in trial.trained.items()}
+    weights = changed_tensors(trial)
+    names = {id(value): name for name, value in trial.update.trained.items()}
     extra = {
         f"moment:{names[id(value)]}/{key}": tensor
-        for value, tensors in trial.optimizer.state.items()
+        for value, tensors in trial.update.optimizer.state.items()
         for key, tensor in tensors.items()
     }
     extra |= {f"balance:{name}": value for name, value in trial.balance.state_dict().items()}
-    if trial.teacher is not None:
-        teacher = trial.teacher.named_parameters()
-        extra |= {f"teacher:{name}": value for name, value in teacher if name in trial.parameters}
+    extra |= {f"penalty:{name}": value for name, value in trial.penalties.state_dict().items()}
     if trial.best is not None:
         extra |= {f"current:{name}": value for name, value in trial.parameters.items()}
         weights |= trial.best.weights
@@ -99,16 +96,16 @@ def _position(trial: Training) -> dict[str, Any]:
         "data": trial.data.fingerprint,
         "added": trial.data.added,
         "arithmetic": str(trial.model.dtype).removeprefix("torch."),
-        "steps": trial.steps,
-        "consumed": trial.consumed,
+        "steps": trial.position.draws,
+        "consumed": dict(trial.position.consumed),
         "reported": trial.reported,
         "best": best and {"step": best.step, "tasks": best.scores.tasks, "overall": best.scores.overall,
                           "flags": list(best.scores.flags)},
-        "sums": {name: float(value) for name, value in trial.sums.items()},
-        "counts": trial.counts,
-        "stage_seconds": trial.stage_seconds,
-        "seconds": trial.seconds,
-        "evaluation_seconds": trial.evaluation_seconds,
+        "sums": {name: float(value) for name, value in trial.means.sums.items()},
+        "counts": trial.means.counts,
+        "stage_seconds": trial.clock.stages,
+        "seconds": trial.clock.total(),
+        "evaluation_seconds": trial.clock.evaluation,
     }  # fmt: skip
 
 
@@ -116,12 +113,8 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     """Put a checkpoint's state into a fresh trial; returns its report. Raises TrialCheckpointError."""
     position, report = checkpoints.read_trial(path)
     _refuse_another(trial, path, position)
-    trial.model.dtype = getattr(torch, position["arithmetic"])  # wherever it goes on: what it began with
-    weights, extra = checkpoints.read_tensors(path, "weights"), checkpoints.read_tensors(path, "optimizer")
-    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "teacher": {}, "current": {}}
-    for key, tensor in extra.items():
-        part, _, name = key.partition(":")
-        parts[part][name] = tensor
+    trial.model.dtype = getattr(torch, position["arithmetic"])  # the arithmetic that the trial began with
+    weights, parts = checkpoints.read_tensors(path, "weights"), _parts(checkpoints.read_tensors(path, "optimizer"))
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
         raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial trains.")
     _copy(dict(trial.model.named_parameters()), weights)
@@ -131,19 +124,29 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
         trained = {name: weights[name].to(trial.device) for name in trial.parameters}
         trial.best = Best(best["step"], scores, trained)
         _copy(trial.parameters, parts["current"])
-    if trial.teacher is not None:
-        _copy(dict(trial.teacher.named_parameters()), weights | parts["teacher"])
+    try:
+        trial.penalties.load_state_dict(parts["penalty"])
+    except ValueError as error:
+        raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial needs: {error}") from error
     trial.balance.load_state_dict(parts["balance"])
     for key, tensor in parts["moment"].items():
         name, _, moment = key.rpartition("/")
-        place = tensor if moment == "step" and trial.device.type == "cpu" else tensor.to(trial.device)
-        trial.optimizer.state[trial.trained[name]][moment] = place
-    trial.steps, trial.consumed, trial.reported = position["steps"], position["consumed"], position["reported"]
-    trial.sums = {name: torch.tensor(value, device=trial.device) for name, value in position["sums"].items()}
-    trial.counts = position["counts"]
-    trial.stage_seconds = position["stage_seconds"]
-    trial.seconds, trial.evaluation_seconds = position["seconds"], position["evaluation_seconds"]
+        trial.update.optimizer.state[trial.update.trained[name]][moment] = tensor.to(trial.device)
+    trial.position, trial.reported = Position(position["steps"], position["consumed"]), position["reported"]
+    trial.means = LossMeans.of(position["sums"], position["counts"], trial.device)
+    trial.clock.resume(position["stage_seconds"], position["seconds"], position["evaluation_seconds"])
     return report
+
+
+def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Further tensors by prefix and name."""
+    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}}
+    for key, tensor in extra.items():
+        prefix, _, name = key.partition(":")
+        if prefix == "teacher":  # format 2 had one penalty with state, the proximal
+            prefix, name = "penalty", f"proximal/{name}"
+        parts[prefix][name] = tensor
+    return parts
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
@@ -173,7 +176,7 @@ def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> No
 
 
 def _difference(theirs: Any, mine: Any) -> str:
-    """What is there and what is wanted; of two configurations only the values that differ."""
+    """The value of the checkpoint and of this trial; of two configurations only the values that differ."""
     if not isinstance(mine, Config):
         return f"{theirs} there, {mine} here"
     there, here = theirs.flat(), mine.flat()

@@ -1,4 +1,4 @@
-"""Predictions and scores of a model on a split, and how large the split for reports may be."""
+"""Predictions and scores of a model on a split, and the number of rows that a report is scored on."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FORWARD_SHARE = 1 / 3
 """Cost of evaluating an example against training on it: a forward pass of forward, backward and update."""
 
 
-class Interrupted(Exception):  # noqa: N818  no error: somebody asked for a pause
-    """An evaluation was left before its end."""
+class Interrupted(Exception):  # noqa: N818  a request, no error
+    """A pause was asked for during an evaluation."""
 
 
 def never() -> bool:
-    """No one asks for a pause."""
+    """A `should_pause` that never asks for a pause."""
     return False
 
 
@@ -46,11 +46,11 @@ class Prediction:
 def search_sizes(
     sizes: Mapping[str, int], milestones: Sequence[int], share: float = 0.15, minimum: int = 500
 ) -> tuple[dict[str, int], float]:
-    """How many search rows of each task every report is scored on, and the share of a trial that this costs.
+    """Number of search rows of each task that every report is scored on, and the share of a trial that this costs.
 
     All reports of a full fine-tuning trial together take at most `share` of its time (an evaluated example costs a
-    third of a trained one), but at least `minimum` rows a task are used where there are as many. `sizes`: search rows
-    by task. Equal for all trials of a sweep, whatever they cost.
+    third of a trained one), but each task has at least `minimum` rows, or all of its rows if they are fewer. `sizes`:
+    search rows by task. The numbers are equal for all trials of a sweep, whatever a trial costs.
     """
     training, reports = milestones[-1], len(milestones)
     room = share / (1 - share) * training / (reports * FORWARD_SHARE)
@@ -73,20 +73,20 @@ def predict_rows(
     rows: NDArray[np.int32],
     should_pause: Callable[[], bool] = never,
 ) -> Prediction:
-    """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two of them
+    """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two batches
     once `should_pause()` says so."""
     file, reading = data.file(task, split), model.readings[task]
-    found = []
+    batches = []
     for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
         if should_pause():
             raise Interrupted
-        found.append((group, model([model.batch(task, file, rows[group])])[0]))
+        batches.append((group, model([model.batch(task, file, rows[group])])[0]))
     outputs = torch.empty(len(rows), data.tasks[task].classes)
-    for group, values in found:  # only now: a device would be waited for after each batch
+    for group, values in batches:  # after the last one: the copy waits for the device
         outputs[torch.from_numpy(group)] = values.cpu()
     if data.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
-    # A model whose logits are not finite has no class: NaN, which no metric scores.
+    # Logits that are not finite give no class: NaN, which no metric scores.
     values = torch.where(outputs.isfinite().all(-1), outputs.argmax(-1).double(), torch.nan)
     return Prediction(rows, values.numpy(), outputs.softmax(-1).numpy())
 
@@ -118,12 +118,12 @@ def predict_dev(
     model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
 ) -> Values:
     """Predictions of a model and labels on `search` (the rows that reports use), `held`, or `labelled` (all of dev)."""
-    found: Values = {}
+    predicted: Values = {}
     for name in data.tasks:
         rows = scored_rows(data, name, split)
         values = predict_rows(model, data, name, "dev", rows, should_pause).values
-        found[name] = values, data.file(name, "dev").labels[rows]
-    return found
+        predicted[name] = values, data.file(name, "dev").labels[rows]
+    return predicted
 
 
 def judge(tasks: Mapping[str, Task], values: Values) -> Scores:

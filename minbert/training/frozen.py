@@ -1,12 +1,13 @@
-"""What the frozen part of an encoder gives for a text, computed once for all trials.
+"""Features of the frozen part of an encoder, computed once for all trials.
 
-A part that is not trained and has no dropout is a function of the text. Of an encoder that is frozen wholly a head sees
-one pooled state [D] a sequence; under trained top layers the token states [n, D] are what they start from. Both are
-kept (`minbert.training.kept_rows`) by the SHA-256 of all that decides them, under `<cache>/features/<key>`.
+Frozen layers are untrained and have no dropout, so that their output is a function of the text. If the whole encoder is
+frozen, heads read one pooled state [D] of each sequence; if top layers are trained, they start from the token states
+[n, D] of the frozen layers. Both are cached (`minbert.training.feature_cache`) under `<cache>/features/<key>`, with the
+SHA-256 of everything that decides them as the key.
 
-A row's value must not depend on the rows beside it, or a trial's rounding would depend on what others left: on a CPU
-every sequence is computed by itself on one thread, on a GPU in blocks of neighbours in its file. MINBERT_FEATURES=off
-computes the frozen part in every pass; results agree to rounding (1e-5).
+A row's value must not depend on neighbouring rows, or a trial's rounding would depend on what other trials cached. On a
+CPU every sequence is computed by itself on one thread, on a GPU in blocks of neighbours in its file.
+MINBERT_FEATURES=off computes the frozen part in every pass; results agree to rounding (1e-5).
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from minbert.data.tokens import TaskFile, cache_folder
 from minbert.encoder.bert import Bert
 from minbert.encoder.poolings import TOKENS, pooled
 from minbert.techniques.encodings import Encoding
-from minbert.training.kept_rows import Rows
+from minbert.training.feature_cache import CachedRows
 
 VERSION = 1
-"""Part of every key: raise it when the same ingredients give other values."""
+"""Part of every key: raise it when the same recipe gives other values."""
 
 BLOCK = 64
-"""Neighbouring sequences that a GPU computes together: enough to fill it, few that nobody asked for."""
+"""Neighbouring sequences that a GPU computes together: enough to fill it, and few unrequested ones."""
 
 
-def wanted() -> bool:
-    """Whether frozen parts are kept: unless MINBERT_FEATURES is `off`."""
+def caching() -> bool:
+    """Whether features are cached: unless MINBERT_FEATURES is `off`."""
     return os.environ.get("MINBERT_FEATURES", "").lower() != "off"
 
 
@@ -48,7 +49,7 @@ class Reading:
 
     encoding: Encoding
     limit: int
-    """Most word pieces of a sequence."""
+    """Largest number of word pieces of a sequence."""
     cls: int
     sep: int
 
@@ -60,9 +61,9 @@ class FrozenPart:
     """The frozen part of one encoder."""
 
     def __init__(self, encoder: Bert, depth: int, weights: str | None, dtype: torch.dtype) -> None:
-        """Of an encoder that stands on its device: the embeddings and the lowest `depth` layers, L for all of it.
+        """The embeddings and the lowest `depth` layers of an encoder that is on its device; L layers are all of it.
 
-        `weights`: an identity of the encoder's weights; None takes their SHA-256. `dtype`: arithmetic of the linear
+        `weights`: identity of the encoder's weights; None takes their SHA-256. `dtype`: arithmetic of the linear
         layers.
         """
         self.encoder, self.depth, self.dtype = encoder, depth, dtype
@@ -70,10 +71,10 @@ class FrozenPart:
         self.device = encoder.embeddings.norm.weight.device
         self.weights = weights or self._digest()
         self.tables: dict[tuple[str, int], _Table] = {}
-        """By task and file: a table holds its file, so that the identity stays its own."""
+        """By task and identity of the file; a table holds its file, so that no other object takes the identity."""
 
     def __deepcopy__(self, memo: object) -> FrozenPart:
-        return self  # what is constant is shared with copies of the model
+        return self  # constant: copies of the model share it
 
     def _digest(self) -> str:
         """SHA-256 of the part's weights."""
@@ -85,13 +86,13 @@ class FrozenPart:
 
     def states(self, batch: TaskBatch, reading: Reading) -> NDArray[np.float32]:
         """Pooled states [S, D] of the batch's S sequences, or their tokens' states end to end [N, D]."""
-        place = batch.task, id(batch.file)
-        if place not in self.tables:
-            self.tables[place] = _Table(self, batch.file, reading)
-        return self.tables[place].fetch(batch.rows)
+        key = batch.task, id(batch.file)
+        if key not in self.tables:
+            self.tables[key] = _Table(self, batch.file, reading)
+        return self.tables[key].fetch(batch.rows)
 
     def recipe(self, file: TaskFile, reading: Reading) -> dict[str, Any]:
-        """All that decides a file's values."""
+        """Everything that decides the features of a file."""
         return {
             "version": VERSION,
             "torch": torch.__version__,  # another one may round differently
@@ -119,7 +120,7 @@ class FrozenPart:
 
 
 class _Table:
-    """A file's sequences under one reading: part p of row r stands at p R + r."""
+    """The features of a file under one reading; those of part p of row r are row p R + r of the cache."""
 
     def __init__(self, part: FrozenPart, file: TaskFile, reading: Reading) -> None:
         self.part, self.file, self.reading = part, file, reading
@@ -131,22 +132,22 @@ class _Table:
         room, width = cache_folder() / "features", part.encoder.config.hidden_size
         folder = room / hashlib.sha256(recipe.encode()).hexdigest()[:32]
         own = len(file.labels) - file.added
-        self.kept = _Stretch(self, 0, Rows(folder, lengths[:, :own].ravel(), width), own)
+        self.shared = _Stretch(self, 0, CachedRows(folder, lengths[:, :own].ravel(), width), own)
         self.added = None
-        if file.added:  # they differ from trial to trial: an unnamed file, gone with this one
-            self.added = _Stretch(self, own, Rows(None, lengths[:, own:].ravel(), width, room), file.added)
+        if file.added:  # augmented rows differ from trial to trial: an unnamed file, deleted with this table
+            self.added = _Stretch(self, own, CachedRows(None, lengths[:, own:].ravel(), width, room), file.added)
         self.lengths = lengths
-        with contextlib.suppress(OSError):  # for people: no code reads it
+        with contextlib.suppress(OSError):  # for people; no code reads this file
             (folder / "recipe.json").exists() or (folder / "recipe.json").write_text(recipe)
 
     def fetch(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Values of rows: all first parts, then all second ones."""
+        """Features of rows: all first parts, then all second ones."""
         if self.added is None:
-            return self.kept.fetch(rows, len(self.lengths))
+            return self.shared.fetch(rows, len(self.lengths))
         late = rows >= self.added.begin
         values = np.empty((int(self.lengths[:, rows].sum()), self.part.encoder.config.hidden_size), dtype=np.float32)
-        mine = np.repeat(np.tile(late, len(self.lengths)), self.lengths[:, rows].ravel())
-        for stretch, chosen, lines in ((self.kept, rows[~late], ~mine), (self.added, rows[late], mine)):
+        late_lines = np.repeat(np.tile(late, len(self.lengths)), self.lengths[:, rows].ravel())
+        for stretch, chosen, lines in ((self.shared, rows[~late], ~late_lines), (self.added, rows[late], late_lines)):
             if len(chosen):
                 values[lines] = stretch.fetch(chosen, len(self.lengths))
         return values
@@ -154,11 +155,11 @@ class _Table:
 
 @dataclass
 class _Stretch:
-    """Rows `begin` to `begin + count` of a table's file, and where their values are kept."""
+    """Rows `begin` to `begin + count` of a table's file, and the cache of their features."""
 
     table: _Table
     begin: int
-    values: Rows
+    values: CachedRows
     count: int
 
     def fetch(self, rows: NDArray[np.int64], parts: int) -> NDArray[np.float32]:
@@ -169,15 +170,15 @@ class _Stretch:
 
     def _compute(self, places: list[int]) -> Mapping[int, NDArray[np.float32]]:
         part = self.table.part
-        found: dict[int, NDArray[np.float32]] = {}
+        features: dict[int, NDArray[np.float32]] = {}
         with _one_thread():
             for group in self._groups(places):
                 values = part.compute([self._sequence(place) for place in group], self.table.pooling)
-                found.update(zip(group, values, strict=True))
-        return found
+                features.update(zip(group, values, strict=True))
+        return features
 
     def _groups(self, places: list[int]) -> Iterator[list[int]]:
-        """What is computed together: never what happens to be missing, but what is always the same."""
+        """Places that are computed together: always the same blocks, whichever of their rows are missing."""
         if self.table.part.device.type == "cpu":
             yield from ([place] for place in places)
             return
@@ -185,13 +186,13 @@ class _Stretch:
             yield list(range(block * BLOCK, min((block + 1) * BLOCK, len(self.values.lengths))))
 
     def _sequence(self, place: int) -> tuple[NDArray[np.int32], int]:
-        which, row = divmod(place, self.count)
-        return self.table.reading.sequences(self.table.file, [self.begin + row])[which]
+        part, row = divmod(place, self.count)
+        return self.table.reading.sequences(self.table.file, [self.begin + row])[part]
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in one order, however many threads a process has: what one keeps another would have computed."""
+    """Sum in one order, however many threads a process has: all processes then compute the same features."""
     before = torch.get_num_threads()
     if before > 1:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What `python -m minbert train` says at its end: dev scores, the held-out part in detail, and what it cost."""
+"""The summary that `python -m minbert train` prints at its end: dev scores, details of the held-out part, cost."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
     """
     model = load_model(checkpoint, data)
     search, held = predict_dev(model, data, "search"), predict_dev(model, data, "held")
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for title, values in zip(PARTS, (search, held, _joined(search, held)), strict=True):
         scores = judge(data.tasks, values)
-        found[title] = {"overall": scores.overall, **scores.tasks}
-    found["details"] = {name: details(task, *held[name]) for name, task in data.tasks.items()}
-    for name, known in found["details"].items():
+        summary[title] = {"overall": scores.overall, **scores.tasks}
+    summary["details"] = {name: details(task, *held[name]) for name, task in data.tasks.items()}
+    for name, known in summary["details"].items():
         if "outliers" in known:
             known["outliers"] = scored_rows(data, name, "held")[known["outliers"]].tolist()
     report = checkpoints.read_trial(checkpoint)[1]
-    return {**found, "cost": cost(Report.from_dict(report)) if report else {}}
+    return {**summary, "cost": cost(Report.from_dict(report)) if report else {}}
 
 
 def _joined(first: Values, second: Values) -> Values:
@@ -50,7 +50,7 @@ def _joined(first: Values, second: Values) -> Values:
 
 
 def cost(report: Report) -> dict[str, Any]:
-    """What a trial cost up to a report; `seconds_per_1000` training examples leave evaluation out."""
+    """Cost of a trial up to a report; `seconds_per_1000` training examples are without evaluation."""
     training = report.seconds - report.evaluation_seconds
     return {
         "trainable_parameters": report.trainable_parameters,
@@ -62,33 +62,33 @@ def cost(report: Report) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any], title: str, console: Console) -> None:
+def show(summary: dict[str, Any], title: str, console: Console) -> None:
     """Print an outcome as tables."""
     from rich.table import Table
 
-    tasks = list(found["details"])
+    tasks = list(summary["details"])
     scores = Table(title=f"dev scores of {title}")
     scores.add_column("part")
     for name in ("overall", *tasks):
         scores.add_column(name, justify="right")
     for part in PARTS:
-        scores.add_row(part, *(f"{found[part][name]:.4f}" for name in ("overall", *tasks)))
+        scores.add_row(part, *(f"{summary[part][name]:.4f}" for name in ("overall", *tasks)))
     console.print(scores)
     detailed = Table(title="held out, in detail")
     for name in ("task", "metric"):
         detailed.add_column(name)
     detailed.add_column("value", justify="right")
-    for task, known in found["details"].items():
+    for task, known in summary["details"].items():
         for metric, value in known.items():
             if metric != "confusion":
                 text = str(len(value)) if metric == "outliers" else f"{value:.4f}"
                 detailed.add_row(task, metric.replace("_", " "), text)
     console.print(detailed)
-    for task, known in found["details"].items():
+    for task, known in summary["details"].items():
         if "confusion" in known:
             console.print(f"{task}, held out: labels down, predictions across")
             console.print(_confusion(known["confusion"]))
-    for line in _cost_lines(found["cost"]):
+    for line in _cost_lines(summary["cost"]):
         console.print(line, highlight=False)
 
 

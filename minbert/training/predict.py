@@ -15,7 +15,7 @@ from minbert.training.model import MultitaskModel
 from minbert.training.train import default_device
 
 SPLITS = ("search", "held", "dev", "test")
-"""The dev file's two scored parts, its unlabelled rest, and the test file."""
+"""Splits that have predictions: the dev file's two scored parts, its unlabelled rest, and the test file."""
 
 
 def load_model(checkpoint: Path, data: Data, device: torch.device | None = None) -> MultitaskModel:

@@ -1,4 +1,4 @@
-"""What a trial tells, and what it is told besides its configuration and data."""
+"""The report of a trial, and the state that it starts from besides its configuration and data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from minbert.training import checkpoints
 
 @dataclass(frozen=True)
 class Report:
-    """What a trial tells at a milestone, when it pauses, or when it diverges."""
+    """Scores and costs of a trial at a milestone, at a pause, or when it diverges."""
 
     step: int
-    """Nominal milestone in examples; on a pause the last one passed, on divergence the next one."""
+    """Nominal milestone in examples; of a pause the last milestone passed, of a divergence the next one."""
     examples: int
     """Training rows used so far."""
     scores: dict[str, float]
@@ -29,9 +29,9 @@ class Report:
     overall: float
     """Overall score on the search rows; NaN for a diverged or paused trial."""
     losses: dict[str, float]
-    """Means since the last report: each task's training loss, `smart/<task>` and `bregman/<task>` its weighted
-    penalties, `weight/<task>` what its loss is multiplied by, `conflicts` task pairs whose gradients opposed each other
-    in a step, `pairs` those that could have."""
+    """Means since the last report: `<task>` its training loss, `<kind>/<task>` its weighted penalties (`smart/sst`),
+    `weight/<task>` the factor of its loss, `conflicts` pairs of tasks whose gradients opposed each other in a step,
+    `pairs` all pairs of tasks in a step."""
     seconds: float
     """Seconds of training and evaluation so far, over all attempts; without the stages before training."""
     evaluation_seconds: float
@@ -45,7 +45,7 @@ class Report:
     examples_per_task: dict[str, int]
     """Training rows used so far, by task."""
     stage_seconds: float = 0.0
-    """Seconds of compute of the stages before training, whoever spent them: a cached result cost them once."""
+    """Seconds of compute of the stages before training; all trials that share a cached result name the same ones."""
     checkpoint: str = ""
     """Folder of the checkpoint; empty for a diverged trial."""
     checkpoint_bytes: int = 0
@@ -54,7 +54,7 @@ class Report:
     diverged: bool = False
     """Whether a loss or score was not finite."""
     paused: bool = False
-    """Whether the trial stopped because it was asked to."""
+    """Whether the trial stopped at the request of `should_pause`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, NaN included."""
@@ -66,7 +66,7 @@ class Report:
 
 
 def before_the_first_step(milestone: int = 0, *, paused: bool = False, stage_seconds: float = 0.0) -> Report:
-    """What a trial tells that ends during the stages before training: paused, or diverged on its way to a milestone."""
+    """The report of a trial that ends during the stages before training: paused, or diverged before a milestone."""
     return Report(
         step=milestone, examples=0, scores={}, overall=math.nan, losses={}, seconds=0.0, evaluation_seconds=0.0,
         flags=(), trainable_parameters=0, total_parameters=0, peak_memory_bytes=0, examples_per_task={},
@@ -76,16 +76,16 @@ def before_the_first_step(milestone: int = 0, *, paused: bool = False, stage_sec
 
 @dataclass(frozen=True)
 class State:
-    """What a trial is besides its configuration and data."""
+    """The start of a trial: its seed, milestones and checkpoints."""
 
     seed: int
-    """Seed of everything random in the trial."""
+    """Seed of all randomness in the trial."""
     milestones: tuple[int, ...]
     """Examples at which it reports, ascending; the last one is its budget max_t."""
     directory: Path
     """Folder of its checkpoints."""
     attempt: int = 0
-    """How often the trial was started before: part of its checkpoints' names."""
+    """Number of earlier starts of the trial; a part of its checkpoints' names."""
     checkpoint: Path | None = None
     """Checkpoint to continue from."""
 
@@ -108,7 +108,7 @@ class State:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far: a warm process has seen other trials."""
+    """Reset the peak: a warm process has run other trials before."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

@@ -1,4 +1,4 @@
-"""One trial as a generator of reports. It knows no driver: a search takes the next report when it wants one.
+"""One trial as a generator of reports. It knows no driver: its caller asks for the next report.
 
 A trial that was interrupted anywhere and continued from its checkpoint ends with the weights of an unbroken one.
 """
@@ -38,9 +38,9 @@ def train(
 ) -> Iterator[Report]:
     """Train one configuration, yielding a report at every milestone, each with a complete checkpoint.
 
-    A pause, also in the midst of an evaluation, writes a checkpoint, yields a report with `paused` and ends; a loss or
-    score that is not finite yields one with `diverged` and ends. A trial continued at a milestone yields that
-    milestone's report again first.
+    A pause, also during an evaluation, writes a checkpoint, yields a report with `paused` and ends. A loss or score
+    that is not finite yields a report with `diverged` and ends. A trial continued at a milestone first yields the
+    report of that milestone again.
     `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
     before training, with a total of 0 while another process computes it. Raises TrialCheckpointError.
     """
@@ -48,7 +48,7 @@ def train(
     config.check(data.tasks)
     rows = augmented(data, config.augmentation, state.seed)
     stages = None
-    if state.checkpoint is None:  # a checkpoint holds what the stages left
+    if state.checkpoint is None:  # a checkpoint holds the encoder that the stages left
         stages = staged(config.stages, data, device=device, should_pause=should_pause,
                         dtype=arithmetic(config.precision, device), on_stage=on_stage or unheard)  # fmt: skip
         if stages is None:
@@ -70,7 +70,7 @@ def train(
             trial.step()
             if on_step:
                 on_step(trial.examples)
-            if trial.examples < milestone:  # else the report is about to write one
+            if trial.examples < milestone:  # at the milestone the report writes a checkpoint
                 trial.checkpoint_if_due()
         try:
             report = trial.report(milestone, should_pause)

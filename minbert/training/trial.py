@@ -1,187 +1,135 @@
-"""A trial's moving parts: one optimiser step, one report, one checkpoint.
+"""One trial: its steps, reports and checkpoints.
 
-Randomness derives from (seed, stream, step) and data order from a count of consumed rows, so that position and tensors
-are all there is to save (`minbert.training.continuation`).
+A step is three parts with clear inputs and outputs, so that several trials can share a step: a draw of rows
+(`minbert.training.draws`), the losses of a draw (`minbert.training.step_losses`), an update of the weights
+(`minbert.training.update`). Randomness derives from (seed, stream, draw) and data order from a count of consumed rows,
+so that position and tensors are all that a checkpoint holds (`minbert.training.continuation`).
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from minbert.config import Config
-from minbert.data.batches import TaskBatch, training_rows
 from minbert.data.tokens import Data
-from minbert.randomness import numpy_generator, torch_generator
+from minbert.randomness import torch_generator
 from minbert.stages.chain import Result
-from minbert.techniques.mixings import Mix
-from minbert.techniques.optimizer import parameter_groups
-from minbert.techniques.regularizers import Bregman, follow
 from minbert.training import checkpoints, continuation
 from minbert.training.continuation import Best
+from minbert.training.draws import Draw, Draws, Position
 from minbert.training.evaluation import Scores, evaluate, never
+from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel, arithmetic
 from minbert.training.report import Report, State, peak_memory, reset_peak_memory
+from minbert.training.step_losses import Losses, Penalties, StepLosses
+from minbert.training.update import Update
 
 CHECKPOINT_SECONDS = 60.0
-"""Between reports a checkpoint is written at most this often."""
+"""Least seconds between two checkpoints that no report asks for."""
 
 FINITE_CHECK_STEPS = 50
-"""On a GPU the loss is read this often: reading it every step would wait for the device every step."""
+"""Draws between two checks of the losses on a GPU: each check waits for the device."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Saved:
+    """The newest checkpoint of a trial."""
+
+    path: Path
+    size: int
+    """Bytes of its weights."""
+    sha256: str
+    """SHA-256 of its weights."""
+    examples: int
+    """Training rows used when it was written."""
+
+    def named_in(self, report: Report) -> Report:
+        """The report with the checkpoint's name."""
+        return replace(report, checkpoint=str(self.path), checkpoint_bytes=self.size, checkpoint_sha256=self.sha256)
+
+
 class Trial:
-    """The moving parts of one trial: model, optimiser, sampler and position."""
+    """One trial in training."""
 
-    config: Config
-    data: Data
-    state: State
-    device: torch.device
-    stages: Result | None = None
-    """What the stages before training left; None: the base, or what a checkpoint holds."""
-    consumed: dict[str, int] = field(default_factory=dict)
-    steps: int = 0
-    """Draws of batches so far."""
-    reported: int = 0
-    diverged: bool = False
-    stage_seconds: float = 0.0
-    seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        encoder = self.stages.tensors if self.stages else None
-        self.stage_seconds = self.stages.seconds if self.stages else 0.0
-        model = MultitaskModel(self.config, self.data.base, self.data.tasks, self.state.seed, encoder)
-        self.model = model.to(self.device)
-        self.model.dtype = arithmetic(self.config.precision, self.device)
-        sizes = self.data.sizes("train")
-        batch_size = {name: self.config.batch_size[name] for name in sizes}
-        self.sampler = self.config.mixing.build(Mix(sizes, self.state.seed, batch_size))
-        self.combiner = self.config.mixing.combine.build()
-        self.balance = self.config.mixing.balance.build(tuple(self.data.tasks.values())).to(self.device)
+    def __init__(
+        self, config: Config, data: Data, state: State, device: torch.device, stages: Result | None = None
+    ) -> None:
+        """`stages`: result of the stages before training; None: the encoder is the base's, or a checkpoint's."""
+        self.config, self.data, self.state, self.device = config, data, state, device
+        encoder = stages.tensors if stages else None
+        self.model = MultitaskModel(config, data.base, data.tasks, state.seed, encoder).to(device)
+        self.model.dtype = arithmetic(config.precision, device)
         self.parameters = self.model.trainable()
-        self.shared, self.rest = self.model.shared_and_rest()
-        self.balanced = {name: self.model.balanced_parameters(name) for name in self.data.tasks}
-        self.rest += list(self.balance.parameters())
-        learned = {f"balance.{name}": value for name, value in self.balance.named_parameters()}
-        self.trained: dict[str, nn.Parameter] = {**self.parameters, **learned}
-        layers = len(self.model.encoder.layers)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.trained, self.config.optimizer, layers, self.balance.lr), fused=True
-        )
-        self.teacher = self._teacher() if isinstance(self.config.proximal, Bregman) else None
-        self.consumed = dict.fromkeys(self.data.tasks, 0)
+        """The model's trained parameters by name."""
+        self.balance = config.mixing.balance.build(tuple(data.tasks.values())).to(device)
+        self.draws = Draws(config, data, state.seed, self.model)
+        self.penalties = Penalties(config, self.model)
+        self.step_losses = StepLosses(self.model, self.penalties, self.balance)
+        self.update = Update(config, self.model, self.balance, state.seed)
+        self.position: Position = self.draws.start()
+        self.reported = 0
+        """The last milestone reported."""
+        self.diverged = False
         self.best: Best | None = None
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.saved: dict[str, Any] | None = None
-        """Path, size and SHA-256 of the newest checkpoint, which holds `saved_examples`."""
-        self.saved_examples = -1
-        self.resumed_at = self.saved_at = time.monotonic()
-        reset_peak_memory(self.device)
+        self.means = LossMeans()
+        self.saved: Saved | None = None
+        self.saved_at = time.monotonic()
+        self.clock = Clock(stages.seconds if stages else 0.0)
+        reset_peak_memory(device)
 
     @property
     def examples(self) -> int:
         """Training rows used so far."""
-        return sum(self.consumed.values())
+        return self.position.examples
 
     @property
     def progress(self) -> float:
         """Share of the budget used, in [0, 1]."""
         return min(1.0, self.examples / self.state.milestones[-1])
 
-    def _teacher(self) -> MultitaskModel:
-        """A copy that owns the trained parameters and shares the frozen ones."""
-        frozen = {id(value): value for value in self.model.parameters() if not value.requires_grad}
-        return copy.deepcopy(self.model, frozen).requires_grad_(False)
-
     def step(self) -> None:
-        """One update of the weights from `accumulation` draws of batches (two updates where the combiner says so)."""
-        count = self.config.optimizer.accumulation
-        progress, consumed = self.progress, dict(self.consumed)
-        draws = [self._draw(self.steps + offset, progress, consumed) for offset in range(count)]
+        """Update the weights from `accumulation` draws of batches, twice where the combiner has two phases."""
+        draws, after = self.draw()
         # The middle of this step: warm-up does not waste its first step, decay not its last.
-        middle = (self.examples + sum(consumed.values())) / 2 / self.state.milestones[-1]
-        factor = self.config.optimizer.schedule.factor(min(1.0, middle))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        for phase in range(len(self.combiner.phases)):
-            self._update(draws, phase, progress)
-        self.consumed = consumed
-        self.steps += count
-        if self.device.type == "cpu" or self.steps % FINITE_CHECK_STEPS < count:
+        self.update.set_rates((self.examples + after.examples) / 2 / self.state.milestones[-1])
+        for phase in self.update.phases:
+            self.update.begin(draws)
+            for draw in draws:
+                losses = self.losses(draw, learn=phase == 0)
+                statistics = self.update.backward(losses.totals, draw.number, phase)
+                if phase == 0:
+                    self.means.add({**losses.reported(), **{k: torch.as_tensor(v) for k, v in statistics.items()}})
+            self.update.apply()
+            self.penalties.after_update()
+        self.position = after
+        if self.device.type == "cpu" or self.position.draws % FINITE_CHECK_STEPS < len(draws):
             self._check_finite()
 
-    def _update(self, draws: Sequence[Sequence[TaskBatch]], phase: int, progress: float) -> None:
-        """Move the weights along the gradient of the draws, combined as the phase says."""
-        words = self.model.encoder.embeddings.word
-        for value in self.trained.values():
-            value.grad = None
-        if words.weight.requires_grad:  # else nobody may need the sequences
-            words.take([ids for batches in draws for batch in batches for ids, _ in batch.sequences])
-        for offset, batches in enumerate(draws):
-            self._backward(batches, self.steps + offset, phase, progress)
-        trained = words.stand_in(self.trained.values())
-        torch.nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm, foreach=True)
-        words.settle()
-        self.optimizer.step()
-        words.release()
-        if self.teacher is not None:
-            assert isinstance(self.config.proximal, Bregman)
-            teacher = {name: value for name, value in self.teacher.named_parameters() if name in self.parameters}
-            follow(teacher, self.parameters, self.config.proximal.momentum)
+    def draw(self) -> tuple[list[Draw], Position]:
+        """The draws of the next step, and the position after it."""
+        return self.draws.take(self.position, self.progress, self.config.optimizer.accumulation)
 
-    def _draw(self, step: int, progress: float, consumed: dict[str, int]) -> list[TaskBatch]:
-        """The batches of one draw; counts their rows in `consumed`."""
-        batches = []
-        for name in self.sampler.tasks(step, progress):
-            start, count = self.sampler.position(name, step, consumed[name]), self.config.batch_size[name]
-            rows = training_rows(self.data.parts[name, "train"], self.state.seed, name, start, count)
-            batches.append(self.model.batch(name, self.data.file(name, "train"), rows))
-            consumed[name] += count
-        return batches
+    def losses(self, draw: Draw, *, learn: bool = True) -> Losses:
+        """The losses of a draw with the present weights; `learn`: whether the balance may learn from them."""
 
-    def _backward(self, batches: Sequence[TaskBatch], step: int, phase: int, progress: float) -> None:
-        """Add the gradient of one draw to the parameters."""
         def generator(stream: str) -> torch.Generator:
-            return torch_generator(self.device, self.state.seed, stream, step)
+            return torch_generator(self.device, self.state.seed, stream, draw.number)
 
-        losses, penalties = self.model.step_losses(batches, generator, self.teacher)
-        if phase == 0:
-            self.balance.update(losses, self.balanced)
-        totals = self.model.totals(self.balance.weigh(losses), penalties, progress)
-        share = self.config.optimizer.accumulation
-        order = numpy_generator(self.state.seed, "combine", step) if self.config.mixing.combine.several else None
-        totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
-        shared = self.model.encoder.embeddings.word.stand_in(self.shared)
-        statistics = self.combiner.backward(totals, shared, self.rest, order, phase)
-        if phase == 0:
-            factors = {f"weight/{name}": value for name, value in self.balance.factors().items()}
-            noted = {name: torch.as_tensor(value) for name, value in {**statistics, **factors}.items()}
-            self._record({**losses, **penalties, **noted})
-
-    def _record(self, losses: Mapping[str, Tensor]) -> None:
-        for name, loss in losses.items():
-            value = loss.detach()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+        return self.step_losses(draw, generator, learn=learn)
 
     def _check_finite(self) -> None:
-        self.diverged = self.diverged or not all(math.isfinite(value) for value in self.sums.values())
+        self.diverged = self.diverged or not self.means.finite()
 
     def report(self, milestone: int, should_pause: Callable[[], bool] = never) -> Report:
         """Score the model, write a checkpoint that holds the report, and return it.
 
-        Raises Interrupted, with nothing changed, where a pause is asked for while it scores: a trial continued from
+        Raises Interrupted, with nothing changed, if `should_pause()` says so during evaluation: a trial continued from
         the checkpoint that `pause` then writes begins with this report.
         """
         self._check_finite()
@@ -189,17 +137,17 @@ class Trial:
             return self._summary(milestone, {}, math.nan, (), diverged=True)
         begun = time.monotonic()
         scores = evaluate(self.model, self.data, should_pause=should_pause)
-        self.evaluation_seconds += time.monotonic() - begun
+        self.clock.evaluation += time.monotonic() - begun
         self.reported = milestone
         diverged, flags = not math.isfinite(scores.overall), scores.flags
         if self.config.selection == "best" and not diverged:
             scores, flags = self._choose(milestone, scores)
         report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
-        self.sums, self.counts = {}, {}
+        self.means.clear()
         return report if diverged else self.save(report)
 
     def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
-        """The best report so far answers for the trial; flagged where it is an earlier one."""
+        """Scores and flags of the best report so far, with a flag if it is an earlier one."""
         if self.best is None or scores.overall > self.best.scores.overall:
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
             self.best = Best(milestone, scores, weights)
@@ -207,10 +155,10 @@ class Trial:
         return self.best.scores, (*self.best.scores.flags, *earlier)
 
     def pause(self) -> Report:
-        """Write a checkpoint where the trial stands, unless one is there, and say so."""
+        """Write a checkpoint of the present position, unless there is one, and return a report that names it."""
         report = self._summary(self.reported, {}, math.nan, (), paused=True)
-        if self.saved is not None and self.saved_examples == self.examples:
-            return replace(report, **self.saved)
+        if self.saved is not None and self.saved.examples == self.examples:
+            return self.saved.named_in(report)
         return self.save(report)
 
     def _summary(
@@ -223,23 +171,21 @@ class Trial:
         diverged: bool = False,
         paused: bool = False,
     ) -> Report:
-        now = time.monotonic()
-        self.seconds, self.resumed_at = self.seconds + now - self.resumed_at, now
         sizes = {name: value.numel() for name, value in self.model.named_parameters()}
         return Report(
             step=step,
             examples=self.examples,
             scores=scores,
             overall=overall,
-            losses={name: float(value) / self.counts[name] for name, value in self.sums.items()},
-            stage_seconds=self.stage_seconds,
-            seconds=self.seconds,
-            evaluation_seconds=self.evaluation_seconds,
+            losses=self.means.means(),
+            stage_seconds=self.clock.stages,
+            seconds=self.clock.total(),
+            evaluation_seconds=self.clock.evaluation,
             flags=flags,
             trainable_parameters=sum(sizes[name] for name in self.parameters),
             total_parameters=sum(sizes.values()),
             peak_memory_bytes=peak_memory(self.device),
-            examples_per_task=dict(self.consumed),
+            examples_per_task=dict(self.position.consumed),
             diverged=diverged,
             paused=paused,
         )
@@ -254,16 +200,18 @@ class Trial:
         step = self.examples if report.paused else report.step
         path = checkpoints.path_of(self.state.directory, self.state.attempt, step)
         checkpoints.write(path, *continuation.capture(self))
-        size, sha256 = checkpoints.digest(path)
-        self.saved = {"checkpoint": str(path), "checkpoint_bytes": size, "checkpoint_sha256": sha256}
-        report = replace(report, **self.saved)
+        saved = Saved(path, *checkpoints.digest(path), self.examples)
+        report = saved.named_in(report)
         checkpoints.finish(path, report.to_dict())
         checkpoints.prune(self.state.directory, keep=path)
-        self.saved_at, self.saved_examples = time.monotonic(), self.examples
+        self.saved, self.saved_at = saved, time.monotonic()
         return report
 
     def restore(self, path: Path) -> Report | None:
-        """Continue from a checkpoint; returns the report it was written for, if it stands at a milestone."""
+        """Continue from a checkpoint; returns the report it was written for, if it stands at a milestone.
+
+        Raises TrialCheckpointError.
+        """
         report = continuation.restore(self, path)
-        self.resumed_at = self.saved_at = time.monotonic()
+        self.saved_at = time.monotonic()
         return Report.from_dict(report) if report and not report["paused"] else None

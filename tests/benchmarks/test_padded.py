@@ -55,7 +55,7 @@ def test_a_trial_takes_the_same_steps(data: Data, tmp_path: Path) -> None:
         assert isinstance(trial.model.encoder, PaddedBert if name == "padded" else Bert)
         trial.step()
         trial.step()
-        return {name: value.detach() for name, value in trial.trained.items()}
+        return {name: value.detach() for name, value in trial.update.trained.items()}
 
     expected = two_steps("packed")
     with in_place_of_ours():

@@ -41,10 +41,10 @@ def test_counted_operations_are_those_that_torch_does(lengths: list[int]) -> Non
 
 def test_trained_lengths_are_those_of_the_rows_that_a_trial_used(data: Data) -> None:
     one = trial(configuration(*SST), data, seed=3)
-    drawn = one._draw(0, 0.0, dict(one.consumed))
+    ((draw,), _) = one.draw()
     one.step()
-    assert one.consumed["sst"] == 16
-    assert trained_lengths(one, "sst", 0, 16) == [len(ids) for ids, _ in drawn[0].sequences]
+    assert one.position.consumed["sst"] == 16
+    assert trained_lengths(one, "sst", 0, 16) == [len(ids) for ids, _ in draw.batches[0].sequences]
 
 
 @pytest.mark.parametrize(("settings", "sizes"), [(SST, {"sst": 16}), (QQP, {"qqp": 32})])
@@ -60,7 +60,8 @@ def test_both_sides_read_the_same_sentences(data: Data, settings: tuple[str, ...
     (loader,) = theirs.loaders(options, corpus, sizes, tokenizer).values()
     given = next(rival.endless(loader))
     one = trial(configuration(*settings), data, seed=1)
-    (ours,) = one._draw(0, 0.0, dict(one.consumed))
+    ((draw,), _) = one.draw()
+    (ours,) = draw.batches
     real = given["attention_mask"].bool()
     theirs = [row[kept].tolist() for row, kept in zip(given["input_ids"], real, strict=True)]
     assert theirs == [ids.tolist() for ids, _ in ours.sequences]

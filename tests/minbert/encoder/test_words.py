@@ -22,7 +22,7 @@ def trained(data: Data, folder: Path, *pairs: str, steps: int = 3) -> dict[str, 
     trial = Trial(config, data, State.fresh(0, (200,), folder), torch.device("cpu"))
     for _ in range(steps):
         trial.step()
-    return {name: value.detach().clone() for name, value in trial.trained.items()}
+    return {name: value.detach().clone() for name, value in trial.update.trained.items()}
 
 
 @pytest.mark.parametrize(

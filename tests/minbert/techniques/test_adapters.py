@@ -210,9 +210,9 @@ def test_the_top_layers_alone_are_those_of_all_layers(kind: type[LoRA], tiny: Ba
 
 def test_an_encoder_is_still_below_what_is_trained_unless_it_has_dropout() -> None:
     expected = {"none": 0, "frozen": 12, "lora": 0, "dora": 0, "pal": 0}
-    assert {kind: loaded(kind).still(12) for kind in ADAPTERS} == expected
-    assert Frozen(dropout="on").still(12) == LoRA(layers=TopLayers(3, "on")).still(12) == 0
-    assert LoRA(layers=TopLayers(3)).still(12) == 9
+    assert {kind: loaded(kind).frozen_layers(12) for kind in ADAPTERS} == expected
+    assert Frozen(dropout="on").frozen_layers(12) == LoRA(layers=TopLayers(3, "on")).frozen_layers(12) == 0
+    assert LoRA(layers=TopLayers(3)).frozen_layers(12) == 9
 
 
 @pytest.mark.parametrize("count", [2, 3])

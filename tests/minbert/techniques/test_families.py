@@ -17,12 +17,14 @@ from minbert.techniques.adapters import ADAPTERS
 from minbert.techniques.encodings import ENCODINGS
 from minbert.techniques.heads import HEADS, SHARED_HEADS
 from minbert.techniques.mixings import MIXINGS
-from minbert.techniques.regularizers import DIVERGENCES, REGULARIZERS, smart, squared_error, symmetric_kl
+from minbert.techniques.penalty import DIVERGENCES, squared_error, symmetric_kl
+from minbert.techniques.proximals import PROXIMALS
+from minbert.techniques.regularizers import REGULARIZERS, smart
 from minbert.techniques.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic, epoch
 
 
 @pytest.mark.parametrize(
-    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, MIXINGS, SCHEDULES, TAPERS]
+    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, PROXIMALS, MIXINGS, SCHEDULES, TAPERS]
 )
 def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, type]) -> None:
     for kind, entry in family.items():

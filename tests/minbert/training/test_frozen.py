@@ -1,4 +1,4 @@
-"""What is kept of a frozen encoder changes nothing: against passes without it, and whatever was there already."""
+"""Cached features of a frozen encoder change nothing, against passes without them, whatever the cache holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from minbert.encoder.base import Base
 from minbert.stages.chain import staged
 from minbert.tasks import choose_tasks
 from minbert.techniques.encodings import Bi, Cross, Single
-from minbert.training import checkpoints, frozen, kept_rows
+from minbert.techniques.regularizers import REGULARIZERS
+from minbert.training import checkpoints, feature_cache, frozen
 from minbert.training.evaluation import evaluate, predict_rows
 from minbert.training.frozen import FrozenPart, Reading
 from minbert.training.model import MultitaskModel
@@ -40,7 +41,10 @@ CONFIGS = {
     "frozen, pcgrad, bregman": ["adapter/kind=frozen", *BI, "shared_head/kind=linear", "mixing/combine/kind=pcgrad",
                                 "proximal/kind=bregman"],
     "frozen, smart on one task": ["adapter/kind=frozen", "regularizer/sst/kind=smart"],
+    "frozen, r-drop": ["adapter/kind=frozen", *(f"regularizer/{task}/kind=rdrop" for task in ("sst", "qqp", "sts"))],
+    "frozen, fgm on one task": ["adapter/kind=frozen", "regularizer/sts/kind=fgm"],
     "top": TOP,
+    "top, r-drop, fgm": [*TOP, "regularizer/sst/kind=rdrop", "regularizer/qqp/kind=fgm"],
     "top, poolings, bregman": [*TOP, *BI, "encoding/sst/pooling=mean", "proximal/kind=bregman"],
     "top, dora, gse": ["adapter/kind=dora", *TOP[1:], "mixing/combine/kind=gse", "encoding/sts/kind=bi"],
     "top, smart on one task": [*TOP, "regularizer/qqp/kind=smart"],
@@ -77,7 +81,7 @@ def assert_same(one: tuple[Report, dict[str, Any]], two: tuple[Report, dict[str,
 
 
 class Counter:
-    """Counts what is computed of frozen parts."""
+    """Counts the sequences whose features are computed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sequences: Sequences = []
@@ -96,11 +100,11 @@ class Counter:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_kept_equals_computed_in_every_pass(
+def test_cached_features_equal_those_computed_in_every_pass(
     name: str, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, counter = configure(*CONFIGS[name]), Counter(monkeypatch)
-    first = run(config, data, tmp_path / "kept")
+    first = run(config, data, tmp_path / "cached")
     assert counter.take() > 0
     monkeypatch.setenv("MINBERT_FEATURES", "off")
     plain = run(config, data, tmp_path / "plain")
@@ -160,17 +164,17 @@ def test_a_torn_row_is_computed_again_and_changes_nothing(
     assert_same(whole, again)
 
 
-def test_a_task_whose_words_are_perturbed_is_not_kept(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
-    run(configure(*CONFIGS["frozen"], *(f"regularizer/{task}/kind=smart" for task in data.tasks)), data, tmp_path / "a")
+@pytest.mark.parametrize("kind", [kind for kind, entry in REGULARIZERS.items() if entry.moves_words])
+def test_a_task_whose_words_are_perturbed_is_not_cached(kind: str, data: Data, tmp_path: Path, cache: Path) -> None:
+    regularizers = (f"regularizer/{task}/kind={kind}" for task in data.tasks)
+    run(configure(*CONFIGS["frozen"], *regularizers), data, tmp_path / "a")
     assert not cache.exists()
     run(configure(*CONFIGS["frozen"], "adapter/dropout=on"), data, tmp_path / "b")
     run(configure(*TOP, "adapter/layers/dropout=on"), data, tmp_path / "c")
     assert not cache.exists()
 
 
-def test_predictions_and_reports_use_what_is_kept(
+def test_predictions_and_reports_use_cached_features(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter = Counter(monkeypatch)
@@ -191,7 +195,7 @@ def test_predictions_and_reports_use_what_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("pairs", "still"),
+    ("pairs", "silent"),
     [
         (["adapter/kind=frozen"], True),
         (["adapter/kind=frozen", "adapter/dropout=on"], False),
@@ -199,27 +203,27 @@ def test_predictions_and_reports_use_what_is_kept(
         (TOP, False),
     ],
 )
-def test_dropout_in_the_encoder(pairs: list[str], still: bool, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_in_the_encoder(pairs: list[str], silent: bool, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINBERT_FEATURES", "off")
     config = configure(*pairs, "dropout/head=0", "dropout/hidden=0.3", "dropout/attention=0.3")
     model = MultitaskModel(config, data.base, data.tasks, 0)
     batch = model.batch("sst", data.file("sst", "train"), range(8))
     with torch.no_grad():
-        silent, noisy = model([batch])[0], model([batch], model.noise(torch.Generator().manual_seed(1)))[0]
-    assert torch.equal(silent, noisy) == still
+        plain, noisy = model([batch])[0], model([batch], model.noise(torch.Generator().manual_seed(1)))[0]
+    assert torch.equal(plain, noisy) == silent
 
 
 def test_layers_below_the_top_have_no_dropout_and_those_above_draw_the_same_masks(data: Data) -> None:
     encoder, batch = data.base.load(), pack(sequences(data.base))
     noise = MultitaskModel(configure("dropout/hidden=0.3"), data.base, data.tasks, 0).noise
-    for still in (1, 2):
-        found = encoder(batch, noise(torch.Generator().manual_seed(1)), still=still)
-        start = encoder.lowest(batch, still)
-        again = encoder(batch, noise(torch.Generator().manual_seed(1)), still=still, start=start)
-        assert torch.equal(found, again) and torch.equal(found, encoder(batch)) == (still == 2)
+    for count in (1, 2):
+        found = encoder(batch, noise(torch.Generator().manual_seed(1)), frozen_layers=count)
+        start = encoder.lowest(batch, count)
+        again = encoder(batch, noise(torch.Generator().manual_seed(1)), frozen_layers=count, start=start)
+        assert torch.equal(found, again) and torch.equal(found, encoder(batch)) == (count == 2)
         by_hand = start
         generator = torch.Generator().manual_seed(1)
-        for layer in encoder.layers[still:]:
+        for layer in encoder.layers[count:]:
             by_hand = layer(by_hand, batch, noise(generator), False)
         assert torch.equal(found, by_hand)
 
@@ -270,7 +274,7 @@ def test_weights_that_stages_changed_are_known_by_their_sha256(tiny: Base) -> No
     assert FrozenPart(changed, 1, None, torch.float32).weights == two  # what lies above does not matter
 
 
-def test_a_trial_after_a_stage_keeps_its_own_rows(data: Data, tmp_path: Path, cache: Path) -> None:
+def test_a_trial_after_a_stage_has_cached_features_of_its_own(data: Data, tmp_path: Path, cache: Path) -> None:
     pairs = ["adapter/kind=frozen", "stages/mlm/kind=mlm", "stages/mlm/epochs=0.2"]
     run(configure("adapter/kind=frozen"), data, tmp_path / "plain")
     before = set(cache.iterdir())
@@ -283,13 +287,13 @@ def test_a_trial_after_a_stage_keeps_its_own_rows(data: Data, tmp_path: Path, ca
     assert result is not None and result.tensors is not None
     model = MultitaskModel(config, data.base, data.tasks, 0, result.tensors)
     batch = model.batch("sst", data.file("sst", "train"), range(4))
-    model.keeps = False
+    model.caches_features = False
     expected = model([batch])[0]
-    model.keeps = True
+    model.caches_features = True
     assert (model([batch])[0] - expected).abs().max() < 1e-5
 
 
-def test_added_rows_are_kept_by_the_trial_alone(
+def test_features_of_added_rows_stay_with_the_trial(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     counter = Counter(monkeypatch)
@@ -309,7 +313,7 @@ def test_added_rows_are_kept_by_the_trial_alone(
     assert_same(first, run(config, data, tmp_path / "b"), 1e-5)
 
 
-def test_other_threads_keep_the_same_bits(data: Data, tiny: Base) -> None:
+def test_features_have_the_same_bits_with_more_threads(data: Data, tiny: Base) -> None:
     part = FrozenPart(tiny.load(), 1, "weights", torch.float32)
     file, reading = data.file("qqp", "train"), Reading(Cross(), 64, 2, 3)
     model = MultitaskModel(configure(*TOP), data.base, data.tasks, 0)
@@ -385,7 +389,7 @@ def test_a_full_disk_never_ends_a_trial(
     config = configure(*CONFIGS["top"])
     whole = run(config, data, tmp_path / "a")
     shutil.rmtree(tmp_path / "cache" / "features")
-    kept_rows._warn.cache_clear()
-    monkeypatch.setattr(kept_rows, "RESERVE", 1 << 62)
+    feature_cache._warn.cache_clear()
+    monkeypatch.setattr(feature_cache, "RESERVE", 1 << 62)
     assert_same(whole, run(config, data, tmp_path / "b"))
-    assert any("cannot be kept" in record.message for record in caplog.records)
+    assert any("cannot be cached" in record.message for record in caplog.records)

@@ -16,10 +16,12 @@ from minbert.data.tokens import Data
 from minbert.techniques.balances import BALANCES
 from minbert.techniques.combiners import COMBINERS, Sum
 from minbert.techniques.optimizer import Optimizer, parameter_groups
-from minbert.techniques.regularizers import follow, symmetric_kl
+from minbert.techniques.penalty import Penalty, symmetric_kl
+from minbert.techniques.proximals import follow
 from minbert.training import trial as trials
 from minbert.training.checkpoints import TrialCheckpointError
 from minbert.training.evaluation import Scores
+from minbert.training.model import MultitaskModel
 from minbert.training.report import State, peak_memory
 from minbert.training.train import train
 from minbert.training.trial import Trial
@@ -35,6 +37,17 @@ PLAIN = [
 def trial(data: Data, folder: Path, *pairs: str) -> Trial:
     config = configure(*PLAIN, *pairs)
     return Trial(config, data, State.fresh(0, (10_000,), folder), torch.device("cpu"))
+
+
+def proximal(trial: Trial) -> Penalty:
+    (penalty,) = trial.penalties.every_task.values()
+    return penalty
+
+
+def teacher(trial: Trial) -> MultitaskModel:
+    found = proximal(trial).teacher
+    assert isinstance(found, MultitaskModel)
+    return found
 
 
 def weights(trial: Trial) -> dict[str, torch.Tensor]:
@@ -63,10 +76,10 @@ def test_layer_decay_follows_its_equation() -> None:
 
 def test_what_weighs_losses_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:
     one = trial(data, tmp_path, "mixing/balance/kind=uncertainty", "mixing/balance/lr=0.03")
-    rates = {id(value): group["peak"] for group in one.optimizer.param_groups for value in group["params"]}
-    found = {rates[id(value)] for name, value in one.trained.items() if name.startswith("balance.")}
+    rates = {id(value): group["peak"] for group in one.update.optimizer.param_groups for value in group["params"]}
+    found = {rates[id(value)] for name, value in one.update.trained.items() if name.startswith("balance.")}
     assert found == {0.03}
-    heads = {rates[id(value)] for name, value in one.trained.items() if name.startswith("heads.")}
+    heads = {rates[id(value)] for name, value in one.update.trained.items() if name.startswith("heads.")}
     assert heads == {one.config.optimizer.head_lr}
 
 
@@ -76,11 +89,14 @@ def test_two_draws_of_half_the_rows_make_the_update_of_one(data: Data, tmp_path:
     halves = trial(
         data, tmp_path / "b", "batch_size/sst=4", "batch_size/qqp=8", "batch_size/sts=2", "optimizer/accumulation=2"
     )
+    start = weights(whole)
     for one in (whole, halves):
-        one.optimizer = torch.optim.SGD([{"params": list(one.trained.values()), "lr": 0.1, "peak": 0.1}])  # type: ignore[assignment]
+        one.update.optimizer = torch.optim.SGD([{"params": list(one.update.trained.values()), "lr": 0.1, "peak": 0.1}])  # type: ignore[assignment]
         one.step()
-    assert whole.consumed == halves.consumed and halves.steps == 2
-    assert_close(weights(whole), weights(halves))
+    assert whole.position.consumed == halves.position.consumed and halves.position.draws == 2
+    # Sums in another order: up to 2e-6 on some CPUs, where the update moves weights by more than 0.01.
+    assert_close(weights(whole), weights(halves), tolerance=1e-5)
+    assert any((value - start[name]).abs().max() > 1e-2 for name, value in weights(whole).items())
 
 
 def test_gse_is_a_pcgrad_step_and_a_plain_one_on_the_same_rows(data: Data, tmp_path: Path) -> None:
@@ -89,12 +105,12 @@ def test_gse_is_a_pcgrad_step_and_a_plain_one_on_the_same_rows(data: Data, tmp_p
     plain = trial(data, tmp_path / "b", "mixing/combine/kind=pcgrad")
     plain.step()
     first = weights(plain)
-    plain.consumed, plain.steps = dict.fromkeys(data.tasks, 0), 0
-    plain.combiner = Sum().build()
+    plain.position = plain.draws.start()
+    plain.update.combiner = Sum().build()
     plain.step()
     assert_close(weights(both), weights(plain))
     assert any(not torch.equal(first[name], value) for name, value in weights(both).items())
-    assert both.counts["conflicts"] == both.counts["sst"] == 1 and float(both.sums["pairs"]) == 3
+    assert both.means.counts["conflicts"] == both.means.counts["sst"] == 1 and both.means.means()["pairs"] == 3
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -104,48 +120,46 @@ def test_the_teacher_is_the_running_mean_of_the_weights(data: Data, tmp_path: Pa
     for _ in range(3):
         one.step()
         expected = {name: (1 - momentum) * value + momentum * expected[name] for name, value in weights(one).items()}
-    assert one.teacher is not None
-    assert_close({k: v for k, v in one.teacher.named_parameters() if k in expected}, expected)
+    assert_close(proximal(one).state_dict(), expected)
 
 
 def test_the_teacher_shares_what_is_frozen_and_is_never_trained(data: Data, tmp_path: Path) -> None:
     one = trial(data, tmp_path, "proximal/kind=bregman", "adapter/kind=lora")
-    assert one.teacher is not None
     own = dict(one.model.named_parameters())
-    for name, value in one.teacher.named_parameters():
+    for name, value in teacher(one).named_parameters():
         assert (value is own[name]) == (name not in one.parameters) and not value.requires_grad
 
 
 def test_the_proximal_penalty_is_mu_times_the_divergence_from_the_teacher(data: Data, tmp_path: Path) -> None:
     one = trial(data, tmp_path, "proximal/kind=bregman", "proximal/weight=3", "dropout/hidden=0.2")
-    batches = one._draw(0, 0.0, dict.fromkeys(data.tasks, 0))
+    (draw,), _ = one.draw()
+    batches = draw.batches
 
     def generator(stream: str) -> torch.Generator:
         return torch.Generator().manual_seed(5)
 
-    _, penalties = one.model.step_losses(batches, generator, one.teacher)
-    assert set(penalties) == {"bregman/sst", "bregman/qqp", "bregman/sts"}
+    penalties = one.step_losses(draw, generator).penalties
+    assert {task: values.keys() for task, values in penalties.items()} == {task: {"bregman"} for task in data.tasks}
     # The same masks: nothing but the weights could differ.
-    assert all(float(value.detach()) == 0.0 for value in penalties.values())
-    assert one.teacher is not None
+    assert all(float(values["bregman"].detach()) == 0.0 for values in penalties.values())
     with torch.no_grad():
         for value in one.parameters.values():
             value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
-    _, penalties = one.model.step_losses(batches, generator, one.teacher)
-    given = one.model.given(batches)
+    penalties = one.step_losses(draw, generator).penalties
+    inputs = one.model.input(batches)
     for index, name in enumerate(("sst", "qqp")):
-        mine = one.model.outputs(given, batches, one.model.noise(generator("")))[index]
-        theirs = one.teacher.outputs(given, batches, one.model.noise(generator("")))[index]
+        mine = one.model.outputs(inputs, batches, one.model.noise(generator("")))[index]
+        theirs = teacher(one).outputs(inputs, batches, one.model.noise(generator("")))[index]
         p, q = mine.softmax(-1), theirs.softmax(-1)
         expected = float(((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean().detach())
-        assert float(penalties[f"bregman/{name}"].detach()) == pytest.approx(3 * expected, rel=1e-4) and expected > 0
+        assert float(penalties[name]["bregman"].detach()) == pytest.approx(3 * expected, rel=1e-4) and expected > 0
         assert float(symmetric_kl(mine, theirs).detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_follow_is_the_closed_form() -> None:
-    teacher, model = {"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, -2.0])}
-    follow(teacher, model, 0.75)
-    assert torch.equal(teacher["a"], torch.tensor([1.5, 1.0]))
+    mean, model = {"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, -2.0])}
+    follow(mean, model, 0.75)
+    assert torch.equal(mean["a"], torch.tensor([1.5, 1.0]))
 
 
 def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,12 +196,12 @@ def test_the_peak_of_memory_is_the_trials_own(data: Data, tmp_path: Path) -> Non
 def test_everything_that_is_trained_gets_a_gradient(combine: str, balance: str, data: Data, tmp_path: Path) -> None:
     one = trial(data, tmp_path, f"mixing/combine/kind={combine}", f"mixing/balance/kind={balance}")
     seen = set()
-    hooked = one.optimizer.register_step_pre_hook(
-        lambda *_: seen.update(name for name, value in one.trained.items() if value.grad is not None)
+    hooked = one.update.optimizer.register_step_pre_hook(
+        lambda *_: seen.update(name for name, value in one.update.trained.items() if value.grad is not None)
     )
     one.step()
     hooked.remove()
-    assert seen == one.trained.keys()
+    assert seen == one.update.trained.keys()
     assert any(name.startswith("balance.") for name in seen) == (balance == "uncertainty")
 
 
@@ -206,6 +220,6 @@ def test_another_file_of_augmented_rows_is_refused_on_resuming(data: Data, tmp_p
 def test_scores_are_float32_whatever_the_encoder_computes_in(data: Data, tmp_path: Path) -> None:
     one = trial(data, tmp_path, "precision=bf16")
     assert one.model.dtype == torch.bfloat16
-    batch = one._draw(0, 0.0, dict.fromkeys(data.tasks, 0))[-1]
+    batch = one.draw()[0][0].batches[-1]
     (output,) = one.model([batch])
     assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())

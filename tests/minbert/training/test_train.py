@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ import torch
 
 from minbert.data.tokens import Data
 from minbert.encoder.base import Base
+from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.evaluation import evaluate, predict_rows
 from minbert.training.model import MultitaskModel
 from minbert.training.predict import load_model
+from minbert.training.step_losses import Penalties, StepLosses
 from minbert.training.train import Report, State, train
 from minbert.training.trial import Trial
 from tests.minbert.configs import configure
@@ -33,6 +36,9 @@ CONFIGS = {
     "frozen, dropout": ["adapter/kind=frozen", "adapter/dropout=on", "dropout/hidden=0.2"],
     "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
     "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
+    "rdrop": ["regularizer/sst/kind=rdrop", "regularizer/sts/kind=rdrop", "proximal/kind=bregman"],
+    "fgm": ["regularizer/sst/kind=fgm", "regularizer/qqp/kind=fgm", "mixing/combine/kind=pcgrad"],
+    "fgm, frozen": ["adapter/kind=frozen", "regularizer/sst/kind=fgm", "regularizer/qqp/kind=rdrop"],
     "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
     "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
     "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
@@ -169,6 +175,33 @@ def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None
         list(train(configure(*CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
 
 
+def test_a_checkpoint_of_format_2_continues_as_one_of_today(data: Data, tmp_path: Path) -> None:
+    """It named a teacher's tensors `teacher:<parameter>`."""
+    config, milestones = configure(*CONFIGS["bregman, best"]), (60, 120, 180)
+    reports = train(config, data, State.fresh(0, milestones, tmp_path / "a"))
+    next(reports)
+    path = Path(next(reports).checkpoint)
+    old = shutil.copytree(path, tmp_path / "b" / path.name)
+    tensors = checkpoints.read_tensors(old, "optimizer")
+    renamed = {name.replace("penalty:proximal/", "teacher:"): value for name, value in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    checkpoints.save_file(renamed, old / "optimizer.safetensors")
+    content = json.loads((old / "trial.json").read_text())
+    (old / "trial.json").write_text(json.dumps(content | {"format": 2}))
+    whole = next(reports)
+    resumed = list(train(config, data, State.resume(old, milestones, tmp_path / "b", 1)))
+    assert resumed[-1].losses == whole.losses
+    assert_same_weights(Path(whole.checkpoint), Path(resumed[-1].checkpoint))
+
+
+def test_a_checkpoint_of_another_format_is_refused(data: Data, tmp_path: Path) -> None:
+    path = Path(next(train(configure(), data, State.fresh(0, (60,), tmp_path))).checkpoint)
+    content = json.loads((path / "trial.json").read_text())
+    (path / "trial.json").write_text(json.dumps(content | {"format": 99}))
+    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads formats 2 and 3"):
+        State.resume(path, (60,), tmp_path, 1)
+
+
 def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
     report = list(train(configure(), data, State.fresh(0, (200,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
@@ -278,13 +311,13 @@ def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
     config = configure("optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01")
     trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
     trial.step()
-    for group in trial.optimizer.param_groups:
+    for group in trial.update.optimizer.param_groups:
         names = [name for name, value in trial.parameters.items() if any(value is one for one in group["params"])]
         assert {name.split(".")[0] for name in names} in ({"encoder"}, {"heads"})
         peak = 1e-4 if names[0].startswith("encoder") else 0.01
         assert group["lr"] == pytest.approx(peak * (32 / 6400) / 0.5)  # the middle of the first step, within warm-up
         assert all((trial.parameters[name].ndim > 1) == (group["weight_decay"] > 0) for name in names)
-    grouped = [value for group in trial.optimizer.param_groups for value in group["params"]]
+    grouped = [value for group in trial.update.optimizer.param_groups for value in group["params"]]
     assert len(grouped) == len(trial.parameters)
 
 
@@ -298,7 +331,7 @@ def test_the_whole_gradient_is_clipped(data: Data, tmp_path: Path) -> None:
         gradients = [value.grad for value in trial.parameters.values() if value.grad is not None]
         norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
 
-    trial.optimizer.register_step_pre_hook(measure)
+    trial.update.optimizer.register_step_pre_hook(measure)
     trial.step()
     assert norms == pytest.approx([0.001], rel=1e-3)
 
@@ -307,8 +340,9 @@ def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
     config = configure("taper/sst/kind=inverse", "taper/sst/weight=0.5", "taper/sst/epochs=4", "taper/sts/weight=3")
     model = MultitaskModel(config, data.base, data.tasks, 0)
     losses = {task: torch.tensor(value) for task, value in (("sst", 1.0), ("qqp", 10.0), ("sts", 100.0))}
-    penalties = {"smart/sst": torch.tensor(7.0), "bregman/sst": torch.tensor(2.0)}
-    totals = model.totals(losses, penalties, progress=0.5)  # epoch 2 of 4: 0.5 / 3
+    penalties = {"sst": {"smart": torch.tensor(7.0), "bregman": torch.tensor(2.0)}}
+    step = StepLosses(model, Penalties(config, model), Balance())
+    totals = step.totals(losses, penalties, progress=0.5)  # epoch 2 of 4: 0.5 / 3
     expected = {"sst": 0.5 / 3 * (1.0 + 7.0 + 2.0), "qqp": 10.0, "sts": 3 * 100.0}
     assert {task: value.item() for task, value in totals.items()} == pytest.approx(expected)
 
@@ -317,15 +351,14 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
     """All passes share their dropout masks: without noise no penalty, with it there is one, and it has gradients."""
     penalties = {}
     for epsilon in (1e-6, 1.0):  # a large epsilon keeps delta near 0
-        wanted = [
-            f"regularizer/sst/{name}"
-            for name in ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
-        ]
-        model = MultitaskModel(configure(*wanted, "dropout/hidden=0.5"), data.base, data.tasks, 0)
+        settings = ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
+        config = configure(*(f"regularizer/sst/{setting}" for setting in settings), "dropout/hidden=0.5")
+        model = MultitaskModel(config, data.base, data.tasks, 0)
         batch = model.batch("sst", data.file("sst", "train"), range(8))
-        losses, found = model.step_losses([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
-        assert losses.keys() == {"sst"} and found.keys() == {"smart/sst"}
-        found["smart/sst"].backward()  # type: ignore[no-untyped-call]
-        penalties[epsilon] = found["smart/sst"].item()
+        step = StepLosses(model, Penalties(config, model), Balance())
+        losses, found = step.forward([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
+        assert losses.keys() == {"sst"} and found["sst"].keys() == {"smart"}
+        found["sst"]["smart"].backward()  # type: ignore[no-untyped-call]
+        penalties[epsilon] = found["sst"]["smart"].item()
     assert penalties[1.0] < 1e-9
     assert penalties[1e-6] > 1e-6

@@ -1,4 +1,4 @@
-"""Rows on disk: found again, shared by processes, and never wrong, whatever was torn or could not be written."""
+"""Cached rows are read back, shared by processes, and never wrong, whatever was torn or could not be written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from minbert.training import kept_rows
-from minbert.training.kept_rows import Rows
+from minbert.training import feature_cache
+from minbert.training.feature_cache import CachedRows
 
 WIDTH = 6
 LENGTHS = {"single": np.ones(9, dtype=np.int64), "several": np.array([3, 1, 4, 1, 5, 9, 2, 6, 5])}
@@ -37,7 +37,7 @@ class Source:
         return np.concatenate([value(row, self.lengths[row]) for row in rows.tolist()])
 
 
-def assert_fetched(rows: Rows, source: Source, wanted: NDArray[np.int64], asked: list[int]) -> None:
+def assert_fetched(rows: CachedRows, source: Source, wanted: NDArray[np.int64], asked: list[int]) -> None:
     source.asked.clear()
     found = rows.fetch(wanted, source)
     assert found.dtype == np.float32 and np.array_equal(found, source.plain(wanted))
@@ -51,29 +51,29 @@ def source(request: pytest.FixtureRequest) -> Source:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_rows_are_computed_once_in_any_order(named: bool, source: Source, tmp_path: Path) -> None:
-    rows = Rows(tmp_path / "key" if named else None, source.lengths, WIDTH, tmp_path)
+    rows = CachedRows(tmp_path / "key" if named else None, source.lengths, WIDTH, tmp_path)
     assert_fetched(rows, source, ROWS, [0, 3, 5, 8])
     assert_fetched(rows, source, ROWS[::-1], [])
     assert_fetched(rows, source, np.array([3, 3, 7, 3, 7]), [7])
-    again = Rows(tmp_path / "key" if named else None, source.lengths, WIDTH, tmp_path)
+    again = CachedRows(tmp_path / "key" if named else None, source.lengths, WIDTH, tmp_path)
     assert_fetched(again, source, np.arange(9), [1, 2, 4, 6] if named else list(range(9)))
 
 
 def test_an_unnamed_file_leaves_nothing(source: Source, tmp_path: Path) -> None:
-    rows = Rows(None, source.lengths, WIDTH, tmp_path)
+    rows = CachedRows(None, source.lengths, WIDTH, tmp_path)
     rows.fetch(ROWS, source)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_comes_with_the_missing_rows_is_kept_too(source: Source, tmp_path: Path) -> None:
-    rows, source.beside = Rows(tmp_path, source.lengths, WIDTH), 2
+def test_rows_computed_with_the_missing_ones_are_cached_too(source: Source, tmp_path: Path) -> None:
+    rows, source.beside = CachedRows(tmp_path, source.lengths, WIDTH), 2
     assert_fetched(rows, source, np.array([1]), [1])
     assert_fetched(rows, source, np.array([3, 1, 2]), [])
 
 
 @pytest.mark.parametrize("torn", ["values", "crc", "cut", "holes"])
 def test_a_torn_row_is_computed_again(torn: str, source: Source, tmp_path: Path) -> None:
-    Rows(tmp_path, source.lengths, WIDTH).fetch(ROWS, source)
+    CachedRows(tmp_path, source.lengths, WIDTH).fetch(ROWS, source)
     begin = int(source.lengths[:8].sum()) * WIDTH * 4
     path = tmp_path / ("crc" if torn == "crc" else "values")
     data = bytearray(path.read_bytes())
@@ -86,57 +86,57 @@ def test_a_torn_row_is_computed_again(torn: str, source: Source, tmp_path: Path)
     else:
         data[begin:] = bytes(len(data) - begin)  # what a power cut leaves: the CRC without its row
     path.write_bytes(data)
-    assert_fetched(Rows(tmp_path, source.lengths, WIDTH), source, ROWS, [8])
-    assert_fetched(Rows(tmp_path, source.lengths, WIDTH), source, ROWS, [])
+    assert_fetched(CachedRows(tmp_path, source.lengths, WIDTH), source, ROWS, [8])
+    assert_fetched(CachedRows(tmp_path, source.lengths, WIDTH), source, ROWS, [])
 
 
 def test_a_row_whose_crc_was_not_yet_written_is_absent(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 between the two writes."""
-    rows, write = Rows(tmp_path, source.lengths, WIDTH), kept_rows._write
+    rows, write = CachedRows(tmp_path, source.lengths, WIDTH), feature_cache._write
 
     def killed(file: object, data: bytes, offset: int) -> None:
         if len(data) == 4:
             raise KeyboardInterrupt
         write(file, data, offset)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kept_rows, "_write", killed)
+    monkeypatch.setattr(feature_cache, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
         rows.fetch(np.array([4]), source)
     monkeypatch.undo()
-    assert_fetched(Rows(tmp_path, source.lengths, WIDTH), source, np.array([4]), [4])
+    assert_fetched(CachedRows(tmp_path, source.lengths, WIDTH), source, np.array([4]), [4])
 
 
 @pytest.mark.parametrize("fault", ["full", "reserve", "folder"])
-def test_what_cannot_be_kept_is_computed_each_time_with_one_warning(
+def test_rows_that_cannot_be_cached_are_computed_each_time_with_one_warning(
     fault: str, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept_rows._warn.cache_clear()
+    feature_cache._warn.cache_clear()
     if fault == "folder":
         (tmp_path / "key").write_text("a file where a folder should be")
-    rows = Rows(tmp_path / "key", source.lengths, WIDTH)
+    rows = CachedRows(tmp_path / "key", source.lengths, WIDTH)
     if fault != "folder":
         assert_fetched(rows, source, np.array([2]), [2])
     if fault == "full":
-        monkeypatch.setattr(kept_rows.os, "pwrite", lambda *arguments: 1)
+        monkeypatch.setattr(feature_cache.os, "pwrite", lambda *arguments: 1)
     elif fault == "reserve":
-        monkeypatch.setattr(kept_rows, "RESERVE", 1 << 62)
+        monkeypatch.setattr(feature_cache, "RESERVE", 1 << 62)
     for _ in range(2):
         assert_fetched(rows, source, ROWS, [0, 3, 5, 8])
         assert_fetched(rows, source, np.array([2, 0, 2]), [0, 2] if fault == "folder" else [0])
-    assert len([record for record in caplog.records if "cannot be kept" in record.message]) == 1
+    assert len([record for record in caplog.records if "cannot be cached" in record.message]) == 1
 
 
 def fill(folder: Path, order: int, barrier: object) -> None:
     source = Source(LENGTHS["several"])
-    rows = Rows(folder, source.lengths, WIDTH)
+    rows = CachedRows(folder, source.lengths, WIDTH)
     barrier.wait()  # type: ignore[attr-defined]
     for row in np.random.default_rng(order).permutation(9).tolist():
         assert_fetched_somehow(rows, source, row)
 
 
-def assert_fetched_somehow(rows: Rows, source: Source, row: int) -> None:
+def assert_fetched_somehow(rows: CachedRows, source: Source, row: int) -> None:
     wanted = np.array([row])
     assert np.array_equal(rows.fetch(wanted, source), source.plain(wanted))
 
@@ -151,4 +151,4 @@ def test_two_processes_may_fill_at_once(tmp_path: Path) -> None:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     source = Source(LENGTHS["several"])
-    assert_fetched(Rows(tmp_path, source.lengths, WIDTH), source, np.arange(9), [])
+    assert_fetched(CachedRows(tmp_path, source.lengths, WIDTH), source, np.arange(9), [])

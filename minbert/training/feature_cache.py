@@ -1,14 +1,15 @@
-"""Rows of numbers that are computed once and kept on disk, each by itself, shared by all processes of a node.
+"""A cache of features on disk: each row is computed once and shared by all processes of a node.
 
-    <folder>/values    float32 [sum of n_i, D], row i the n_i lines from n_0 + .. + n_(i-1) on; holes take no room
-    <folder>/crc       uint32 [R], the CRC-32 of each row's bytes; 0 where it is not there
+    <folder>/values    float32 [sum of n_i, D], row i is the n_i lines from n_0 + .. + n_(i-1) on; holes take no room
+    <folder>/crc       uint32 [R], the CRC-32 of each row's bytes; 0 for an absent row
 
-Row by row and without locks: the folder's name says what the values are functions of, so whoever writes a row writes
-the same bytes. A row's CRC is written after it, and one that does not match (a torn write, kill -9, a power cut) makes
-the row absent: it is computed again. Reads go through the page cache, which the processes share.
+Rows are written one by one, without locks: the folder's name identifies everything that decides the values, so all
+writers of a row write the same bytes. A row's CRC is written after the row. A CRC that does not match (a torn write,
+kill -9, a power cut) makes the row absent: it is computed again. Reads go through the page cache, which the processes
+share.
 
-Nothing here may end a trial or fill a disk: where a row cannot be written there is one warning, and it is computed
-whenever it is asked for.
+The cache may neither end a trial nor fill a disk: where a row cannot be written there is one warning, and the row is
+computed at every request.
 """
 
 from __future__ import annotations
@@ -32,21 +33,22 @@ Compute = Callable[[list[int]], Mapping[int, NDArray[np.float32]]]
 """From rows that are missing to their values [n_i, D]; further rows may come with them."""
 
 RESERVE = 2 << 30
-"""Bytes that stay free on the disk: checkpoints and the store need room more than what can be computed again."""
+"""Bytes that stay free on the disk, for checkpoints and the store: features can be computed again."""
 
 
-class Rows:
+class CachedRows:
     """R rows of n_i x D numbers each."""
 
     def __init__(self, folder: Path | None, lengths: NDArray[np.int64], width: int, room: Path | None = None) -> None:
-        """`lengths` n_i [R], `width` D. Without a folder the rows stand in an unnamed file in `room`: gone with it."""
+        """`lengths` n_i [R], `width` D. Without a folder the rows go to an unnamed file in `room`, deleted with this
+        object."""
         self.starts = np.concatenate([[0], np.cumsum(lengths)])  # [R + 1]
         self.lengths, self.width = lengths, width
         self.single = bool((lengths == 1).all())
-        self.found = np.zeros(len(lengths), dtype=bool)
-        """Rows that this process has seen whole."""
+        self.intact = np.zeros(len(lengths), dtype=bool)
+        """Rows that this process has found present and undamaged [R]."""
         self.files: tuple[IO[bytes], IO[bytes]] | None = None
-        """Values and CRCs; None where nothing can be kept."""
+        """Values and CRCs; None where nothing can be written."""
         self.table: NDArray[np.float32] = np.empty((0, width), dtype=np.float32)
         self.crcs: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
         try:
@@ -71,12 +73,12 @@ class Rows:
         return files[0], files[1]
 
     def fetch(self, rows: NDArray[np.int64], compute: Compute) -> NDArray[np.float32]:
-        """The rows' values [sum of n_i, D] in the order of `rows`; what is missing is computed and kept."""
-        unseen = rows[~self.found[rows]]
-        loose = self._fill(sorted(set(unseen.tolist())), compute) if len(unseen) else {}
-        if loose:
-            every = rows.tolist()
-            return np.concatenate([loose[row] if row in loose else self.table[self._lines(row)] for row in every])
+        """The rows' values [sum of n_i, D] in the order of `rows`; missing ones are computed and written."""
+        unseen = rows[~self.intact[rows]]
+        unwritten = self._fill(sorted(set(unseen.tolist())), compute) if len(unseen) else {}
+        if unwritten:
+            parts = [unwritten[row] if row in unwritten else self.table[self._lines(row)] for row in rows.tolist()]
+            return np.concatenate(parts)
         if self.single:
             return self.table[rows]
         lengths = self.lengths[rows]
@@ -88,29 +90,29 @@ class Rows:
         return slice(int(self.starts[row]), int(self.starts[row + 1]))
 
     def _fill(self, rows: list[int], compute: Compute) -> dict[int, NDArray[np.float32]]:
-        """Make rows present; returns those that could not be kept."""
+        """Make rows present; returns those that could not be written."""
         missing = [row for row in rows if not self._present(row)]
         if not missing:
             return {}
-        wanted = set(missing)
+        requested = set(missing)
         self._leave_room()
         computed = compute(missing).items()
-        return {row: values for row, values in computed if not self._keep(row, values) and row in wanted}
+        return {row: values for row, values in computed if not self._write_row(row, values) and row in requested}
 
     def _present(self, row: int) -> bool:
-        """Whether a row stands in the file, whole."""
+        """Whether the file holds a row, undamaged."""
         if self.files is None:
             return False
         crc = self.crcs[row]
-        self.found[row] = found = bool(crc and _crc(self.table[self._lines(row)].data) == crc)
-        return found
+        self.intact[row] = intact = bool(crc and _crc(self.table[self._lines(row)].data) == crc)
+        return intact
 
-    def _keep(self, row: int, values: NDArray[np.float32]) -> bool:
-        """Write a row, then its CRC; whether both are written."""
+    def _write_row(self, row: int, values: NDArray[np.float32]) -> bool:
+        """Write a row, then its CRC; returns whether the file holds both."""
         assert values.shape == (self.lengths[row], self.width) and values.dtype == np.float32, (row, values.shape)
         if self.files is None:
             return False
-        if not self.found[row]:
+        if not self.intact[row]:
             data = values.tobytes()
             try:
                 _write(self.files[0], data, int(self.starts[row]) * self.width * 4)
@@ -118,7 +120,7 @@ class Rows:
             except OSError as error:
                 self._give_up(str(error))
                 return False
-            self.found[row] = True
+            self.intact[row] = True
         return True
 
     def _leave_room(self) -> None:
@@ -128,14 +130,14 @@ class Rows:
                 self._give_up(f"less than {RESERVE >> 20} MiB are free")
 
     def _give_up(self, reason: str) -> None:
-        """Keep no more; what was seen whole stays at hand through the memory map."""
+        """Write nothing from now on; intact rows are still read through the memory map."""
         if self.files is not None:
             _warn(str(self.files[0].name), reason)
         self.files = None
 
 
 def _crc(data: bytes | memoryview) -> int:
-    return zlib.crc32(data) or 1  # 0 says that a row is not there
+    return zlib.crc32(data) or 1  # 0 marks an absent row
 
 
 def _named(path: Path) -> IO[bytes]:
@@ -156,5 +158,5 @@ def _write(file: IO[bytes], data: bytes, offset: int) -> None:
 
 @functools.cache
 def _warn(place: str, reason: str) -> None:
-    """Once for each file and reason."""
-    log.warning("%s cannot be kept (%s): what is missing is computed whenever it is needed.", place, reason)
+    """Warn once for each file and reason."""
+    log.warning("Features cannot be cached in %s (%s): missing rows are computed at every request.", place, reason)

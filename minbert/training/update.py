@@ -1,0 +1,72 @@
+"""From the losses of a step to new weights: gradients combined, clipped, and one step of AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from minbert.config import Config
+from minbert.randomness import numpy_generator
+from minbert.techniques.balances import Balance
+from minbert.techniques.optimizer import parameter_groups
+from minbert.training.draws import Draw
+from minbert.training.model import MultitaskModel
+
+
+class Update:
+    """The optimiser of a trial, and how gradients reach it.
+
+    One update of the weights: `begin` with the draws of a step, `backward` once for each of them, `apply`.
+    """
+
+    def __init__(self, config: Config, model: MultitaskModel, balance: Balance, seed: int) -> None:
+        """Model and balance must be on their device."""
+        self.settings, self.model, self.seed = config.optimizer, model, seed
+        self.combiner = config.mixing.combine.build()
+        self.several = config.mixing.combine.several
+        self.shared, self.rest = model.shared_and_rest()
+        self.rest += list(balance.parameters())
+        learned = {f"balance.{name}": value for name, value in balance.named_parameters()}
+        self.trained: dict[str, nn.Parameter] = {**model.trainable(), **learned}
+        """Everything that the optimiser moves, by name."""
+        layers = len(model.encoder.layers)
+        groups = parameter_groups(self.trained, config.optimizer, layers, balance.lr)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
+
+    @property
+    def phases(self) -> range:
+        """Updates that the same draws give, by number: more than one for some combiners."""
+        return range(len(self.combiner.phases))
+
+    def set_rates(self, progress: float) -> None:
+        """Set the learning rates of a step, given the share of the budget used at its middle."""
+        factor = self.settings.schedule.factor(min(1.0, progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    def begin(self, draws: Sequence[Draw]) -> None:
+        """Clear the gradients and take out the word embeddings that the draws use."""
+        for value in self.trained.values():
+            value.grad = None
+        words = self.model.encoder.embeddings.word
+        if words.weight.requires_grad:  # else the sequences may not be needed at all
+            words.take([ids for draw in draws for batch in draw.batches for ids, _ in batch.sequences])
+
+    def backward(self, totals: dict[str, Tensor], draw: int, phase: int) -> dict[str, float]:
+        """Add the gradient of one draw's totals; returns the combiner's statistics."""
+        share = self.settings.accumulation
+        totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
+        order = numpy_generator(self.seed, "combine", draw) if self.several else None
+        shared = self.model.encoder.embeddings.word.stand_in(self.shared)
+        return self.combiner.backward(totals, shared, self.rest, order, phase)
+
+    def apply(self) -> None:
+        """Clip the whole gradient and move the weights."""
+        words = self.model.encoder.embeddings.word
+        trained = words.stand_in(self.trained.values())
+        torch.nn.utils.clip_grad_norm_(trained, self.settings.clip_norm, foreach=True)
+        words.settle()
+        self.optimizer.step()
+        words.release()
