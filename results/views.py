@@ -78,14 +78,14 @@ def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, 
     if columns is None or not known:
         return {}
     values = {task: column.values for task, column in columns.items()}
-    scores = scoring.scores(values, {task: wanted for task, (_, wanted) in known.items()})
+    scores = scoring.scores(values, {task: labels for task, (_, labels) in known.items()})
     return {"overall": scoring.overall(scores), **scores}
 
 
 def ranking(frame: pd.DataFrame) -> list[int]:
     """Trials best first by (last step, overall), of equals the older; without diverged, failed and unreported ones."""
-    able = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
-    ordered = able.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
+    ranked = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
+    ordered = ranked.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
     return [int(trial) for trial in ordered["trial"]]
 
 
@@ -192,7 +192,7 @@ def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) 
         "origin": start.get("origin"),
         "seed": start.get("seed"),
         "reason": event.get("reason"),
-        "error": next((one["error"] for one in reversed(events) if one["error"]), None),
+        "error": next((event["error"] for event in reversed(events) if event["error"]), None),
         "config": start.get("config"),
         "params": start.get("params"),
     }
