@@ -137,7 +137,7 @@ def _train(options: argparse.Namespace) -> int:
 def _tell_problems(problems: Sequence[Problem], console: Console) -> None:
     """What is odd in the data, one line each; the first ones, and how many more."""
     for problem in problems[:PROBLEMS]:
-        console.print("[yellow]data[/]", escape(str(problem)), highlight=False)
+        console.print("[yellow]data[/]", escape(str(problem)), highlight=False, soft_wrap=True)
     if len(problems) > PROBLEMS:
         console.print(f"[yellow]data[/] and {len(problems) - PROBLEMS} more", highlight=False)
 

@@ -98,6 +98,6 @@ def of_parts(folder: Path, task: Task, parts: Mapping[str, NDArray[np.int32]]) -
     for part, purpose in PURPOSES.items():
         if (rows := len(parts[part])) < FEWEST:
             file = folder / task.files["train" if part == "train" else "dev"]
-            reason = f"`{part}` has {rows} row{'' if rows == 1 else 's'}; fewer than {FEWEST} are few {purpose}"
+            reason = f"`{part}` has {rows} row{'' if rows == 1 else 's'} {purpose}, fewer than {FEWEST}"
             problems.append(Problem(file, None, reason))
     return problems

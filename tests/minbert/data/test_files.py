@@ -106,12 +106,13 @@ def test_a_file_with_one_label_is_told(folder: Path) -> None:
 def test_parts_of_few_rows_are_told(tmp_path: Path) -> None:
     corpus = read_corpus(make_corpus(tmp_path, train=49, dev=100), ["sst", "sts"])
     assert [str(problem) for problem in corpus.problems] == [
-        "ids-sst-train.csv: `train` has 49 rows; fewer than 50 are few to learn the task from",
-        "sts-train.csv: `train` has 49 rows; fewer than 50 are few to learn the task from",
+        "ids-sst-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
+        "sts-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
     ]
-    for dev, expected in ((99, ["`search` has 49 rows"]), (3, ["`search` has 1 row", "`held` has 2 rows"])):
+    search, held = "`search` has 1 row to compare trials on", "`held` has 2 rows to estimate a score on"
+    for dev, expected in ((99, ["`search` has 49 rows to compare trials on"]), (3, [search, held])):
         corpus = read_corpus(make_corpus(tmp_path, train=50, dev=dev), ["cfimdb"])
-        assert [reason.split(";")[0] for _, reason in told(corpus, "ids-cfimdb-dev.csv")] == expected
+        assert told(corpus, "ids-cfimdb-dev.csv") == [(None, f"{words}, fewer than 50") for words in expected]
 
 
 def test_problems_of_whole_files_come_first(tmp_path: Path) -> None:
