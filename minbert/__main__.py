@@ -11,22 +11,28 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from minbert.augmentation import command as data_command
 from minbert.augmentation import options as data_options
 
 if TYPE_CHECKING:
+    from minbert.data.problems import Problem
     from minbert.tasks import Task
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 USUAL_OUT = Path("trained/single")
 """Not in `runs`: that is the search's store, which holds sweeps and nothing else."""
+
+PROBLEMS = 20
+"""Notes on the data that are shown; the rest is counted."""
 
 EXAMPLE = """examples:
   python -m minbert train
@@ -102,8 +108,7 @@ def _train(options: argparse.Namespace) -> int:
     base = find_base(options.checkpoint)
     requirements.check(config, corpus, base)
     _writable(options.out)
-    for problem in corpus.problems:
-        console.print(f"[yellow]data[/] {problem}", highlight=False)
+    _tell_problems(corpus.problems, console)
     sizes, _ = search_sizes({name: corpus.size(name, "search") for name in corpus.tasks}, milestones)
     data = open_data(options.data, base, search_sizes=sizes, corpus=corpus)
     state = (
@@ -126,6 +131,14 @@ def _train(options: argparse.Namespace) -> int:
                 return BAD_INPUT
     _show(options, newest(options.out), tasks)
     return DONE
+
+
+def _tell_problems(problems: Sequence[Problem], console: Console) -> None:
+    """What is odd in the data, one line each; the first ones, and how many more."""
+    for problem in problems[:PROBLEMS]:
+        console.print("[yellow]data[/]", escape(str(problem)), highlight=False, soft_wrap=True)
+    if len(problems) > PROBLEMS:
+        console.print(f"[yellow]data[/] and {len(problems) - PROBLEMS} more", highlight=False)
 
 
 def _tasks(options: argparse.Namespace, stored: dict[str, Any]) -> dict[str, Task]:

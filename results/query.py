@@ -1,10 +1,11 @@
 """SQL over a sweep, or over all sweeps of a store with a column `sweep`.
 
-trials        one row per trial: state, scores at its last step, parameters by name
-reports       every report; `scores`, `losses`, `examples_per_task` are maps: `scores['sst']`
-starts, ends  the events of attempts
+trials           one row per trial: state, scores at its last step, parameters by name
+reports          one row per trial and step; `scores`, `losses`, `examples_per_task` are maps: `scores['sst']`
+attempt_reports  every report of every attempt: a resumed trial may report a step again
+starts, ends     the events of attempts
 examples, predictions
-sweeps        one row per sweep: seed, budget, milestones, data, base weights
+sweeps           one row per sweep: seed, budget, milestones, data, base weights
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from results import sql
 from results.files import StoreError
+from results.reading import one_for_each_step
 from results.sql import QueryError
 from results.store import Store, SweepFolder
 from results.views import trials_frame
@@ -46,7 +48,8 @@ def _sweep(folder: SweepFolder) -> pd.DataFrame:
 
 VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
     "trials": trials_frame,
-    "reports": lambda folder: folder.read("reports"),
+    "reports": lambda folder: one_for_each_step(folder.read("reports")),
+    "attempt_reports": lambda folder: folder.read("reports"),
     "starts": _event("start"),
     "ends": _event("end"),
     "examples": lambda folder: folder.read("examples"),
@@ -57,7 +60,7 @@ VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
 
 
 def query(source: Store | SweepFolder, statement: str) -> pd.DataFrame:
-    """The answer to one SELECT; QueryError (a ValueError) for anything else, listing tables and columns.
+    """The answer to one SELECT; QueryError (a ValueError) for anything else, naming the nearest table or column.
 
     What could not be read, and so is not in the answer, is named in `source.warnings`.
     """

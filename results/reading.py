@@ -9,6 +9,7 @@ warning and skipped. Files are immutable, so a reader may keep what it has parse
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -151,3 +152,21 @@ def in_order(name: str, table: pa.Table) -> pa.Table:
             last[key] = news[index]
             kept.append(index)
     return table if len(kept) == table.num_rows else table.take(pa.array(kept, pa.int64()))
+
+
+def one_for_each_step(reports: pa.Table) -> pa.Table:
+    """One of the reports, given in order of seq, for each (trial, step): the first finite one, or the first.
+
+    Attempts of a trial repeat the same work, so a resumed trial may report a step again. The search goes by the first
+    report; every view shows it.
+    """
+    overall = reports["overall"].to_pylist()
+    chosen: dict[tuple[int, int], int] = {}
+    for index, at in enumerate(zip(reports["trial"].to_pylist(), reports["step"].to_pylist(), strict=True)):
+        if at not in chosen or (_finite(overall[index]) and not _finite(overall[chosen[at]])):
+            chosen[at] = index
+    return reports if len(chosen) == reports.num_rows else reports.take(pa.array(sorted(chosen.values()), pa.int64()))
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

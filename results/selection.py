@@ -89,7 +89,7 @@ def load(folder: SweepFolder, name: str) -> dict[str, Any]:
             folder.folder.child("ensembles").read(f"{safe_name(name, 'Ensemble name')}.json")
         )
     except FileNotFoundError:
-        known = ", ".join(saved(folder)) or "none yet; `hpo ensemble` makes one"
+        known = ", ".join(saved(folder)) or "no ensembles yet"
         raise StoreError(f"No ensemble `{name}` in sweep `{folder.name}`. It has: {known}.") from None
     except ValueError as error:
         raise StoreError(f"`{folder.path}/ensembles/{name}.json` is damaged or foreign: {error}.") from error

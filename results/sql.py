@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from results import mistakes
 from results.files import StoreError
 
 ALLOWED = ("SELECT", "WITH", "DESCRIBE", "SHOW")
@@ -29,7 +30,7 @@ QUOTED = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")""")
 
 
 class QueryError(StoreError):
-    """A statement that was refused or that failed; the message lists the tables and their columns."""
+    """A statement that was refused or that failed; the message names the nearest table or column."""
 
 
 def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFrame]]) -> pd.DataFrame:
@@ -49,7 +50,8 @@ def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFram
                 return answer
         except duckdb.Error as error:
             problem = str(error)
-    raise QueryError(f"{problem}\n{_tables(tables, loaded)}")
+    columns = {name: table.column_names for name, table in loaded.items()}
+    raise QueryError(mistakes.message(problem, statement, list(tables), columns))
 
 
 def _refusal(statement: str) -> str | None:
@@ -95,11 +97,3 @@ def _arrow(table: pa.Table | pd.DataFrame) -> pa.Table:
         if pa.types.is_null(columns[name].type):
             columns[name] = columns[name].cast(pa.string())
     return pa.table(columns)
-
-
-def _tables(tables: Mapping[str, Callable[[], pa.Table | pd.DataFrame]], loaded: Mapping[str, pa.Table]) -> str:
-    lines = ["Tables:"]
-    for name, load in tables.items():
-        columns = (loaded[name] if name in loaded else _arrow(load())).column_names
-        lines.append(f"  {name}({', '.join(columns)})")
-    return "\n".join(lines)

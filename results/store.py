@@ -20,8 +20,8 @@ acknowledged is lost by it, and `barrier` may be called again.
 Reading. Readers take no lock and may run at any time. A row counts if its file is whole and ours, no merged file
 replaces that file, and no newer generation began before it (`results.fences`). A truncated or foreign file is named
 in `warnings` and skipped. A report said twice for one (trial, attempt, step), or an event that repeats the one before
-it, counts once, the first time. For a step that two attempts have reported, the first report, finite or not, is what
-the search went by (one that is not finite ends its trial); views show the latest finite one (`results.views`).
+it, counts once, the first time. For a step that two attempts have reported, the first finite report feeds the search,
+and views show that row alone (`results.reading.one_for_each_step`); a report that is not finite ends its trial.
 A folder without a whole `sweep.json` of ours is named in the store's `warnings` and skipped.
 
 Compaction (`results.compaction`). A merged file names those that it replaces; readers leave these out, and they are
@@ -123,10 +123,7 @@ class Store:
                     return SweepFolder(folder, name)
                 except FileExistsError:
                     pass
-        raise SweepExists(
-            f"Sweep `{name}` exists already in `{self.uri}`. Go on with it by `hpo resume {name}`, add trials to it by "
-            f"`hpo extend {name} --trials N`, or choose another name."
-        )
+        raise SweepExists(f"Sweep `{name}` exists already in `{self.uri}`. Open it, or choose another name.")
 
     def open(self, name: str) -> SweepFolder:
         """An existing sweep."""

@@ -1,6 +1,7 @@
 """One row per trial, the best trials, all about one: what the store's events amount to.
 
-A step that several attempts have reported shows its latest finite report; the search went by the first, finite or not.
+A step that several attempts have reported shows one report, that by which the search went
+(`results.reading.one_for_each_step`).
 Trials are ranked by (last step, overall): a trial that went further was judged better there. Diverged and failed ones
 have no rank.
 """
@@ -17,6 +18,7 @@ import pandas as pd
 
 from results import costs, predictions, sql
 from results.files import StoreError
+from results.reading import one_for_each_step
 from results.schemas import to_rows
 from results.scoring import Scoring
 from results.store import SweepFolder
@@ -35,16 +37,6 @@ HELD = "held_"
 """How columns of scores on the held split begin."""
 
 
-def latest_finite(reports: Iterable[Row]) -> list[Row]:
-    """Of each (trial, step) the latest finite report by seq, or the latest if none is: what views show."""
-    chosen: dict[tuple[int, int], Row] = {}
-    for row in sorted(reports, key=lambda row: -int(row["seq"])):
-        at = (row["trial"], row["step"])
-        if at not in chosen or (_finite(row) and not _finite(chosen[at])):
-            chosen[at] = row
-    return sorted(chosen.values(), key=lambda row: int(row["seq"]))
-
-
 def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.DataFrame:
     """One row per trial, by number.
 
@@ -58,7 +50,7 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     for row in to_rows(folder.read("trials")):
         events.setdefault(int(row["trial"]), []).append(row)
     reports: dict[int, list[Row]] = {}
-    for row in latest_finite(to_rows(folder.read("reports"))):
+    for row in to_rows(one_for_each_step(folder.read("reports"))):
         reports.setdefault(int(row["trial"]), []).append(row)
     tasks = _tasks(folder, reports.values())
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
@@ -86,14 +78,14 @@ def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, 
     if columns is None or not known:
         return {}
     values = {task: column.values for task, column in columns.items()}
-    scores = scoring.scores(values, {task: wanted for task, (_, wanted) in known.items()})
+    scores = scoring.scores(values, {task: labels for task, (_, labels) in known.items()})
     return {"overall": scoring.overall(scores), **scores}
 
 
 def ranking(frame: pd.DataFrame) -> list[int]:
     """Trials best first by (last step, overall), of equals the older; without diverged, failed and unreported ones."""
-    able = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
-    ordered = able.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
+    ranked = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
+    ordered = ranked.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
     return [int(trial) for trial in ordered["trial"]]
 
 
@@ -102,10 +94,21 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
     `overall > 0.6 and adapter.lora/rank >= 8`."""
     frame = trials_frame(folder, scoring)
     if where is not None:
-        found = sql.run(f"SELECT trial FROM trials WHERE (\n{where}\n)", {"trials": lambda: frame})
-        frame = frame[frame["trial"].isin(found["trial"])]
+        frame = frame[frame["trial"].isin(_matching(frame, where))]
     order = ranking(frame)[:n]
     return frame.set_index("trial", drop=False).loc[order].reset_index(drop=True)
+
+
+def _matching(frame: pd.DataFrame, where: str) -> pd.Series:
+    """Numbers of the trials for which an SQL condition holds. Raises QueryError for what is no condition."""
+    tables = {"trials": lambda: frame}
+    rule = "`where` must be a condition that is true or false for each trial, such as overall > 0.6"
+    if not where.strip():
+        raise sql.QueryError(f"{rule}; found nothing.")
+    kind = sql.run(f"DESCRIBE SELECT (\n{where}\n) AS condition FROM trials", tables)["column_type"][0]
+    if kind != "BOOLEAN":
+        raise sql.QueryError(f"{rule}; found `{where}`, which is of type {kind}.")
+    return sql.run(f"SELECT trial FROM trials WHERE (\n{where}\n)", tables)["trial"]
 
 
 def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row:
@@ -162,10 +165,6 @@ def _walk(node: Any, name: str) -> Any:
     return node
 
 
-def _finite(row: Row) -> bool:
-    return row["overall"] is not None and math.isfinite(row["overall"])
-
-
 def _tasks(folder: SweepFolder, reports: Iterable[list[Row]]) -> list[str]:
     declared = list(folder.meta.get("tasks") or {})
     return declared or sorted({task for rows in reports for row in rows for task in row["scores"] or {}})
@@ -193,7 +192,7 @@ def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) 
         "origin": start.get("origin"),
         "seed": start.get("seed"),
         "reason": event.get("reason"),
-        "error": next((one["error"] for one in reversed(events) if one["error"]), None),
+        "error": next((event["error"] for event in reversed(events) if event["error"]), None),
         "config": start.get("config"),
         "params": start.get("params"),
     }

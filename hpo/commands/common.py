@@ -1,9 +1,10 @@
 """What all commands share: `--store` and `--json`, the way a mistake is told, the consoles.
 
 A ValueError that one of the four packages defines or raises (StoreError, ConfigError, SpaceError, ...) is a caller's
-mistake or a broken file: told as one message without a traceback, exit code 2. So is an OSError that only the person
-at the terminal can mend: no permission, a read-only file system, a full disk. Anything else, a ValueError from inside
-a library too, is a bug of ours and keeps its traceback.
+mistake or a broken file: told as one message without a traceback, exit code 2. So is the value of an option or argument
+that has another type or is out of range, and an OSError that only the person at the terminal can mend: no permission, a
+read-only file system, a full disk. Anything else, a ValueError from inside a library too, is a bug of ours and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name of the
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of the trial (see `hpo top`).", min=0)]
 
 
+NUMBERS = {int: "an integer", float: "a number"}
+"""Types of options and arguments, in words."""
+
+
 class InputError(ValueError):
     """A command was asked for something that cannot be."""
 
@@ -64,6 +69,9 @@ class Commands(TyperGroup):
                 raise
             tell(str(error))
             raise typer.Exit(BAD_INPUT) from error
+        except typer.BadParameter as error:
+            tell(wrong_value(error))
+            raise typer.Exit(BAD_INPUT) from error
         except OSError as error:
             if (message := mendable(error)) is None:
                 raise
@@ -71,9 +79,36 @@ class Commands(TyperGroup):
             raise typer.Exit(BAD_INPUT) from error
 
 
+def wrong_value(error: typer.BadParameter) -> str:
+    """Why the value of an option or argument is refused: `--trials` must be an integer of at least 1, not 'many'."""
+    option: Any = error.param
+    declared = getattr(option, "type_descriptor", None)
+    if declared is None or not error.message:  # an empty message: the value is missing
+        see = "" if error.ctx is None else f" See: hpo {error.ctx.info_name} --help"
+        return f"{error.format_message()}{see}"
+    name = option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
+    details = getattr(error.__cause__, "errors", None)  # typer reads values with pydantic
+    if declared.annotation not in NUMBERS or details is None:
+        return f"`{name}`: {error.message}"
+    low, high = declared.parameter_info.min, declared.parameter_info.max
+    bounds = "" if low is None else f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
+    return f"`{name}` must be {NUMBERS[declared.annotation]}{bounds}, not {_shown(details()[0]['input'])}."
+
+
+def _shown(text: str) -> str:
+    """A number as it was typed, anything else in quotes."""
+    try:
+        float(text)
+    except ValueError:
+        return repr(text)
+    return text
+
+
 def mendable(error: OSError) -> str | None:
-    """What to tell the person at the terminal of an OSError that they can mend; None: it is a bug and needs its
-    traceback. EPERM counts for files only: without a path it comes from processes or devices."""
+    """The message about an OSError that the person at the terminal can mend; None for a bug, which needs its traceback.
+
+    EPERM counts for files only: without a path it comes from processes or devices.
+    """
     number = errno.EACCES if error.errno == errno.EPERM and error.filename else error.errno
     if number not in REMEDIES:
         return None
@@ -93,7 +128,7 @@ def ours(error: ValueError) -> bool:
 
 @contextmanager
 def warned(source: Store | SweepFolder) -> Iterator[None]:
-    """Afterwards tell what could not be read of it, also where the work failed: that may be why."""
+    """Tell what could not be read of the source after the work, and also after its failure: it may be the reason."""
     try:
         yield
     finally:

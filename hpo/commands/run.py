@@ -125,8 +125,8 @@ def _tell_plan(plan: Plan) -> None:
     for line in plan.notes:
         tell(f"note: {line}")
     if plan.problems:
-        rows = plural(len(plan.problems), "row")
-        tell(f"{rows} of the data cannot be used fully, the first: {plan.problems[0]} (all: --dry-run)")
+        notes = plural(len(plan.problems), "note")
+        tell(f"{notes} on the data, the first: {plan.problems[0]} (see them by --dry-run)")
 
 
 def _watched(store: str, work: Callable[[Any, Callable[[Snapshot], None]], Outcome]) -> None:

@@ -14,7 +14,7 @@ from hpo.space.check import describe
 from hpo.space.tree import flatten
 
 PROBLEMS = 20
-"""Skipped rows of the corpus that are listed; the rest is counted."""
+"""Notes on the data that are listed; the rest is counted."""
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -28,7 +28,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     for line in plan.problems[:PROBLEMS]:
         console.print(f"note: {line}", style="yellow")
     if len(plan.problems) > PROBLEMS:
-        console.print(f"and {plural(len(plan.problems) - PROBLEMS, 'more row')}", style="yellow")
+        console.print(f"and {plural(len(plan.problems) - PROBLEMS, 'more note')} on the data", style="yellow")
     for line in plan.notes:
         console.print(f"note: {line}", style="yellow")
     console.print()

@@ -95,7 +95,7 @@ class Plan:
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Task -> split -> rows."""
     problems: tuple[str, ...] = ()
-    """Rows of the corpus that are skipped, as `file:line: reason`."""
+    """What is odd in the data, as `file: reason` or `file:line: reason`."""
     seconds: float | None = None
     """Rough time of the whole search, without stages before training; None: unknown."""
     stages: tuple[StageWork, ...] = ()

@@ -1,8 +1,9 @@
-"""Data files as they come: read, checked, and what is unusable in them counted.
+"""Data files as they come: read, checked, and what is odd in them told.
 
-A file is delimited text with a header; columns are found by name, so extra ones do no harm. One line is one row. A
-row that cannot be used is left out and named with its line; a file that cannot be trusted (wrong header, a label out
-of range, no rows, other encoding) is an error before anything else starts.
+A file is tab-separated text with a header; columns are found by name, so extra ones do no harm. One line is one row. A
+row that cannot be read is left out; such rows and other oddities are told with their line (`minbert.data.problems`). A
+file that cannot be trusted (wrong header, a label out of range, no rows, other encoding, a folder in its place) is an
+error before anything else starts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minbert.data.problems import Problem, in_order, misfit, of_ids, of_labels, of_parts, of_texts
 from minbert.tasks import Task, run_tasks
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -27,19 +29,6 @@ FORMAT_VERSION = 1
 
 class DataError(ValueError):
     """A data folder or file that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A row that is left out, or kept for prediction alone."""
-
-    file: Path
-    line: int
-    """Line number, from 1; the header is line 1."""
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file.name}:{self.line}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,7 @@ class Corpus:
     """SHA-256 over the bytes of these tasks' files, the tasks' declarations and the version of this reader."""
     tasks: dict[str, Task]
     problems: tuple[Problem, ...]
+    """What is odd in the files: first about whole files, then row by row."""
     rows: dict[tuple[str, str], Rows]
     """Rows by (task, file), the file being train, dev or test."""
     parts: dict[tuple[str, str], NDArray[np.int32]]
@@ -104,7 +94,15 @@ def data_folder(folder: str | Path | None, tasks: Mapping[str, Task]) -> Path:
         if name not in present:
             what = "`data` folder" if folder is not None else "no `data` folder is given, and the sample corpus"
             raise DataError(f"{what} {path} lacks {name}. Expected there: {', '.join(needed)}.")
+        _check_file(path / name)
     return path
+
+
+def _check_file(path: Path) -> None:
+    """Raise DataError where something else than a file has a data file's name."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "neither a file nor a link to one"
+        raise DataError(f"{path} must be a file of tab-separated text with a header; it is {found}.")
 
 
 def fingerprint(folder: Path, tasks: Mapping[str, Task]) -> str:
@@ -134,13 +132,15 @@ def read_corpus(folder: str | Path | None = None, tasks: Mapping[str, Task] | No
     problems: list[Problem] = []
     for name, task in chosen.items():
         for file, file_name in task.files.items():
-            if not (path / file_name).is_file():
+            if not (path / file_name).exists():
                 continue  # only test files may be absent
-            read, found = read_file(path / file_name, task, labelled=file != "test")
-            rows[name, file] = read
-            problems.extend(found)
-        parts |= {(name, split): numbers for split, numbers in _parts(task, rows).items()}
-    return Corpus(path, fingerprint(path, chosen), chosen, tuple(problems), rows, parts)
+            _check_file(path / file_name)
+            rows[name, file], odd = read_file(path / file_name, task, labelled=file != "test")
+            problems += odd
+        split_rows = _parts(task, rows)
+        problems += of_parts(path, task, split_rows)
+        parts |= {(name, split): numbers for split, numbers in split_rows.items()}
+    return Corpus(path, fingerprint(path, chosen), chosen, tuple(in_order(problems)), rows, parts)
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -156,36 +156,42 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:
-    """Read one file of a task; rows without a label are kept with NaN. Raises DataError."""
+    """Read one file of a task, and tell what is odd in it; rows without a label are kept with NaN. Raises DataError."""
     lines = lines_of(path)
     header = fields_of(lines[0])
-    wanted = ("id", *task.columns, *((task.label,) if labelled else ()))
-    missing = [name for name in wanted if name not in header]
+    needed = ("id", *task.columns, *((task.label,) if labelled else ()))
+    missing = [name for name in needed if name not in header]
     if missing:
         raise DataError(f"{path.name}:1: the header lacks {', '.join(missing)}; found {header}, tab-separated.")
-    where = [header.index(name) for name in wanted]
-    ids, texts, labels, problems = [], [], [], []
+    where = [header.index(name) for name in needed]
+    ids, texts, labels, numbers, problems = [], [], [], [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         fields = fields_of(line)
         if len(fields) != len(header):
-            problems.append(Problem(path, number, f"{len(fields)} fields instead of {len(header)}; row left out"))
+            problems.append(Problem(path, number, f"{misfit(line, fields, len(header))}; row left out"))
             continue
         values = [fields[index].strip() for index in where]
         label = _label(values[-1], task, path, number) if labelled else np.nan
         if labelled and np.isnan(label):
             problems.append(Problem(path, number, "no label; row neither trained on nor scored"))
+        row = tuple(values[1 : 1 + len(task.columns)])
+        if "" in row or "\0" in line:
+            problems += of_texts(path, number, task.columns, row)
         ids.append(values[0])
-        texts.append(tuple(values[1 : 1 + len(task.columns)]))
+        texts.append(row)
         labels.append(label)
+        numbers.append(number)
     if not ids:
         raise DataError(f"{path.name} has no usable rows below its header.")
-    return Rows(ids, texts, np.array(labels)), problems
+    problems += of_ids(path, numbers, ids)
+    rows = Rows(ids, texts, np.array(labels))
+    return rows, [*of_labels(path, rows.labels), *sorted(problems, key=lambda problem: problem.line or 0)]
 
 
 def fields_of(line: str) -> list[str]:
-    """A line's tab-separated fields; none where it cannot be taken apart (a field of more than 131,072 characters)."""
+    """A line's tab-separated fields; none where a text has more than 131,072 characters, which csv refuses."""
     try:
         return next(csv.reader([line], delimiter="\t"), [])
     except csv.Error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,22 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
         assert words in out
 
 
+def test_odd_rows_of_the_data_are_shown(
+    options: list[str], corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(corpus_folder, folder)
+    with (folder / "ids-sst-train.csv").open("a") as file:
+        file.write("".join(f"{row}\t[red]\t\t0\n" for row in range(25)))
+    options[options.index("--data") + 1] = str(folder)
+    assert main([*options, "--tasks", "sst", "--budget", "16", "--reports", "1"]) == DONE
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("data ")]
+    assert lines[0].startswith("data ids-sst-dev.csv: `search` has 12 rows to compare trials on, fewer than 50")
+    assert "data ids-sst-train.csv:98: `sentence` is empty; row kept" in lines
+    assert any("`id` '[red]' is that of line 98 too" in line for line in lines)
+    assert (len(lines), lines[-1]) == (21, "data and 31 more")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -76,7 +93,7 @@ def test_bad_input_is_one_line_and_exit_2(
 def test_stages_before_training_are_shown(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     stages = ["--set", "stages/mlm/kind=mlm", "--set", "stages/mlm/epochs=0.2"]
     assert main([*options, "--budget", "64", "--reports", "1", *stages]) == DONE
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("data ")]
     assert lines[:2] == ["stage MLM: 3 steps", "stage MLM: over"], lines
     assert any("64/64 examples" in line for line in lines)
 

@@ -106,8 +106,50 @@ def test_nothing_else_is_run(tmp_path: Path, folder: SweepFolder, statement: str
     assert not (tmp_path / "out").exists()
 
 
-def test_error_lists_tables_and_columns(folder: SweepFolder) -> None:
-    with pytest.raises(QueryError, match=r"(?s)nope.*trials\(sweep, trial, state.*predictions\(sweep, trial, attempt"):
-        query(folder, "SELECT nope FROM trials")
+def test_a_step_that_two_attempts_report_counts_once(tmp_path: Path) -> None:
+    made = sweep(tmp_path)
+    with made.writer() as writer:
+        writer.append("trials", start(0))
+        writer.append("reports", report(0, 100, 0.4))
+        writer.append("reports", report(0, 300, 0.5))
+        writer.append("trials", end(0, "lost"))
+    with made.writer() as writer:
+        writer.append("trials", start(0, attempt=1))
+        writer.append("reports", report(0, 300, 0.7, attempt=1))
+        writer.append("reports", report(0, 900, 0.6, attempt=1))
+    counted = query(made, "SELECT count(*) AS n, avg(overall) AS mean FROM reports")
+    assert counted.to_dict("records") == [{"n": 3, "mean": pytest.approx(0.5)}]
+    rows = query(made, "SELECT attempt, step, overall FROM attempt_reports ORDER BY seq").values.tolist()
+    assert rows == [[0, 100, 0.4], [0, 300, 0.5], [1, 300, 0.7], [1, 900, 0.6]]
+
+
+MISTAKES = [
+    ("SELECT * FROM trial", "There is no table `trial`. Did you mean `trials`? Tables: trials, reports, attempt_rep"),
+    ("SELECT * FROM xyz", "There is no table `xyz`. Tables: trials"),
+    ("SELECT overal FROM trials", "There is no column `overal` in trials. Nearest: overall"),
+    ("SELECT t.stat FROM trials t", "There is no column `stat` in trials. Nearest: state"),
+    ("SELECT rank FROM trials", "Nearest: adapter"),
+    ("SELECT verdikt FROM trials JOIN reports USING (trial)", "`verdikt` in trials, reports. Nearest: verdict"),
+    ("SELECT stepp FROM reports AS r, examples e", "`stepp` in reports, examples. Nearest: step"),
+    ("SELECT trial FROM trials JOIN reports USING (stp)", "`stp` in trials, reports. Nearest: step"),
+    ("SELECT qzx FROM reports", "There is no column `qzx` in reports. All columns: DESCRIBE reports"),
+    ("SELECT trial FRM trials", "syntax error"),
+]
+
+
+@pytest.mark.parametrize(("statement", "words"), MISTAKES, ids=[statement for statement, _ in MISTAKES])
+def test_a_mistake_is_answered_with_the_nearest_name(folder: SweepFolder, statement: str, words: str) -> None:
+    with pytest.raises(QueryError) as error:
+        query(folder, statement)
+    assert words in str(error.value)
+    assert max(map(len, str(error.value).splitlines())) < 200
+
+
+def test_a_mistake_is_marked_in_its_line(folder: SweepFolder) -> None:
+    with pytest.raises(QueryError, match=r"\nLINE 2: overal > 0\n +\^"):
+        query(folder, "SELECT trial FROM trials WHERE\noveral > 0")
+
+
+def test_what_does_not_read_is_refused(folder: SweepFolder) -> None:
     with pytest.raises(QueryError, match="expected SELECT, WITH, DESCRIBE or SHOW; found `DROP`"):
         query(folder, "DROP TABLE trials")

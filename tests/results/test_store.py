@@ -125,7 +125,7 @@ def test_names(store: Store) -> None:
 
 def test_exists_missing_and_removed(store: Store) -> None:
     store.create("night", META).writer().close()
-    with pytest.raises(SweepExists, match="hpo resume night"):
+    with pytest.raises(SweepExists, match="Sweep `night` exists already"):
         store.create("night", {})
     with pytest.raises(SweepMissing, match="Did you mean `night`"):
         store.open("nigth")

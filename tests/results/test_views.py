@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from results import views
+from results.reading import one_for_each_step
+from results.schemas import to_rows
 from results.sql import QueryError
 from results.store import StoreError, SweepFolder
 from tests.results.samples import SCORING, end, predict, report, start, sweep
@@ -74,15 +76,20 @@ def test_parameters_come_from_the_draw_or_the_configuration(folder: SweepFolder)
     assert views.configured(LORA, "nowhere/at/all") is None
 
 
-def test_latest_finite(folder: SweepFolder) -> None:
-    rows = [
-        {"trial": 0, "step": 1, "seq": seq, "overall": value}
-        for seq, value in enumerate([math.nan, 0.2, 0.3, math.nan, None])
-    ]
-    assert [row["seq"] for row in views.latest_finite(reversed(rows))] == [2]
-    nothing = [row for row in rows if row["seq"] in (0, 3)]
-    assert [row["seq"] for row in views.latest_finite(nothing)] == [3]
-    assert len(views.latest_finite([*rows, {"trial": 1, "step": 1, "seq": 9, "overall": 0.0}])) == 2
+def test_a_step_shows_its_first_finite_report(tmp_path: Path) -> None:
+    made = sweep(tmp_path)
+    values = {(0, 100): [0.2, 0.3], (1, 100): [math.nan, 0.2, 0.3], (2, 100): [math.nan, None], (2, 300): [0.1]}
+    with made.writer() as writer:
+        for attempt in range(3):
+            for (trial, step), reported in values.items():
+                if attempt < len(reported):
+                    writer.append("reports", report(trial, step, 0.0, attempt) | {"overall": reported[attempt]})
+    chosen = to_rows(one_for_each_step(made.read("reports")))
+    found = {(row["trial"], row["step"]): (row["attempt"], row["overall"]) for row in chosen}
+    assert len(chosen) == len(found) == 4
+    assert found.pop((2, 100)) == (0, pytest.approx(math.nan, nan_ok=True))
+    assert found == {(0, 100): (0, 0.2), (1, 100): (1, 0.2), (2, 300): (0, 0.1)}
+    assert [row["seq"] for row in chosen] == sorted(row["seq"] for row in chosen)
 
 
 def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
@@ -91,9 +98,20 @@ def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
     assert views.top(folder, where="overall > 0.44")["trial"].tolist() == [1, 0]
     assert views.top(folder, where="adapter.lora/rank = 8 or state = 'running'")["trial"].tolist() == [4, 0]
     assert views.top(folder, where="state = 'nothing'").empty
-    for bad in ("overall >", "1) ; DROP TABLE trials --", "nope = 1"):
+    for bad in ("overall >", "1) ; DROP TABLE trials --", "nope = 1", "max(overall) > 0", "true) AS a, (true"):
         with pytest.raises(QueryError):
             views.top(folder, where=bad)
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [("", "found nothing"), (" ", "found nothing"), ("5", "found `5`, which is of type INTEGER"),
+     ("state", "found `state`, which is of type VARCHAR"), ("overal > 1", "no column `overal`.*Nearest: over")],
+)  # fmt: skip
+def test_a_condition_must_be_true_or_false(folder: SweepFolder, where: str, found: str) -> None:
+    with pytest.raises(QueryError, match=found) as error:
+        views.top(folder, where=where)
+    assert "such as overall > 0.6" in str(error.value) or "Nearest" in str(error.value)
 
 
 def test_show_tells_all(folder: SweepFolder) -> None:

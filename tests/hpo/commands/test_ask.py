@@ -63,7 +63,7 @@ def test_top_where_says_how_a_parameter_is_called(kept_store: Path) -> None:
     assert "`adapter/rank`: it is called adapter.lora/rank here" in message
     assert "`dropout/hidden`: this sweep did not draw it; drawn are adapter.lora/rank" in message
     assert "a/b`" not in message
-    assert "Binder Error" in message, "what the database says stays"
+    assert "There is no column `adapter` in trials" in message, "the database's own complaint stays"
     assert "is called" not in refused(hpo("top", SWEEP, "--where", "adapter.lora/rank >", store=kept_store))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from hpo.__main__ import GROUPS, shadowed
+from hpo.__main__ import GROUPS, build, shadowed
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -55,6 +57,71 @@ def test_unknown_command_is_refused_with_the_nearest() -> None:
     assert "'top'" in refused(hpo("topp"))
 
 
+def test_help_says_the_exit_codes() -> None:
+    assert "Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP" in hpo("--help").stdout
+
+
+def test_version_names_ours_first_and_what_results_depend_on() -> None:
+    done = hpo("--version")
+    assert done.exit_code == 0
+    versions = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert next(iter(versions)) == "minbert-hpo"
+    for package in ("torch", "ray", "optuna"):
+        assert versions[package] == importlib.metadata.version(package)
+
+
+NUMBERS = {
+    "run": "--trials=1 --budget=1 --seed=0 --eta=2 --grace=1 --keep=1 "
+    "--workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
+    "resume": "--workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
+    "extend": "--trials=1 --workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
+    "top": "-n=1",
+    "show": "TRIAL=0",
+    "logs": "TRIAL=0",
+    "ensemble": "--size=1",
+    "predict": "--trial=0",
+}
+"""Every option and argument that takes a number, with its least value, by command."""
+PARTS = {"--gpus-per-trial"}
+"""Options that take parts of one."""
+CASES = [(name, *text.split("=")) for name, words in NUMBERS.items() for text in words.split()]
+
+
+def test_every_option_with_a_number_is_in_the_table() -> None:
+    parameters = {
+        (name, parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0])
+        for name, command in get_command(build()).commands.items()  # type: ignore[attr-defined]
+        for parameter in command.params
+        if parameter.type_descriptor.annotation in (int, float) and parameter.opts != ["--time"]
+    }
+    assert parameters == {(name, option) for name, option, _ in CASES}
+
+
+@pytest.mark.parametrize(("name", "option", "least"), CASES, ids=[f"{name} {option}" for name, option, _ in CASES])
+def test_a_wrong_number_is_refused_in_plain_words(name: str, option: str, least: str) -> None:
+    rule = f"hpo: `{option}` must be {'a number' if option in PARTS else 'an integer'} of at least {least}, not"
+    for wrong, shown in (("many", "'many'"), (str(int(least) - 1), str(int(least) - 1)), ("", "''"), ("nan", "nan")):
+        if option == "TRIAL":
+            words = [name, "sweep", "--", wrong]
+        else:
+            needed = {"run": "quickstart", "predict": "sweep --out x"}.get(name, "sweep").split()
+            words = [name, *needed, option, wrong]
+        assert refused(hpo(*words)) == f"{rule} {shown}."
+
+
+def test_a_part_of_an_integer_is_refused() -> None:
+    assert refused(hpo("top", "sweep", "-n", "1.5")) == "hpo: `-n` must be an integer of at least 1, not 1.5."
+
+
+def test_a_wrong_time_names_its_option() -> None:
+    assert refused(hpo("resume", "sweep", "--time", "soon")).startswith("hpo: `--time`: a time must be a positive")
+
+
+def test_what_is_missing_is_named_with_where_to_look() -> None:
+    assert refused(hpo("top")) == "hpo: Missing argument 'SWEEP'. See: hpo top --help"
+    assert refused(hpo("predict", "sweep")) == "hpo: Missing option '--out'. See: hpo predict --help"
+
+
 def process(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hpo", *arguments],
@@ -62,9 +129,12 @@ def process(*arguments: str, folder: Path = ROOT, **environment: str) -> subproc
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["status", SWEEP], ["logs", SWEEP, "3"]])
+QUICK = [["--help"], ["spaces"], ["list"], ["status", SWEEP], ["logs", SWEEP, "3"]]
+
+
+@pytest.mark.parametrize("arguments", QUICK)
 def test_quick_commands_import_nothing_slow(kept_store: Path, arguments: list[str]) -> None:
-    where = [] if arguments == ["--help"] else ["--store", str(kept_store)]
+    where = [] if arguments[0] in ("--help", "spaces") else ["--store", str(kept_store)]
     code = (
         "import sys; from hpo.__main__ import build\n"
         f"build()({[*arguments, *where]!r}, standalone_mode=False)\n"

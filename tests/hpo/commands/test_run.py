@@ -11,6 +11,7 @@ import pytest
 from hpo.commands import run as launch
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
+from tests.minbert.conftest import make_corpus
 
 
 @pytest.fixture
@@ -93,3 +94,28 @@ def test_going_on_may_change_what_trials_get(
     done = hpo(*command, SWEEP, "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", store=store)
     assert done.exit_code == 0, done.output
     assert (seen["cpus_per_trial"], seen["gpus_per_trial"], seen["data"]) == (2, 0.5, "moved")
+
+
+def test_odd_data_is_shown_by_a_dry_run_and_counted_by_a_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_corpus(tmp_path / "data", dev=100)
+    with (folder / "ids-sst-train.csv").open("a") as file:
+        file.write("96\tlast\t\t0\n97\tlast\tthe film is good\t4\n")
+    command = ("run", "quickstart", "--tasks", "sst", "--data", folder, "--checkpoint", "tiny", "--budget", "60")
+    shown = hpo(*command, "--dry-run", store=tmp_path / "runs")
+    assert shown.exit_code == 0, shown.output
+    assert "note: ids-sst-train.csv:98: `sentence` is empty; row kept\n" in shown.stdout
+    assert "note: ids-sst-train.csv:99: `id` 'last' is that of line 98 too; row kept\n" in shown.stdout
+    monkeypatch.setattr(launch, "_watched", lambda store, work: None)
+    counted = hpo(*command, store=tmp_path / "runs")
+    assert counted.exit_code == 0, counted.output
+    assert "2 notes on the data, the first: ids-sst-train.csv:98: `sentence` is empty" in counted.stderr
+
+
+def test_a_folder_in_place_of_a_data_file_is_refused(tmp_path: Path) -> None:
+    folder = make_corpus(tmp_path / "data")
+    (folder / "sts-dev.csv").unlink()
+    (folder / "sts-dev.csv").mkdir()
+    done = hpo("run", "quickstart", "--data", folder, "--checkpoint", "tiny", "--dry-run", store=tmp_path / "runs")
+    assert "sts-dev.csv must be a file of tab-separated text with a header; it is a folder." in refused(done)

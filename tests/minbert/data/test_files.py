@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minbert.data.files import DataError, Rows, read_corpus, split_dev
+from minbert.data.files import Corpus, DataError, Rows, read_corpus, split_dev
 from minbert.data.tokens import open_data
 from minbert.encoder.base import Base
 from minbert.tasks import DEFAULT_TASKS
@@ -31,7 +31,11 @@ def test_real_files_are_read_whole(real_data: Path) -> None:
     sizes = {task: [corpus.size(task, split) for split in ("train", "dev", "test")] for task in DEFAULT_TASKS}
     assert sizes == {"sst": [8544, 1101, 2210], "qqp": [76113, 20214, 10000], "sts": [6040, 863, 1725]}
     # The two unlabelled rows are counted with their lines, predicted, and neither trained on nor scored.
-    assert [str(problem).split(": ")[0] for problem in corpus.problems] == ["quora-dev.csv:2577", "quora-dev.csv:14222"]
+    assert [str(problem).split(";")[0] for problem in corpus.problems] == [
+        "quora-dev.csv:2577: no label",
+        "quora-dev.csv:14222: no label",
+        "quora-dev.csv:14222: `sentence2` is empty",
+    ]
     assert corpus.size("qqp", "search") == 2000 and corpus.size("qqp", "held") == 20214 - 2 - 2000
     assert sum(1 for _, split, *_ in corpus.examples() if split == "dev") == 2
 
@@ -50,9 +54,80 @@ def test_unusable_rows_are_left_out_and_counted(folder: Path) -> None:
 
     edit(folder / "ids-sst-train.csv", damage)
     corpus = read_corpus(folder)
-    found = [(problem.line, problem.reason.split(";")[0]) for problem in corpus.problems]
-    assert found == [(3, "3 fields instead of 4"), (5, "5 fields instead of 4"), (7, "no label")]
+    assert told(corpus, "ids-sst-train.csv") == [
+        (3, "3 fields instead of 4, because a quote is not closed or stands undoubled in a quoted text; row left out"),
+        (5, "5 fields instead of 4; row left out"),
+        (7, "no label; row neither trained on nor scored"),
+    ]
     assert corpus.size("sst", "train") == 96 - 3
+
+
+def told(corpus: Corpus, file: str) -> list[tuple[int | None, str]]:
+    """(line, reason) of a file's problems."""
+    return [(problem.line, problem.reason) for problem in corpus.problems if problem.file.name == file]
+
+
+def test_odd_rows_are_kept_and_told(folder: Path) -> None:
+    def spoil(lines: list[str]) -> list[str]:
+        lines[2] = "1\tstrain0\tthe same id as the row before\t3"
+        lines[4] = "3\tx\tthe film \0 is good\t4"
+        lines[6] = "5\ty\t  \t0"
+        return lines
+
+    before = read_corpus(folder)
+    edit(folder / "ids-sst-train.csv", spoil)
+    corpus = read_corpus(folder)
+    assert told(before, "ids-sst-train.csv") == []
+    assert told(corpus, "ids-sst-train.csv") == [
+        (3, "`id` 'strain0' is that of line 2 too; row kept"),
+        (5, "`sentence` holds a NUL byte; row kept, and read without it"),
+        (7, "`sentence` is empty; row kept"),
+    ]
+    assert corpus.size("sst", "train") == 96
+    assert corpus.rows["sst", "train"].ids[:2] == ["strain0", "strain0"]
+    assert corpus.rows["sst", "train"].texts[5] == ("",)
+
+
+def test_the_tokenizer_drops_nul_bytes_as_the_note_says(folder: Path, tiny: Base, tmp_path: Path) -> None:
+    edit(folder / "ids-sst-train.csv", lambda lines: [lines[0], "0\tx\tthe f\0ilm is good\t4", *lines[2:]])
+    damaged = open_data(folder, tiny, cache=tmp_path / "a").file("sst", "train").texts[0]
+    edit(folder / "ids-sst-train.csv", lambda lines: [lines[0], "0\tx\tthe film is good\t4", *lines[2:]])
+    sound = open_data(folder, tiny, cache=tmp_path / "b").file("sst", "train").texts[0]
+    assert damaged.ids.tolist() == sound.ids.tolist() and damaged.offsets.tolist() == sound.offsets.tolist()
+
+
+def test_a_file_with_one_label_is_told(folder: Path) -> None:
+    edit(folder / "ids-sst-train.csv", lambda lines: [lines[0], *(f"{line[:-1]}1" for line in lines[1:] if line)])
+    corpus = read_corpus(folder)
+    assert told(corpus, "ids-sst-train.csv") == [(None, "all 96 labels are 1, so nothing can be told apart")]
+    assert str(corpus.problems[0]).startswith("ids-sst-train.csv: all 96 labels are 1")
+
+
+def test_parts_of_few_rows_are_told(tmp_path: Path) -> None:
+    corpus = read_corpus(make_corpus(tmp_path, train=49, dev=100), ["sst", "sts"])
+    assert [str(problem) for problem in corpus.problems] == [
+        "ids-sst-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
+        "sts-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
+    ]
+    search, held = "`search` has 1 row to compare trials on", "`held` has 2 rows to estimate a score on"
+    for dev, expected in ((99, ["`search` has 49 rows to compare trials on"]), (3, [search, held])):
+        corpus = read_corpus(make_corpus(tmp_path, train=50, dev=dev), ["cfimdb"])
+        assert told(corpus, "ids-cfimdb-dev.csv") == [(None, f"{words}, fewer than 50") for words in expected]
+
+
+def test_problems_of_whole_files_come_first(tmp_path: Path) -> None:
+    make_corpus(tmp_path, train=60, dev=30)
+    edit(tmp_path / "ids-sst-train.csv", lambda lines: [*lines[:3], "2\ttoo few fields", *lines[4:]])
+    problems = read_corpus(tmp_path, ["sst"]).problems
+    assert [problem.line for problem in problems] == [None, None, 4]
+
+
+@pytest.mark.parametrize("name", ["sts-dev.csv", "sts-test-student.csv"])
+def test_a_folder_in_place_of_a_file_is_an_error(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(DataError, match=f"{name} must be a file of tab-separated text .* it is a folder"):
+        read_corpus(folder)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +228,7 @@ def test_lines_that_csv_cannot_take_apart_are_left_out(folder: Path) -> None:
 
     edit(folder / "ids-sst-train.csv", damage)
     corpus = read_corpus(folder)
-    assert [problem.line for problem in corpus.problems] == [4]
+    assert told(corpus, "ids-sst-train.csv") == [(4, "a text is longer than 131,072 characters; row left out")]
     assert ("the fi lm number 1 is weak",) in corpus.rows["sst", "train"].texts
 
 
