@@ -153,7 +153,8 @@ class Session:
     def connected(self) -> Iterator[Cluster]:
         """Reach the cluster and see that it can hold the trials, before anything is written or waits."""
         plan = self._plan
-        self._begin("starting Ray" if plan.address is None else f"joining the Ray cluster at {plan.address}")
+        joining = f"joining the Ray cluster at {plan.address}"
+        self._begin("launching Ray on this machine" if plan.address is None else joining)
         with connect(plan.address) as cluster:
             if plan.resources is None:
                 wanted = (plan.workers_asked, plan.cpus_per_trial, plan.gpus_per_trial)
