@@ -36,17 +36,18 @@ class QueryError(StoreError):
 def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFrame]]) -> pd.DataFrame:
     """The answer as a frame. Only tables that the statement names are loaded."""
     with duckdb.connect(":memory:") as database:
-        problem = _refusal(statement)
         words = {word.lower() for word in re.findall(r"\w+", statement)}
         every = bool(words & {"describe", "show"})
-        loaded = {} if problem else {name: _arrow(load()) for name, load in tables.items() if every or name in words}
+        loaded = {name: _arrow(load()) for name, load in tables.items() if every or name in words}
+        statement = _quoted(statement, loaded)  # before it is parsed: `mixing/order` holds a word of SQL
+        problem = _refusal(statement)
         for name, table in loaded.items():
             database.register(name, table)
         for setting, value in SETTINGS.items():
             database.execute(f"SET {setting} = {value}")
         try:
             if problem is None:
-                answer: pd.DataFrame = database.execute(_quoted(statement, loaded)).df()
+                answer: pd.DataFrame = database.execute(statement).df()
                 return answer
         except duckdb.Error as error:
             problem = str(error)
@@ -59,7 +60,6 @@ def _refusal(statement: str) -> str | None:
     try:
         parsed = duckdb.extract_statements(statement)
     except duckdb.Error as error:
-        # What this package quotes for the user (`adapter.lora/rank`) parses unquoted too, so this is a real error.
         return str(error)
     if len(parsed) != 1:
         return f"Expected one statement; found {len(parsed)}."
@@ -72,12 +72,12 @@ def _refusal(statement: str) -> str | None:
 
 
 def _quoted(statement: str, tables: Mapping[str, pa.Table]) -> str:
-    """The statement with column names such as `adapter.lora/rank` quoted, where they stand outside of quotes."""
+    """The statement with column names such as `adapter/rank` quoted, where they stand outside of quotes."""
     odd = {name for table in tables.values() for name in table.column_names if not re.fullmatch(r"\w+", name)}
     if not odd:
         return statement
     names = "|".join(re.escape(name) for name in sorted(odd, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w./])(?:{names})(?![\w./])")
+    pattern = re.compile(rf"(?<![\w/])(?:{names})(?![\w./])")  # a dot before it: `t.adapter/rank`
     pieces = QUOTED.split(statement)  # quoted pieces at odd places
     return "".join(
         piece if place % 2 else pattern.sub(lambda match: f'"{match[0]}"', piece) for place, piece in enumerate(pieces)

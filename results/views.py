@@ -18,6 +18,7 @@ import pandas as pd
 
 from results import costs, predictions, sql
 from results.files import StoreError
+from results.names import by_path
 from results.reading import one_for_each_step
 from results.schemas import to_rows
 from results.scoring import Scoring
@@ -43,8 +44,9 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     Columns: trial, state, attempts, step, examples, overall, one for each task (scores on `search` at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
     `results.costs`), examples_<task>, kept, checkpoint, origin, seed, reason, error, config and params (JSON), then
-    every parameter by its name (`adapter.lora/rank`; null where the trial's branch has none). With `scoring`:
-    held_overall and held_<task> of trials that have predictions.
+    every drawn parameter by its path (`adapter/rank`): what the trial drew, else what its configuration has there,
+    null where it has nothing. `params` holds the drawn ones, by path too. With `scoring`: held_overall and held_<task>
+    of trials that have predictions.
     """
     events: dict[int, list[Row]] = {}
     for row in to_rows(folder.read("trials")):
@@ -54,11 +56,13 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
         reports.setdefault(int(row["trial"]), []).append(row)
     tasks = _tasks(folder, reports.values())
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
-    names = sorted({name for row in rows for name in json.loads(row["params"] or "{}")})
+    drawn = {row["trial"]: by_path(json.loads(row["params"] or "{}")) for row in rows}
+    paths = sorted({path for params in drawn.values() for path in params})
     for row in rows:
-        config, params = json.loads(row["config"] or "{}"), json.loads(row["params"] or "{}")
-        row.update({name: _plain(params.get(name, configured(config, name))) for name in names})
-    columns = [*_trial(0, [], [], tasks), *names]
+        config, params = json.loads(row["config"] or "{}"), drawn[row["trial"]]
+        row.update(_values(config, params, paths))
+        row["params"] = json.dumps(params)
+    columns = [*_trial(0, [], [], tasks), *paths]
     # Said, not guessed: a column must have one type in every sweep, however few trials it has yet.
     used = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
     frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **used})
@@ -91,7 +95,7 @@ def ranking(frame: pd.DataFrame) -> list[int]:
 
 def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Scoring | None = None) -> pd.DataFrame:
     """The `n` best trials, best first; `where` is an SQL condition on the columns of `trials_frame`:
-    `overall > 0.6 and adapter.lora/rank >= 8`."""
+    `overall > 0.6 and adapter/rank >= 8`."""
     frame = trials_frame(folder, scoring)
     if where is not None:
         frame = frame[frame["trial"].isin(_matching(frame, where))]
@@ -144,25 +148,24 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
     }
 
 
-def configured(config: Mapping[str, Any], name: str) -> Any:
-    """What a configuration has where a parameter's name points, `adapter.lora/rank`; None if it took another branch."""
+def _values(config: Mapping[str, Any], drawn: Mapping[str, Any], paths: Iterable[str]) -> Row:
+    """One trial's value at each path: what it drew, else what its configuration has there.
+
+    A path may be a number in one branch (`adapter/dropout`) and a group in another (`adapter/dropout/sst`). A group has
+    no value: its members have columns of their own.
+    """
+    groups = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}
+    values = {path: drawn[path] if path in drawn else _configured(config, path) for path in paths}
+    grouped = {path for path in groups & values.keys() - drawn.keys() if isinstance(values[path], Mapping)}
+    return {path: None if path in grouped else _plain(value) for path, value in values.items()}
+
+
+def _configured(config: Mapping[str, Any], path: str) -> Any:
+    """What a configuration has at a path, a list as `query+value`; None where it took another branch."""
     node: Any = config
-    branches, _, absolute = name.rpartition("//")
-    if absolute and branches and not _walk(config, branches):
-        return None
-    node = _walk(node, absolute or name)
-    if isinstance(node, list):
-        return "+".join(map(str, node))
-    return json.dumps(node) if isinstance(node, Mapping) else node
-
-
-def _walk(node: Any, name: str) -> Any:
-    for part in name.split("/"):
-        key, _, branch = part.partition(".")
+    for key in path.split("/"):
         node = node.get(key) if isinstance(node, Mapping) else None
-        if branch and not (isinstance(node, Mapping) and node.get("kind") == branch):
-            return None
-    return node
+    return "+".join(map(str, node)) if isinstance(node, list) else node
 
 
 def _tasks(folder: SweepFolder, reports: Iterable[list[Row]]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,18 +29,19 @@ def top(
     sweep: SweepArgument,
     number: Annotated[int, typer.Option("-n", help="How many trials.", min=1)] = 10,
     where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only trials for which this holds: overall > 0.6")
+        str | None,
+        typer.Option("--where", metavar="SQL", help="Only trials for which this holds: adapter/rank > 8"),
     ] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Show the best trials of a sweep by their latest search score.
+    """Show the best trials of a sweep: furthest rung first, then the score on `search` there.
 
-    Example: hpo top quickstart-1 -n 5 --where "state = 'complete'"
+    Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
     """
     from hpo.display import tables
     from hpo.display.ensemble import scoring
-    from hpo.display.trials import cost_rows, parameter_rows, score_rows, trial_records
+    from hpo.display.trials import RANKED, cost_rows, score_rows, show_parameters, trial_records
     from results import views
     from results.sql import QueryError
 
@@ -49,35 +50,36 @@ def top(
         try:
             rows = trial_records(views.top(folder, number, where, scoring(folder)))
         except QueryError as error:
-            raise InputError(f"{_names(where or '', list(views.trials_frame(folder)))}{error}") from error
+            raise InputError(f"{name_hints(where or '', list(views.trials_frame(folder)))}{error}") from error
     out = console()
     if json or not rows:
         tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
         return
     tasks = list(folder.meta["tasks"])
-    tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} (scores on `search`)")
+    tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} ({RANKED})")
     out.print()
     tables.show(cost_rows(rows, tasks), out, title="what they cost (s/1k: seconds per 1,000 training examples)")
     out.print()
-    tables.show(parameter_rows(rows), out, title="their parameters", empty="no parameter was drawn")
+    show_parameters(rows, out)
 
 
 NAME = re.compile(r"""'[^']*'|[A-Za-z_][\w.-]*(?:/+[A-Za-z_][\w.-]*)+""")
 """A text of SQL, which is passed over, or what looks like a parameter."""
 
 
-def _names(where: str, columns: Sequence[str]) -> str:
-    """How the parameters that a failed condition seems to mean are called in this sweep."""
-    from hpo.space.tree import path_of
+def name_hints(statement: str, columns: Collection[str]) -> str:
+    """One line for each name in a failed statement that looks like a parameter but is no column of `trials`: how the
+    parameter is called, or which ones the sweep drew. A quotient of two columns is no such name."""
+    from results.names import path_of
 
     drawn = [name for name in columns if "/" in name]
     lines = []
-    for name in dict.fromkeys(NAME.findall(where)):
-        if name.startswith("'") or name in columns:
+    for name in dict.fromkeys(NAME.findall(statement)):
+        if name.startswith("'") or name in columns or all(part in columns for part in name.split("/")):
             continue
-        same = [one for one in drawn if path_of(one) == path_of(name)]
-        known = f"it is called {' or '.join(same)} here" if same else "this sweep did not draw it"
-        lines.append(f"`{name}`: {known}; drawn are {', '.join(drawn) or 'none'} (quotes are not needed)\n")
+        path = path_of(name)
+        known = f"it is called `{path}`" if path in columns else "no trial drew it"
+        lines.append(f"`{name}`: {known}; drawn were: {', '.join(drawn) or 'none'} (quotes are not needed)\n")
     return "".join(lines)
 
 
@@ -135,16 +137,22 @@ def query(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Ask in SQL (DuckDB, read-only): tables trials, reports, examples, predictions and more.
+    """Ask in SQL (DuckDB, read-only): tables trials, reports, examples, predictions and more. `trials` has a column
+    for each parameter, such as adapter/rank.
 
-    Example: hpo query "SELECT sweep, trial, max(overall) FROM reports GROUP BY ALL ORDER BY 3 DESC LIMIT 5"
+    Example: hpo query "SELECT sweep, trial, overall, adapter/rank FROM trials ORDER BY overall DESC LIMIT 5"
     """
     from hpo.display import tables
     from results.query import query as ask
+    from results.sql import QueryError
 
     source = open_store(store) if sweep is None else open_sweep(store, sweep)
     with warned(source):
-        frame = ask(source, sql)
+        try:
+            frame = ask(source, sql)
+        except QueryError as error:
+            columns = list(ask(source, "SELECT * FROM trials LIMIT 0").columns)
+            raise InputError(f"{name_hints(sql, columns)}{error}") from error
     tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
 
 

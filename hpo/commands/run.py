@@ -10,7 +10,7 @@ import typer
 
 from hpo.commands import options
 from hpo.commands.common import STOPPED, InputError, StoreOption, SweepArgument, console, open_sweep
-from hpo.display.messages import tell
+from hpo.display.messages import busy, tell
 from hpo.display.units import plural
 
 if TYPE_CHECKING:
@@ -54,14 +54,15 @@ def run(
         address=address, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, keep=keep,
         eta=eta, grace=grace,
     )  # fmt: skip
-    plan = prepare(launch, estimate=dry_run)
+    with busy("reading the data"):
+        plan = prepare(launch, estimate=dry_run)
     if dry_run:
         from hpo.display.dry_run import show_plan
 
         show_plan(plan, console())
         return
     _tell_plan(plan)
-    _watched(store, lambda driver, observer: driver.run(plan, observer))
+    _watched(store, "loading Ray", lambda driver, observer: driver.run(plan, observer))
 
 
 def resume(
@@ -116,7 +117,8 @@ def _go_on(store: str, sweep: str, **changes: Any) -> None:
             f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it "
             f"with `hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
         )
-    _watched(store, lambda driver, observer: driver.resume(store, sweep, observer=observer, **changes))
+    activity = "loading Ray, then reading the data"
+    _watched(store, activity, lambda driver, observer: driver.resume(store, sweep, observer=observer, **changes))
 
 
 def _tell_plan(plan: Plan) -> None:
@@ -129,11 +131,11 @@ def _tell_plan(plan: Plan) -> None:
         tell(f"{notes} on the data, the first: {plan.problems[0]} (see them by --dry-run)")
 
 
-def _watched(store: str, work: Callable[[Any, Callable[[Snapshot], None]], Outcome]) -> None:
-    """Do the work with the display that fits, then show how it ended."""
+def _watched(store: str, activity: str, work: Callable[[Any, Callable[[Snapshot], None]], Outcome]) -> None:
+    """Do the work with the display that fits, then show how it ended. `activity`: what happens first."""
     from hpo.display import live, summary
 
-    with live.observer() as observer:
+    with live.observer(activity=activity) as observer:
         from hpo.driver import session as driver  # needs Ray: imported when the display already stands
 
         outcome = work(driver, observer)

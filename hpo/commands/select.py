@@ -18,7 +18,7 @@ from hpo.commands.common import (
     print_json,
     warned,
 )
-from hpo.display.messages import tell
+from hpo.display.messages import busy, tell
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -42,7 +42,8 @@ def ensemble(
     folder = open_sweep(store, sweep)
     with warned(folder):
         _finalise(folder)
-        record = choose(folder, method=method, size=size, name=name)
+        with busy("choosing members and estimating their score"):
+            record = choose(folder, method=method, size=size, name=name)
     if json:
         print_json(record)
     else:

@@ -32,7 +32,8 @@ REFRESH = 1.0
 
 
 def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
-    """List the sweeps of a store.
+    """List the sweeps of a store. States: searching, finalising, done; stopped (in order) and interrupted (its driver
+    died), both for `hpo resume`.
 
     Example: hpo list --store runs
     """
@@ -59,7 +60,8 @@ def status(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Show how far a sweep is: budget, trials, best so far, rungs.
+    """Show how far a sweep is: budget, trials, the best (furthest rung first, then score), rungs. Time counts from its
+    last launch.
 
     Example: hpo status quickstart-1 --watch
     """

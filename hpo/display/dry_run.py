@@ -11,7 +11,7 @@ from hpo.display import tables
 from hpo.display.units import amount, duration, plural
 from hpo.launch.plan import Plan, Range, StageWork
 from hpo.space.check import describe
-from hpo.space.tree import flatten
+from hpo.space.tree import flatten, path_of
 
 PROBLEMS = 20
 """Notes on the data that are listed; the rest is counted."""
@@ -21,8 +21,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     """The plan as tables, then its expected cost."""
     tables.show(parameters(plan), console, title="search space")
     console.print()
-    tables.show([{"parameter": path, "default": value} for path, value in plan.defaults.items()], console,
-                title="defaults taken (not in the space)", empty="no defaults taken")  # fmt: skip
+    title = "defaults taken (parameters that the space does not vary)"
+    tables.show(defaults(plan.defaults), console, title=title, empty="no defaults taken")
     console.print()
     tables.show([{"task": task} | dict(rows) for task, rows in plan.sizes.items()], console, title="rows of the data")
     for line in plan.problems[:PROBLEMS]:
@@ -41,6 +41,18 @@ def parameters(plan: Plan) -> list[dict[str, str]]:
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
+def defaults(taken: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a default: its parameter, its value, the branch in which it holds."""
+    return [{"parameter": path_of(name), "default": value, "only where": _where(name)} for name, value in taken.items()]
+
+
+def _where(name: str) -> str:
+    """`adapter/kind = lora` of `adapter.lora/bias`."""
+    parts = name.split("/")
+    kinds = [(path_of("/".join(parts[: end + 1])), part.partition(".")[2]) for end, part in enumerate(parts)]
+    return ", ".join(f"{path}/kind = {kind}" for path, kind in kinds if kind)
+
+
 def facts(plan: Plan) -> dict[str, str]:
     """Single numbers and words of a plan, ready to print."""
     resources = plan.resources
@@ -57,19 +69,31 @@ def facts(plan: Plan) -> dict[str, str]:
         "seed": str(plan.seed),
         **_pinned(plan.pinned),
         **_left_out(plan.left_out),
-        "milestones": " ".join(f"{step:,}" for step in plan.milestones) + f" examples, 1 in {plan.eta} goes on",
+        "milestones": " ".join(f"{step:,}" for step in plan.milestones)
+        + f" examples; about 1 in {plan.eta} trials passes each",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
         "resources": machine,
-        "time": f"about {duration(plan.seconds)}" if plan.seconds else "unknown",
+        "time": _time(plan),
         **_stages(plan),
     }
 
 
+def _time(plan: Plan) -> str:
+    """The expected time: what is in the figure and what is not."""
+    if not plan.seconds:
+        return "unknown"
+    stages = ", stages (below)" if plan.stages else ""
+    return (
+        f"about {duration(plan.seconds)} of training and evaluation; not counted: start-up{stages}, "
+        "predictions of the kept trials at the end"
+    )
+
+
 def _stages(plan: Plan) -> dict[str, str]:
-    """What the time leaves out."""
+    """The work of the stages before training."""
     words = "; ".join(stage_words(work) for work in plan.stages)
-    return {"stages": f"{words}; each distinct chain once, beside the time above"} if words else {}
+    return {"stages": f"{words}; each distinct chain once"} if words else {}
 
 
 def stage_words(work: StageWork) -> str:

@@ -1,8 +1,8 @@
 """The live picture of a sweep: a pure function from one Snapshot to something rich can print.
 
-    header    name, phase, time passed, time left
+    header    name, phase, what the driver does, time since the launch, time left
     bars      examples used of what the sweep may use at most; trials closed of all
-    best      the leading trials, per task and overall
+    best      the leading trials: furthest rung first, then score; their scores there, overall and per task
     rungs     what was judged at every milestone, how many were stopped, what one had to beat
     running   where every open trial stands, in training or in the stages before it
 
@@ -14,10 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -29,8 +31,8 @@ from hpo.display.units import CLOSED, OVER, amount, duration, plural, rate, scor
 if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
 
-WIDE = 132
-"""Columns from which the tables stand side by side."""
+WIDE = 140
+"""Columns of the picture where no terminal says how many it has."""
 LEADERS = 5
 """Rows of the table of best trials."""
 OPEN = 8
@@ -47,13 +49,14 @@ STATES = {
     "diverged": ("diverged", "magenta"),
     "failed": ("failed", "red"),
 }
-"""State of a trial -> the word shown, its colour. `stopped` is what the rungs did, the rest speaks for itself."""
+"""State of a trial -> the word shown, its colour. A rung has stopped a pruned trial."""
 
 PHASES = {
     "starting": "blue",
     "searching": "cyan",
     "stopping": "yellow",
     "stopped": "yellow",
+    "interrupted": "red",
     "finalising": "blue",
     "done": "green",
 }
@@ -67,8 +70,8 @@ def most_examples(snapshot: Snapshot) -> int:
 def tasks_of(snapshot: Snapshot) -> list[str]:
     """Task names in their declared order, as the scores carry them."""
     names = dict.fromkeys(snapshot.best_per_task)
-    for _, _, scores in snapshot.best:
-        names |= dict.fromkeys(scores)
+    for leader in snapshot.best:
+        names |= dict.fromkeys(leader.scores)
     return list(names)
 
 
@@ -85,7 +88,8 @@ def header(snapshot: Snapshot) -> Table:
     line = Table.grid(expand=True)
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
-    name = Text.assemble((snapshot.name, "bold"), "  ", (snapshot.phase, PHASES.get(snapshot.phase, "white")))
+    phase = f"{snapshot.phase}: {snapshot.activity}" if snapshot.activity else snapshot.phase
+    name = Text.assemble((snapshot.name, "bold"), "  ", (phase, PHASES.get(snapshot.phase, "white")))
     passed = f"{duration(snapshot.elapsed)} passed"
     known = snapshot.time_left is not None and snapshot.phase == "searching"
     left = f", about {duration(snapshot.time_left)} left" if known else ""
@@ -125,22 +129,23 @@ def states(snapshot: Snapshot) -> Text:
 
 
 def best_table(snapshot: Snapshot) -> Table:
-    """The leading trials with their latest search scores; the last row names the best of every task."""
+    """The leading trials with their scores on `search` at the last rung that each has passed; the last row names the
+    best of every task."""
     names = tasks_of(snapshot)
     out = table()
     out.add_column("trial", justify="right")
-    for name in ("overall", *names):
+    for name in ("at", "overall", *names):
         out.add_column(name, justify="right")
     leaders = snapshot.best[:LEADERS]
-    for place, (trial, overall, scores) in enumerate(leaders):
-        style = "bold" if place == 0 else ""
-        out.add_row(str(trial), score(overall), *(score(scores.get(n)) for n in names), style=style)
+    for place, leader in enumerate(leaders):
+        cells = [str(leader.trial), amount(leader.step), score(leader.overall)]
+        out.add_row(*cells, *(score(leader.scores.get(name)) for name in names), style="" if place else "bold")
     if snapshot.best_per_task:
         per_task = (snapshot.best_per_task.get(name) for name in names)
-        cells = ("-" if one is None else f"{score(one[1])} #{one[0]}" for one in per_task)
-        out.add_row("any", "", *cells, style="dim")
+        tasks = ("-" if best is None else f"{score(best.score)} #{best.trial}" for best in per_task)
+        out.add_row("any", "", "", *tasks, style="dim")
     if not leaders:
-        out.add_row("-", "no report yet")
+        out.add_row("-", "", "no report yet")
     return out
 
 
@@ -164,9 +169,10 @@ def running_table(snapshot: Snapshot) -> Table:
     out.add_column("examples", justify="right")
     out.add_column("progress", width=8)
     out.add_column("overall", justify="right")
-    training = [one for one in snapshot.running if one[0] not in snapshot.stages]
-    for trial, _, examples, overall in training[:OPEN]:
-        out.add_row(str(trial), amount(examples), bar(examples, most, "cyan"), score(overall))
+    training = [running for running in snapshot.running if running.trial not in snapshot.stages]
+    for running in training[:OPEN]:
+        progress = bar(running.examples, most, "cyan")
+        out.add_row(str(running.trial), amount(running.examples), progress, score(running.overall))
     if len(training) > OPEN:
         out.add_row("...", f"{len(training) - OPEN} more", "", "", style="dim")
     if not training:
@@ -183,15 +189,19 @@ def stage_lines(snapshot: Snapshot) -> list[Text]:
 
 def tables(snapshot: Snapshot, width: int) -> RenderableType:
     """Side by side where there is room, one below the other where there is not."""
-    best = titled("best so far (search scores, furthest first)", best_table(snapshot))
+    best = titled("best: furthest rung, then score on `search`", best_table(snapshot))
     rungs = titled("rungs", rung_table(snapshot))
     running = titled("running", Group(running_table(snapshot), *stage_lines(snapshot)))
-    grid = Table.grid(padding=(0, 3, 0, 0))
-    if width < WIDE:
-        grid.add_row(rungs, running)
-        return Group(best, Text(""), grid)
-    grid.add_row(best, rungs, running)
-    return grid
+    row = grid(best, rungs, running)
+    if Console(file=StringIO(), width=10 * WIDE).measure(row).maximum <= width:
+        return row
+    return Group(best, Text(""), grid(rungs, running))
+
+
+def grid(*parts: RenderableType) -> Table:
+    row = Table.grid(padding=(0, 3, 0, 0))
+    row.add_row(*parts)
+    return row
 
 
 def messages(snapshot: Snapshot) -> list[Text]:
@@ -208,28 +218,51 @@ def picture(snapshot: Snapshot, width: int) -> RenderableType:
     return Group(top, tables(snapshot, width), Text(""), *messages(snapshot), foot)
 
 
-def observer(console: Console | None = None) -> LiveDisplay | PlainDisplay:
-    """The display that fits where the output goes: a picture on a terminal, lines elsewhere."""
+def observer(console: Console | None = None, activity: str = "") -> LiveDisplay | PlainDisplay:
+    """The display that fits where the output goes: a picture on a terminal, lines elsewhere. `activity`: what the
+    picture shows before the first snapshot."""
     console = console or Console()
-    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console.file)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveDisplay(console, activity=activity)
+    return PlainDisplay(console.file)
+
+
+class ResizableLive(Live):
+    """A live display that starts on a cleared screen where the terminal's width has changed: the lines drawn before
+    are wrapped then, and the cursor goes back too few of them."""
+
+    def start(self, refresh: bool = False) -> None:
+        self.width = self.console.width
+        super().start(refresh)
+
+    def refresh(self) -> None:
+        if self.console.width != self.width:
+            self.width = self.console.width
+            self.console.control(Control.home(), Control.clear())
+        super().refresh()
 
 
 class LiveDisplay:
-    """Observer of a sweep on a terminal. Between two snapshots its clock goes on by itself."""
+    """Observer of a sweep on a terminal. Between two snapshots its clock goes on by itself. `activity`: what happens
+    before the first one."""
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic, activity: str = ""
+    ) -> None:
         self.console = console or Console()
         self.clock = clock
+        self.activity = activity
         self.snapshot: Snapshot | None = None
         self.received = clock()
-        self.live = Live(self, console=self.console, refresh_per_second=4, transient=True)
+        self.live = ResizableLive(self, console=self.console, refresh_per_second=4, transient=True)
 
     def __call__(self, snapshot: Snapshot) -> None:
         self.snapshot, self.received = snapshot, self.clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.snapshot is None:
-            yield Text(f"starting ... {duration(self.clock() - self.received)}", style="dim")
+            activity = f"starting: {self.activity}" if self.activity else "starting"
+            yield Text(f"{activity} ... {duration(self.clock() - self.received)}", style="dim")
         else:
             yield picture(self.now(self.snapshot), options.max_width)
 

@@ -1,10 +1,17 @@
 """The progress of a sweep without a terminal: lines for a log file, each one event, each greppable.
 
+    10:30:58 phase    starting
+    10:30:58 activity starting Ray
     10:31:07 phase    searching
-    10:31:52 best     trial=7 overall=0.6123 sst=0.4510 qqp=0.8012 sts=0.8120
     10:31:40 stage    trial=8 stage=mlm begins steps=900
+    10:31:52 best     trial=7 at=1666 overall=0.6123 sst=0.4510 qqp=0.8012 sts=0.8120
     10:31:55 progress closed=9 of=24 running=2 complete=3 pruned=6 diverged=0 failed=0 examples=51200 ...
-    10:32:01 message  trial 8 failed: MemoryError
+    10:32:01 message  trial 6 was lost (worker process 1234 died); issued again as attempt 1
+    10:32:09 furthest trial=3 at=5000 overall=0.6045 sst=0.4420 qqp=0.7911 sts=0.8210
+
+Trials are ranked by the furthest rung, then by score. `best` is a better score at the rung of the lines before, so it
+never falls; `furthest` is the first score at a further rung, which may be lower, and `best` starts from it. Where the
+best trial diverged or failed after all, the line of the next one says `instead_of=7`.
 
 Changes are told when they happen; the progress line at most every `every` seconds, and only if something moved.
 """
@@ -21,7 +28,7 @@ from typing import IO, TYPE_CHECKING
 from hpo.display.units import CLOSED, OVER
 
 if TYPE_CHECKING:
-    from hpo.search.snapshot import Snapshot
+    from hpo.search.snapshot import Leader, Snapshot
 
 
 def progress(snapshot: Snapshot) -> str:
@@ -36,13 +43,10 @@ def progress(snapshot: Snapshot) -> str:
     )
 
 
-def leader(snapshot: Snapshot) -> str:
-    """The leading trial as one line, empty while there is none."""
-    if not snapshot.best:
-        return ""
-    trial, overall, scores = snapshot.best[0]
-    parts = [f"trial={trial}", f"overall={overall:.4f}", *(f"{name}={value:.4f}" for name, value in scores.items())]
-    return " ".join(parts)
+def scores(leader: Leader) -> str:
+    """`trial=7 at=1666 overall=0.6123 sst=0.4510 qqp=0.8012 sts=0.8120`"""
+    tasks = "".join(f" {task}={value:.4f}" for task, value in leader.scores.items())
+    return f"trial={leader.trial} at={leader.step} overall={leader.overall:.4f}{tasks}"
 
 
 class PlainDisplay:
@@ -55,7 +59,10 @@ class PlainDisplay:
         self.every = every
         self.clock = clock
         self.last_time = -math.inf
-        self.last: dict[str, object] = {"phase": "", "best": "", "moved": None}
+        """When the last progress line was written."""
+        self.last: dict[str, object] = {"phase": "", "activity": "", "moved": None}
+        self.best: Leader | None = None
+        """As the last line about it says."""
         self.told: set[str] = set()
         self.stages: dict[int, tuple[str, int]] = {}
 
@@ -63,7 +70,8 @@ class PlainDisplay:
         over = snapshot.phase in OVER
         if not over:
             self.changed("phase", snapshot.phase)
-        self.changed("best", leader(snapshot))
+        self.changed("activity", snapshot.activity)
+        self.leader(snapshot)
         self.stage(snapshot)
         for message in snapshot.messages:
             if message not in self.told:
@@ -82,11 +90,29 @@ class PlainDisplay:
             self.last["moved"], self.last_time = moved, self.clock()
             self.write("progress", progress(snapshot))
 
+    def leader(self, snapshot: Snapshot) -> None:
+        """The best trial, where it is better than the last line says, or another one has its place."""
+        if not snapshot.best:
+            return
+        before, now = self.best, snapshot.best[0]
+        if before is None:
+            self.write("best", scores(now))
+        elif (now.step, now.overall) >= (before.step, before.overall):
+            if now == before:
+                return
+            self.write("furthest" if now.step > before.step else "best", scores(now))
+        elif now.trial != before.trial:
+            self.write("best", f"{scores(now)} instead_of={before.trial}")
+        else:
+            return  # an attempt that was issued again comes past its earlier reports
+        self.best = now
+
     def stage(self, snapshot: Snapshot) -> None:
         """Stages before training that have begun or ended since the last snapshot."""
         now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
+        running = {one.trial for one in snapshot.running}
         for trial, (kind, total) in self.stages.items():
-            if now.get(trial) != (kind, total) and total and any(one[0] == trial for one in snapshot.running):
+            if now.get(trial) != (kind, total) and total and trial in running:
                 self.write("stage", f"trial={trial} stage={kind} ends")
         for trial, (kind, total) in now.items():
             if self.stages.get(trial) != (kind, total):

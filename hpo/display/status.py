@@ -1,6 +1,7 @@
 """Where a sweep stands, read from its store alone, for `hpo list` and `hpo status`: now or long after.
 
-The same `Tally` that feeds the live display counts the stored rows, so both show the same numbers.
+The same `Tally` that feeds the live display counts the stored rows, so both show the same numbers. Time counts from
+the last launch (run, resume or extend) in both; of a sweep that is over it is the time which that launch took.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.display.units import CLOSED, OVER
 from hpo.driver.finalise import kept
-from hpo.driver.generations import active, total_trials
+from hpo.driver.generations import Entry, active, newest, total_trials
 from hpo.search.snapshot import Snapshot, Tally
 from hpo.worker.progress import stages_of
 from results.predictions import predicted
@@ -25,34 +26,56 @@ if TYPE_CHECKING:
 
 def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
-    meta = folder.meta
+    meta, path = folder.meta, Path(folder.path)
     rows = folder.events()
-    tally = Tally(meta["name"], total_trials(meta, Path(folder.path)), tuple(meta["milestones"]), int(meta["eta"]))
+    tally = Tally(meta["name"], total_trials(meta, path), tuple(meta["milestones"]), int(meta["eta"]))
     tally.feed_all(rows)
-    live = active(Path(folder.path)) is not None
-    times = [float(row["time"]) for row in rows]
-    started = min(times, default=created(meta))
-    now = time.time() if live else max(times, default=started)
-    snapshot = tally.snapshot("searching", started, now, live=live)
-    unpredicted = sorted(kept(rows).keys() - predicted(folder).keys())
-    snapshot = _settled(snapshot, live, unpredicted)
-    return replace(snapshot, stages=stages_of(Path(folder.path), snapshot.beginning))
-
-
-def _settled(snapshot: Snapshot, live: bool, unpredicted: list[int]) -> Snapshot:
-    """The phase that the counts tell, and which kept trials have not predicted; without a driver nothing runs, what was
-    open waits for a resume."""
-    over = sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
+    live, launch = active(path) is not None, newest(path)
+    started, ended = _times(launch, [float(row["time"]) for row in rows], created(meta))
+    snapshot = tally.snapshot("searching", started, time.time() if live else ended, live=live)
+    weights = kept(rows)
+    unpredicted = sorted(weights.keys() - predicted(folder).keys())
     if live:
-        return replace(snapshot, phase="finalising" if over else "searching")
-    if over and unpredicted:
+        snapshot = _at_work(snapshot, len(weights), len(unpredicted))
+    else:
+        snapshot = _left(snapshot, unpredicted, died=launch is not None and launch.state != "ended")
+    return replace(snapshot, stages=stages_of(path, snapshot.beginning))
+
+
+def _times(launch: Entry | None, times: list[float], created: float) -> tuple[float, float]:
+    """When the last launch began, and when it ended: as it wrote down, else (its driver died) with the last row."""
+    last = max(times, default=created)
+    if launch is None or launch.since is None:
+        return min(times, default=created), last
+    return launch.since, max(launch.since, last if launch.until is None else launch.until)
+
+
+def _all_closed(snapshot: Snapshot) -> bool:
+    return sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
+
+
+def _at_work(snapshot: Snapshot, weights: int, unpredicted: int) -> Snapshot:
+    """The phase of a sweep whose driver is alive, as the counts tell it."""
+    if not _all_closed(snapshot):
+        return replace(snapshot, phase="searching")
+    activity = f"{weights - unpredicted} of {weights} trials have predicted"
+    return replace(snapshot, phase="finalising", activity=activity)
+
+
+def _left(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snapshot:
+    """A sweep on which no driver works: done, or to be resumed. Nothing runs; what was open waits for a resume.
+    `died`: the last driver did not end in order."""
+    phase = "interrupted" if died else "stopped"
+    if _all_closed(snapshot) and unpredicted:
         trials = ", ".join(map(str, unpredicted))
-        told = f"no predictions yet of trials {trials}: hpo resume {snapshot.name}"
-        over, snapshot = False, replace(snapshot, messages=(*snapshot.messages, told))
+        message = f"no predictions yet of trials {trials}: hpo resume {snapshot.name}"
+        snapshot = replace(snapshot, messages=(*snapshot.messages, message))
+    elif _all_closed(snapshot):
+        phase = "done"
     counts = dict(snapshot.counts)
     counts["waiting"] += counts["running"]
     counts["running"] = 0
-    return replace(snapshot, counts=counts, running=[], time_left=None, phase="done" if over else "stopped")
+    return replace(snapshot, counts=counts, running=[], time_left=None, phase=phase)
 
 
 def created(meta: dict[str, Any]) -> float:
@@ -70,8 +93,8 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
         "state": snapshot.phase,
         "closed": sum(snapshot.counts[state] for state in CLOSED),
         "trials": snapshot.trials_total,
-        "best": best[1] if best else None,
-        "by trial": best[0] if best else None,
+        "best": best.overall if best else None,
+        "by trial": best.trial if best else None,
         "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(created(folder.meta))),
         "data": (folder.meta.get("data") or {}).get("folder") or "sample corpus",
     }

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from hpo.display import ensemble, tables
 from hpo.display.live import STATES
-from hpo.display.messages import tell, warn
-from hpo.display.trials import score_rows, trial_records
+from hpo.display.messages import busy, tell, warn
+from hpo.display.trials import RANKED, score_rows, trial_records
 from hpo.display.units import duration, plural, score
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     rows = trial_records(views.top(folder, BEST, scoring=ensemble.scoring(folder)))
     scores = score_rows(rows, list(folder.meta["tasks"]))
     console.print()
-    title = "best trials (scores on `search`, which chose them)"
+    title = f"best trials ({RANKED}, which chose them)"
     tables.show(scores, console, title=title, empty="no trial has a score")
     name = None
     if predicted(folder):
         try:
-            record = ensemble.choose(folder)
+            with busy("choosing an ensemble and estimating its score"):
+                record = ensemble.choose(folder)
         except StoreError as error:  # damaged predictions, a full disk: the sweep is finished all the same
             again = command("ensemble", outcome.name, store=store)
             tell(f"warning: no ensemble was chosen: {error} Once that is mended: {again}")
@@ -59,8 +60,10 @@ def stopped(outcome: Outcome, store: str, console: Console) -> None:
     """The screen after a stop: what is recorded, and how to go on."""
     headline(outcome, console)
     if outcome.snapshot.best:
-        trial, overall, _ = outcome.snapshot.best[0]
-        console.print(f"Best so far: trial {trial} with {score(overall)} on `search`.")
+        best = outcome.snapshot.best[0]
+        console.print(
+            f"Best so far ({RANKED}): trial {best.trial} with {score(best.overall)} at {best.step:,} examples."
+        )
     show_messages(outcome, console)
     console.print(f"\nGo on with: {command('resume', outcome.name, store=store)}", soft_wrap=True)
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+MISSING = "-"
+"""What stands for a value that is not there."""
+GAP = 2
+"""Characters between two columns."""
+FOLD = 24
+"""The most characters of a column of `show_blocks` after the first."""
 NUMERIC = re.compile(r"[-+]?[\d.,]*\d(e[-+]?\d+)?[kMG]?|-")
 """Text that is read as a number, or stands for a missing one."""
 
@@ -59,7 +66,7 @@ def cell(value: Any) -> str:
     """A value as one line of text; floats with four digits."""
     value = plain(value)
     if value is None:
-        return "-"
+        return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -69,25 +76,64 @@ def cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def rich_table(rows: Sequence[Row], title: str | None = None, columns: Sequence[str] | None = None) -> Table:
-    """Rows as a table: numbers to the right, all columns of all rows unless some are named."""
+def rich_table(rows: Sequence[Row], columns: Sequence[str] | None = None, fold: int | None = None) -> Table:
+    """Rows as a table: numbers to the right, all columns of all rows unless some are named. `fold`: the most characters
+    of a column after the first; longer text goes on in the next line."""
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
-    table = empty_table(title)
+    table = empty_table()
     cells = [[cell(row.get(name)) for name in names] for row in rows]
     for name, *values in zip(names, *cells, strict=True):
         numeric = all(NUMERIC.fullmatch(value) for value in values)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        most = fold if name != names[0] else None
+        justify: JustifyMethod = "right" if numeric else "left"
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=numeric, max_width=most)
     for line in cells:
         table.add_row(*map(Text, line))
     return table
 
 
-def empty_table(title: str | None, *, header: bool = True) -> Table:
+def blocks(rows: Sequence[Row], columns: Sequence[str], width: int) -> list[list[str]]:
+    """The columns in groups that fit into `width` characters: each begins with the first column."""
+    first, *others = columns
+    start = _width(rows, first)
+    if start + sum(GAP + _width(rows, name) for name in others) <= width:
+        return [list(columns)]
+    groups = [[first]]
+    used = start
+    for name in others:
+        needed = GAP + min(FOLD, _width(rows, name))
+        if used + needed > width and len(groups[-1]) > 1:
+            groups.append([first])
+            used = start
+        groups[-1].append(name)
+        used += needed
+    return groups
+
+
+def _width(rows: Sequence[Row], name: str) -> int:
+    return max(cell_len(text) for text in (name, *(cell(row.get(name)) for row in rows)))
+
+
+def show_blocks(rows: Sequence[Row], console: Console, *, columns: Sequence[str], title: str) -> None:
+    """A table with many columns as tables below each other that fit the console, each beginning with the first column.
+    A row stands only where one of the columns has something for it. Where one table holds all, nothing is folded."""
+    groups = blocks(rows, columns, console.width)
+    for number, names in enumerate(groups):
+        present = [row for row in rows if any(cell(row.get(name)) != MISSING for name in names[1:])]
+        if number:
+            console.print()
+        show_title(f"{title} (continued)" if number else title, console)
+        console.print(rich_table(present, names, FOLD if len(groups) > 1 else None))
+
+
+def show_title(title: str | None, console: Console) -> None:
+    if title:
+        console.print(Text(title, style="bold"))
+
+
+def empty_table(*, header: bool = True) -> Table:
     """The look of all tables: a rule below the header, two spaces between columns, no other lines."""
     return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD if header else None,
         show_edge=False,
         pad_edge=False,
@@ -98,7 +144,8 @@ def empty_table(title: str | None, *, header: bool = True) -> Table:
 
 def show_facts(facts: Row, console: Console, title: str | None = None) -> None:
     """Names and values below each other."""
-    table = empty_table(title, header=False)
+    show_title(title, console)
+    table = empty_table(header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in facts.items():
@@ -119,6 +166,7 @@ def show(
     if json:
         console.file.write(f"{to_json(rows)}\n")
     elif rows:
-        console.print(rich_table(rows, title, columns))
+        show_title(title, console)
+        console.print(rich_table(rows, columns))
     else:
         console.print(empty, style="dim")

@@ -7,13 +7,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpo.display.tables import Row, cell, records
+from hpo.display import tables
+from hpo.display.tables import MISSING, Row, cell, records
 from hpo.display.units import amount, digits, duration, percent, score, size
 from results.costs import EXAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
+RANKED = "furthest rung first, then score on `search`"
+"""How trials are ranked wherever they are: the words for it."""
 HELD = "held_overall"
 JSON_COLUMNS = ("config", "params")
 BEFORE_PARAMETERS = "params"
@@ -84,12 +88,37 @@ def _kind(adapter: Any) -> str:
     return " ".join(str(adapter[name]) for name in ("kind", "rank") if name in adapter)
 
 
+def show_parameters(rows: Sequence[Row], console: Console) -> None:
+    """The parameters that set the trials apart, one column a trial, as many columns side by side as the console has
+    room for; then the parameters that are the same in all of them."""
+    lines = parameter_rows(rows)
+    columns = [_column(row) for row in rows]
+    alike = [line for line in lines if len(rows) > 1 and len({line[name] for name in columns}) == 1]
+    apart = [line for line in lines if line not in alike]
+    if not lines:
+        console.print("no parameter was drawn", style="dim")
+    if apart:
+        title = "parameters that differ" if len(rows) > 1 else "its parameters"
+        tables.show_blocks(apart, console, columns=["parameter", *columns], title=title)
+    if apart and alike:
+        console.print()
+    if alike:
+        same = [{"parameter": line["parameter"], "value": line[columns[0]]} for line in alike]
+        tables.show(same, console, title="parameters that are the same in all of them")
+
+
 def parameter_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """One line a parameter that one of the trials drew, one column a trial: what sets them apart, side by side."""
-    names = dict.fromkeys(name for row in rows for name in _parameters(row))
-    columns = {f"trial {row['trial']}": _parameters(row) for row in rows}
-    lines = [{"parameter": name, **{one: cell(drawn.get(name)) for one, drawn in columns.items()}} for name in names]
-    return [line for line in lines if any(line[one] != cell(None) for one in columns)]
+    """One line a parameter that one of the trials has, one column a trial: what sets them apart, side by side."""
+    paths = dict.fromkeys(path for row in rows for path in _parameters(row))
+    columns = {_column(row): _parameters(row) for row in rows}
+    lines = [
+        {"parameter": path, **{name: cell(values.get(path)) for name, values in columns.items()}} for path in paths
+    ]
+    return [line for line in lines if any(line[name] != MISSING for name in columns)]
+
+
+def _column(row: Row) -> str:
+    return f"trial {row['trial']}"
 
 
 def _parameters(row: Row) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-OVER = ("done", "stopped")
-"""Phases of a sweep in which nothing moves any more."""
+OVER = ("done", "stopped", "interrupted")
+"""Phases of a sweep on which no driver works."""
 
 CLOSED = ("complete", "pruned", "diverged", "failed")
 """States that a trial does not leave."""

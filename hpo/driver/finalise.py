@@ -179,11 +179,14 @@ def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
 
 
 def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[str], None]) -> list[int]:
-    """Let kept trials without whole predictions (all, or these) predict; returns which did. `told` hears of each."""
+    """Let kept trials without whole predictions (all, or these) predict, one after the other, in this process.
+
+    `told` hears of each before it begins. Returns the trials that predicted.
+    """
     from results.predictions import key, predicted
 
     weights, present = kept(folder.events()), predicted(folder)
-    done = []
+    missing = []
     for trial in weights if trials is None else trials:
         if trial not in weights and trial not in present:
             raise PredictError(without_weights(folder, trial, weights))
@@ -191,17 +194,18 @@ def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Calla
             why = without_weights(folder, trial, weights)
             raise PredictError(f"the predictions of trial {trial} are damaged, and {why}")
         if trial in weights and not folder.has("predictions", key(trial, weights[trial][0])):
-            from hpo.worker.trainer import predict
+            missing.append(trial)
+    for place, trial in enumerate(missing, start=1):
+        from hpo.worker.trainer import predict
 
-            attempt, checkpoint = weights[trial]
-            # Of the row's path the name counts: the store may have moved.
-            path = checkpoint_folder(Path(folder.path).absolute(), trial) / Path(checkpoint).name
-            how = "are damaged and made again" if present.get(trial) == attempt else "are not there yet and made"
-            told(f"the predictions of trial {trial} for dev and test {how} now")
-            table = prediction_table(trial, attempt, predict(job_of(folder), path))
-            folder.write_table("predictions", table, key(trial, attempt))
-            done.append(trial)
-    return done
+        attempt, checkpoint = weights[trial]
+        # Of the row's path the name counts: the store may have moved.
+        path = checkpoint_folder(Path(folder.path).absolute(), trial) / Path(checkpoint).name
+        why = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
+        told(f"trial {trial} predicts dev and test now ({place} of {len(missing)}): {why}")
+        table = prediction_table(trial, attempt, predict(job_of(folder), path))
+        folder.write_table("predictions", table, key(trial, attempt))
+    return missing
 
 
 def without_weights(folder: SweepFolder, trial: int, weights: Mapping[int, Any]) -> str:

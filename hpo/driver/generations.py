@@ -48,6 +48,8 @@ class Entry:
     """Trials the sweep has in all by the wish of this launch: an extension outlives it."""
     since: float | None = None
     """When the launch began, in seconds since 1970."""
+    until: float | None = None
+    """When it ended in order, in seconds since 1970; None: it has not, or its driver died."""
 
 
 class Generation:
@@ -85,11 +87,12 @@ class Generation:
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(OSError):  # a failing disk was told of before; the heartbeat grows old
-            _write(self._folder, replace(self._entry, state="ended"))
+            _write(self._folder, replace(self._entry, state="ended", until=time.time()))
 
 
-def claim(sweep: Path, takeover: bool = False, trials: int = 0) -> Generation:
-    """Become the one driver of the sweep in folder `sweep`, or raise BusyError and leave no trace."""
+def claim(sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None) -> Generation:
+    """Become the one driver of the sweep in folder `sweep`, or raise BusyError and leave no trace. `since`: when the
+    launch began, in seconds since 1970; now, if left out."""
     folder = sweep / "generations"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -103,7 +106,7 @@ def claim(sweep: Path, takeover: bool = False, trials: int = 0) -> Generation:
     except BusyError:
         _path(folder, entry.number).unlink(missing_ok=True)
         raise
-    entry = replace(entry, state="live", trials=trials, since=time.time())
+    entry = replace(entry, state="live", trials=trials, since=time.time() if since is None else since)
     _write(folder, entry)
     return Generation(folder, entry)
 
@@ -121,6 +124,13 @@ def active(sweep: Path) -> Entry | None:
         return None
     now = _now(folder)
     return next((one for one in reversed(_entries(folder)) if _alive(folder, one, now)), None)
+
+
+def newest(sweep: Path) -> Entry | None:
+    """The last launch of this sweep that was accepted, whether it still works or not; None: there was none."""
+    folder = sweep / "generations"
+    accepted = [entry for entry in _entries(folder) if entry.state != "claimed"] if folder.is_dir() else []
+    return accepted[-1] if accepted else None
 
 
 def _now(folder: Path) -> float:

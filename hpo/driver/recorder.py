@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hpo.cluster.processes import host
@@ -47,13 +47,19 @@ class Rows(Protocol):
 class Recorder:
     """Issues assignments, takes results, and writes down both."""
 
-    def __init__(self, sweep: Sweep, writer: Rows, shelf: Shelf, tally: Tally) -> None:
+    def __init__(
+        self, sweep: Sweep, writer: Rows, shelf: Shelf, tally: Tally, tell: Callable[[str], None] = lambda message: None
+    ) -> None:
+        """`tell` takes messages for the person who watches."""
         self._sweep = sweep
         self._writer = writer
         self._shelf = shelf
         self._tally = tally
         self._open: dict[str, Start] = {}
         self._checkpoint: dict[int, str] = {}
+        self._tell = tell
+        self._lost: dict[int, str] = {}
+        """Trials whose last attempt was lost, and why."""
         self._alike = 0
         self._failure = ""
         self.fault: str | None = None
@@ -62,8 +68,15 @@ class Recorder:
     def recall(self, events: list[dict[str, Any]]) -> None:
         """Stand where the rows end, and write down the ends that a dead driver no longer could."""
         for row in events:
+            trial = int(row["trial"])
             if row.get("event") is None and row.get("checkpoint"):
-                self._checkpoint[int(row["trial"])] = row["checkpoint"]
+                self._checkpoint[trial] = row["checkpoint"]
+            elif row.get("event") == "start":
+                self._lost[trial] = "its driver died"  # unless the row of its end follows
+            elif row.get("event") == "end":
+                self._lost.pop(trial, None)
+                if row["state"] == "lost":
+                    self._lost[trial] = row["reason"] or "no reason is known"
         self._shelf.recall(events)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
             self._end(trial, attempt, verdict)
@@ -96,6 +109,8 @@ class Recorder:
         )
         self._writer.barrier()
         self._open[assignment.id] = start
+        if reason := self._lost.pop(start.trial, None):
+            self._tell(f"trial {start.trial} was lost ({reason}); issued again as attempt {start.attempt}")
         return assignment
 
     def result(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -152,6 +167,8 @@ class Recorder:
     def _finish(self, trial_id: str, state: Any, reason: str, error: str | None = None) -> None:
         start = self._open.pop(trial_id)
         verdict = self._sweep.end(start.trial, start.attempt, state, reason)
+        if verdict.state == "lost":
+            self._lost[start.trial] = verdict.reason
         if verdict.state in ("lost", "paused"):
             ended = Ended(start.trial, start.attempt, verdict.state, verdict.reason, None)
             self._append_end(ended, error)

@@ -139,6 +139,7 @@ class Session:
         self._trials = trials
         self._observer = observer
         self._phase = "starting"
+        self._activity = ""
         self._started = time.time()
         self._clock = time.monotonic()
         self._next_refresh = 0.0
@@ -151,20 +152,22 @@ class Session:
     @contextlib.contextmanager
     def connected(self) -> Iterator[Cluster]:
         """Reach the cluster and see that it can hold the trials, before anything is written or waits."""
-        self._show(force=True)
         plan = self._plan
+        joining = f"joining the Ray cluster at {plan.address}"
+        self._begin("launching Ray on this machine" if plan.address is None else joining)
         with connect(plan.address) as cluster:
             if plan.resources is None:
                 wanted = (plan.workers_asked, plan.cpus_per_trial, plan.gpus_per_trial)
                 self.resources = choose(*wanted, cpus=cluster.cpus, gpus=cluster.gpus, nodes=cluster.nodes)
             cluster.check(self.resources)
             if not cluster.own:
+                self._begin("looking whether every machine reaches the store and the data")
                 check_nodes(plan.store, plan.data, plan.base)
             yield cluster
 
     def drive(self, folder: SweepFolder, cluster: Cluster, takeover: bool) -> Outcome:
         path = Path(folder.path)
-        generation = generations.claim(path, takeover, self._trials)
+        generation = generations.claim(path, takeover, self._trials, self._started)
         try:
             writer = folder.writer(generation.number)
             try:
@@ -179,16 +182,20 @@ class Session:
         plan, path = self._plan, Path(folder.path)
         self._writer, self._generation = writer, generation
         self._sweep = plan.sweep(self.resources.workers, self._trials)
+        self._begin("reading the store")
         events = folder.events()
+        if events:
+            self._begin(f"replaying {len(events):,} rows")
         self._sweep.replay(events)
         self._tally.feed_all(events)
         self.messages += [*self._sweep.warnings, *folder.warnings]
-        self._recorder = Recorder(self._sweep, writer, Shelf(path, plan.keep), self._tally)
+        self._recorder = Recorder(self._sweep, writer, Shelf(path, plan.keep), self._tally, self.messages.append)
         self._recorder.recall(events)
         self._job = self._make_job(path, cluster)
         self._halt = Halt(path, plan.time, since=generation.began, started=self._clock)
         with self._halt.signals():
             try:
+                self._begin("tokenising the data, where that is not done yet")
                 self._job.module().ready(self._job, folder)
                 self._search()
                 state = self._finish()
@@ -276,6 +283,7 @@ class Session:
             nonlocal remain
             if self._generation.superseded:
                 raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
+            self._activity = f"{len(kept) - of + done} of {len(kept)} trials have predicted"
             self._show()
             remain = self._halt.reason is not None
             return not remain
@@ -294,6 +302,8 @@ class Session:
         if hasattr(self, "_writer"):
             self._tally.settle(self._writer.durable_seq)
         snapshot = self._tally.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
+        if self._phase in ("starting", "finalising"):
+            snapshot = replace(snapshot, activity=self._activity)
         if self._plan.time is not None:  # with --time it ends then at the latest
             left = max(0.0, self._clock + self._plan.time - time.monotonic())
             known = snapshot.time_left
@@ -301,6 +311,11 @@ class Session:
         if hasattr(self, "_job"):
             snapshot = replace(snapshot, stages=stages_of(Path(self._job.folder), snapshot.beginning))
         return snapshot
+
+    def _begin(self, activity: str) -> None:
+        """Show what the driver does next."""
+        self._activity = activity
+        self._show(force=True)
 
     def _show(self, force: bool = False) -> None:
         now = time.monotonic()

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpo.search.schedulers import RungRow, keep
 
@@ -19,6 +19,37 @@ WINDOW = 120.0
 """Seconds over which examples per second are measured."""
 
 STATES = ("running", "complete", "pruned", "diverged", "failed", "waiting")
+
+
+class Leader(NamedTuple):
+    """One of the best trials, at its last report."""
+
+    trial: int
+    overall: float
+    scores: Mapping[str, float]
+    """Task -> score."""
+    step: int
+    """The milestone of that report."""
+
+
+class TaskLeader(NamedTuple):
+    """The best trial of one task."""
+
+    trial: int
+    score: float
+    """Its score for the task in its last report."""
+
+
+class RunningTrial(NamedTuple):
+    """A trial that runs now, at its last report."""
+
+    trial: int
+    step: int
+    """Last milestone passed; 0 before the first report."""
+    examples: int
+    """Examples used at that report."""
+    overall: float | None
+    """Overall score there; None before the first report."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +61,26 @@ class Snapshot:
     """Trials by state: running, complete, pruned, diverged, failed, waiting (to be issued again)."""
     trials_total: int
     budget_examples_used: int
-    best: list[tuple[int, float, Mapping[str, float]]]
-    """Trial, overall, scores per task; best first by (step, overall)."""
-    best_per_task: Mapping[str, tuple[int, float]]
-    """Task -> trial and its score in its last report."""
+    best: list[Leader]
+    """The ten best trials, best first by (step, overall)."""
+    best_per_task: Mapping[str, TaskLeader]
     rungs: list[RungRow]
-    running: list[tuple[int, int, int, float | None]]
-    """Trial, last milestone passed, examples then, overall there."""
+    running: list[RunningTrial]
+    """By number."""
     examples_per_second: float
     started: float
-    """Seconds since 1970 at which this launch began."""
+    """Seconds since 1970 at which the last launch (run, resume or extend) began."""
     elapsed: float
-    """Seconds since then."""
+    """Seconds from then until now, or until that launch ended."""
     time_left: float | None
     """Seconds, a rough estimate; None: not known yet."""
     durable_rows: int
     phase: str
-    """starting, searching, stopping (running trials write checkpoints), stopped (resumable), finalising, done."""
+    """starting, searching, stopping (running trials write checkpoints), finalising; and when no driver works on it:
+    done, stopped (its driver ended in order) or interrupted (its driver died), both resumable."""
+    activity: str = ""
+    """What the driver does at this moment, in words: `starting Ray`, `6 of 8 trials have predicted`; empty while it
+    only drives trials."""
     messages: tuple[str, ...] = ()
     stages: Mapping[int, Any] = field(default_factory=dict)
     """Trial -> its stage before training (`hpo.worker.progress.Stage`); the one thing here that is no row."""
@@ -54,7 +88,7 @@ class Snapshot:
     @property
     def beginning(self) -> tuple[int, ...]:
         """Trials that run and have not reported yet."""
-        return tuple(trial for trial, step, _, _ in self.running if step == 0)
+        return tuple(running.trial for running in self.running if running.step == 0)
 
 
 @dataclass
@@ -140,7 +174,7 @@ class Tally:
             best_per_task=self._best_per_task(),
             rungs=[self._rung(step) for step in self._milestones],
             running=[
-                (number, trial.step, trial.examples, trial.overall)
+                RunningTrial(number, trial.step, trial.examples, trial.overall)
                 for number, trial in sorted(self._trials.items())
                 if trial.state == "running"
             ],
@@ -161,15 +195,15 @@ class Tally:
         ]
         return sorted(scored, key=lambda entry: (-entry[1].step, -(entry[1].overall or 0.0), entry[0]))
 
-    def _best(self) -> list[tuple[int, float, Mapping[str, float]]]:
-        return [(number, trial.overall or 0.0, trial.scores) for number, trial in self._ranked()[:10]]
+    def _best(self) -> list[Leader]:
+        return [Leader(number, trial.overall or 0.0, trial.scores, trial.step) for number, trial in self._ranked()[:10]]
 
-    def _best_per_task(self) -> dict[str, tuple[int, float]]:
-        best: dict[str, tuple[int, float]] = {}
+    def _best_per_task(self) -> dict[str, TaskLeader]:
+        best: dict[str, TaskLeader] = {}
         for number, trial in self._ranked():
             for task, score in trial.scores.items():
-                if task not in best or score > best[task][1]:
-                    best[task] = (number, score)
+                if task not in best or score > best[task].score:
+                    best[task] = TaskLeader(number, score)
         return best
 
     def _rung(self, step: int) -> RungRow:

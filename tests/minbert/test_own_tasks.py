@@ -83,7 +83,8 @@ def test_the_package_declares_none_of_them() -> None:
 
 def test_their_files_columns_and_labels_are_read(folder: Path) -> None:
     corpus = read_corpus(folder, OWN)
-    assert corpus.tasks == OWN and corpus.problems == ()
+    assert corpus.tasks == OWN
+    assert all(problem.line is None for problem in corpus.problems), "only that the parts are small"
     assert corpus.rows["topics", "train"].texts[1] == ("more goal on day 1",)
     assert corpus.rows["like-ness", "dev"].labels[:5].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     sizes = {name: [corpus.size(name, split) for split in ("train", "search", "held", "test")] for name in OWN}

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from results import views
@@ -68,12 +69,36 @@ def test_one_row_per_trial(folder: SweepFolder) -> None:
 def test_parameters_come_from_the_draw_or_the_configuration(folder: SweepFolder) -> None:
     frame = views.trials_frame(folder).set_index("trial")
     assert frame.loc[0, "adapter/kind"] == "lora"
-    assert frame.loc[0, "adapter.lora/rank"] == 8
-    assert math.isnan(frame.loc[1, "adapter.lora/rank"]), "another branch has no rank"
-    assert views.configured(LORA, "adapter.lora/targets") == "query+value"
-    assert views.configured(LORA, "adapter.lora//optimizer/lr") == 0.1
-    assert views.configured(LORA, "adapter.none//optimizer/lr") is None
-    assert views.configured(LORA, "nowhere/at/all") is None
+    assert frame.loc[0, "adapter/rank"] == 8, "not drawn: what its configuration has"
+    assert math.isnan(frame.loc[1, "adapter/rank"]), "another branch has no rank"
+    assert json.loads(frame.loc[2, "params"]) == {"adapter/kind": "lora", "adapter/rank": 8, "optimizer/lr": "low"}
+    assert not [name for name in frame.columns if ".lora" in name]
+
+
+def test_branches_of_a_parameter_share_one_column(tmp_path: Path) -> None:
+    """One branch has a number where another has a group of them, and two branches give one path different domains."""
+    made = sweep(tmp_path)
+    configs = [
+        {"adapter": {"kind": "lora", "dropout": 0.1, "targets": ["query", "value"]}, "optimizer": {"lr": 0.2}},
+        {"adapter": {"kind": "pal", "dropout": {"sst": 0.3}}, "optimizer": {"lr": 0.4}},
+        {"adapter": {"kind": "dora", "dropout": 0.5, "targets": ["key"]}, "optimizer": {"lr": 0.6}},
+    ]
+    params = [
+        {"adapter.lora/dropout": 0.1, "adapter.lora/targets": "q+v", "adapter.lora//optimizer/lr": 0.2},
+        {"adapter.pal/dropout/sst": 0.3},
+        {"adapter.dora//optimizer/lr": 0.6},
+    ]
+    with made.writer() as writer:
+        for trial in range(3):
+            writer.append("trials", start(trial, config=configs[trial], params=params[trial]))
+    frame = views.trials_frame(made).astype(object)
+    columns = {name: [None if pd.isna(value) else value for value in frame[name]] for name in frame if "/" in name}
+    assert columns == {
+        "adapter/dropout": [0.1, None, 0.5],
+        "adapter/dropout/sst": [None, 0.3, None],
+        "adapter/targets": ["q+v", None, "key"],
+        "optimizer/lr": [0.2, 0.4, 0.6],
+    }
 
 
 def test_a_step_shows_its_first_finite_report(tmp_path: Path) -> None:
@@ -96,7 +121,7 @@ def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
     assert views.ranking(views.trials_frame(folder)) == [1, 4, 0]
     assert views.top(folder, 2)["trial"].tolist() == [1, 4]
     assert views.top(folder, where="overall > 0.44")["trial"].tolist() == [1, 0]
-    assert views.top(folder, where="adapter.lora/rank = 8 or state = 'running'")["trial"].tolist() == [4, 0]
+    assert views.top(folder, where="adapter/rank = 8 or state = 'running'")["trial"].tolist() == [4, 0]
     assert views.top(folder, where="state = 'nothing'").empty
     for bad in ("overall >", "1) ; DROP TABLE trials --", "nope = 1", "max(overall) > 0", "true) AS a, (true"):
         with pytest.raises(QueryError):

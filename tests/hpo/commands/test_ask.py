@@ -25,7 +25,7 @@ def test_top(kept_store: Path) -> None:
     assert rows[0]["overall"] == pytest.approx(stored.overall(stored.scores(3, 300)))
     text = hpo("top", SWEEP, "-n", "3", store=kept_store).stdout
     assert [line.split()[0] for line in text.splitlines()[3:6]] == ["3", "2", "1"]
-    for words in ("overall", *TASKS, "0.7583", "adapter.lora/rank"):
+    for words in ("overall", *TASKS, "0.7583", "adapter/rank", "furthest rung first, then score"):
         assert words in text
 
 
@@ -53,18 +53,34 @@ def test_top_where(kept_store: Path) -> None:
     rows = answer("top", SWEEP, "--where", "overall < 0.7 AND state = 'complete'", store=kept_store)
     assert [row["trial"] for row in rows] == [1, 0]
     assert "nosuch" in refused(hpo("top", SWEEP, "--where", "nosuch > 1", store=kept_store))
-    rows = answer("top", SWEEP, "--where", "adapter.lora/rank in (2, 4)", store=kept_store)
+    rows = answer("top", SWEEP, "--where", "adapter/rank in (2, 4)", store=kept_store)
     assert [row["trial"] for row in rows] == [1, 0], "a name needs no quotes"
 
 
-def test_top_where_says_how_a_parameter_is_called(kept_store: Path) -> None:
-    where = "adapter/rank > 2 and dropout/hidden > 0.1 and state <> 'a/b'"
-    message = refused(hpo("top", SWEEP, "--where", where, store=kept_store))
-    assert "`adapter/rank`: it is called adapter.lora/rank here" in message
-    assert "`dropout/hidden`: this sweep did not draw it; drawn are adapter.lora/rank" in message
-    assert "a/b`" not in message
-    assert "There is no column `adapter` in trials" in message, "the database's own complaint stays"
-    assert "is called" not in refused(hpo("top", SWEEP, "--where", "adapter.lora/rank >", store=kept_store))
+def test_a_parameter_has_one_name_wherever_it_is_asked_for(kept_store: Path) -> None:
+    """The store's column says `adapter.lora/rank`; nobody has to read or type that."""
+    [best] = answer("top", SWEEP, "-n", "1", store=kept_store)
+    assert (best["adapter/rank"], best["params"]) == (16, {"adapter/rank": 16})
+    assert answer("show", SWEEP, "3", store=kept_store)["params"] == {"adapter/rank": 16}
+    [row] = answer("query", "SELECT adapter/rank FROM trials WHERE trial = 3", store=kept_store)
+    assert row == {"adapter/rank": 16}
+    for command in (("top", SWEEP), ("show", SWEEP, "3"), ("query", "SELECT * FROM trials")):
+        assert "adapter.lora" not in hpo(*command, store=kept_store).stdout
+
+
+@pytest.mark.parametrize("command", [("top", SWEEP, "--where"), ("query",)])
+def test_a_failed_condition_says_how_a_parameter_is_called(kept_store: Path, command: tuple[str, ...]) -> None:
+    def message(condition: str) -> str:
+        statement = condition if command[0] == "top" else f"SELECT trial FROM trials WHERE {condition}"
+        return refused(hpo(*command, statement, store=kept_store))
+
+    told = message("adapter.lora/rank > 2 and dropout/hidden > 0.1 and seconds/examples > 1 and state <> 'a/b'")
+    assert "`adapter.lora/rank`: it is called `adapter/rank`" in told
+    assert "`dropout/hidden`: no trial drew it; drawn were: adapter/rank" in told
+    assert "a/b`" not in told, "a text is no name"
+    assert "seconds/examples" not in told.split("Binder Error")[0], "nor is a quotient of two columns"
+    assert "Binder Error" in told, "what the database says stays"
+    assert "is called" not in message("adapter/rank >")
 
 
 def test_show(kept_store: Path) -> None:

@@ -140,8 +140,33 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
     done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
     assert done.exit_code == 0, done.output
-    assert "trial 3 for dev and test are damaged and made again" in done.stderr
+    assert "trial 3 predicts dev and test now (1 of 1): its predictions are damaged" in done.stderr
     assert folders == [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]
+
+
+def test_an_ensemble_of_a_stopped_sweep_says_which_trial_predicts_and_how_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from hpo.worker import trainer
+    from minbert.training.evaluation import Prediction
+
+    def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
+        for row in stored.predictions(int(checkpoint.parent.name)):
+            values = np.array([row["value"]])
+            yield row["task"], row["split"], Prediction(np.array([row["row"]], dtype=np.int32), values, None)
+
+    monkeypatch.setattr(trainer, "predict", predict)
+    stored.make(tmp_path, unpredicted=True)
+    (tmp_path / SWEEP / "predictions" / "1-0.parquet").unlink()
+    done = hpo("ensemble", SWEEP, store=tmp_path)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stderr.splitlines() if "predicts" in line]
+    assert lines == [
+        "hpo: trial 1 predicts dev and test now (1 of 2): it has no predictions yet",
+        "hpo: trial 3 predicts dev and test now (2 of 2): it has no predictions yet",
+    ]
 
 
 def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,16 +68,69 @@ def test_status_watch_of_a_sweep_that_is_over_ends(kept_store: Path) -> None:
     assert "phase    done" in done.stdout
 
 
-def test_status_of_an_interrupted_sweep(tmp_path: Path) -> None:
+def begun(store: Path, time: float) -> Path:
+    """A sweep `cut` with one trial that has not ended; its folder."""
     from results.store import Store
 
-    folder = Store(tmp_path).create("cut", stored.meta("cut"))
-    writer = folder.writer()
-    writer.append("trials", {"trial": 0, "attempt": 0, "event": "start", "config": "{}", "time": 1.0, "seed": 0})
-    writer.close()
+    folder = Store(store).create("cut", stored.meta("cut"))
+    with folder.writer() as writer:
+        writer.append("trials", {"trial": 0, "attempt": 0, "event": "start", "config": "{}", "time": time, "seed": 0})
+    return Path(folder.path)
+
+
+def launch(sweep: Path, number: int, **facts: float | str | None) -> None:
+    """The file of a launch by a process of this machine that is gone."""
+    from hpo.cluster.processes import host
+
+    entry = {"number": number, "host": host(), "pid": os.getpid(), "started": -1.0, "state": "ended", **facts}
+    path = sweep / "generations" / f"{number:06d}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(entry))
+
+
+@pytest.mark.parametrize(("state", "phase"), [("live", "interrupted"), ("ended", "stopped"), ("claimed", "stopped")])
+def test_a_sweep_whose_last_driver_died_is_interrupted(tmp_path: Path, state: str, phase: str) -> None:
+    sweep = begun(tmp_path, time=1.0)
+    launch(sweep, 1, state="ended", since=1.0, until=2.0)
+    launch(sweep, 2, state=state, since=None if state == "claimed" else 1.0)
     facts = answer("status", "cut", store=tmp_path)
-    assert facts["phase"] == "stopped"
+    assert facts["phase"] == phase
     assert (facts["counts"]["running"], facts["counts"]["waiting"], facts["running"]) == (0, 1, [])
+    assert answer("list", store=tmp_path)[0]["state"] == phase
+    assert "1 interrupted" in hpo("status", "cut", store=tmp_path).stdout
+
+
+def test_a_finished_sweep_whose_driver_was_killed_at_the_end_is_done(store: Path) -> None:
+    launch(store / SWEEP, 1, state="live", since=stored.START)
+    assert answer("status", SWEEP, store=store)["phase"] == "done"
+
+
+def test_time_counts_from_the_last_launch(tmp_path: Path) -> None:
+    def elapsed() -> float:
+        return float(answer("status", "cut", store=tmp_path)["elapsed"])
+
+    sweep = begun(tmp_path, time=1000.0)
+    assert elapsed() == 0.0, "of a sweep without launches the rows tell"
+    launch(sweep, 1, state="ended", since=990.0, until=1050.0)
+    assert elapsed() == 60.0, "the time that the launch took"
+    launch(sweep, 2, state="live", since=970.0)
+    assert elapsed() == 30.0, "its driver died: until the last row"
+    launch(sweep, 3, state="ended", since=2000.0, until=2004.0)
+    assert elapsed() == 4.0, "the last launch, not all"
+
+
+def test_status_and_the_live_picture_count_from_the_same_moment(store: Path) -> None:
+    """A launch hands its beginning, from which its own picture counts, to the file that `hpo status` reads."""
+    from hpo.driver import generations
+
+    began = time.time() - 100
+    generation = generations.claim(store / SWEEP, since=began)
+    try:
+        facts = answer("status", SWEEP, store=store)
+    finally:
+        generation.end()
+    assert facts["started"] == began
+    assert 100 <= facts["elapsed"] <= time.time() - began
 
 
 def test_a_sweep_whose_kept_trials_have_not_predicted_is_not_done(tmp_path: Path) -> None:
@@ -171,7 +226,8 @@ def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Pat
         assert f"process {os.getpid()}" in done.stderr
         assert (store / SWEEP / STOP_FILE).exists()
         assert "is running" in refused(hpo("rm", SWEEP, "--yes", store=store))
-        assert answer("status", SWEEP, store=store)["phase"] == "finalising"
+        facts = answer("status", SWEEP, store=store)
+        assert (facts["phase"], facts["activity"]) == ("finalising", "3 of 3 trials have predicted")
     finally:
         generation.end()
 

@@ -14,13 +14,16 @@ from hpo.display import live, units
 from hpo.display.live import LiveDisplay, picture
 from hpo.display.plain import PlainDisplay
 from hpo.search.schedulers import RungRow
-from hpo.search.snapshot import Snapshot
+from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
 from hpo.worker.progress import Stage
 
-BEST: list[tuple[int, float, dict[str, float]]] = [
-    (7, 0.6812, {"sst": 0.4512, "qqp": 0.8010, "sts": 0.8321}),
-    (3, 0.6712, {"sst": 0.4412, "qqp": 0.7910, "sts": 0.8221}),
+BEST = [
+    Leader(7, 0.6812, {"sst": 0.4512, "qqp": 0.8010, "sts": 0.8321}, 5000),
+    Leader(3, 0.6712, {"sst": 0.4412, "qqp": 0.7910, "sts": 0.8221}, 5000),
+    Leader(11, 0.6901, {"sst": 0.4502, "qqp": 0.8000, "sts": 0.8421}, 1666),
 ]
+PER_TASK = {"sst": TaskLeader(3, 0.4712), "qqp": TaskLeader(7, 0.8010), "sts": TaskLeader(11, 0.8421)}
+RUNNING = [RunningTrial(14, 1666, 1670, 0.6112), RunningTrial(15, 0, 0, None)]
 
 
 def snapshot(**changes: Any) -> Snapshot:
@@ -30,9 +33,9 @@ def snapshot(**changes: Any) -> Snapshot:
         trials_total=24,
         budget_examples_used=41_230,
         best=list(BEST),
-        best_per_task={"sst": (3, 0.4712), "qqp": (7, 0.8010), "sts": (11, 0.8421)},
+        best_per_task=dict(PER_TASK),
         rungs=[RungRow(1666, 14, 9, 0.6011, 0.6412, 1), RungRow(5000, 3, 0, 0.6812, 0.6812)],
-        running=[(14, 1666, 1670, 0.6112), (15, 0, 0, None)],
+        running=list(RUNNING),
         examples_per_second=412.3,
         started=0.0,
         elapsed=192.0,
@@ -42,6 +45,11 @@ def snapshot(**changes: Any) -> Snapshot:
         messages=("trial 5 diverged: non-finite loss",),
     )
     return replace(middle, **changes)
+
+
+def waiting(trial: int) -> RunningTrial:
+    """One that has not reported yet."""
+    return RunningTrial(trial, 0, 0, None)
 
 
 def drawn(shown: Snapshot, width: int) -> str:
@@ -68,7 +76,9 @@ def test_picture_shows_everything_asked_for(width: int) -> None:
         "41.2k of at most 120.0k examples, 412/s",
         "17 of 24 closed",
         "2 running 3 finished 9 stopped 1 diverged 4 failed 5 to come",
-        "7 0.6812 0.4512 0.8010 0.8321",
+        "best: furthest rung, then score on `search`",
+        "7 5,000 0.6812 0.4512 0.8010 0.8321",
+        "11 1,666 0.6901 0.4502 0.8000 0.8421",
         "any 0.4712 #3 0.8010 #7 0.8421 #11",
         "! trial 5 diverged: non-finite loss",
         "55 rows safe in the store",
@@ -91,14 +101,14 @@ def test_picture_fits_the_terminal(width: int, shown: Snapshot) -> None:
 
 def test_tables_stand_side_by_side_only_where_there_is_room() -> None:
     def together(width: int) -> bool:
-        return any("best so far" in line and "rungs" in line for line in drawn(snapshot(), width).splitlines())
+        return any("best: furthest" in line and "rungs" in line for line in drawn(snapshot(), width).splitlines())
 
     assert together(140)
     assert not together(80)
 
 
 def test_many_running_trials_do_not_push_the_rest_away() -> None:
-    text = drawn(snapshot(running=[(number, 0, 0, None) for number in range(40)]), 80)
+    text = drawn(snapshot(running=[waiting(number) for number in range(40)]), 80)
     assert "32 more" in text
     assert "rows safe" in text
 
@@ -127,6 +137,58 @@ def test_live_display_draws_and_leaves_the_terminal_clean() -> None:
     assert out.getvalue().rstrip().endswith("\x1b[2K") or "\x1b[?25h" in out.getvalue()
 
 
+def test_a_new_width_clears_the_screen_once() -> None:
+    """Lines drawn at the old width are wrapped by the terminal: the cursor would go back too few of them."""
+    out = io.StringIO()
+    console = Console(file=out, width=120, height=30, force_terminal=True, force_interactive=True)
+    cleared = "\x1b[H\x1b[2J"
+    with LiveDisplay(console) as shown:
+        shown(snapshot())
+        shown.live.refresh()
+        assert cleared not in out.getvalue()
+        console.width = 80
+        shown.live.refresh()
+        shown.live.refresh()
+        after = out.getvalue().split(cleared)
+        assert len(after) == 2
+        assert "quickstart-1" in after[1]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_picture_says_what_the_driver_does(width: int) -> None:
+    joining = "joining the Ray cluster at auto"
+    starting = drawn(snapshot(phase="starting", activity=joining), width)
+    assert f"quickstart-1  starting: {joining}" in starting.splitlines()[0]
+    predicted = drawn(snapshot(phase="finalising", activity="6 of 8 trials have predicted"), width)
+    assert "quickstart-1  finalising: 6 of 8 trials have predicted" in predicted.splitlines()[0]
+    assert "3m 12s passed" in predicted.splitlines()[0]
+
+
+def test_before_the_first_snapshot_the_picture_says_what_happens() -> None:
+    out = io.StringIO()
+    with live.observer(Console(file=out, width=80, force_terminal=True, _environ={}), "loading Ray"):
+        pass
+    assert "starting: loading Ray ... 0s" in out.getvalue()
+
+
+def test_plain_lines_say_what_the_driver_does_once() -> None:
+    out = io.StringIO()
+    with live.observer(Console(file=out), "loading Ray") as show:
+        assert out.getvalue() == "", "what is refused before it begins prints nothing here"
+        for _ in range(2):
+            show(replace(empty(), activity="starting Ray"))
+        for done in (0, 1, 1, 2):
+            activity = f"{done} of 3 trials have predicted"
+            show(replace(empty(), phase="finalising", activity=activity))
+    lines = [line.split(maxsplit=1)[1] for line in out.getvalue().splitlines()]
+    assert [line for line in lines if not line.startswith("progress")] == [
+        "phase    starting",
+        "activity starting Ray",
+        "phase    finalising",
+        *(f"activity {done} of 3 trials have predicted" for done in range(3)),
+    ]
+
+
 def test_observer_fits_where_the_output_goes() -> None:
     assert isinstance(live.observer(Console(file=io.StringIO())), PlainDisplay)
     assert isinstance(live.observer(Console(file=io.StringIO(), force_terminal=True, _environ={})), LiveDisplay)
@@ -145,7 +207,7 @@ def test_plain_lines_are_one_per_event_and_rare() -> None:
     found = [(event[1], event[2]) for event in events if event]
     assert [words for kind, words in found if kind == "phase"] == ["searching", "done"]
     assert [words for kind, words in found if kind == "best"] == [
-        "trial=7 overall=0.6812 sst=0.4512 qqp=0.8010 sts=0.8321"
+        "trial=7 at=5000 overall=0.6812 sst=0.4512 qqp=0.8010 sts=0.8321"
     ]
     assert [words for kind, words in found if kind == "message"] == [
         "trial 5 diverged: non-finite loss",
@@ -159,18 +221,55 @@ def test_plain_lines_are_one_per_event_and_rare() -> None:
     assert progress[0].endswith("elapsed=192s left=130s")
 
 
+def told_of_best(*leaders: list[Leader]) -> list[str]:
+    """The lines about the best trial that these leading trials, one snapshot after the other, make."""
+    out = io.StringIO()
+    show = PlainDisplay(out, every=1e9)
+    for best in leaders:
+        show(snapshot(best=best, messages=()))
+    lines = [line.split(maxsplit=1)[1] for line in out.getvalue().splitlines()]
+    return [line for line in lines if line.startswith(("best", "furthest"))]
+
+
+def test_the_best_of_plain_lines_never_falls() -> None:
+    low, high = Leader(1, 0.4599, {}, 100), Leader(2, 0.4700, {}, 100)
+    further, better = Leader(1, 0.4522, {}, 300), Leader(2, 0.4612, {}, 300)
+    lines = told_of_best([], [low], [low], [high, low], [further, high], [further, high], [better, further])
+    assert lines == [
+        "best     trial=1 at=100 overall=0.4599",
+        "best     trial=2 at=100 overall=0.4700",
+        "furthest trial=1 at=300 overall=0.4522",
+        "best     trial=2 at=300 overall=0.4612",
+    ]
+
+
+def test_plain_lines_say_which_trial_the_best_one_replaces() -> None:
+    """The furthest trial diverged, or failed: the best of the others is told, though its score is lower."""
+    gone, other, equal = Leader(3, 0.6, {}, 300), Leader(5, 0.5, {}, 100), Leader(4, 0.5, {}, 100)
+    assert told_of_best([gone, other], [other], [equal, other]) == [
+        "best     trial=3 at=300 overall=0.6000",
+        "best     trial=5 at=100 overall=0.5000 instead_of=3",
+        "best     trial=4 at=100 overall=0.5000",
+    ]
+
+
+def test_an_attempt_that_repeats_earlier_reports_is_no_news() -> None:
+    first, again = Leader(3, 0.6, {}, 300), Leader(3, 0.5, {}, 100)
+    assert len(told_of_best([first], [again], [first])) == 1
+
+
 STAGES = {15: Stage("mlm", 120, 900), 16: Stage("mnrl", 0, 0)}
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> None:
-    running = [(14, 1666, 1670, 0.6112), (15, 0, 0, None), (16, 0, 0, None)]
+    running = [*RUNNING, waiting(16)]
     text = drawn(snapshot(running=running, stages=STAGES), width)
     assert re.search(r"15  MLM 120/900", text)
     assert re.search(r"16  waits for another's MNRL", text)
     assert len(re.findall(r"^.* 15 ", text, re.MULTILINE)) == 1, "not among those that train"
     many = {trial: Stage("nli", 0, 0) for trial in range(20, 32)}
-    crowd = drawn(snapshot(running=[*running[:1], *((trial, 0, 0, None) for trial in many)], stages=many), width)
+    crowd = drawn(snapshot(running=[*running[:1], *map(waiting, many)], stages=many), width)
     assert "8 more" in crowd
     assert max(map(len, crowd.splitlines())) <= width
     assert len(crowd.splitlines()) <= 24
@@ -179,7 +278,7 @@ def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> N
 def test_plain_lines_say_where_a_stage_begins_and_ends() -> None:
     out = io.StringIO()
     show = PlainDisplay(out, every=0.0)
-    running = [(trial, 0, 0, None) for trial in (15, 16)]
+    running = [waiting(15), waiting(16)]
     moments: list[dict[int, Stage]] = [STAGES, {**STAGES, 15: Stage("mlm", 121, 900)}, {15: Stage("nli", 0, 7)}, {}]
     for stages in moments:
         show(snapshot(running=running, stages=stages))

@@ -83,6 +83,8 @@ def test_a_stopped_sweep_says_how_to_go_on_and_exits_3(store: Path, monkeypatch:
     assert done.exit_code == 3
     assert "is stopped, resumable, after 20s" in done.stdout
     assert "3 to come" in done.stdout
+    best = "Best so far (furthest rung first, then score on `search`): trial 3 with 0.7583 at 300 examples."
+    assert best in done.stdout
     assert "! SIGINT arrived" in done.stdout
     assert f"Go on with: hpo resume {SWEEP} --store {shlex.quote(str(store))}" in done.stdout
 

@@ -14,7 +14,7 @@ import pytest
 
 from hpo.cluster.processes import host, process_start
 from hpo.driver import generations
-from hpo.driver.generations import BusyError, active, claim, total_trials
+from hpo.driver.generations import BusyError, active, claim, newest, total_trials
 
 
 def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
@@ -34,6 +34,21 @@ def test_numbers_grow_and_an_ended_driver_does_not_matter(tmp_path: Path) -> Non
         assert active(tmp_path) is not None
         generation.end()
     assert active(tmp_path) is None
+
+
+def test_the_newest_launch_says_when_it_began_and_ended(tmp_path: Path) -> None:
+    assert newest(tmp_path) is None
+    first = claim(tmp_path, since=1000.0)
+    entry = newest(tmp_path)
+    assert entry is not None
+    assert (entry.number, entry.state, entry.since, entry.until) == (1, "live", 1000.0, None)
+    first.end()
+    entry = newest(tmp_path)
+    assert entry is not None
+    assert entry.state == "ended"
+    assert entry.until == pytest.approx(time.time(), abs=60)
+    write(tmp_path, 2, state="claimed")
+    assert newest(tmp_path) == entry, "a claim that was not accepted is no launch"
 
 
 def test_a_living_driver_refuses_another_and_the_claim_leaves_no_trace(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ class Bench:
         )
         self.writer = Rows(folder)
         self.tally = Tally("s", trials, STEPS, 2)
-        self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.tally)
+        self.messages: list[str] = []
+        self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.tally, self.messages.append)
 
     def report(self, trial_id: str, step: int, value: float, **marks: Any) -> bool:
         trial, attempt = trial_id.split("-")
@@ -205,11 +206,38 @@ def test_the_tally_counts_durable_rows_alone_and_agrees_with_the_rungs(bench: Be
     late = bench.tally.snapshot("searching", 0.0, 1.0)
     assert late.durable_rows == len(bench.writer.rows)
     assert late.rungs == bench.sweep.rung_table()
-    assert late.best == [(0, 0.5, {"sst": 0.5}), (1, 0.2, {"sst": 0.2})]
+    assert late.best == [(0, 0.5, {"sst": 0.5}, 100), (1, 0.2, {"sst": 0.2}, 100)]
     assert late.best_per_task == {"sst": (0, 0.5)}
     assert late.counts["pruned"] == 1
     assert late.running == [(0, 100, 100, 0.5)]
     assert late.budget_examples_used == 200
+
+
+def test_a_lost_trial_that_is_issued_again_is_told(bench: Bench) -> None:
+    for _ in range(2):
+        bench.recorder.issue()
+    bench.recorder.lost("0-0", "worker process 1234 died", "trace")
+    assert bench.messages == []
+    assert bench.recorder.issue() is not None
+    assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
+    bench.recorder.result("1-0", {"kind": "paused"})
+    bench.recorder.issue()
+    assert len(bench.messages) == 1, "a pause is no loss"
+
+
+def test_a_trial_whose_driver_died_is_told_as_lost(bench: Bench) -> None:
+    for _ in range(2):
+        bench.recorder.issue()
+    bench.recorder.lost("0-0", "worker process 7 died", "")
+    later = Bench(bench.folder)
+    later.sweep.replay(bench.writer.rows)
+    later.recorder.recall(bench.writer.rows)
+    for _ in range(2):
+        later.recorder.issue()
+    assert later.messages == [
+        "trial 0 was lost (worker process 7 died); issued again as attempt 1",
+        "trial 1 was lost (its driver died); issued again as attempt 1",
+    ]
 
 
 def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None:

@@ -13,7 +13,7 @@ import pytest
 from minbert.data.files import Corpus, DataError, Rows, read_corpus, split_dev
 from minbert.data.tokens import open_data
 from minbert.encoder.base import Base
-from minbert.tasks import DEFAULT_TASKS
+from minbert.tasks import DEFAULT_TASKS, choose_tasks
 from tests.minbert.conftest import make_corpus
 
 
@@ -104,21 +104,21 @@ def test_a_file_with_one_label_is_told(folder: Path) -> None:
 
 
 def test_parts_of_few_rows_are_told(tmp_path: Path) -> None:
-    corpus = read_corpus(make_corpus(tmp_path, train=49, dev=100), ["sst", "sts"])
+    corpus = read_corpus(make_corpus(tmp_path, train=49, dev=100), choose_tasks("sst,sts"))
     assert [str(problem) for problem in corpus.problems] == [
         "ids-sst-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
         "sts-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
     ]
     search, held = "`search` has 1 row to compare trials on", "`held` has 2 rows to estimate a score on"
     for dev, expected in ((99, ["`search` has 49 rows to compare trials on"]), (3, [search, held])):
-        corpus = read_corpus(make_corpus(tmp_path, train=50, dev=dev), ["cfimdb"])
+        corpus = read_corpus(make_corpus(tmp_path, train=50, dev=dev), choose_tasks("cfimdb"))
         assert told(corpus, "ids-cfimdb-dev.csv") == [(None, f"{words}, fewer than 50") for words in expected]
 
 
 def test_problems_of_whole_files_come_first(tmp_path: Path) -> None:
     make_corpus(tmp_path, train=60, dev=30)
     edit(tmp_path / "ids-sst-train.csv", lambda lines: [*lines[:3], "2\ttoo few fields", *lines[4:]])
-    problems = read_corpus(tmp_path, ["sst"]).problems
+    problems = read_corpus(tmp_path, choose_tasks("sst")).problems
     assert [problem.line for problem in problems] == [None, None, 4]
 
 

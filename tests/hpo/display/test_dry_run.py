@@ -1,0 +1,43 @@
+"""What `hpo run --dry-run` prints of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hpo.display import dry_run
+from hpo.launch.plan import Plan, StageWork
+from hpo.launch.prepare import prepare
+from hpo.launch.request import Launch
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    store = tmp_path_factory.mktemp("store")
+    return prepare(Launch("quickstart", checkpoint="tiny", store=str(store), trials=4, budget=300))
+
+
+def test_the_time_says_what_is_in_it_and_what_is_not(plan: Plan) -> None:
+    assert dry_run.facts(plan)["time"] == "unknown"
+    told = dry_run.facts(replace(plan, seconds=90.0))["time"]
+    assert told == (
+        "about 1m 30s of training and evaluation; not counted: start-up, predictions of the kept trials at the end"
+    )
+    staged = replace(plan, seconds=90.0, stages=(StageWork("mlm", (10, 10), (3, 6), (4, 4)),))
+    assert "start-up, stages (below), predictions" in dry_run.facts(staged)["time"]
+    assert dry_run.facts(staged)["stages"] == "MLM 10 rows, 3 to 6 steps of 4; each distinct chain once"
+
+
+def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None:
+    rows = dry_run.defaults({"adapter.lora/bias": "none", "encoding/qqp.cross/head.linear/features": "all", "seed": 3})
+    assert [tuple(row.values()) for row in rows] == [
+        ("adapter/bias", "none", "adapter/kind = lora"),
+        ("encoding/qqp/head/features", "all", "encoding/qqp/kind = cross, encoding/qqp/head/kind = linear"),
+        ("seed", 3, ""),
+    ]
+
+
+def test_no_default_of_a_plan_names_a_branch_in_its_path(plan: Plan) -> None:
+    assert any("." in name for name in plan.defaults), "the plan's own names do"
+    assert not [row for row in dry_run.defaults(plan.defaults) if "." in row["parameter"]]
