@@ -104,7 +104,7 @@ def saved(folder: SweepFolder) -> list[str]:
 def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Combined]:
     """The ensemble's predictions by task, from its members' stored ones: `("test",)`, or for every
     row of the dev files `("search", "held", "dev")`."""
-    kinds = {task: str(about["kind"]) for task, about in folder.meta["tasks"].items()}
+    kinds = {name: task.kind for name, task in folder.tasks.items()}
     members = [member(folder, int(one["trial"]), splits) for one in record["members"]]
     rows = {task: column.rows for task, column in members[0].items()}
     parts = [aligned(columns, rows) for columns in members]

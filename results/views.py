@@ -60,7 +60,7 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     reports: dict[int, list[Row]] = {}
     for row in latest_finite(to_rows(folder.read("reports"))):
         reports.setdefault(int(row["trial"]), []).append(row)
-    tasks = _tasks(folder, reports.values())
+    tasks = list(folder.tasks)
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
     names = sorted({name for row in rows for name in json.loads(row["params"] or "{}")})
     for row in rows:
@@ -164,11 +164,6 @@ def _walk(node: Any, name: str) -> Any:
 
 def _finite(row: Row) -> bool:
     return row["overall"] is not None and math.isfinite(row["overall"])
-
-
-def _tasks(folder: SweepFolder, reports: Iterable[list[Row]]) -> list[str]:
-    declared = list(folder.meta.get("tasks") or {})
-    return declared or sorted({task for rows in reports for row in rows for task in row["scores"] or {}})
 
 
 def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) -> Row:
