@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,13 @@ from numpy.typing import NDArray
 from results import estimates
 from results.ensembles import ENSEMBLES, Greedy, TopK, blend
 from results.files import StoreError, explained, safe_name
-from results.predictions import LABELLED, Column, aligned, labels, member, predicted
+from results.predictions import LABELLED, Member, Prediction, aligned, labels, member, predicted
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
 from results.views import ranking, trials_frame
 
 PARTS: dict[str, tuple[str, ...]] = {"held": ("held",), "search": ("search",), "dev": LABELLED}
 """What is estimated on; only `held` was not selected on."""
-
-
-@dataclass(frozen=True)
-class Combined:
-    """An ensemble's predictions for one task, ordered by row."""
-
-    rows: NDArray[np.int64]
-    values: Vector
 
 
 def choose(
@@ -101,27 +93,27 @@ def saved(folder: SweepFolder) -> list[str]:
     return [name.removesuffix(".json") for name in folder.folder.child("ensembles").names() if name.endswith(".json")]
 
 
-def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Combined]:
-    """The ensemble's predictions by task, from its members' stored ones: `("test",)`, or for every
-    row of the dev files `("search", "held", "dev")`."""
+def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Prediction]:
+    """The ensemble's predictions by task, without probabilities, from its members' stored ones: `("test",)`, or for
+    every row of the dev files `("search", "held", "dev")`."""
     kinds = {name: task.kind for name, task in folder.tasks.items()}
     members = [member(folder, int(one["trial"]), splits) for one in record["members"]]
-    rows = {task: column.rows for task, column in members[0].items()}
-    parts = [aligned(columns, rows) for columns in members]
+    rows = {task: prediction.rows for task, prediction in members[0].items()}
+    parts = [aligned(predictions, rows) for predictions in members]
     whole = [part for part in parts if part is not None]
     if len(whole) != len(parts):
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
     chosen = [index for index, one in enumerate(record["members"]) for _ in range(int(one["weight"]))]
     values = blend(whole, chosen, str(record["combination"]), kinds)
-    return {task: Combined(rows[task], values[task]) for task in rows}
+    return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
 def _select(
-    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Mapping[str, Column]], technique: TopK | Greedy
+    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Member], technique: TopK | Greedy
 ) -> dict[str, tuple[int, ...]]:
     """Places in the pool of the ensemble, the best single member and, if it is there, trial 0; by `search` alone."""
     search = _labels(folder, scoring, PARTS["search"])
-    members = [_part(columns, search) for columns in pool.values()]
+    members = [_part(predictions, search) for predictions in pool.values()]
     wanted = {task: expected for task, (_, expected) in search.items()}
 
     def judge(values: Mapping[str, Vector]) -> float:
@@ -136,7 +128,7 @@ def _select(
 
 def _pool(
     folder: SweepFolder, scoring: Scoring, trials: Sequence[int] | None
-) -> tuple[dict[int, dict[str, Column]], list[str]]:
+) -> tuple[dict[int, dict[str, Prediction]], list[str]]:
     """Candidates, best first, with all their labelled predictions; and why others are none."""
     attempts = predicted(folder)
     ranked = [trial for trial in ranking(trials_frame(folder)) if trial in attempts]
@@ -149,11 +141,11 @@ def _pool(
     wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
     pool, skipped = {}, []
     for trial in order:
-        columns = aligned(member(folder, trial, LABELLED), wanted)
-        if columns is None:
+        predictions = aligned(member(folder, trial, LABELLED), wanted)
+        if predictions is None:
             skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
         else:
-            pool[trial] = columns
+            pool[trial] = predictions
     if not pool:
         raise StoreError(f"No trial of `{folder.name}` has predictions yet; finalise the sweep first. {skipped or ''}")
     return pool, skipped
@@ -169,16 +161,16 @@ def _labels(
     return {task: found[task] for task in scoring.metrics}
 
 
-def _part(columns: Mapping[str, Column], part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Column]:
-    found = aligned(columns, {task: rows for task, (rows, _) in part.items()})
-    assert found is not None, "the pool holds all labelled rows"
-    return found
+def _part(predictions: Member, part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Prediction]:
+    of_part = aligned(predictions, {task: rows for task, (rows, _) in part.items()})
+    assert of_part is not None, "the pool holds all labelled rows"
+    return of_part
 
 
 def _estimates(
     folder: SweepFolder,
     scoring: Scoring,
-    pool: Sequence[Mapping[str, Column]],
+    pool: Sequence[Member],
     who: Mapping[str, tuple[int, ...]],
     technique: TopK | Greedy,
 ) -> dict[str, Any]:
@@ -187,7 +179,7 @@ def _estimates(
     for part, splits in PARTS.items():
         about = _labels(folder, scoring, splits)
         expected = {task: wanted for task, (_, wanted) in about.items()}
-        members = [_part(columns, about) for columns in pool]
+        members = [_part(predictions, about) for predictions in pool]
         values = {one: blend(members, chosen, technique.combination, scoring.kinds) for one, chosen in who.items()}
         for one, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}

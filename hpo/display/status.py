@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.display.units import CLOSED, OVER
 from hpo.driver.finalise import kept
 from hpo.driver.generations import active, total_trials
+from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot, Tally
 from hpo.worker.progress import stages_of
 from results.predictions import predicted
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
-    meta = folder.meta
+    record = record_of(folder)
     rows = folder.events()
-    tally = Tally(meta["name"], total_trials(meta, Path(folder.path)), tuple(meta["milestones"]), int(meta["eta"]))
+    tally = Tally(record.name, total_trials(record, Path(folder.path)), record.milestones, record.eta)
     tally.feed_all(rows)
     live = active(Path(folder.path)) is not None
     times = [float(row["time"]) for row in rows]
-    started = min(times, default=created(meta))
+    started = min(times, default=record.created)
     now = time.time() if live else max(times, default=started)
     snapshot = tally.snapshot("searching", started, now, live=live)
     unpredicted = sorted(kept(rows).keys() - predicted(folder).keys())
@@ -55,15 +55,9 @@ def _settled(snapshot: Snapshot, live: bool, unpredicted: list[int]) -> Snapshot
     return replace(snapshot, counts=counts, running=[], time_left=None, phase="done" if over else "stopped")
 
 
-def created(meta: dict[str, Any]) -> float:
-    """When the sweep was made, in seconds since 1970; its metadata may hold a number or ISO text."""
-    value = meta.get("created", 0.0)
-    return float(value) if isinstance(value, int | float) else datetime.fromisoformat(value).timestamp()
-
-
 def overview(folder: SweepFolder) -> dict[str, Any]:
     """One row of `hpo list`."""
-    snapshot = read(folder)
+    record, snapshot = record_of(folder), read(folder)
     best = snapshot.best[0] if snapshot.best else None
     return {
         "sweep": snapshot.name,
@@ -72,8 +66,8 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
         "trials": snapshot.trials_total,
         "best": best[1] if best else None,
         "by trial": best[0] if best else None,
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(created(folder.meta))),
-        "data": (folder.meta.get("data") or {}).get("folder") or "sample corpus",
+        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created)),
+        "data": record.data.folder or "sample corpus",
     }
 
 

@@ -16,12 +16,11 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hpo.cluster.processes import host, process_start
+from hpo.launch.record import SweepRecord
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -132,11 +131,11 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-def total_trials(meta: Mapping[str, Any], sweep: Path) -> int:
+def total_trials(record: SweepRecord, sweep: Path) -> int:
     """How many trials a sweep has: its record says how many it began with, later launches may have asked for more."""
     folder = sweep / "generations"
-    asked = [one.trials for one in _entries(folder)] if folder.is_dir() else []
-    return max([int(meta["trials"]), *asked])
+    asked = [entry.trials for entry in _entries(folder)] if folder.is_dir() else []
+    return max([record.trials, *asked])
 
 
 def _claim_number(folder: Path) -> Entry:

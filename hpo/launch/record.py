@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from hpo.cluster.resources import ResourceError, ResourceRequest, Resources
+from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.request import Settings
+from hpo.launch.typed import FieldError, from_json, json_value
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy"
 
 
 class RecordError(ValueError):
-    """A `sweep.json` that cannot be read."""
+    """A `sweep.json` that is damaged, or not ours."""
 
 
 class MismatchError(ValueError):
@@ -141,23 +142,24 @@ class SweepRecord:
     @property
     def eta(self) -> int:
         """Reduction factor of the scheduler."""
-        eta: int = _json(int, self.scheduler.get("eta"), "scheduler.eta")
+        eta: int = json_value(int, self.scheduler.get("eta"), "scheduler.eta")
         return eta
 
     def to_json(self) -> dict[str, Any]:
         """The content of `sweep.json`."""
         values = asdict(self)
-        return values.pop("unknown") | values | values.pop("resources") | {"budget": self.budget}
+        unknown, resources = values.pop("unknown"), values.pop("resources")
+        return {**unknown, **values, **resources, "budget": self.budget}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepRecord:
-        """The record in the content of a `sweep.json`; RecordError names a field that is missing or wrong."""
+        """The record in the content of a `sweep.json`; FieldError names a field that is missing or wrong."""
         grouped = _with_resources(_completed(values))
         names = {one.name for one in fields(cls)}
         unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
-        record = replace(_object(cls, grouped, ""), unknown=unknown)
+        record = replace(from_json(cls, grouped), unknown=unknown)
         if not record.milestones:
-            raise RecordError("`milestones` must name at least the budget, not []")
+            raise FieldError("`milestones` must name at least the budget, not []")
         return record
 
 
@@ -165,7 +167,7 @@ def record_of(folder: SweepFolder) -> SweepRecord:
     """The record of a stored sweep."""
     try:
         return SweepRecord.from_json(folder.meta)
-    except RecordError as error:
+    except FieldError as error:
         raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {error}.") from error
 
 
@@ -209,7 +211,7 @@ def _seconds(moment: str) -> float:
     try:
         return datetime.fromisoformat(moment).timestamp()
     except ValueError as error:
-        raise RecordError(f"`created` must be seconds since 1970 or ISO 8601, not {moment!r}") from error
+        raise FieldError(f"`created` must be seconds since 1970 or ISO 8601, not {moment!r}") from error
 
 
 def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,55 +219,6 @@ def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
     content = dict(values)
     names = [one.name for one in fields(ResourceRequest)]
     return content | {"resources": {name: content.pop(name) for name in names if name in content}}
-
-
-Loaded = TypeVar("Loaded")
-
-
-def _object(cls: type[Loaded], values: Any, path: str) -> Loaded:
-    """A dataclass from a JSON object, each field of the type that it declares; more fields than those are ignored."""
-    if not isinstance(values, Mapping):
-        raise RecordError(f"`{path}` must be an object, not {values!r}")
-    hints = get_type_hints(cls)
-    given: dict[str, Any] = {}
-    for one in fields(cls):  # type: ignore[arg-type]
-        where = f"{path}.{one.name}" if path else one.name
-        if one.name in values:
-            given[one.name] = _value(hints[one.name], values[one.name], where)
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise RecordError(f"it lacks `{where}`")
-    try:
-        return cls(**given)
-    except ResourceError as error:
-        raise RecordError(str(error)) from error
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    """A JSON value as the type that a field declares."""
-    kind, arguments = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
-        return _object(hint, value, path)  # type: ignore[arg-type]
-    if type(None) in arguments:
-        return None if value is None else _value(arguments[0], value, path)
-    if kind is Mapping:
-        return {name: _value(arguments[1], item, f"{path}.{name}") for name, item in _json(dict, value, path).items()}
-    if kind in (tuple, Sequence):
-        items = [_value(arguments[0], item, f"{path}.{place}") for place, item in enumerate(_json(list, value, path))]
-        if kind is tuple and Ellipsis not in arguments and len(items) != len(arguments):
-            raise RecordError(f"`{path}` must be a list of {len(arguments)}, not {value!r}")
-        return tuple(items) if kind is tuple else items
-    return value if hint is Any else _json(hint, value, path)
-
-
-_WORDS: Mapping[type, str] = {str: "text", int: "an integer", float: "a number", dict: "an object", list: "a list"}
-
-
-def _json(kind: type, value: Any, path: str) -> Any:
-    """The value, if it is of this JSON type; every integer is a number."""
-    fits = (int, float) if kind is float else kind
-    if not isinstance(value, fits) or isinstance(value, bool):
-        raise RecordError(f"`{path}` must be {_WORDS[kind]}, not {value!r}")
-    return value
 
 
 # --- comparing -------------------------------------------------------------------------------------------------------
