@@ -121,7 +121,7 @@ def takes(kind: type[Request], options: Mapping[str, Any]) -> Callable[[Callable
     """The command takes these options beside its own parameters, and gets them as one request, its first argument."""
 
     def wrapped(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        own: list[inspect.Parameter] = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         parameters = [*own, *(_parameter(kind, name, option) for name, option in options.items())]
 
         def call(**values: Any) -> None:

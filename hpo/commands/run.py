@@ -72,7 +72,7 @@ def _go_on(store: str, sweep: str, relaunch: Relaunch) -> None:
             f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it "
             f"with `hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
         )
-    trials = total_of(total_trials(record_of(folder), folder.path), relaunch, sweep)
+    trials = total_of(total_trials(record_of(folder).trials, folder.path), relaunch, sweep)
     if is_done(folder, trials):
         more = command("extend", sweep, "--trials", str(2 * trials), store=store)
         tell(

@@ -112,7 +112,7 @@ def logs(
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
-    if not path.is_file() and trial >= (total := total_trials(record_of(folder), Path(folder.path))):
+    if not path.is_file() and trial >= (total := total_trials(record_of(folder).trials, Path(folder.path))):
         raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_known_trials(folder)}")
     if not path.is_file() and not follow:
         raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is not there. {_known_trials(folder)}")

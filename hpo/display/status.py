@@ -27,7 +27,7 @@ def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
     record = record_of(folder)
     rows = folder.events()
-    tally = Tally(record.name, total_trials(record, Path(folder.path)), record.milestones, record.eta)
+    tally = Tally(record.name, total_trials(record.trials, Path(folder.path)), record.milestones, record.eta)
     tally.feed_all(rows)
     live = active(Path(folder.path)) is not None
     times = [float(row["time"]) for row in rows]

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hpo.cluster.processes import host, process_start
-from hpo.launch.record import SweepRecord
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -131,11 +130,11 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-def total_trials(record: SweepRecord, sweep: Path) -> int:
-    """How many trials a sweep has: its record says how many it began with, later launches may have asked for more."""
+def total_trials(begun_with: int, sweep: Path) -> int:
+    """How many trials a sweep has: it began with so many, later launches may have asked for more."""
     folder = sweep / "generations"
     asked = [entry.trials for entry in _entries(folder)] if folder.is_dir() else []
-    return max([record.trials, *asked])
+    return max([begun_with, *asked])
 
 
 def _claim_number(folder: Path) -> Entry:

@@ -65,7 +65,7 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
     check_local(store)
     folder = Store(store).open(name)
     record, path = record_of(folder), folder.path
-    trials = total_of(generations.total_trials(record, path), relaunch, name)
+    trials = total_of(generations.total_trials(record.trials, path), relaunch, name)
     if is_done(folder, trials):
         return _done_already(folder, record, trials)
     if not relaunch.takeover:

@@ -69,7 +69,7 @@ def test_status_watch_of_a_sweep_that_is_over_ends(kept_store: Path) -> None:
 def test_status_of_an_interrupted_sweep(tmp_path: Path) -> None:
     from results.store import Store
 
-    folder = Store(tmp_path).create("cut", stored.meta("cut"))
+    folder = Store(tmp_path).create("cut", stored.record("cut").to_json())
     writer = folder.writer()
     writer.append("trials", {"trial": 0, "attempt": 0, "event": "start", "config": "{}", "time": 1.0, "seed": 0})
     writer.close()

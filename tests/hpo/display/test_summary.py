@@ -88,7 +88,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_exits_3(store: Path, monkeypatch:
 
 
 def test_a_sweep_without_any_score_closes_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store(tmp_path).create(SWEEP, stored.meta(SWEEP))
+    Store(tmp_path).create(SWEEP, stored.record(SWEEP).to_json())
     monkeypatch.setattr(session, "resume", ending("done", tmp_path, []))
     done = hpo("resume", SWEEP, store=tmp_path)
     assert done.exit_code == 0, done.output
