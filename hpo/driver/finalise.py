@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.memory import limit_memory
-from hpo.driver.weights import Ended
 from hpo.launch.record import job_of, record_of
 from hpo.search.states import CLOSED
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
+    from hpo.driver.weights import Ended
     from results.store import SweepFolder
 
 RETRIES = 2

@@ -154,13 +154,12 @@ class SweepRecord:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepRecord:
         """The record in the content of a `sweep.json`; FieldError names a field that is missing or wrong."""
+        if values.get("milestones") == []:
+            raise FieldError("`milestones` must name at least the budget, not []")
         grouped = _with_resources(_completed(values))
         names = {one.name for one in fields(cls)}
         unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
-        record = replace(from_json(cls, grouped), unknown=unknown)
-        if not record.milestones:
-            raise FieldError("`milestones` must name at least the budget, not []")
-        return record
+        return replace(from_json(cls, grouped), unknown=unknown)
 
 
 def record_of(folder: SweepFolder) -> SweepRecord:

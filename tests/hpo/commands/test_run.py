@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.cluster.resources import ResourceRequest
+from hpo.commands import options
 from hpo.commands import run as launch
+from hpo.launch.request import Launch, LaunchError, Relaunch
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -88,8 +92,38 @@ def test_run_refuses_a_store_that_is_a_file(tmp_path: Path) -> None:
 def test_going_on_may_change_what_trials_get(
     store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(launch, "_go_on", lambda store, sweep, **changes: seen.update(changes))
-    done = hpo(*command, SWEEP, "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", store=store)
+    seen: list[Any] = []
+    monkeypatch.setattr(launch, "_go_on", lambda *arguments: seen.extend(arguments))
+    changes = ("--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", "--time", "2m")
+    done = hpo(*command, SWEEP, *changes, store=store)
     assert done.exit_code == 0, done.output
-    assert (seen["cpus_per_trial"], seen["gpus_per_trial"], seen["data"]) == (2, 0.5, "moved")
+    trials = 9 if "--trials" in command else None
+    relaunch = Relaunch(trials=trials, resources=ResourceRequest(None, 2, 0.5), data="moved", time=120.0)
+    assert seen == [str(store), SWEEP, relaunch]
+
+
+def test_every_field_of_a_request_has_its_option() -> None:
+    """All but the module that trains, and what one command alone takes (`--takeover`, `--trials`)."""
+    of_machines = {field.name for field in fields(ResourceRequest)}
+    launched = {field.name for field in fields(Launch)} - {"resources", "trainer", "searcher", "scheduler"}
+    assert set(options.LAUNCH) == launched | of_machines
+    going_on = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep"}
+    assert set(options.GOING_ON) == (going_on - {"searcher", "scheduler"}) | of_machines
+
+
+def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Launch] = []
+
+    def prepare(launch: Launch, estimate: bool) -> None:
+        seen.append(launch)
+        raise LaunchError("no further")
+
+    monkeypatch.setattr("hpo.launch.prepare.prepare", prepare)
+    refused(hpo("run", "quickstart"))
+    given = ("--set", "a=1", "--set", "b=2", "--start", "c.json", "--workers", "3", "--checkpoint", "tiny")
+    refused(hpo("run", "quickstart", *given))
+    settings, start = ("a=1", "b=2"), (Path("c.json"),)
+    assert seen == [
+        Launch("quickstart"),
+        Launch("quickstart", settings=settings, start=start, base="tiny", resources=ResourceRequest(workers=3)),
+    ]
