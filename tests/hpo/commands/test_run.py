@@ -12,6 +12,7 @@ import pytest
 from hpo.cluster.resources import ResourceRequest
 from hpo.commands import options
 from hpo.commands import run as launch
+from hpo.driver import session
 from hpo.launch.request import Launch, LaunchError, Relaunch
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
@@ -127,3 +128,49 @@ def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPa
         Launch("quickstart"),
         Launch("quickstart", settings=settings, start=start, base="tiny", resources=ResourceRequest(workers=3)),
     ]
+
+
+def never(*_: Any) -> None:
+    raise AssertionError("nothing is to be started")
+
+
+@pytest.mark.parametrize("arguments", [("resume",), ("extend", "--trials", "6")], ids=["resume", "extend"])
+def test_a_sweep_that_is_done_is_said_to_be_so_at_once(
+    store: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(store.rglob("*"))
+    monkeypatch.setattr(launch, "_watched", never)
+    done = hpo(*arguments, SWEEP, store=store)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stderr.split())
+    assert f"{SWEEP} is done: its 6 trials have ended and the kept ones have predicted" in told
+    assert f"hpo extend {SWEEP} --trials 12 --store {store}" in told
+    assert sorted(store.rglob("*")) == before
+
+
+def test_python_is_told_of_a_sweep_that_is_done_without_a_cluster(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.driver.session.connect", never)
+    outcome = session.resume(str(store), SWEEP)
+    assert (outcome.state, outcome.snapshot.phase) == ("done", "done")
+    assert outcome.snapshot.counts["complete"] == 4
+    assert outcome.snapshot.best[0][0] == 3
+
+
+def test_a_sweep_with_something_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(launch, "_watched", lambda store, work: started.append(store))
+    stored.make(tmp_path / "done")
+    stored.make(tmp_path / "unpredicted", unpredicted=True)
+    stored.make(tmp_path / "damaged")
+    (tmp_path / "damaged" / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
+    for name, arguments in (
+        ("done", ("extend", "--trials", "7")),
+        ("unpredicted", ("resume",)),
+        ("damaged", ("resume",)),
+    ):
+        done = hpo(*arguments, SWEEP, store=tmp_path / name)
+        assert done.exit_code == 0, done.output
+    assert started == [str(tmp_path / name) for name in ("done", "unpredicted", "damaged")]
+    assert "6 trials, a total of 5 would be fewer" in refused(
+        hpo("extend", SWEEP, "--trials", "5", store=tmp_path / "done")
+    )
