@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main
+from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main, parser
 from minbert.training import checkpoints
 
 
 @pytest.fixture
 def options(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    common = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--threads", "1", "--out", str(tmp_path / "out")]
+    common = ["--data", str(corpus_folder), "--base", "tiny", "--threads", "1", "--out", str(tmp_path / "out")]
     return ["train", *common]
 
 
@@ -50,6 +50,11 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
         assert words in out
 
 
+@pytest.mark.parametrize("flag", ["--base", "--checkpoint"])
+def test_the_base_encoder_has_two_flags(flag: str) -> None:
+    assert parser().parse_args(["train", flag, "tiny"]).base == "tiny"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -61,7 +66,7 @@ def test_dev_scores_are_printed_as_a_table(options: list[str], capsys: pytest.Ca
         (["--out", __file__], "`--out` must be a folder that can be written"),
         (["--resume"], "`--resume` needs a folder that was trained in"),
         (["--data", "nowhere"], "`data` must be a folder"),
-        (["--checkpoint", "./nowhere"], "`checkpoint` names no directory"),
+        (["--base", "./nowhere"], "`base` names no directory"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

@@ -33,7 +33,7 @@ def test_spaces() -> None:
 
 
 def test_dry_run_says_all_and_writes_nothing(tmp_path: Path) -> None:
-    done = hpo("run", "quickstart", "--dry-run", "--checkpoint", "tiny", "--set", "adapter/kind=lora", "--trials", "5",
+    done = hpo("run", "quickstart", "--dry-run", "--base", "tiny", "--set", "adapter/kind=lora", "--trials", "5",
                store=tmp_path / "runs")  # fmt: skip
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
@@ -56,7 +56,7 @@ MISTAKES = [
     (["--set", "adapter/kin=lora"], "adapter/kin"),
     (["--set", "adapter/kind=lorra"], "lora"),
     (["--data", "/no/such/folder"], "/no/such/folder"),
-    (["--checkpoint", "/no/such/model"], "/no/such/model"),
+    (["--base", "/no/such/model"], "/no/such/model"),
     (["--start", "/no/such.json"], "/no/such.json"),
     (["--trials", "0"], "--trials"),
     (["--time", "soon"], "15m"),
@@ -73,7 +73,7 @@ def test_run_refuses_bad_input(store: Path, options: list[str], named: str) -> N
         "run",
         "quickstart",
         "--dry-run",
-        *([] if "--checkpoint" in options else ["--checkpoint", "tiny"]),
+        *([] if "--base" in options else ["--base", "tiny"]),
         *options,
     ]
     assert named in refused(hpo(*arguments, store=store))
@@ -86,7 +86,7 @@ def test_run_refuses_an_unknown_space(tmp_path: Path) -> None:
 
 def test_run_refuses_a_store_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "file" in refused(hpo("run", "quickstart", "--checkpoint", "tiny", "--dry-run", store=tmp_path / "file"))
+    assert "file" in refused(hpo("run", "quickstart", "--base", "tiny", "--dry-run", store=tmp_path / "file"))
 
 
 @pytest.mark.parametrize("command", [("resume",), ("extend", "--trials", "9")], ids=["resume", "extend"])

@@ -115,7 +115,7 @@ def test_a_default_configuration_is_told_to_the_sampler_as_a_draw(tmp_path: Path
 
 
 def test_a_dry_run_shows_the_tasks(tmp_path: Path, folder: Path) -> None:
-    common = ["run", "quickstart", "--dry-run", "--data", folder, "--checkpoint", "tiny", "--budget", "60"]
+    common = ["run", "quickstart", "--dry-run", "--data", folder, "--base", "tiny", "--budget", "60"]
     done = hpo(*common, "--tasks", "cfimdb", store=tmp_path / "store")
     assert done.exit_code == 0, done.output
     for words in ("batch_size/cfimdb", "left out", "regularizer", "of tasks that this sweep does not have"):
