@@ -84,11 +84,11 @@ def labels(folder: SweepFolder, splits: Collection[str]) -> dict[str, tuple[NDAr
     table = folder.read("examples")
     chosen = pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string()))
     table = table.filter(pc.and_(chosen, pc.is_valid(table["label"])))
-    found = {}
+    labelled = {}
     for task in pc.unique(table["task"]).to_pylist():
         rows = table.filter(pc.equal(table["task"], task)).sort_by("row")
-        found[task] = (rows["row"].to_numpy(), rows["label"].to_numpy())
-    return found
+        labelled[task] = (rows["row"].to_numpy(), rows["label"].to_numpy())
+    return labelled
 
 
 def aligned(member: Member, wanted: Mapping[str, NDArray[np.int64]]) -> dict[str, Prediction] | None:

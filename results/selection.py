@@ -49,7 +49,7 @@ def choose(
     technique = ENSEMBLES[method](size)
     pool, skipped = _pool(folder, scoring, trials)
     numbers = list(pool)
-    who = _select(folder, scoring, pool, technique)
+    selections = _select(folder, scoring, pool, technique)
     attempts = predicted(folder)
     record = {
         "name": name,
@@ -58,14 +58,14 @@ def choose(
         "combination": technique.combination,
         "members": [
             {"trial": numbers[index], "attempt": attempts[numbers[index]], "weight": count}
-            for index, count in Counter(who["ensemble"]).items()
+            for index, count in Counter(selections["ensemble"]).items()
         ],
         "candidates": numbers,
-        "best_single": numbers[who["best_single"][0]],
-        "default": 0 if "default" in who else None,
+        "best_single": numbers[selections["best_single"][0]],
+        "default": 0 if "default" in selections else None,
         "skipped": skipped,
         "selected_on": ["search", "dev"],
-        **_estimates(folder, scoring, list(pool.values()), who, technique),
+        **_estimates(folder, scoring, list(pool.values()), selections, technique),
     }
     with explained("write to", folder.path / "ensembles"):
         ensembles = folder.folder.child("ensembles")
@@ -97,13 +97,13 @@ def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[st
     """The ensemble's predictions by task, without probabilities, from its members' stored ones: `("test",)`, or for
     every row of the dev files `("search", "held", "dev")`."""
     kinds = {name: task.kind for name, task in folder.tasks.items()}
-    members = [member(folder, int(one["trial"]), splits) for one in record["members"]]
+    members = [member(folder, int(entry["trial"]), splits) for entry in record["members"]]
     rows = {task: prediction.rows for task, prediction in members[0].items()}
     parts = [aligned(predictions, rows) for predictions in members]
     whole = [part for part in parts if part is not None]
     if len(whole) != len(parts):
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
-    chosen = [index for index, one in enumerate(record["members"]) for _ in range(int(one["weight"]))]
+    chosen = [index for index, entry in enumerate(record["members"]) for _ in range(int(entry["weight"]))]
     values = blend(whole, chosen, str(record["combination"]), kinds)
     return {task: Prediction(rows[task], values[task]) for task in rows}
 
@@ -114,16 +114,16 @@ def _select(
     """Places in the pool of the ensemble, the best single member and, if it is there, trial 0; by `search` alone."""
     search = _labels(folder, scoring, PARTS["search"])
     members = [_part(predictions, search) for predictions in pool.values()]
-    wanted = {task: expected for task, (_, expected) in search.items()}
+    expected = {task: values for task, (_, values) in search.items()}
 
     def judge(values: Mapping[str, Vector]) -> float:
-        return scoring.overall(scoring.scores(values, wanted))
+        return scoring.overall(scoring.scores(values, expected))
 
-    who = {
+    selections = {
         "ensemble": technique.select(members, judge, scoring.kinds),
         "best_single": TopK(1).select(members, judge, scoring.kinds),
     }
-    return who | ({"default": (list(pool).index(0),)} if 0 in pool else {})
+    return selections | ({"default": (list(pool).index(0),)} if 0 in pool else {})
 
 
 def _pool(
@@ -138,10 +138,10 @@ def _pool(
         if missing := sorted(set(trials) - attempts.keys()):
             raise StoreError(f"Trials {missing} of `{folder.name}` have no predictions; those that have: {order}.")
         order = [trial for trial in order if trial in trials]
-    wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
+    rows_wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
     pool, skipped = {}, []
     for trial in order:
-        predictions = aligned(member(folder, trial, LABELLED), wanted)
+        predictions = aligned(member(folder, trial, LABELLED), rows_wanted)
         if predictions is None:
             skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
         else:
@@ -154,11 +154,11 @@ def _pool(
 def _labels(
     folder: SweepFolder, scoring: Scoring, splits: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.int64], Vector]]:
-    found = labels(folder, splits)
-    missing = [task for task in scoring.metrics if task not in found]
+    labelled = labels(folder, splits)
+    missing = [task for task in scoring.metrics if task not in labelled]
     if missing:
         raise StoreError(f"No labels of {', '.join(missing)} for {' and '.join(splits)} in table `examples`.")
-    return {task: found[task] for task in scoring.metrics}
+    return {task: labelled[task] for task in scoring.metrics}
 
 
 def _part(predictions: Member, part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Prediction]:
@@ -171,20 +171,22 @@ def _estimates(
     folder: SweepFolder,
     scoring: Scoring,
     pool: Sequence[Member],
-    who: Mapping[str, tuple[int, ...]],
+    selections: Mapping[str, tuple[int, ...]],
     technique: TopK | Greedy,
 ) -> dict[str, Any]:
-    result: dict[str, dict[str, Any]] = {one: {} for one in who}
+    result: dict[str, dict[str, Any]] = {role: {} for role in selections}
     gain = None
     for part, splits in PARTS.items():
-        about = _labels(folder, scoring, splits)
-        expected = {task: wanted for task, (_, wanted) in about.items()}
-        members = [_part(predictions, about) for predictions in pool]
-        values = {one: blend(members, chosen, technique.combination, scoring.kinds) for one, chosen in who.items()}
-        for one, predictions in values.items():
+        labelled = _labels(folder, scoring, splits)
+        expected = {task: values for task, (_, values) in labelled.items()}
+        members = [_part(predictions, labelled) for predictions in pool]
+        values = {
+            role: blend(members, chosen, technique.combination, scoring.kinds) for role, chosen in selections.items()
+        }
+        for role, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
             whole = estimates.of_overall(scoring, predictions, expected)
-            result[one][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+            result[role][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
         if part == "held":
             pair = values["ensemble"], values["best_single"]
             gain = estimates.of_difference(scoring, *pair, expected).to_dict()

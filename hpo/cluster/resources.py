@@ -89,12 +89,12 @@ class Resources:
         """Raise unless `workers` trials fit onto these nodes at once: a trial never spans two."""
         fits = fitting(nodes, self.cpus_per_trial, self.gpus_per_trial)
         if self.workers > fits:
-            found = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(nodes), reverse=True))
+            sizes = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(nodes), reverse=True))
             advice = f"at most --workers {fits}" if fits else "less for each trial, at most one node's,"
             raise ResourceError(
                 f"workers = {self.workers} with cpus_per_trial = {self.cpus_per_trial} and gpus_per_trial = "
                 f"{self.gpus_per_trial:g} need whole trials on single nodes, but the {len(nodes)} of {where} "
-                f"(with {found}) hold {fits}: {advice} would fit"
+                f"(with {sizes}) hold {fits}: {advice} would fit"
             )
 
 

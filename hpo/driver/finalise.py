@@ -142,13 +142,13 @@ def _last_line(error: Exception) -> str:
 
 def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
     """Trials whose weights are kept: attempt and checkpoint, by their last end row."""
-    found: dict[int, tuple[int, str]] = {}
+    weights: dict[int, tuple[int, str]] = {}
     for row in events:
         if row.get("event") == "end":
-            found.pop(int(row["trial"]), None)
+            weights.pop(int(row["trial"]), None)
             if row["checkpoint"]:
-                found[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
-    return found
+                weights[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
+    return weights
 
 
 def is_done(folder: SweepFolder, trials: int) -> bool:

@@ -118,7 +118,7 @@ def active(sweep: Path) -> Entry | None:
     if not folder.is_dir():
         return None
     now = _now(folder)
-    return next((one for one in reversed(_entries(folder)) if _alive(folder, one, now)), None)
+    return next((entry for entry in reversed(_entries(folder)) if _alive(folder, entry, now)), None)
 
 
 def _now(folder: Path) -> float:
@@ -139,7 +139,7 @@ def total_trials(begun_with: int, sweep: Path) -> int:
 
 def _claim_number(folder: Path) -> Entry:
     while True:
-        number = max((one.number for one in _entries(folder)), default=0) + 1
+        number = max((entry.number for entry in _entries(folder)), default=0) + 1
         entry = Entry(number, host(), os.getpid(), process_start(os.getpid()))
         try:
             with _path(folder, number).open("x", encoding="utf-8") as file:
@@ -176,17 +176,17 @@ def _alive(folder: Path, entry: Entry, now: float) -> bool:
 
 def _entries(folder: Path) -> list[Entry]:
     """All generations, ascending."""
-    found = []
+    entries = []
     for path in folder.glob("*.json"):
         try:
-            found.append(Entry(**json.loads(path.read_text(encoding="utf-8"))))
+            entries.append(Entry(**json.loads(path.read_text(encoding="utf-8"))))
         except FileNotFoundError:
             continue  # a refused claim, taken back since the folder was listed
         except (ValueError, TypeError):
             # Being created at this moment, or damaged: the name alone says that the number is taken.
             if path.stem.isdigit():
-                found.append(Entry(int(path.stem), "", 0, None))
-    return sorted(found, key=lambda one: one.number)
+                entries.append(Entry(int(path.stem), "", 0, None))
+    return sorted(entries, key=lambda entry: entry.number)
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -102,10 +102,10 @@ def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
     """(task, dev or test) -> row -> id, in the order of the file."""
     table = folder.read("examples")
     columns = (table.column(name).to_pylist() for name in ("task", "split", "row", "id"))
-    found: dict[tuple[str, str], dict[int, str]] = {}
+    ids: dict[tuple[str, str], dict[int, str]] = {}
     for task, split, row, name in zip(*columns, strict=True):
-        found.setdefault((task, "test" if split == "test" else "dev"), {})[row] = name
-    return {key: dict(sorted(rows.items())) for key, rows in found.items()}
+        ids.setdefault((task, "test" if split == "test" else "dev"), {})[row] = name
+    return {key: dict(sorted(rows.items())) for key, rows in ids.items()}
 
 
 def labels_of(prediction: Prediction | None, rows: Sequence[int], kind: str, what: str) -> list[str]:

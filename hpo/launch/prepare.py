@@ -142,9 +142,9 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     from minbert.config import Config
 
     def whole(config: Mapping[str, Any]) -> dict[str, Any]:
-        found = Config.from_dict(dict(config))
-        requirements.check(found, corpus, base)
-        return found.to_dict()
+        full = Config.from_dict(dict(config))
+        requirements.check(full, corpus, base)
+        return full.to_dict()
 
     return whole
 
@@ -178,8 +178,8 @@ def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any
     except (OSError, ValueError) as error:
         raise LaunchError(f"`start`: {path} is no readable JSON file ({error}).") from error
     if not isinstance(values, dict):
-        found = type(values).__name__
-        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {found}.")
+        kind = type(values).__name__
+        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {kind}.")
     try:
         return fits(values)
     except ValueError as error:

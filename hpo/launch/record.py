@@ -84,7 +84,7 @@ class TaskRecord:
     @classmethod
     def of(cls, task: Task) -> TaskRecord:
         """The record of a declared task."""
-        plain = {one.name: getattr(task, one.name) for one in fields(cls) if one.name != "leaderboard"}
+        plain = {each.name: getattr(task, each.name) for each in fields(cls) if each.name != "leaderboard"}
         stem, title = task.leaderboard
         return cls(**plain, leaderboard=(stem, title))
 
@@ -157,7 +157,7 @@ class SweepRecord:
         if values.get("milestones") == []:
             raise FieldError("`milestones` must name at least the budget, not []")
         grouped = _with_resources(_completed(values))
-        names = {one.name for one in fields(cls)}
+        names = {each.name for each in fields(cls)}
         unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
         return replace(from_json(cls, grouped), unknown=unknown)
 
@@ -216,7 +216,7 @@ def _seconds(moment: str) -> float:
 def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `ResourceRequest`, which the file holds side by side with all others, as one group."""
     content = dict(values)
-    names = [one.name for one in fields(ResourceRequest)]
+    names = [each.name for each in fields(ResourceRequest)]
     return content | {"resources": {name: content.pop(name) for name in names if name in content}}
 
 

@@ -114,14 +114,14 @@ Request = TypeVar("Request", Launch, Relaunch)
 
 def from_options(kind: type[Request], values: Mapping[str, Any]) -> Request:
     """A request from flat values by option; those of `ResourceRequest` are gathered into its `resources`."""
-    of_machines = {one.name for one in fields(ResourceRequest)}
+    of_machines = {each.name for each in fields(ResourceRequest)}
     resources = ResourceRequest(**{name: value for name, value in values.items() if name in of_machines})
     return kind(**{name: value for name, value in values.items() if name not in of_machines}, resources=resources)
 
 
 def default_of(kind: type[Launch] | type[Relaunch], name: str) -> Any:
     """Default of a request's field, or of the field of `ResourceRequest` in it; `dataclasses.MISSING`: none."""
-    return {one.name: one.default for one in (*fields(ResourceRequest), *fields(kind))}[name]
+    return {each.name: each.default for each in (*fields(ResourceRequest), *fields(kind))}[name]
 
 
 def _check_lowest(request: Launch | Relaunch, **lowest: int) -> None:

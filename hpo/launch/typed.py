@@ -23,11 +23,11 @@ def from_json(cls: type[Loaded], values: Any, path: str = "") -> Loaded:
         raise FieldError(f"`{path}` must be an object, not {values!r}")
     hints = get_type_hints(cls)
     given: dict[str, Any] = {}
-    for one in fields(cls):  # type: ignore[arg-type]
-        where = f"{path}.{one.name}" if path else one.name
-        if one.name in values:
-            given[one.name] = _value(hints[one.name], values[one.name], where)
-        elif one.default is MISSING and one.default_factory is MISSING:
+    for declared in fields(cls):  # type: ignore[arg-type]
+        where = f"{path}.{declared.name}" if path else declared.name
+        if declared.name in values:
+            given[declared.name] = _value(hints[declared.name], values[declared.name], where)
+        elif declared.default is MISSING and declared.default_factory is MISSING:
             raise FieldError(f"it lacks `{where}`")
     try:
         return cls(**given)
