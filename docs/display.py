@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hpo.display.live import picture
+from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot, Tally
 from results.store import Store
 
@@ -23,8 +24,8 @@ def moment(store: str, sweep: str, share: float) -> Snapshot:
     folder = Store(store).open(sweep)
     rows = folder.events()
     rows = rows[: max(1, round(share * len(rows)))]
-    meta = folder.meta
-    tally = Tally(sweep, int(meta["trials"]), tuple(meta["milestones"]), int(meta["eta"]))
+    record = record_of(folder)
+    tally = Tally(sweep, record.trials, record.milestones, record.eta)
     tally.feed_all(rows)
     return tally.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
 

@@ -2,9 +2,10 @@
 
     import hpo
     outcome = hpo.run(hpo.Launch("quickstart", trials=12, budget=2_000))
-    outcome = hpo.resume("runs", outcome.name)
+    outcome = hpo.resume("runs", outcome.name, hpo.Relaunch(trials=24))
 
-Importing this package imports nothing heavy: what it offers is loaded when it is first asked for.
+Importing this package imports nothing heavy: what it offers is loaded when it is first asked for. No name here is that
+of a folder of the package, which Python would put in its place once that is imported.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpo.cluster.resources import ResourceRequest as ResourceRequest
     from hpo.driver.session import Outcome as Outcome
     from hpo.driver.session import resume as resume
     from hpo.driver.session import run as run
     from hpo.launch.plan import Plan as Plan
     from hpo.launch.prepare import prepare as prepare
     from hpo.launch.request import Launch as Launch
+    from hpo.launch.request import Relaunch as Relaunch
 
 _HOME = {
-    "run": "hpo.driver.session",
-    "resume": "hpo.driver.session",
-    "Outcome": "hpo.driver.session",
     "Launch": "hpo.launch.request",
+    "Outcome": "hpo.driver.session",
     "Plan": "hpo.launch.plan",
+    "Relaunch": "hpo.launch.request",
+    "ResourceRequest": "hpo.cluster.resources",
     "prepare": "hpo.launch.prepare",
+    "resume": "hpo.driver.session",
+    "run": "hpo.driver.session",
 }
 
-__all__ = ["Launch", "Outcome", "Plan", "prepare", "resume", "run"]
+__all__ = ["Launch", "Outcome", "Plan", "Relaunch", "ResourceRequest", "prepare", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ GROUPS = {
 def _print_versions(asked: bool) -> None:
     """Our own version, then those of Python and the packages that a result depends on; none of them is imported."""
     if asked:
-        from hpo.launch.plan import versions
+        from hpo.launch.record import versions
 
         for name, version in sorted(versions().items(), key=lambda item: item[0] != "minbert-hpo"):
             sys.stdout.write(f"{name} {version}\n")

@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "--data", help="folder in the class format (default: the sample corpus that the package carries)"
     )
     train.add_argument("--tasks", metavar="NAMES", help="such as sst,qqp or cfimdb (default sst,qqp,sts)")
-    train.add_argument("--checkpoint", help="base encoder: minilm (default), tiny, a BERT directory or a hub id")
+    base = "base encoder: minilm (default), tiny, a BERT directory or a hub id; --checkpoint is the same"
+    train.add_argument("--base", "--checkpoint", dest="base", metavar="MODEL", help=base)
     train.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a parameter; may be repeated")
     train.add_argument("--budget", type=int, help="training examples (default 3000)")
     train.add_argument("--reports", type=int, help="dev evaluations on the way (default 3)")
@@ -105,7 +106,7 @@ def _train(options: argparse.Namespace) -> int:
     config = Config.from_dict(stored.get("config", {}), tasks).changed(options.set, tasks)
     milestones = _milestones(options, stored)
     corpus = read_corpus(options.data, tasks)
-    base = find_base(options.checkpoint)
+    base = find_base(options.base)
     requirements.check(config, corpus, base)
     _writable(options.out)
     _tell_problems(corpus.problems, console)
@@ -258,7 +259,7 @@ def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: dict[str,
     from minbert.training.outcome import outcome, show
 
     assert checkpoint is not None
-    found = outcome(checkpoint, open_data(options.data, find_base(options.checkpoint), tasks=tasks))
+    found = outcome(checkpoint, open_data(options.data, find_base(options.base), tasks=tasks))
     if options.json:
         print(json.dumps(found))
     else:

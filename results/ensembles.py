@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from results.predictions import Column, Member
+from results.predictions import Member, Prediction
 from results.scoring import Vector
 
 Judge = Callable[[Mapping[str, Vector]], float]
@@ -47,24 +47,24 @@ def mean_score(values: Vector, weights: Vector) -> Vector:
     return mean
 
 
-def vote(columns: Sequence[Column], weights: Vector, kind: str) -> Vector:
+def vote(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
     """Majority for classes, mean for scores."""
-    values = np.stack([column.values for column in columns])
+    values = np.stack([prediction.values for prediction in predictions])
     if kind == "regression":
         return mean_score(values, weights)
-    return majority_vote(values, weights, _probabilities(columns))
+    return majority_vote(values, weights, _probabilities(predictions))
 
 
-def average(columns: Sequence[Column], weights: Vector, kind: str) -> Vector:
+def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
     """Most probable class of the averaged probabilities, mean for scores; a vote where probabilities are missing."""
-    probabilities = _probabilities(columns)
+    probabilities = _probabilities(predictions)
     if kind == "regression" or probabilities is None:
-        return vote(columns, weights, kind)
+        return vote(predictions, weights, kind)
     likeliest: Vector = np.argmax(mean_score(probabilities, weights), axis=1).astype(np.float64)
     return likeliest
 
 
-COMBINATIONS: dict[str, Callable[[Sequence[Column], Vector, str], Vector]] = {"vote": vote, "average": average}
+COMBINATIONS: dict[str, Callable[[Sequence[Prediction], Vector, str], Vector]] = {"vote": vote, "average": average}
 """How the members' predictions for one task become one."""
 
 
@@ -128,10 +128,10 @@ class Greedy:
         chosen: tuple[int, ...] = ()
         best, best_value = chosen, -np.inf
         for _ in range(self.size if members else 0):
-            trials = [(*chosen, index) for index in range(len(members))]
-            values = [judge(blend(members, trial, self.combination, kinds)) for trial in trials]
+            grown = [(*chosen, index) for index in range(len(members))]
+            values = [judge(blend(members, selection, self.combination, kinds)) for selection in grown]
             pick = int(np.argmax(values))
-            chosen = trials[pick]
+            chosen = grown[pick]
             if values[pick] > best_value:
                 best, best_value = chosen, values[pick]
         return best
@@ -142,10 +142,10 @@ def _check_size(size: int) -> None:
         raise ValueError(f"`size` of an ensemble must be at least 1; found {size}.")
 
 
-def _probabilities(columns: Sequence[Column]) -> Vector | None:
-    found = [column.probabilities for column in columns]
-    present = [one for one in found if one is not None]
-    return np.stack(present) if len(present) == len(found) else None
+def _probabilities(predictions: Sequence[Prediction]) -> Vector | None:
+    """Probabilities [M, N, C] of the members; None where one has none."""
+    known = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]
+    return np.stack(known) if len(known) == len(predictions) else None
 
 
 ENSEMBLES: dict[str, type[TopK] | type[Greedy]] = {"top-k": TopK, "greedy": Greedy}

@@ -1,4 +1,4 @@
-"""Predictions of kept trials as arrays, row for row beside their labels.
+"""Predictions as arrays: of a trial as the store keeps them, of an ensemble, row for row beside their labels.
 
 One file holds one trial's predictions, under the key `<trial>-<attempt>`; of several attempts the latest counts.
 N rows, C classes.
@@ -7,7 +7,7 @@ N rows, C classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from results.files import StoreError
+from results.schemas import find
 from results.scoring import Vector
 from results.store import SweepFolder
 
@@ -24,18 +25,28 @@ LABELLED = ("search", "held")
 
 
 @dataclass(frozen=True)
-class Column:
-    """Predictions for one task, ordered by row."""
+class Prediction:
+    """Predictions for rows of one task."""
 
     rows: NDArray[np.int64]
-    """[N], position in the file."""
+    """[N], position in the file; ascending, where it comes from the store."""
     values: Vector
     """[N], class or score."""
-    probabilities: Vector | None
-    """[N, C], or None for a regression."""
+    probabilities: Vector | None = None
+    """[N, C]; None for a regression, and where only the classes are known."""
+
+    def at(self, rows: NDArray[np.int64]) -> Prediction | None:
+        """The predictions for exactly these rows; None if some are missing or not finite."""
+        places = np.searchsorted(self.rows, rows)
+        if len(rows) and (places[-1] >= len(self.rows) or not np.array_equal(self.rows[places], rows)):
+            return None
+        values = self.values[places]
+        if not np.isfinite(values).all():
+            return None
+        return Prediction(rows, values, None if self.probabilities is None else self.probabilities[places])
 
 
-Member = Mapping[str, Column]
+Member = Mapping[str, Prediction]
 """One trial's predictions by task."""
 
 
@@ -54,7 +65,7 @@ def predicted(folder: SweepFolder) -> dict[int, int]:
     return dict(sorted(latest.items()))
 
 
-def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str, Column]:
+def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str, Prediction]:
     """A trial's predictions on the given splits; of one file if the splits share it."""
     attempts = predicted(folder)
     if trial not in attempts:
@@ -63,7 +74,7 @@ def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str
     table = folder.read("predictions", keys=[key(trial, attempts[trial])])
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string())))
     return {
-        task: _column(table.filter(pc.equal(table["task"], task)))
+        task: _from_table(table.filter(pc.equal(table["task"], task)))
         for task in sorted(pc.unique(table["task"]).to_pylist())
     }
 
@@ -73,34 +84,52 @@ def labels(folder: SweepFolder, splits: Collection[str]) -> dict[str, tuple[NDAr
     table = folder.read("examples")
     chosen = pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string()))
     table = table.filter(pc.and_(chosen, pc.is_valid(table["label"])))
-    found = {}
+    labelled = {}
     for task in pc.unique(table["task"]).to_pylist():
         rows = table.filter(pc.equal(table["task"], task)).sort_by("row")
-        found[task] = (rows["row"].to_numpy(), rows["label"].to_numpy())
-    return found
+        labelled[task] = (rows["row"].to_numpy(), rows["label"].to_numpy())
+    return labelled
 
 
-def aligned(columns: Member, wanted: Mapping[str, NDArray[np.int64]]) -> dict[str, Column] | None:
+def aligned(member: Member, wanted: Mapping[str, NDArray[np.int64]]) -> dict[str, Prediction] | None:
     """The predictions for exactly the wanted rows of each task; None if some are missing or not finite."""
-    result = {}
-    for task, rows in wanted.items():
-        column = columns.get(task)
-        if column is None:
-            return None
-        places = np.searchsorted(column.rows, rows)
-        if len(rows) and (places[-1] >= len(column.rows) or not np.array_equal(column.rows[places], rows)):
-            return None
-        values = column.values[places]
-        if not np.isfinite(values).all():
-            return None
-        result[task] = Column(rows, values, None if column.probabilities is None else column.probabilities[places])
-    return result
+    parts = {task: member[task].at(rows) if task in member else None for task, rows in wanted.items()}
+    whole = {task: part for task, part in parts.items() if part is not None}
+    return whole if len(whole) == len(parts) else None
 
 
-def _column(table: pa.Table) -> Column:
+def to_table(trial: int, attempt: int, parts: Iterable[tuple[str, str, Prediction]]) -> pa.Table:
+    """The rows of table `predictions` for (task, split, prediction) triples of one attempt."""
+    schema = find("predictions").schema
+    batches = []
+    for task, split, prediction in parts:
+        size = len(prediction.rows)
+        columns = {
+            "trial": pa.array([trial] * size, pa.int64()),
+            "attempt": pa.array([attempt] * size, pa.int64()),
+            "task": pa.array([task] * size),
+            "split": pa.array([split] * size),
+            "row": pa.array(prediction.rows, pa.int64()),
+            "value": pa.array(prediction.values, pa.float64()),
+            "probabilities": _lists(prediction.probabilities, size),
+        }
+        batches.append(pa.table(columns).cast(schema))
+    return pa.concat_tables(batches) if batches else schema.empty_table()
+
+
+def _lists(probabilities: Vector | None, size: int) -> pa.Array:
+    """Probabilities [N, C] as a list column of N rows."""
+    if probabilities is None:
+        return pa.nulls(size, pa.list_(pa.float32()))
+    rows, classes = probabilities.shape
+    flat = pa.array(probabilities.reshape(-1), pa.float32())
+    return pa.ListArray.from_arrays(pa.array(range(0, rows * classes + 1, classes), pa.int32()), flat)
+
+
+def _from_table(table: pa.Table) -> Prediction:
     table = table.sort_by("row")
     probabilities = None
     if table.num_rows and table["probabilities"].null_count == 0:
         flat = pc.list_flatten(table["probabilities"]).to_numpy().astype(np.float64)
         probabilities = flat.reshape(table.num_rows, -1)
-    return Column(table["row"].to_numpy(), table["value"].to_numpy(), probabilities)
+    return Prediction(table["row"].to_numpy(), table["value"].to_numpy(), probabilities)

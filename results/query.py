@@ -5,7 +5,7 @@ reports          one row per trial and step; `scores`, `losses`, `examples_per_t
 attempt_reports  every report of every attempt: a resumed trial may report a step again
 starts, ends     the events of attempts
 examples, predictions
-sweeps           one row per sweep: seed, budget, milestones, data, base weights
+sweeps           one row per sweep: seed, budget, milestones, data_..., base_..., searcher_..., scheduler_...
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ def _event(kind: str) -> Callable[[SweepFolder], pa.Table]:
     return load
 
 
+PLAIN = ("created", "seed", "trials", "budget", "workers", "milestones", "trainer", "config_version", "space_hash")
+GROUPS = ("data", "base", "searcher", "scheduler")
+"""Single values, and groups of values, of a sweep's description that SQL shows; null where it has none."""
+
+
 def _sweep(folder: SweepFolder) -> pd.DataFrame:
-    meta = folder.meta
-    plain = ("created", "seed", "trials", "budget", "eta", "workers", "milestones", "config_version", "space_hash")
-    row: dict[str, Any] = {name: meta.get(name) for name in plain}
-    for group in ("data", "base"):
-        about = meta.get(group)
-        row |= {f"{group}_{name}": value for name, value in (about if isinstance(about, Mapping) else {}).items()}
+    description = folder.meta
+    row: dict[str, Any] = {name: description.get(name) for name in PLAIN}
+    for group in GROUPS:
+        values = description.get(group)
+        row |= {f"{group}_{name}": value for name, value in (values if isinstance(values, Mapping) else {}).items()}
     return pd.DataFrame([{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()}])
 
 

@@ -1,18 +1,18 @@
 """How predictions are scored, as a caller binds it: this package knows no metric by itself.
 
-`sweep.json` says which metric, weight and kind each task has; the two functions come from whoever trained the trials.
+The declaration of a sweep's tasks says which metric, weight and kind each has; the two functions come from whoever
+trained the trials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from results.files import StoreError
+from results.tasks import Task
 
 Vector = NDArray[np.float64]
 Score = Callable[[str, Vector, Vector], float]
@@ -33,15 +33,12 @@ class Scoring:
     combine: Overall
 
     @classmethod
-    def of(cls, meta: Mapping[str, Any], score: Score, overall: Overall) -> Scoring:
-        """The scoring that a sweep's `meta` names, done by `score` and `overall`."""
-        tasks = meta.get("tasks")
-        if not isinstance(tasks, Mapping) or not tasks:
-            raise StoreError(f"`tasks` of sweep.json must name each task's kind, metric and weight; found {tasks!r}.")
+    def of(cls, tasks: Mapping[str, Task], score: Score, overall: Overall) -> Scoring:
+        """The scoring that a sweep's tasks declare, done by `score` and `overall`."""
         return cls(
-            metrics={name: str(task["metric"]) for name, task in tasks.items()},
-            weights={name: float(task["weight"]) for name, task in tasks.items()},
-            kinds={name: str(task["kind"]) for name, task in tasks.items()},
+            metrics={name: task.metric for name, task in tasks.items()},
+            weights={name: task.weight for name, task in tasks.items()},
+            kinds={name: task.kind for name, task in tasks.items()},
             score=score,
             combine=overall,
         )

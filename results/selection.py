@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,13 @@ from numpy.typing import NDArray
 from results import estimates
 from results.ensembles import ENSEMBLES, Greedy, TopK, blend
 from results.files import StoreError, explained, safe_name
-from results.predictions import LABELLED, Column, aligned, labels, member, predicted
+from results.predictions import LABELLED, Member, Prediction, aligned, labels, member, predicted
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
 from results.views import ranking, trials_frame
 
 PARTS: dict[str, tuple[str, ...]] = {"held": ("held",), "search": ("search",), "dev": LABELLED}
 """What is estimated on; only `held` was not selected on."""
-
-
-@dataclass(frozen=True)
-class Combined:
-    """An ensemble's predictions for one task, ordered by row."""
-
-    rows: NDArray[np.int64]
-    values: Vector
 
 
 def choose(
@@ -57,7 +49,7 @@ def choose(
     technique = ENSEMBLES[method](size)
     pool, skipped = _pool(folder, scoring, trials)
     numbers = list(pool)
-    who = _select(folder, scoring, pool, technique)
+    selections = _select(folder, scoring, pool, technique)
     attempts = predicted(folder)
     record = {
         "name": name,
@@ -66,14 +58,14 @@ def choose(
         "combination": technique.combination,
         "members": [
             {"trial": numbers[index], "attempt": attempts[numbers[index]], "weight": count}
-            for index, count in Counter(who["ensemble"]).items()
+            for index, count in Counter(selections["ensemble"]).items()
         ],
         "candidates": numbers,
-        "best_single": numbers[who["best_single"][0]],
-        "default": 0 if "default" in who else None,
+        "best_single": numbers[selections["best_single"][0]],
+        "default": 0 if "default" in selections else None,
         "skipped": skipped,
         "selected_on": ["search", "dev"],
-        **_estimates(folder, scoring, list(pool.values()), who, technique),
+        **_estimates(folder, scoring, list(pool.values()), selections, technique),
     }
     with explained("write to", folder.path / "ensembles"):
         ensembles = folder.folder.child("ensembles")
@@ -101,42 +93,42 @@ def saved(folder: SweepFolder) -> list[str]:
     return [name.removesuffix(".json") for name in folder.folder.child("ensembles").names() if name.endswith(".json")]
 
 
-def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Combined]:
-    """The ensemble's predictions by task, from its members' stored ones: `("test",)`, or for every
-    row of the dev files `("search", "held", "dev")`."""
-    kinds = {task: str(about["kind"]) for task, about in folder.meta["tasks"].items()}
-    members = [member(folder, int(one["trial"]), splits) for one in record["members"]]
-    rows = {task: column.rows for task, column in members[0].items()}
-    parts = [aligned(columns, rows) for columns in members]
+def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Prediction]:
+    """The ensemble's predictions by task, without probabilities, from its members' stored ones: `("test",)`, or for
+    every row of the dev files `("search", "held", "dev")`."""
+    kinds = {name: task.kind for name, task in folder.tasks.items()}
+    members = [member(folder, int(entry["trial"]), splits) for entry in record["members"]]
+    rows = {task: prediction.rows for task, prediction in members[0].items()}
+    parts = [aligned(predictions, rows) for predictions in members]
     whole = [part for part in parts if part is not None]
     if len(whole) != len(parts):
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
-    chosen = [index for index, one in enumerate(record["members"]) for _ in range(int(one["weight"]))]
+    chosen = [index for index, entry in enumerate(record["members"]) for _ in range(int(entry["weight"]))]
     values = blend(whole, chosen, str(record["combination"]), kinds)
-    return {task: Combined(rows[task], values[task]) for task in rows}
+    return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
 def _select(
-    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Mapping[str, Column]], technique: TopK | Greedy
+    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Member], technique: TopK | Greedy
 ) -> dict[str, tuple[int, ...]]:
     """Places in the pool of the ensemble, the best single member and, if it is there, trial 0; by `search` alone."""
     search = _labels(folder, scoring, PARTS["search"])
-    members = [_part(columns, search) for columns in pool.values()]
-    wanted = {task: expected for task, (_, expected) in search.items()}
+    members = [_part(predictions, search) for predictions in pool.values()]
+    expected = {task: values for task, (_, values) in search.items()}
 
     def judge(values: Mapping[str, Vector]) -> float:
-        return scoring.overall(scoring.scores(values, wanted))
+        return scoring.overall(scoring.scores(values, expected))
 
-    who = {
+    selections = {
         "ensemble": technique.select(members, judge, scoring.kinds),
         "best_single": TopK(1).select(members, judge, scoring.kinds),
     }
-    return who | ({"default": (list(pool).index(0),)} if 0 in pool else {})
+    return selections | ({"default": (list(pool).index(0),)} if 0 in pool else {})
 
 
 def _pool(
     folder: SweepFolder, scoring: Scoring, trials: Sequence[int] | None
-) -> tuple[dict[int, dict[str, Column]], list[str]]:
+) -> tuple[dict[int, dict[str, Prediction]], list[str]]:
     """Candidates, best first, with all their labelled predictions; and why others are none."""
     attempts = predicted(folder)
     ranked = [trial for trial in ranking(trials_frame(folder)) if trial in attempts]
@@ -146,14 +138,14 @@ def _pool(
         if missing := sorted(set(trials) - attempts.keys()):
             raise StoreError(f"Trials {missing} of `{folder.name}` have no predictions; those that have: {order}.")
         order = [trial for trial in order if trial in trials]
-    wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
+    rows_wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
     pool, skipped = {}, []
     for trial in order:
-        columns = aligned(member(folder, trial, LABELLED), wanted)
-        if columns is None:
+        predictions = aligned(member(folder, trial, LABELLED), rows_wanted)
+        if predictions is None:
             skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
         else:
-            pool[trial] = columns
+            pool[trial] = predictions
     if not pool:
         raise StoreError(f"No trial of `{folder.name}` has predictions yet; finalise the sweep first. {skipped or ''}")
     return pool, skipped
@@ -162,37 +154,39 @@ def _pool(
 def _labels(
     folder: SweepFolder, scoring: Scoring, splits: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.int64], Vector]]:
-    found = labels(folder, splits)
-    missing = [task for task in scoring.metrics if task not in found]
+    labelled = labels(folder, splits)
+    missing = [task for task in scoring.metrics if task not in labelled]
     if missing:
         raise StoreError(f"No labels of {', '.join(missing)} for {' and '.join(splits)} in table `examples`.")
-    return {task: found[task] for task in scoring.metrics}
+    return {task: labelled[task] for task in scoring.metrics}
 
 
-def _part(columns: Mapping[str, Column], part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Column]:
-    found = aligned(columns, {task: rows for task, (rows, _) in part.items()})
-    assert found is not None, "the pool holds all labelled rows"
-    return found
+def _part(predictions: Member, part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Prediction]:
+    of_part = aligned(predictions, {task: rows for task, (rows, _) in part.items()})
+    assert of_part is not None, "the pool holds all labelled rows"
+    return of_part
 
 
 def _estimates(
     folder: SweepFolder,
     scoring: Scoring,
-    pool: Sequence[Mapping[str, Column]],
-    who: Mapping[str, tuple[int, ...]],
+    pool: Sequence[Member],
+    selections: Mapping[str, tuple[int, ...]],
     technique: TopK | Greedy,
 ) -> dict[str, Any]:
-    result: dict[str, dict[str, Any]] = {one: {} for one in who}
+    result: dict[str, dict[str, Any]] = {role: {} for role in selections}
     gain = None
     for part, splits in PARTS.items():
-        about = _labels(folder, scoring, splits)
-        expected = {task: wanted for task, (_, wanted) in about.items()}
-        members = [_part(columns, about) for columns in pool]
-        values = {one: blend(members, chosen, technique.combination, scoring.kinds) for one, chosen in who.items()}
-        for one, predictions in values.items():
+        labelled = _labels(folder, scoring, splits)
+        expected = {task: values for task, (_, values) in labelled.items()}
+        members = [_part(predictions, labelled) for predictions in pool]
+        values = {
+            role: blend(members, chosen, technique.combination, scoring.kinds) for role, chosen in selections.items()
+        }
+        for role, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
             whole = estimates.of_overall(scoring, predictions, expected)
-            result[one][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+            result[role][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
         if part == "held":
             pair = values["ensemble"], values["best_single"]
             gain = estimates.of_difference(scoring, *pair, expected).to_dict()

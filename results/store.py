@@ -54,22 +54,14 @@ from results.fences import Superseded
 from results.files import Folder, StoreError, explained, locate, safe_name
 from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing
 from results.schemas import TABLES, conform, find, to_rows, to_table
+from results.tasks import Task, tasks_of
 from results.writer import PERIOD, Writer
 
 __all__ = ["Store", "StoreError", "Superseded", "SweepExists", "SweepFolder", "SweepMissing", "Writer"]
 
 META = "sweep.json"
-NUMBER, TEXT = (int, float), (str, type(None))
-REQUIRED: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("name", "space_hash", "base.name", "base.sha256", "data.fingerprint"), (str,)),
-    **dict.fromkeys(("data.folder", "base.asked"), TEXT),
-    **dict.fromkeys(("seed", "trials", "budget", "eta", "workers", "keep", "cpus_per_trial"), (int,)),
-    **dict.fromkeys(("gpus_per_trial", "config_version"), (*NUMBER, type(None))),
-    **dict.fromkeys(("space", "pinned", "data", "base", "search_sizes", "tasks", "versions"), (dict,)),
-    **dict.fromkeys(("milestones", "start"), (list,)),
-    "created": (*NUMBER, str),
-}
-"""What every sweep's description holds, and as which JSON type."""
+"""The description of a sweep: JSON, written by whoever begins it. This package reads its `name`, its `tasks`
+(`results.tasks`) and, for SQL, single values as they are; the rest is its writer's."""
 
 
 class SweepExists(StoreError):  # noqa: N818 - the name says what is
@@ -162,7 +154,7 @@ class SweepFolder:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What `create` was given: space, seed, milestones, tasks, fingerprints and the like."""
+        """What `create` was given, as JSON."""
         if self._meta is None:
             with explained("read", f"{self.path}/{META}"):
                 content = self.folder.read(META)
@@ -170,11 +162,18 @@ class SweepFolder:
                 meta = json.loads(content)
                 if not isinstance(meta, dict):
                     raise StoreError(f"expected a JSON object, found {type(meta).__name__}")
-                _check_meta(meta)
+                if not isinstance(meta.get("name"), str):
+                    raise StoreError(f"`name` must be a text, found {meta.get('name')!r}")
+                tasks_of(meta)
             except ValueError as error:
                 raise StoreError(f"`{self.path}/{META}` is damaged or foreign: {error}.") from error
             self._meta = meta
         return self._meta
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The sweep's tasks by name, in the order of their declaration."""
+        return tasks_of(self.meta)
 
     @property
     def generation(self) -> int:
@@ -259,20 +258,3 @@ class SweepFolder:
     def _warn(self, what: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
         self._warnings[what] = warnings
         self.warnings = sorted({warning for several in self._warnings.values() for warning in several})
-
-
-def _check_meta(meta: Mapping[str, Any]) -> None:
-    """Raise StoreError unless all of REQUIRED is there as it should be."""
-    missing, wrong = [], []
-    for path, kinds in REQUIRED.items():
-        group, _, name = path.rpartition(".")
-        within = meta.get(group) if group else meta
-        if not isinstance(within, Mapping):
-            continue  # the group itself is named
-        if name not in within:
-            missing.append(path)
-        elif not isinstance(within[name], kinds):
-            wrong.append(f"`{path}` is of type {type(within[name]).__name__}")
-    if missing or wrong:
-        lacks = [f"it lacks {', '.join(missing)}"] if missing else []
-        raise StoreError("; ".join([*lacks, *wrong]))

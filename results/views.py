@@ -54,7 +54,7 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     reports: dict[int, list[Row]] = {}
     for row in to_rows(one_for_each_step(folder.read("reports"))):
         reports.setdefault(int(row["trial"]), []).append(row)
-    tasks = _tasks(folder, reports.values())
+    tasks = list(folder.tasks)
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
     drawn = {row["trial"]: by_path(json.loads(row["params"] or "{}")) for row in rows}
     paths = sorted({path for params in drawn.values() for path in params})
@@ -166,11 +166,6 @@ def _configured(config: Mapping[str, Any], path: str) -> Any:
     for key in path.split("/"):
         node = node.get(key) if isinstance(node, Mapping) else None
     return "+".join(map(str, node)) if isinstance(node, list) else node
-
-
-def _tasks(folder: SweepFolder, reports: Iterable[list[Row]]) -> list[str]:
-    declared = list(folder.meta.get("tasks") or {})
-    return declared or sorted({task for rows in reports for row in rows for task in row["scores"] or {}})
 
 
 def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) -> Row:

@@ -21,7 +21,7 @@ from tests.minbert.conftest import make_corpus
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-SMALL = ["--checkpoint", "tiny", "--trials", "4", "--budget", "192", "--workers", "1"]
+SMALL = ["--base", "tiny", "--trials", "4", "--budget", "192", "--workers", "1"]
 """Instead of the options of the same names: a sweep of seconds."""
 
 
@@ -56,7 +56,7 @@ def shorten(words: list[str], data: Path) -> list[str]:
     if words[:2] == ["hpo", "extend"]:
         words = [*without(words, "--trials"), "--trials", "5"]
     if words[:4] == ["python", "-m", "minbert", "train"]:
-        words = [*without(words, "--budget"), "--budget", "64", "--checkpoint", "tiny", "--threads", "1"]
+        words = [*without(words, "--budget"), "--budget", "64", "--base", "tiny", "--threads", "1"]
     return words
 
 

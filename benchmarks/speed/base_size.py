@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from minbert.data.files import read_corpus
-from minbert.encoder.base import CheckpointError, find_base
+from minbert.encoder.base import BaseEncoderError, find_base
 
 SHAPE = {
     "vocab_size": 30522,
@@ -41,7 +41,7 @@ def write(folder: Path, data: str | None) -> Path:
         source = find_base().path
         assert source is not None
         shutil.copy(source / "vocab.txt", folder)
-    except CheckpointError:
+    except BaseEncoderError:
         (folder / "vocab.txt").write_text("\n".join(words(data)) + "\n", encoding="utf-8")
     generator = torch.Generator().manual_seed(0)
     tensors = {}

@@ -55,7 +55,7 @@ def check_nodes(store: str, data: str | None, base: str | None) -> None:
 
 def problem(token: str, word: str, node: str, data: str | None, base: str | None) -> str | None:
     """On a machine: what it lacks; None: nothing. Writes a file of its own beside the token."""
-    from minbert.encoder.base import CheckpointError, find_base
+    from minbert.encoder.base import BaseEncoderError, find_base
 
     path = Path(token)
     try:
@@ -68,8 +68,8 @@ def problem(token: str, word: str, node: str, data: str | None, base: str | None
         return f"has no folder {data}"
     try:
         find_base(base)
-    except CheckpointError as error:
-        return f"has not the base encoder: {error}"
+    except BaseEncoderError as error:
+        return f"lacks the base encoder: {error}"
     return None
 
 

@@ -55,7 +55,7 @@ def top(
     if json or not rows:
         tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
         return
-    tasks = list(folder.meta["tasks"])
+    tasks = list(folder.tasks)
     tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} ({RANKED})")
     out.print()
     tables.show(cost_rows(rows, tasks), out, title="what they cost (s/1k: seconds per 1,000 training examples)")
@@ -97,7 +97,7 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
     if json:
         print_json(facts)
     else:
-        print_trial(facts, console(), list(folder.meta["tasks"]))
+        print_trial(facts, console(), list(folder.tasks))
 
 
 APART = ("config", "params", "attempts", "reports", "error", "held")

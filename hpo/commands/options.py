@@ -1,13 +1,22 @@
-"""The options of `hpo run`, `hpo resume` and `hpo extend`: name, limits, help text, each said once."""
+"""The options of `hpo run`, `hpo resume` and `hpo extend`: flag, limits, help text, each said once.
+
+`LAUNCH` and `GOING_ON` give each field of a request its option; `takes` turns such a table into the parameters of a
+command. Defaults are those of the request's fields.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hpo.commands.common import StoreOption
 from hpo.display.units import parse_duration
+from hpo.launch.request import Request, default_of, from_options
 
 SEARCHED, USED = "What is searched", "What it may use"
 """Panels of the help text."""
@@ -28,30 +37,27 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-_ENCODER = "Encoder: a directory, a hub id or `tiny`; without it the packaged MiniLM."
+_BASE = "Base encoder: a directory, a hub id or `tiny`; without it the packaged MiniLM. `--checkpoint` is the same."
 _BUDGET = "Most examples of a trial; three epochs, up to 20,000, if left out."
-_GRACE = "No trial is stopped before; budget / 27 if left out, but at least one step."
+_GRACE = "Examples before which no trial is stopped; budget / 27 if left out, but at least one step."
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
 Data = Annotated[
     str | None, _searched("--data", metavar="DIR", help="Folder with the tasks' files; without it the sample corpus.")
 ]
 Tasks = Annotated[
-    str | None, _searched("--tasks", metavar="NAMES", help="Such as sst,qqp or cfimdb; sst,qqp,sts if left out.")
+    str | None, _searched("--tasks", metavar="NAMES", help="Tasks, such as sst,qqp or cfimdb; sst,qqp,sts if left out.")
 ]
-Checkpoint = Annotated[str | None, _searched("--checkpoint", metavar="MODEL", help=_ENCODER)]
+Base = Annotated[str | None, _searched("--base", "--checkpoint", metavar="MODEL", help=_BASE)]
 Trials = Annotated[int, _searched("--trials", min=1, help="Trials in all.")]
 Budget = Annotated[int | None, _searched("--budget", min=1, metavar="EXAMPLES", help=_BUDGET)]
-Seed = Annotated[int, _searched("--seed", min=0, help="Of draws and of training.")]
-Name = Annotated[str | None, _searched("--name", help="Of the sweep; SPACE-N if left out.")]
+Seed = Annotated[int, _searched("--seed", min=0, help="Seed of draws and of training.")]
+Name = Annotated[str | None, _searched("--name", help="Name of the sweep; SPACE-N if left out.")]
 Settings = Annotated[
-    list[str] | None,
-    _searched("--set", metavar="PATH=VALUE", help="Pin a parameter, such as adapter/rank=8; may be repeated."),
+    list[str], _searched("--set", metavar="PATH=VALUE", help="Pin a parameter, such as adapter/rank=8; repeatable.")
 ]
-Start = Annotated[
-    list[Path] | None, _searched("--start", metavar="FILE", help="JSON configuration to try first; may be repeated.")
-]
-Eta = Annotated[int, _searched("--eta", min=2, help="Of so many trials at a rung about one goes on.")]
+Start = Annotated[list[Path], _searched("--start", metavar="FILE", help="JSON configuration to try first; repeatable.")]
+Eta = Annotated[int, _searched("--eta", min=2, help="Reduction factor: about 1 in ETA trials passes each rung.")]
 Grace = Annotated[int | None, _searched("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
 
 Time = Annotated[
@@ -60,24 +66,83 @@ Time = Annotated[
 ]
 Address = Annotated[str | None, _used("--address", help="A running Ray cluster; without it one on this machine.")]
 Workers = Annotated[
-    int | None, _used("--workers", min=1, help="Trials at the same time; as many as fit if left out.")
+    int | None, _used("--workers", min=1, help="Trials at the same time; as many as fit if left out, later as before.")
 ]
-CpusPerTrial = Annotated[int, _used("--cpus-per-trial", min=1, help="Cores, and threads, of a trial.")]
+CpusPerTrial = Annotated[
+    int | None, _used("--cpus-per-trial", min=1, help="Cores, and threads, of a trial; 1 if left out, later as before.")
+]
 GpusPerTrial = Annotated[
-    float | None, _used("--gpus-per-trial", min=0, help="May be a fraction; 1 where there are GPUs if left out.")
-]
-DataNow = Annotated[
-    str | None, _used("--data", metavar="DIR", help="Where the same data lies now; as before if left out.")
-]
-CpusNow = Annotated[
-    int | None, _used("--cpus-per-trial", min=1, help="Cores, and threads, of a trial; as before if left out.")
-]
-GpusNow = Annotated[
-    float | None, _used("--gpus-per-trial", min=0, help="May be a fraction; as before if left out.")
+    float | None,
+    _used(
+        "--gpus-per-trial",
+        min=0,
+        help="GPUs of a trial, may be a fraction; 1 where there are GPUs if left out, later as before.",
+    ),
 ]
 Keep = Annotated[int, _used("--keep", min=1, help="Trials whose weights stay.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")]
+DataNow = Annotated[
+    str | None, _used("--data", metavar="DIR", help="Folder where the same data lies now; as before if left out.")
+]
 Takeover = Annotated[
     bool, typer.Option("--takeover", help="Go on although another driver seems to be at work; that one will leave.")
 ]
-MoreTrials = Annotated[int, typer.Option("--trials", min=1, help="How many trials the sweep shall have in all.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")]
+MoreTrials = Annotated[int, typer.Option("--trials", min=1, help="Trials that the sweep shall have in all.")]
+
+_MACHINES: Mapping[str, Any] = {
+    "address": Address,
+    "workers": Workers,
+    "cpus_per_trial": CpusPerTrial,
+    "gpus_per_trial": GpusPerTrial,
+}
+LAUNCH: Mapping[str, Any] = {
+    "space": Space,
+    "data": Data,
+    "tasks": Tasks,
+    "base": Base,
+    "trials": Trials,
+    "budget": Budget,
+    "seed": Seed,
+    "name": Name,
+    "settings": Settings,
+    "start": Start,
+    "eta": Eta,
+    "grace": Grace,
+    "time": Time,
+    **_MACHINES,
+    "keep": Keep,
+    "store": StoreOption,
+}
+"""Fields of `Launch`, and of the request for resources in it, by their options."""
+GOING_ON: Mapping[str, Any] = {"time": Time, **_MACHINES, "data": DataNow}
+"""Fields of `Relaunch` that every command which goes on with a sweep may change."""
+
+
+def takes(kind: type[Request], options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The command takes these options beside its own parameters, and gets them as one request, its first argument."""
+
+    def wrapped(command: Callable[..., None]) -> Callable[..., None]:
+        own: list[inspect.Parameter] = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        parameters = [*own, *(_parameter(kind, name, option) for name, option in options.items())]
+
+        def call(**values: Any) -> None:
+            asked = {name: values.pop(name) for name in options}
+            request = from_options(kind, {n: tuple(v) if isinstance(v, list) else v for n, v in asked.items()})
+            command(request, **values)
+
+        call.__doc__ = command.__doc__
+        call.__name__ = command.__name__
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010  functions have none by their type
+        return call
+
+    return wrapped
+
+
+def _parameter(kind: type[Request], name: str, option: Any) -> inspect.Parameter:
+    """An option as the parameter of a function."""
+    default = default_of(kind, name)
+    if default is MISSING:
+        default = inspect.Parameter.empty
+    default = list(default) if isinstance(default, tuple) else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +12,7 @@ from hpo.commands import options
 from hpo.commands.common import STOPPED, InputError, StoreOption, SweepArgument, console, open_sweep
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
+from hpo.launch.request import Launch, Relaunch
 
 if TYPE_CHECKING:
     from hpo.driver.session import Outcome
@@ -19,41 +20,14 @@ if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
 
 
-def run(
-    space: options.Space,
-    data: options.Data = None,
-    tasks: options.Tasks = None,
-    checkpoint: options.Checkpoint = None,
-    trials: options.Trials = 24,
-    budget: options.Budget = None,
-    time: options.Time = None,
-    seed: options.Seed = 0,
-    name: options.Name = None,
-    settings: options.Settings = None,
-    start: options.Start = None,
-    address: options.Address = None,
-    workers: options.Workers = None,
-    cpus_per_trial: options.CpusPerTrial = 1,
-    gpus_per_trial: options.GpusPerTrial = None,
-    keep: options.Keep = 20,
-    eta: options.Eta = 3,
-    grace: options.Grace = None,
-    dry_run: options.DryRun = False,
-    store: StoreOption = "runs",
-) -> None:
+@options.takes(Launch, options.LAUNCH)
+def run(launch: Launch, dry_run: options.DryRun = False) -> None:
     """Search a space: train many configurations, stop the weak ones early, keep the best, build an ensemble.
 
     Example: hpo run quickstart --data ../shared/data/cs224n --trials 24 --set precision=float32
     """
     from hpo.launch.prepare import prepare
-    from hpo.launch.request import Launch
 
-    launch = Launch(
-        space=space, data=data, tasks=tasks, checkpoint=checkpoint, store=store, name=name, trials=trials,
-        budget=budget, time=time, seed=seed, settings=tuple(settings or ()), start=tuple(start or ()),
-        address=address, workers=workers, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, keep=keep,
-        eta=eta, grace=grace,
-    )  # fmt: skip
     with busy("reading the data"):
         plan = prepare(launch, estimate=dry_run)
     if dry_run:
@@ -62,73 +36,64 @@ def run(
         show_plan(plan, console())
         return
     _tell_plan(plan)
-    _watched(store, "loading Ray", lambda driver, observer: driver.run(plan, observer))
+    _watched(launch.store, "loading Ray", lambda driver, observer: driver.run(plan, observer))
 
 
+@options.takes(Relaunch, options.GOING_ON)
 def resume(
-    sweep: SweepArgument,
-    takeover: options.Takeover = False,
-    time: options.Time = None,
-    address: options.Address = None,
-    workers: options.Workers = None,
-    cpus_per_trial: options.CpusNow = None,
-    gpus_per_trial: options.GpusNow = None,
-    data: options.DataNow = None,
-    store: StoreOption = "runs",
+    relaunch: Relaunch, sweep: SweepArgument, takeover: options.Takeover = False, store: StoreOption = "runs"
 ) -> None:
     """Go on with a sweep that was stopped, or whose driver died. Finished trials do not run again.
 
     Example: hpo resume quickstart-1
     """
-    _go_on(
-        store, sweep, takeover=takeover, time=time, address=address, workers=workers, cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial, data=data,
-    )  # fmt: skip
+    _go_on(store, sweep, replace(relaunch, takeover=takeover))
 
 
-def extend(
-    sweep: SweepArgument,
-    trials: options.MoreTrials,
-    time: options.Time = None,
-    address: options.Address = None,
-    workers: options.Workers = None,
-    cpus_per_trial: options.CpusNow = None,
-    gpus_per_trial: options.GpusNow = None,
-    data: options.DataNow = None,
-    store: StoreOption = "runs",
-) -> None:
+@options.takes(Relaunch, options.GOING_ON)
+def extend(relaunch: Relaunch, sweep: SweepArgument, trials: options.MoreTrials, store: StoreOption = "runs") -> None:
     """Give a sweep more trials, and go on with it.
 
     Example: hpo extend quickstart-1 --trials 48
     """
-    _go_on(
-        store, sweep, trials=trials, time=time, address=address, workers=workers, cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial, data=data,
-    )  # fmt: skip
+    _go_on(store, sweep, replace(relaunch, trials=trials))
 
 
-def _go_on(store: str, sweep: str, **changes: Any) -> None:
-    from hpo.driver.generations import active
+def _go_on(store: str, sweep: str, relaunch: Relaunch) -> None:
+    """What needs no cluster is found out before Ray starts: a driver at work, and a sweep that is done."""
+    from hpo.display.summary import command
+    from hpo.driver.finalise import is_done
+    from hpo.driver.generations import active, total_trials
+    from hpo.launch.record import record_of
+    from hpo.launch.relaunch import total_of
 
     folder = open_sweep(store, sweep)
-    # Both mistakes would be found later too, but only after Ray has started.
-    if not changes.get("takeover") and (driver := active(Path(folder.path))):
+    if not relaunch.takeover and (driver := active(folder.path)):
         raise InputError(
             f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it "
             f"with `hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
         )
+    trials = total_of(total_trials(record_of(folder).trials, folder.path), relaunch, sweep)
+    if is_done(folder, trials):
+        more = command("extend", sweep, "--trials", str(2 * trials), store=store)
+        tell(
+            f"{sweep} is done: its {plural(trials, 'trial')} have ended and the kept ones have predicted. See: "
+            f"{command('top', sweep, store=store)}; give it more trials: {more}"
+        )
+        return
     activity = "loading Ray, then reading the data"
-    _watched(store, activity, lambda driver, observer: driver.resume(store, sweep, observer=observer, **changes))
+    _watched(store, activity, lambda driver, observer: driver.resume(store, sweep, relaunch, observer))
 
 
 def _tell_plan(plan: Plan) -> None:
-    where = plan.data or "the sample corpus"
-    tell(f"sweep {plan.name}: {plural(plan.trials, 'trial')} of at most {plan.budget:,} examples on {where}")
-    for line in plan.notes:
+    record, preview = plan.record, plan.preview
+    trials = plural(plan.trials, "trial")
+    tell(f"sweep {plan.name}: {trials} of at most {record.budget:,} examples on {record.data.place}")
+    for line in preview.notes:
         tell(f"note: {line}")
-    if plan.problems:
-        notes = plural(len(plan.problems), "note")
-        tell(f"{notes} on the data, the first: {plan.problems[0]} (see them by --dry-run)")
+    if preview.problems:
+        notes = plural(len(preview.problems), "note")
+        tell(f"{notes} on the data, the first: {preview.problems[0]} (see them by --dry-run)")
 
 
 def _watched(store: str, activity: str, work: Callable[[Any, Callable[[Snapshot], None]], Outcome]) -> None:

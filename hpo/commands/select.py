@@ -28,7 +28,7 @@ def ensemble(
     sweep: SweepArgument,
     method: Annotated[str, typer.Option("--method", help="greedy (Caruana 2004) or top-k (vote and mean).")] = "greedy",
     size: Annotated[int, typer.Option("--size", min=1, help="Members at most; one may count several times.")] = 5,
-    name: Annotated[str | None, typer.Option("--name", help="To save it under; METHOD-SIZE if left out.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name to save it under; METHOD-SIZE if left out.")] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
@@ -63,21 +63,20 @@ def predict(
 
     Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
     """
-    from hpo.exports.leaderboard import check_free, of_ensemble, of_trial, write
+    from hpo.exports.leaderboard import check_out, of_ensemble, of_trial, write
     from results.selection import load
 
     if (trial is None) == (ensemble is None):
         raise InputError("give either --trial N or --ensemble NAME")
     folder = open_sweep(store, sweep)
-    if not overwrite:
-        check_free(folder, out)
+    check_out(folder, out, overwrite)
     with warned(folder):
         if trial is not None:
             _finalise(folder, [trial])
             paths = write(folder, of_trial(folder, trial), out, f"trial {trial}")
         else:
             assert ensemble is not None
-            _finalise(folder, [int(one["trial"]) for one in load(folder, ensemble)["members"]])
+            _finalise(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
             paths = write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
     if json:
         print_json({"files": paths})

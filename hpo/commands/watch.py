@@ -109,11 +109,12 @@ def logs(
     Example: hpo logs quickstart-1 3 -f
     """
     from hpo.driver.generations import total_trials
+    from hpo.launch.record import record_of
     from hpo.worker.job import log_file
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
-    if not path.is_file() and trial >= (total := total_trials(folder.meta, Path(folder.path))):
+    if not path.is_file() and trial >= (total := total_trials(record_of(folder).trials, Path(folder.path))):
         raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_known_trials(folder)}")
     if not path.is_file() and not follow:
         raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is not there. {_known_trials(folder)}")

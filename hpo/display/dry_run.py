@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hpo.display import tables
 from hpo.display.units import amount, duration, plural
-from hpo.launch.plan import Plan, Range, StageWork
+from hpo.launch.plan import Plan, Preview, Range, StageWork
 from hpo.space.check import describe
 from hpo.space.tree import flatten, path_of
 
@@ -22,14 +22,15 @@ def show_plan(plan: Plan, console: Console) -> None:
     tables.show(parameters(plan), console, title="search space")
     console.print()
     title = "defaults taken (parameters that the space does not vary)"
-    tables.show(defaults(plan.defaults), console, title=title, empty="no defaults taken")
+    tables.show(defaults(plan.preview.defaults), console, title=title, empty="no defaults taken")
     console.print()
-    tables.show([{"task": task} | dict(rows) for task, rows in plan.sizes.items()], console, title="rows of the data")
-    for line in plan.problems[:PROBLEMS]:
+    sizes = [{"task": task} | dict(rows) for task, rows in plan.preview.sizes.items()]
+    tables.show(sizes, console, title="rows of the data")
+    for line in plan.preview.problems[:PROBLEMS]:
         console.print(f"note: {line}", style="yellow")
-    if len(plan.problems) > PROBLEMS:
-        console.print(f"and {plural(len(plan.problems) - PROBLEMS, 'more note')} on the data", style="yellow")
-    for line in plan.notes:
+    if len(plan.preview.problems) > PROBLEMS:
+        console.print(f"and {plural(len(plan.preview.problems) - PROBLEMS, 'more note')} on the data", style="yellow")
+    for line in plan.preview.notes:
         console.print(f"note: {line}", style="yellow")
     console.print()
     tables.show_facts(facts(plan), console, title="what would run")
@@ -37,7 +38,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def parameters(plan: Plan) -> list[dict[str, str]]:
     """One row a parameter: what it may be, the branch in which it exists, fixed or drawn."""
-    rows = describe(plan.space, plan.pinned)
+    rows = describe(plan.space, plan.record.pinned)
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
@@ -55,44 +56,44 @@ def _where(name: str) -> str:
 
 def facts(plan: Plan) -> dict[str, str]:
     """Single numbers and words of a plan, ready to print."""
-    resources = plan.resources
+    record, preview, resources = plan.record, plan.preview, plan.resources
     machine = "chosen when the cluster is reached"
     if resources is not None:
         gpus = f" and {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
         machine = f"{plural(resources.workers, 'worker')}, {plural(resources.cpus_per_trial, 'CPU')}{gpus} each"
     return {
         "sweep": f"{plan.name} in {plan.store}",
-        "data": plan.data or "the sample corpus",
-        "encoder": plan.base_name,
-        "trials": f"{plan.trials}: the default configuration, {len(plan.start)} given, "
-        f"{plan.trials - 1 - len(plan.start)} drawn",
-        "seed": str(plan.seed),
-        **_pinned(plan.pinned),
-        **_left_out(plan.left_out),
-        "milestones": " ".join(f"{step:,}" for step in plan.milestones)
-        + f" examples; about 1 in {plan.eta} trials passes each",
+        "data": record.data.place,
+        "encoder": record.base.name,
+        "trials": f"{plan.trials}: the default configuration, {len(record.start)} given, "
+        f"{plan.trials - 1 - len(record.start)} drawn",
+        "seed": str(record.seed),
+        **_pinned(record.pinned),
+        **_left_out(preview.left_out),
+        "milestones": " ".join(f"{step:,}" for step in record.milestones)
+        + f" examples; about 1 in {record.eta} trials passes each",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
-        "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
+        "evaluation": _sizes(record.search_sizes) + f" a report: {preview.evaluation_share:.0%} of a full trial's time",
         "resources": machine,
-        "time": _time(plan),
+        "time": _time(preview),
         **_stages(plan),
     }
 
 
-def _time(plan: Plan) -> str:
+def _time(preview: Preview) -> str:
     """The expected time: what is in the figure and what is not."""
-    if not plan.seconds:
+    if not preview.seconds:
         return "unknown"
-    stages = ", stages (below)" if plan.stages else ""
+    stages = ", stages (below)" if preview.stages else ""
     return (
-        f"about {duration(plan.seconds)} of training and evaluation; not counted: start-up{stages}, "
+        f"about {duration(preview.seconds)} of training and evaluation; not counted: start-up{stages}, "
         "predictions of the kept trials at the end"
     )
 
 
 def _stages(plan: Plan) -> dict[str, str]:
     """The work of the stages before training."""
-    words = "; ".join(stage_words(work) for work in plan.stages)
+    words = "; ".join(stage_words(work) for work in plan.preview.stages)
     return {"stages": f"{words}; each distinct chain once"} if words else {}
 
 

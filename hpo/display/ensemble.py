@@ -25,7 +25,7 @@ def scoring(folder: SweepFolder) -> Scoring:
     from minbert import metrics
     from results.scoring import Scoring
 
-    return Scoring.of(folder.meta, metrics.score, metrics.overall)
+    return Scoring.of(folder.tasks, metrics.score, metrics.overall)
 
 
 def choose(folder: SweepFolder, *, method: str = "greedy", size: int = 5, name: str | None = None) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.display.units import CLOSED, OVER
 from hpo.driver.finalise import kept
 from hpo.driver.generations import Entry, active, newest, total_trials
+from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot, Tally
 from hpo.worker.progress import stages_of
 from results.predictions import predicted
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
 def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
-    meta, path = folder.meta, Path(folder.path)
+    record, path = record_of(folder), folder.path
     rows = folder.events()
-    tally = Tally(meta["name"], total_trials(meta, path), tuple(meta["milestones"]), int(meta["eta"]))
+    tally = Tally(record.name, total_trials(record.trials, path), record.milestones, record.eta)
     tally.feed_all(rows)
     live, launch = active(path) is not None, newest(path)
-    started, ended = _times(launch, [float(row["time"]) for row in rows], created(meta))
+    started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
     snapshot = tally.snapshot("searching", started, time.time() if live else ended, live=live)
     weights = kept(rows)
     unpredicted = sorted(weights.keys() - predicted(folder).keys())
@@ -78,15 +77,9 @@ def _left(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snapshot
     return replace(snapshot, counts=counts, running=[], time_left=None, phase=phase)
 
 
-def created(meta: dict[str, Any]) -> float:
-    """When the sweep was made, in seconds since 1970; its metadata may hold a number or ISO text."""
-    value = meta.get("created", 0.0)
-    return float(value) if isinstance(value, int | float) else datetime.fromisoformat(value).timestamp()
-
-
 def overview(folder: SweepFolder) -> dict[str, Any]:
     """One row of `hpo list`."""
-    snapshot = read(folder)
+    record, snapshot = record_of(folder), read(folder)
     best = snapshot.best[0] if snapshot.best else None
     return {
         "sweep": snapshot.name,
@@ -95,8 +88,8 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
         "trials": snapshot.trials_total,
         "best": best.overall if best else None,
         "by trial": best.trial if best else None,
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(created(folder.meta))),
-        "data": (folder.meta.get("data") or {}).get("folder") or "sample corpus",
+        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created)),
+        "data": record.data.folder or "sample corpus",
     }
 
 

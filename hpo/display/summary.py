@@ -34,7 +34,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     headline(outcome, console)
     show_messages(outcome, console)
     rows = trial_records(views.top(folder, BEST, scoring=ensemble.scoring(folder)))
-    scores = score_rows(rows, list(folder.meta["tasks"]))
+    scores = score_rows(rows, list(folder.tasks))
     console.print()
     title = f"best trials ({RANKED}, which chose them)"
     tables.show(scores, console, title=title, empty="no trial has a score")

@@ -1,8 +1,9 @@
-"""After the search: each kept trial predicts all of dev and test once, and the predictions enter the store.
+"""Predictions of the kept trials for all of dev and test: each trial predicts once, and its rows enter the store.
 
-One job per trial, on fresh actors with a trial's resources which share the machine's data and weights. A job that is
-done is known by its file, so an interrupted round goes on where it was, and a repeated one does nothing. The actors
-are gone before this returns: living ones would starve the next search without a word.
+After a search the trials are spread over fresh actors with a trial's resources, which share the machine's data and
+weights; a command lets them predict in its own process. Both call `predict_trial`. A trial that has predicted is known
+by its file, so an interrupted round goes on where it was, and a repeated one does nothing. The actors are gone before
+`finalise` returns: living ones would starve the next search without a word.
 """
 
 from __future__ import annotations
@@ -12,98 +13,74 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from hpo.cluster.memory import limit_memory
-from hpo.cluster.resources import Resources
-from hpo.driver.weights import Ended
-from hpo.worker.job import Job, checkpoint_folder
+from hpo.launch.record import job_of, record_of
+from hpo.search.states import CLOSED
+from hpo.worker.job import Job
 
 if TYPE_CHECKING:
+    from hpo.driver.weights import Ended
     from results.store import SweepFolder
 
 RETRIES = 2
-"""A job whose actor died is given to another one so often."""
+"""How many times a trial whose actor died is given to another one."""
 TURN = 0.2
 """Seconds between two calls of `on_turn`."""
+
+
+class PredictError(ValueError):
+    """Predictions that cannot be made or written."""
+
+
+def predict_trial(job: Job, folder: SweepFolder, trial: int, attempt: int, checkpoint: str) -> int:
+    """Predict with a trial's kept checkpoint, write the table, return its number of rows.
+
+    Only the name of `checkpoint` counts: the store may have moved since the row that holds the path.
+    """
+    from results.predictions import key, to_table
+
+    path = job.checkpoints(trial) / Path(checkpoint).name
+    table = to_table(trial, attempt, job.module().predict(job, path))
+    folder.write_table("predictions", table, key(trial, attempt))
+    return int(table.num_rows)
 
 
 class Predictor:
     """The actor: predicts with one checkpoint after the other in one warm process."""
 
     def __init__(self, job: str, store: str, name: str) -> None:
+        from results.store import Store
+
         logging.basicConfig(level=logging.WARNING)
         self._job = Job.from_json(job)
-        self._store = store
-        self._name = name
+        self._folder = Store(store).open(name)
         limit_memory(self._job.memory_limit)
 
     def predict(self, trial: int, attempt: int, checkpoint: str) -> int:
-        """Predict, write the table, return its number of rows. Of `checkpoint` the name counts: the store may have
-        moved since the row that holds the path."""
-        from results.predictions import key
-        from results.store import Store
-
-        path = self._job.checkpoints(trial) / Path(checkpoint).name
-        table = prediction_table(trial, attempt, self._job.module().predict(self._job, path))
-        Store(self._store).open(self._name).write_table("predictions", table, key(trial, attempt))
-        return int(table.num_rows)
+        """See `predict_trial`."""
+        return predict_trial(self._job, self._folder, trial, attempt, checkpoint)
 
 
-def prediction_table(trial: int, attempt: int, parts: Any) -> pa.Table:
-    """The store's rows for (task, split, prediction) triples."""
-    from results.schemas import find
-
-    schema = find("predictions").schema
-    batches = []
-    for task, split, prediction in parts:
-        rows = len(prediction.rows)
-        probabilities = prediction.probabilities
-        columns = {
-            "trial": pa.array([trial] * rows, pa.int64()),
-            "attempt": pa.array([attempt] * rows, pa.int64()),
-            "task": pa.array([task] * rows),
-            "split": pa.array([split] * rows),
-            "row": pa.array(prediction.rows, pa.int64()),
-            "value": pa.array(prediction.values, pa.float64()),
-            "probabilities": pa.nulls(rows, pa.list_(pa.float32())) if probabilities is None else _lists(probabilities),
-        }
-        batches.append(pa.table(columns).cast(schema))
-    return pa.concat_tables(batches) if batches else schema.empty_table()
-
-
-def _lists(probabilities: Any) -> pa.Array:
-    """[R, C] as a list column."""
-    rows, classes = probabilities.shape
-    flat = pa.array(probabilities.reshape(-1), pa.float32())
-    return pa.ListArray.from_arrays(pa.array(range(0, rows * classes + 1, classes), pa.int32()), flat)
-
-
-def finalise(
-    store: str, name: str, job: Job, kept: Sequence[Ended], resources: Resources, on_turn: Callable[[int, int], bool]
-) -> list[str]:
+def finalise(folder: SweepFolder, job: Job, kept: Sequence[Ended], on_turn: Callable[[int, int], bool]) -> list[str]:
     """Predict with every kept trial that has not predicted yet. `on_turn(done, all)` returns False to stop early.
 
     Returns one line for each trial that could not predict.
     """
     from results.predictions import key
-    from results.store import Store
 
-    folder = Store(store).open(name)
-    todo = [one for one in kept if not folder.has("predictions", key(one.trial, one.attempt))]
-    if not todo:
-        return []
-    return _Round(store, name, job, todo, resources).run(on_turn)
+    todo = [ended for ended in kept if not folder.has("predictions", key(ended.trial, ended.attempt))]
+    return _Round(job, todo).run(on_turn) if todo else []
 
 
 class _Round:
-    """Hands jobs to actors until all are done."""
+    """Hands trials to actors until all have predicted."""
 
-    def __init__(self, store: str, name: str, job: Job, todo: list[Ended], resources: Resources) -> None:
-        self._arguments = (job.to_json(), store, name)
+    def __init__(self, job: Job, todo: Sequence[Ended]) -> None:
+        sweep = Path(job.folder)
+        self._arguments = (job.to_json(), str(sweep.parent), sweep.name)
+        self._resources = job.resources
         self._all = len(todo)
-        self._todo = [(one, 0) for one in todo]
-        self._resources = resources
+        self._todo = [(ended, 0) for ended in todo]
         self._busy: dict[Any, tuple[Any, Ended, int]] = {}
         self._actors: list[Any] = []
         self._problems: list[str] = []
@@ -135,24 +112,24 @@ class _Round:
 
     def _hand_out(self, actor: Any) -> None:
         if self._todo:
-            one, tries = self._todo.pop(0)
-            reference = actor.predict.remote(one.trial, one.attempt, one.checkpoint)
-            self._busy[reference] = (actor, one, tries)
+            ended, tries = self._todo.pop(0)
+            reference = actor.predict.remote(ended.trial, ended.attempt, ended.checkpoint)
+            self._busy[reference] = (actor, ended, tries)
 
     def _collect(self, reference: Any) -> None:
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-        actor, one, tries = self._busy.pop(reference)
+        actor, ended, tries = self._busy.pop(reference)
         try:
             ray.get(reference)
         except RayTaskError as error:
-            self._problems.append(f"trial {one.trial} could not predict: {_last_line(error)}")
+            self._problems.append(f"trial {ended.trial} could not predict: {_last_line(error)}")
         except (RayActorError, OutOfMemoryError) as error:
             if tries < RETRIES:
-                self._todo.append((one, tries + 1))
+                self._todo.append((ended, tries + 1))
             else:
-                self._problems.append(f"trial {one.trial} could not predict: {_last_line(error)}")
+                self._problems.append(f"trial {ended.trial} could not predict: {_last_line(error)}")
             self._actors.remove(actor)
             actor = self._new_actor() if self._todo else None
         if actor is not None:
@@ -163,29 +140,38 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-class PredictError(ValueError):
-    """Predictions that cannot be made or written."""
-
-
 def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
-    """Trials whose weights are kept: attempt and checkpoint, as their last end row tells."""
-    found: dict[int, tuple[int, str]] = {}
+    """Trials whose weights are kept: attempt and checkpoint, by their last end row."""
+    weights: dict[int, tuple[int, str]] = {}
     for row in events:
         if row.get("event") == "end":
-            found.pop(int(row["trial"]), None)
+            weights.pop(int(row["trial"]), None)
             if row["checkpoint"]:
-                found[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
-    return found
+                weights[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
+    return weights
 
 
-def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[str], None]) -> list[int]:
+def is_done(folder: SweepFolder, trials: int) -> bool:
+    """Whether all of `trials` trials have ended and every kept one has predicted: nothing is left for a launch."""
+    from results.predictions import key
+
+    rows = folder.events()
+    states = {int(row["trial"]): row.get("state") for row in rows if row["table"] == "trials"}
+    if sum(state in CLOSED for state in states.values()) < trials:
+        return False
+    return all(folder.has("predictions", key(trial, attempt)) for trial, (attempt, _) in kept(rows).items())
+
+
+def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Callable[[str], None]) -> list[int]:
     """Let kept trials without whole predictions (all, or these) predict, one after the other, in this process.
 
-    `told` hears of each before it begins. Returns the trials that predicted.
+    `tell` gets a line before each. Returns the trials that predicted.
     """
     from results.predictions import key, predicted
 
     weights, present = kept(folder.events()), predicted(folder)
+    record = record_of(folder)
+    job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
     missing = []
     for trial in weights if trials is None else trials:
         if trial not in weights and trial not in present:
@@ -196,37 +182,17 @@ def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Calla
         if trial in weights and not folder.has("predictions", key(trial, weights[trial][0])):
             missing.append(trial)
     for place, trial in enumerate(missing, start=1):
-        from hpo.worker.trainer import predict
-
         attempt, checkpoint = weights[trial]
-        # Of the row's path the name counts: the store may have moved.
-        path = checkpoint_folder(Path(folder.path).absolute(), trial) / Path(checkpoint).name
         why = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
-        told(f"trial {trial} predicts dev and test now ({place} of {len(missing)}): {why}")
-        table = prediction_table(trial, attempt, predict(job_of(folder), path))
-        folder.write_table("predictions", table, key(trial, attempt))
+        tell(f"trial {trial} predicts dev and test now ({place} of {len(missing)}): {why}")
+        predict_trial(job, folder, trial, attempt, checkpoint)
     return missing
 
 
 def without_weights(folder: SweepFolder, trial: int, weights: Mapping[int, Any]) -> str:
     """Why a trial cannot predict, and which can."""
-    name = folder.meta["name"]
     known = {int(row["trial"]) for row in folder.events()}
     if trial not in known:
-        return f"sweep {name!r} has no trial {trial}; it has {len(known)}, see: hpo top {name}"
+        return f"sweep {folder.name!r} has no trial {trial}; it has {len(known)}, see: hpo top {folder.name}"
     have = ", ".join(map(str, sorted(weights))) or "none"
     return f"the weights of trial {trial} are not kept, so it cannot predict. Kept are those of: {have}."
-
-
-def job_of(folder: SweepFolder) -> Job:
-    """What a trial's predictor must know, from the sweep's record."""
-    meta = folder.meta
-    return Job(
-        folder=str(Path(folder.path).absolute()),
-        milestones=tuple(meta["milestones"]),
-        data=meta["data"]["folder"],
-        tasks=tuple(meta["tasks"]),
-        base=meta["base"].get("asked"),
-        search_sizes=dict(meta["search_sizes"]),
-        cpus=int(meta.get("cpus_per_trial", 1)),
-    )

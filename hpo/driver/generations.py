@@ -16,10 +16,8 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hpo.cluster.processes import host, process_start
 
@@ -123,7 +121,7 @@ def active(sweep: Path) -> Entry | None:
     if not folder.is_dir():
         return None
     now = _now(folder)
-    return next((one for one in reversed(_entries(folder)) if _alive(folder, one, now)), None)
+    return next((entry for entry in reversed(_entries(folder)) if _alive(folder, entry, now)), None)
 
 
 def newest(sweep: Path) -> Entry | None:
@@ -142,16 +140,16 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-def total_trials(meta: Mapping[str, Any], sweep: Path) -> int:
-    """How many trials a sweep has: its record says how many it began with, later launches may have asked for more."""
+def total_trials(begun_with: int, sweep: Path) -> int:
+    """How many trials a sweep has: it began with so many, later launches may have asked for more."""
     folder = sweep / "generations"
-    asked = [one.trials for one in _entries(folder)] if folder.is_dir() else []
-    return max([int(meta["trials"]), *asked])
+    asked = [entry.trials for entry in _entries(folder)] if folder.is_dir() else []
+    return max([begun_with, *asked])
 
 
 def _claim_number(folder: Path) -> Entry:
     while True:
-        number = max((one.number for one in _entries(folder)), default=0) + 1
+        number = max((entry.number for entry in _entries(folder)), default=0) + 1
         entry = Entry(number, host(), os.getpid(), process_start(os.getpid()))
         try:
             with _path(folder, number).open("x", encoding="utf-8") as file:
@@ -188,17 +186,17 @@ def _alive(folder: Path, entry: Entry, now: float) -> bool:
 
 def _entries(folder: Path) -> list[Entry]:
     """All generations, ascending."""
-    found = []
+    entries = []
     for path in folder.glob("*.json"):
         try:
-            found.append(Entry(**json.loads(path.read_text(encoding="utf-8"))))
+            entries.append(Entry(**json.loads(path.read_text(encoding="utf-8"))))
         except FileNotFoundError:
             continue  # a refused claim, taken back since the folder was listed
         except (ValueError, TypeError):
             # Being created at this moment, or damaged: the name alone says that the number is taken.
             if path.stem.isdigit():
-                found.append(Entry(int(path.stem), "", 0, None))
-    return sorted(found, key=lambda one: one.number)
+                entries.append(Entry(int(path.stem), "", 0, None))
+    return sorted(entries, key=lambda entry: entry.number)
 
 
 def _path(folder: Path, number: int) -> Path:

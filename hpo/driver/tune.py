@@ -70,7 +70,7 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
             ).fit()
     except Exception as error:
         if faults:
-            raise faults[0] from None
+            raise faults[0] from faults[0].__cause__  # by which a full disk is known
         raise RuntimeError(f"Ray Tune ended the search: {error}") from error
 
 

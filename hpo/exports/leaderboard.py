@@ -5,103 +5,112 @@
     sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
     cfimdb-dev-output.csv, ...                  id \\t Predicted_Sentiment
 
-then one line `id , label` for each row of the data file, in its order, ids as they stand there.
-A kept trial that has not predicted yet, or whose predictions are damaged, does so here, in this process, once: its
-predictions enter the store.
+then one line `id , label` for each row of the data file, in its order, with its ids as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpo.driver.finalise import PredictError, kept, without_weights
+from hpo.launch.record import TaskRecord, record_of
+from results.files import NAME
+from results.predictions import Prediction
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
 
-Values = dict[tuple[str, str], dict[int, float]]
-"""(task, dev or test) -> row of that file -> predicted class or score."""
+Predictions = Mapping[tuple[str, str], Prediction]
+"""(task, dev or test) -> predictions for rows of that file."""
 FILES: dict[str, tuple[str, ...]] = {"dev": ("search", "held", "dev"), "test": ("test",)}
-"""File -> the splits whose rows stand in it; `dev` among them is the rest without labels."""
+"""File -> the splits whose rows it has; `dev` among them is the rest without labels."""
 
 
-def of_trial(folder: SweepFolder, trial: int) -> Values:
+def of_trial(folder: SweepFolder, trial: int) -> Predictions:
     """The stored predictions of one trial's newest attempt."""
     from results.predictions import member, predicted
 
     if trial not in predicted(folder):
         raise PredictError(without_weights(folder, trial, kept(folder.events())))
     return {
-        (task, file): dict(zip(column.rows.tolist(), column.values.tolist(), strict=True))
+        (task, file): prediction
         for file, splits in FILES.items()
-        for task, column in member(folder, trial, splits).items()
+        for task, prediction in member(folder, trial, splits).items()
     }
 
 
-def of_ensemble(folder: SweepFolder, name: str) -> Values:
+def of_ensemble(folder: SweepFolder, name: str) -> Predictions:
     """The predictions of a saved ensemble, from the stored ones of its members."""
     from results.selection import combined, load
 
-    record = load(folder, name)
+    ensemble = load(folder, name)
     return {
-        (task, file): dict(zip(one.rows.tolist(), one.values.tolist(), strict=True))
+        (task, file): prediction
         for file, splits in FILES.items()
-        for task, one in combined(folder, record, splits).items()
+        for task, prediction in combined(folder, ensemble, splits).items()
     }
 
 
-def write(folder: SweepFolder, values: Values, out: Path, source: str) -> list[Path]:
+def write(folder: SweepFolder, predictions: Predictions, out: Path, source: str) -> list[Path]:
     """Write every task's dev and test file; returns the paths. `source` names the predictions in an error."""
     ids = row_ids(folder)
+    tasks = record_of(folder).tasks
+    paths = _paths(folder, tasks, out)
     written = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for task, described in folder.meta["tasks"].items():
-            title = described["leaderboard"][1]
-            for file in FILES:
-                rows = ids.get((task, file), {})
-                if not rows:
-                    continue  # the data has no test file for this task
-                labels = labels_of(values.get((task, file), {}), rows, described["kind"], f"{task} {file} of {source}")
-                path = _path(out, described, file)
-                path.write_text("".join(lines(title, rows.values(), labels)), encoding="utf-8")
-                written.append(path)
+        for (name, file), path in paths.items():
+            rows = ids.get((name, file), {})
+            if not rows:
+                continue  # the data has no test file for this task
+            what = f"{name} {file} of {source}"
+            labels = labels_of(predictions.get((name, file)), list(rows), tasks[name].kind, what)
+            text = "".join(lines(tasks[name].leaderboard[1], rows.values(), labels))
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
     except OSError as error:
         raise PredictError(f"`--out`: cannot write {error.filename or out}: {error.strerror}") from error
     return written
 
 
-def check_free(folder: SweepFolder, out: Path) -> None:
-    """Raise, before any prediction is made, where a file that would be written is there already."""
-    taken = [
-        path.name
-        for described in folder.meta["tasks"].values()
-        for file in FILES
-        if (path := _path(out, described, file)).exists()
-    ]
-    if taken:
+def check_out(folder: SweepFolder, out: Path, overwrite: bool) -> None:
+    """Raise, before any prediction is made, where a file would leave `out`, or (not `overwrite`) is there already."""
+    paths = _paths(folder, record_of(folder).tasks, out)
+    taken = [path.name for path in paths.values() if path.exists()]
+    if taken and not overwrite:
         raise PredictError(f"`--out`: {out} holds {', '.join(taken)} already; name another folder, or add --overwrite")
 
 
-def _path(out: Path, described: Mapping[str, Any], file: str) -> Path:
-    """Of a task, as the sweep's record describes it."""
-    return out / f"{described['leaderboard'][0]}-{file}-output.csv"
+def _paths(folder: SweepFolder, tasks: Mapping[str, TaskRecord], out: Path) -> dict[tuple[str, str], Path]:
+    """(task, dev or test) -> the file, all of them within `out`. Names come from the sweep's record, which may be
+    damaged or another person's."""
+    for name, task in tasks.items():
+        if not NAME.fullmatch(task.leaderboard[0]):
+            raise PredictError(
+                f"`tasks.{name}.leaderboard` in {folder.path}/sweep.json begins the names of files. It must be "
+                f"letters, digits, `.`, `_` and `-`, a letter or digit first, so that they stay in `--out`, not "
+                f"{task.leaderboard[0]!r}."
+            )
+    return {
+        (name, file): out / f"{task.leaderboard[0]}-{file}-output.csv" for name, task in tasks.items() for file in FILES
+    }
 
 
 def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
     """(task, dev or test) -> row -> id, in the order of the file."""
     table = folder.read("examples")
     columns = (table.column(name).to_pylist() for name in ("task", "split", "row", "id"))
-    found: dict[tuple[str, str], dict[int, str]] = {}
+    ids: dict[tuple[str, str], dict[int, str]] = {}
     for task, split, row, name in zip(*columns, strict=True):
-        found.setdefault((task, "test" if split == "test" else "dev"), {})[row] = name
-    return {key: dict(sorted(rows.items())) for key, rows in found.items()}
+        ids.setdefault((task, "test" if split == "test" else "dev"), {})[row] = name
+    return {key: dict(sorted(rows.items())) for key, rows in ids.items()}
 
 
-def labels_of(values: Mapping[int, float], rows: Iterable[int], kind: str, what: str) -> list[str]:
+def labels_of(prediction: Prediction | None, rows: Sequence[int], kind: str, what: str) -> list[str]:
     """The label of each row as text: a whole number for a class, six decimals for a score."""
+    values = {} if prediction is None else dict(zip(prediction.rows.tolist(), prediction.values.tolist(), strict=True))
     missing = [row for row in rows if row not in values]
     if missing:
         raise PredictError(f"{what}: no prediction for {len(missing)} rows, the first is row {missing[0]}")

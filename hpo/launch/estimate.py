@@ -1,8 +1,8 @@
 """How long a sweep may take, from the time of a few optimiser steps of its default configuration on this machine.
 
 Rough on purpose: other configurations are cheaper (LoRA, a frozen encoder) or dearer (SMART, cross-encoding), and
-rungs stop more or fewer trials than one of eta. It says minutes or hours, not a time of day. Of the stages before
-training, which may take longer than all else, it says rows and steps: how many distinct ones a sweep draws is unknown.
+rungs stop more or fewer trials than one of eta. It says minutes or hours, not a time of day. The stages before
+training, which may take longer than all else, are given in rows and steps: a sweep draws an unknown number of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo.cluster.resources import Resources
 from hpo.launch.plan import Plan, Range, StageWork
 from hpo.space.pins import branches, pin
 from hpo.space.tree import leaves, nest
@@ -32,19 +33,21 @@ FAR = 1_000_000_000
 
 def estimated(plan: Plan, corpus: Corpus) -> Plan:
     """The plan with its rough time and the work of its stages, where the trainer is the real one."""
-    if plan.trainer != "hpo.worker.trainer":
+    record = plan.record
+    if record.trainer != "hpo.worker.trainer":
         return plan
     from hpo.worker.trainer import use_device
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
 
-    use_device(plan.cpus_per_trial, 0.0)
-    data = open_data(plan.data, find_base(plan.base), search_sizes=dict(plan.search_sizes), corpus=corpus)
-    plan = replace(plan, stages=tuple(stage_work(plan, data)))
-    rate = seconds_per_example(plan, data)
-    if rate is None or plan.resources is None:
-        return plan
-    return replace(plan, seconds=plan.expected_examples * rate / (1 - plan.evaluation_share) / plan.resources.workers)
+    use_device(Resources(cpus_per_trial=record.resources.choose(cpus=1, gpus=0).cpus_per_trial))
+    base = find_base(record.base.asked)
+    data = open_data(record.data.folder, base, search_sizes=dict(record.search_sizes), corpus=corpus)
+    rate, seconds = seconds_per_example(plan, data), None
+    if rate is not None and plan.resources is not None:
+        training = plan.expected_examples * rate / plan.resources.workers
+        seconds = training / (1 - plan.preview.evaluation_share)
+    return replace(plan, preview=replace(plan.preview, seconds=seconds, stages=tuple(stage_work(plan, data))))
 
 
 def seconds_per_example(plan: Plan, data: Data) -> float | None:
@@ -54,12 +57,12 @@ def seconds_per_example(plan: Plan, data: Data) -> float | None:
     from minbert.training.train import State, train
 
     # Stages before training may take hours, and would be kept in the cache: an estimate does neither.
-    start = plan.sweep(workers=1, trials=plan.trials).next()
+    start = plan.sweep(workers=1).next()
     assert start is not None, "a sweep begins with the default configuration"
     config = replace(Config.from_dict(start.config, data.tasks), stages=Stages())
     marks: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory(prefix="hpo-estimate-") as folder:
-        state = State.fresh(plan.seed, (FAR,), Path(folder))
+        state = State.fresh(plan.record.seed, (FAR,), Path(folder))
 
         def on_step(examples: int) -> None:
             marks.append((time.monotonic(), examples))
@@ -102,12 +105,12 @@ def _settings(plan: Plan, kind: str) -> Iterator[Any]:
 
     counted = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
     own = [
-        replace(leaf, conditions=tuple(one for one in leaf.conditions if one[0] in counted))
-        for leaf in pin(leaves(plan.space), plan.pinned)
+        replace(leaf, conditions=tuple(condition for condition in leaf.conditions if condition[0] in counted))
+        for leaf in pin(leaves(plan.space), plan.record.pinned)
         if leaf.path in counted
     ]
     tasks = plan.declared()
-    for config in (*map(nest, branches(own)), *plan.start):
+    for config in (*map(nest, branches(own)), *plan.record.start):
         yield getattr(Config.from_dict(config, tasks).stages, kind)
 
 

@@ -1,6 +1,6 @@
-"""The files beside the tasks' own that some trial of a sweep reads: sentences made before, synonyms, inference pairs.
+"""Other files than the tasks' own that some trial of a sweep reads: sentences made before, synonyms, inference pairs.
 
-Their SHA-256 is recorded with the sweep, for with other ones new trials could not be compared with the earlier ones.
+Their SHA-256 is recorded with the sweep: with other files new trials could not be compared with the earlier ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.launch.plan import MismatchError
 from hpo.space.check import every_branch
 from hpo.space.pins import pin
 from hpo.space.tree import leaves
@@ -30,23 +29,12 @@ def inputs(
     from minbert import requirements
     from minbert.config import Config
 
-    found: dict[str, Path] = {}
+    read: dict[str, Path] = {}
     for config in (*every_branch(pin(leaves(space), pinned)), *start):
-        found |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
-    return {name: _sha256(path) for name, path in sorted(found.items())}
+        read |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
+    return {name: _sha256(path) for name, path in sorted(read.items())}
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def check_inputs(meta: Mapping[str, Any], found: Mapping[str, str]) -> None:
-    """Refuse to go on where a file that trials read is another one now. Records of older sweeps name none."""
-    for name, recorded in meta["data"].get("inputs", {}).items():
-        if found.get(name) != recorded:
-            raise MismatchError(
-                f"sweep {meta['name']!r} began with another {name} (SHA-256): {recorded}, now "
-                f"{found.get(name, 'it is not read')}. Its trials and new ones could not be compared: start a new "
-                "sweep under another name, or bring the old file back"
-            )

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.cluster import resources
-from hpo.cluster.resources import Resources
-from hpo.launch.plan import Plan, complete
-from hpo.launch.request import Launch, LaunchError, check_numbers
+from hpo.cluster.resources import Resources, local_cpus, local_gpus
+from hpo.launch.plan import Plan, Preview, complete
+from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, versions
+from hpo.launch.request import Launch, LaunchError
 from hpo.search.schedulers import GRACE, milestones
 from search_spaces.domains import Node
 
@@ -34,29 +36,23 @@ MOST_EXAMPLES = 20_000
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
     from hpo.launch.estimate import estimated
-    from hpo.launch.inputs import inputs
     from hpo.space.check import check, defaults_taken
     from hpo.space.pins import apply_pins, partly
-    from hpo.space.source import load_space
-    from hpo.space.tasks import restrict
-    from hpo.space.tree import expand, leaves
+    from hpo.space.tree import leaves
     from minbert.config import Config, settings
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
-    from minbert.tasks import TASKS, choose_tasks
+    from minbert.tasks import choose_tasks
     from minbert.training.evaluation import search_sizes
 
-    check_numbers(launch)
     check_local(launch.store)
     pinned = settings(launch.settings)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, choose_tasks(launch.tasks))
-    tasks = {name: describe_task(task) for name, task in corpus.tasks.items()}
-    used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
-    used, notes = _unmixed(used, list(tasks))
-    tree = expand(used, list(tasks))
+    tasks = list(corpus.tasks)
+    tree, left_out, notes = _space(launch, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
-    base = find_base(launch.checkpoint)
+    base = find_base(launch.base)
     fits = _fits(corpus, base)
 
     def whole(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,32 +64,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     default = Config.from_dict(apply_pins({}, pinned, leaves(tree), whole), corpus.tasks)
     steps = _milestones(launch, rows, default)
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
-    plan = Plan(
-        name=name,
-        store=launch.store,
-        space=tree,
-        trials=launch.trials,
-        milestones=steps,
-        eta=launch.eta,
-        seed=launch.seed,
-        resources=_resources(launch),
-        data=data,
-        fingerprint=corpus.fingerprint,
-        inputs=inputs(tree, pinned, start, corpus),
-        base=_absolute(launch.checkpoint, base.path),
-        base_name=base.name,
-        base_sha256=base.sha256,
-        search_sizes=sizes,
-        tasks=tasks,
-        pinned=pinned,
-        start=start,
-        address=launch.address,
-        keep=launch.keep,
-        time=launch.time,
-        workers_asked=launch.workers,
-        cpus_per_trial=launch.cpus_per_trial,
-        gpus_per_trial=launch.gpus_per_trial,
-        trainer=launch.trainer,
+    preview = Preview(
         evaluation_share=share,
         defaults=defaults_taken(tree, whole, pinned),
         left_out=left_out,
@@ -101,8 +72,71 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
-    plan.sweep(workers=1, trials=plan.trials)  # refuses what does not fit together
+    plan = Plan(
+        store=launch.store,
+        record=_record(launch, name, corpus, base, tree, pinned, start, steps, sizes, data),
+        space=tree,
+        trials=launch.trials,
+        resources=_resources(launch),
+        address=launch.address,
+        time=launch.time,
+        preview=preview,
+    )
+    plan.sweep(workers=1)  # refuses what does not fit together
     return estimated(plan, corpus) if estimate else plan
+
+
+def _space(launch: Launch, tasks: Sequence[str]) -> tuple[Mapping[str, Node], tuple[str, ...], list[str]]:
+    """The space over the sweep's tasks, what of it concerns other tasks, and remarks."""
+    from hpo.space.source import load_space
+    from hpo.space.tasks import restrict
+    from hpo.space.tree import expand
+    from minbert.tasks import TASKS
+
+    used, left_out = restrict(load_space(launch.space), TASKS.keys() - set(tasks))
+    used, notes = _unmixed(used, tasks)
+    return expand(used, tasks), left_out, notes
+
+
+def _record(
+    launch: Launch,
+    name: str,
+    corpus: Corpus,
+    base: Base,
+    tree: Mapping[str, Node],
+    pinned: Mapping[str, Any],
+    start: Sequence[Mapping[str, Any]],
+    steps: tuple[int, ...],
+    sizes: Mapping[str, int],
+    data: str | None,
+) -> SweepRecord:
+    from hpo.launch.inputs import inputs
+    from hpo.space.source import space_hash, to_json
+    from minbert.migrations import CONFIG_VERSION
+
+    return SweepRecord(
+        name=name,
+        space=to_json(tree),
+        space_hash=space_hash(tree),
+        pinned=pinned,
+        start=start,
+        seed=launch.seed,
+        trials=launch.trials,
+        milestones=steps,
+        searcher=launch.searcher,
+        scheduler={**launch.scheduler, "eta": launch.eta, "grace": steps[0]},
+        trainer=launch.trainer,
+        resources=launch.resources,
+        keep=launch.keep,
+        data=DataRecord(data, corpus.fingerprint, inputs(tree, pinned, start, corpus)),
+        base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256),
+        search_sizes=sizes,
+        tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
+        versions=versions(),
+        config_version=CONFIG_VERSION,
+        argv=sys.argv[1:],
+        created=time.time(),
+    )
 
 
 def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -111,9 +145,9 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     from minbert.config import Config
 
     def whole(config: Mapping[str, Any]) -> dict[str, Any]:
-        found = Config.from_dict(config, corpus.tasks)
-        requirements.check(found, corpus, base)
-        return found.to_dict()
+        full = Config.from_dict(config, corpus.tasks)
+        requirements.check(full, corpus, base)
+        return full.to_dict()
 
     return whole
 
@@ -133,17 +167,11 @@ def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, No
     return kept, [f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"] if out else []
 
 
-def _absolute(checkpoint: str | None, found: Path | None) -> str | None:
-    """A base that is a directory by its absolute path: workers and resumes may stand elsewhere."""
-    if checkpoint is None or found is None or Path(checkpoint).resolve() != found:
-        return checkpoint
-    return str(Path(checkpoint).absolute())
-
-
-def describe_task(task: Any) -> dict[str, Any]:
-    """What `results` needs to score a task alone."""
-    fields = ("kind", "classes", "metric", "weight", "low", "high")
-    return {name: getattr(task, name) for name in fields} | {"leaderboard": list(task.leaderboard)}
+def _absolute(base: str | None, directory: Path | None) -> str | None:
+    """A base that is a directory by its absolute path: workers and resumes may run in another folder."""
+    if base is None or directory is None or Path(base).resolve() != directory:
+        return base
+    return str(Path(base).absolute())
 
 
 def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -153,8 +181,8 @@ def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any
     except (OSError, ValueError) as error:
         raise LaunchError(f"`start`: {path} is no readable JSON file ({error}).") from error
     if not isinstance(values, dict):
-        found = type(values).__name__
-        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {found}.")
+        kind = type(values).__name__
+        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {kind}.")
     try:
         return fits(values)
     except ValueError as error:
@@ -237,7 +265,7 @@ def _resources(launch: Launch) -> Resources | None:
     """Checked against this machine, or left open where a cluster has to be asked."""
     if launch.address is not None:
         return None
-    cpus, gpus = resources.local_cpus(), resources.local_gpus()
-    chosen = resources.choose(launch.workers, launch.cpus_per_trial, launch.gpus_per_trial, cpus, gpus)
+    cpus, gpus = local_cpus(), local_gpus()
+    chosen = launch.resources.choose(cpus, gpus)
     chosen.check(cpus, gpus, "this machine")
     return chosen

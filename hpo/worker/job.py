@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from hpo.cluster.resources import Resources
+
 OUT_OF_MEMORY = "out of memory"
 """Reason of a failure that a worker survived."""
 
@@ -38,17 +40,15 @@ class Job:
     tasks: tuple[str, ...] | None = None
     """Tasks of the sweep; None: the default ones."""
     base: str | None = None
-    """Name of the base weights; None: the packaged encoder."""
+    """Name of the base encoder; None: the packaged one."""
     base_sha256: str = ""
-    """Of the base weights the sweep began with; empty: not compared."""
+    """SHA-256 of the base weights that the sweep began with; empty: not compared."""
     fingerprint: str = ""
-    """Of the data the sweep began with; empty: not compared."""
+    """Fingerprint of the data that the sweep began with; empty: not compared."""
     search_sizes: Mapping[str, int] = field(default_factory=dict)
     """Examples per task that a report is scored on."""
-    cpus: int = 1
-    """CPU cores of a trial, which are also its threads."""
-    gpus: float = 0.0
-    """GPUs of a trial; below 1, also the share of the device's memory it may take."""
+    resources: Resources = Resources()
+    """What trials get of the machines; a fraction of a GPU is also the share of its memory that a trial may take."""
     memory_limit: int | None = None
     """Bytes of data one worker may hold; None: no limit of ours."""
     pause_key: str = ""
@@ -65,7 +65,12 @@ class Job:
         values = json.loads(text)
         tasks = values.get("tasks")
         return cls(
-            **values | {"milestones": tuple(values["milestones"]), "tasks": None if tasks is None else tuple(tasks)}
+            **values
+            | {
+                "milestones": tuple(values["milestones"]),
+                "tasks": None if tasks is None else tuple(tasks),
+                "resources": Resources(**values["resources"]),
+            }
         )
 
     def module(self) -> ModuleType:

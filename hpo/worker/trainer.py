@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hpo.cluster.resources import Resources
 from hpo.worker.job import Assignment, Job
 from hpo.worker.progress import StageFile, stage_file
 
 if TYPE_CHECKING:
     from minbert.data.tokens import Data
-    from minbert.training.evaluation import Prediction
     from minbert.training.train import Report
+    from results.predictions import Prediction
     from results.store import SweepFolder
 
 log = logging.getLogger("hpo")
@@ -32,7 +35,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     from minbert.training import train as core
     from minbert.training.checkpoints import newest, read_trial
 
-    use_device(job.cpus, job.gpus)
+    use_device(job.resources)
     stage = StageFile(stage_file(Path(job.folder), assignment.trial))
     directory = job.checkpoints(assignment.trial)
     data, checkpoint = data_of(job), newest(directory)
@@ -67,11 +70,14 @@ def ready(job: Job, folder: SweepFolder) -> None:
 
 
 def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-    """Task, split and predictions of every part of the labelled and test data."""
+    """Task, split and predictions of every part of the labelled and test data, as the store takes them."""
     from minbert.training import predict as core
+    from results.predictions import Prediction
 
-    use_device(job.cpus, job.gpus)
-    return core.predict(checkpoint, data_of(job))
+    use_device(job.resources)
+    for task, split, made in core.predict(checkpoint, data_of(job)):
+        probabilities = None if made.probabilities is None else made.probabilities.astype(np.float64)
+        yield task, split, Prediction(made.rows.astype(np.int64), made.values, probabilities)
 
 
 def data_of(job: Job) -> Data:
@@ -99,19 +105,19 @@ def _open(
     return opened
 
 
-def _refuse_another(what: str, recorded: str, found: str) -> None:
+def _refuse_another(what: str, recorded: str, present: str) -> None:
     """Scores on other files cannot be compared with the sweep's earlier ones."""
-    if recorded and recorded != found:
+    if recorded and recorded != present:
         raise ValueError(
-            f"{what}: the sweep began with {recorded}, now {found} is there. Bring the old files back and resume, or "
+            f"{what}: the sweep began with {recorded}, now {present} is there. Bring the old files back and resume, or "
             "start a new sweep"
         )
 
 
-def use_device(cpus: int, gpus: float) -> None:
+def use_device(resources: Resources) -> None:
     """One thread per CPU given, and no more of a shared GPU than the trial's part."""
     import torch
 
-    torch.set_num_threads(cpus)
-    if 0 < gpus < 1 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(gpus)
+    torch.set_num_threads(resources.cpus_per_trial)
+    if 0 < resources.gpus_per_trial < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(resources.gpus_per_trial)

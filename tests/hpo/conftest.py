@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from hpo.cluster.connection import Cluster, own_cluster
-from hpo.launch.request import Launch
+from hpo.launch.plan import Plan
+from hpo.launch.record import SweepRecord
+from hpo.launch.request import Launch, from_options
 from search_spaces.domains import Float
 
 SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}
@@ -30,7 +32,7 @@ def launch(store: Path, **changes: Any) -> Launch:
     """A launch of eight trials with the trainer of `tests.hpo.fakes`."""
     values: dict[str, Any] = {
         "space": SPACE,
-        "checkpoint": "tiny",
+        "base": "tiny",
         "store": str(store),
         "name": "s",
         "trials": 8,
@@ -40,7 +42,13 @@ def launch(store: Path, **changes: Any) -> Launch:
         "gpus_per_trial": 0.0,
         "trainer": "tests.hpo.fakes",
     }
-    return Launch(**values | changes)
+    return from_options(Launch, values | changes)
+
+
+def written(plan: Plan) -> SweepRecord:
+    """The record of a plan's sweep as it comes back from its file."""
+    assert plan.resources is not None
+    return SweepRecord.from_json(json.loads(json.dumps(plan.begun(plan.resources).to_json())))
 
 
 def script(sweep: Path, faults: dict[int, dict[str, Any]] | None = None, slow: float = 0.0) -> None:

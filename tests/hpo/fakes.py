@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from hpo.worker.job import Assignment, Job
+from results.predictions import Prediction
 
 STEPS = 4
 """Optimiser steps between two milestones."""
@@ -34,13 +35,6 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.values)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    rows: np.ndarray
-    values: np.ndarray
-    probabilities: np.ndarray | None
 
 
 def score(config: Mapping[str, Any], examples: int, budget: int) -> float:
@@ -89,9 +83,9 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
     sweep = Path(job.folder)
     (sweep / "predicting").touch()
     time.sleep(_read(sweep / "slow_predictions.json", 0.0))
-    rows = np.arange(4, dtype=np.int32)
-    yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2, np.float32))
-    yield "sts", "test", Prediction(rows, rows / 2.0, None)
+    rows = np.arange(4)
+    yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2))
+    yield "sts", "test", Prediction(rows, rows / 2.0)
 
 
 def _befall(kind: str) -> None:

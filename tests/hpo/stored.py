@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hpo.launch.prepare import describe_task
+from hpo.cluster.resources import ResourceRequest
+from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord
 from minbert.tasks import DEFAULT_TASKS
 from minbert.tasks import TASKS as DECLARED
 from results.store import Store, SweepFolder
@@ -25,31 +26,30 @@ ERROR = 'Traceback (most recent call last):\n  File "train.py", line 1\nMemoryEr
 START = 1_700_000_000.0
 
 
-def meta(name: str, trials: int = 6) -> dict[str, Any]:
-    return {
-        "name": name,
-        "space": {},
-        "space_hash": "0",
-        "pinned": {},
-        "start": [],
-        "seed": 0,
-        "trials": trials,
-        "budget": MILESTONES[-1],
-        "eta": 3,
-        "milestones": list(MILESTONES),
-        "workers": 2,
-        "cpus_per_trial": 1,
-        "gpus_per_trial": 0,
-        "keep": 20,
-        "data": {"folder": None, "fingerprint": "f"},
-        "base": {"asked": "tiny", "name": "tiny", "sha256": "s"},
-        "search_sizes": dict.fromkeys(TASKS, ROWS // 2),
-        "tasks": {name: describe_task(task) for name, task in TASKS.items()},
-        "versions": {},
-        "config_version": 1,
-        "argv": [],
-        "created": START,
-    }
+def record(name: str, trials: int = 6) -> SweepRecord:
+    return SweepRecord(
+        name=name,
+        space={},
+        space_hash="0",
+        pinned={},
+        start=[],
+        seed=0,
+        trials=trials,
+        milestones=MILESTONES,
+        searcher={"name": "tpe"},
+        scheduler={"name": "asha", "eta": 3, "grace": MILESTONES[0]},
+        trainer="hpo.worker.trainer",
+        resources=ResourceRequest(2, 1, 0.0),
+        keep=20,
+        data=DataRecord(None, "f"),
+        base=BaseRecord("tiny", "tiny", "s"),
+        search_sizes=dict.fromkeys(TASKS, ROWS // 2),
+        tasks={name: TaskRecord.of(task) for name, task in TASKS.items()},
+        versions={},
+        config_version=1,
+        argv=[],
+        created=START,
+    )
 
 
 def truth(task: str) -> np.ndarray[Any, Any]:
@@ -120,7 +120,7 @@ def overall(values: dict[str, float]) -> float:
 
 def make(store: Path, name: str = "small-1", *, unpredicted: bool = False) -> SweepFolder:
     """The sweep described above, in the store at this path."""
-    folder = Store(store).create(name, meta(name))
+    folder = Store(store).create(name, record(name).to_json())
     writer = folder.writer()
     clock = iter(range(1000))
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main
+from minbert.__main__ import BAD_INPUT, DONE, STOPPED, main, parser
 from minbert.training import checkpoints
 
 
 @pytest.fixture
 def options(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    common = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--threads", "1", "--out", str(tmp_path / "out")]
+    common = ["--data", str(corpus_folder), "--base", "tiny", "--threads", "1", "--out", str(tmp_path / "out")]
     return ["train", *common]
 
 
@@ -67,6 +67,11 @@ def test_odd_rows_of_the_data_are_shown(
     assert (len(lines), lines[-1]) == (21, "data and 31 more")
 
 
+@pytest.mark.parametrize("flag", ["--base", "--checkpoint"])
+def test_the_base_encoder_has_two_flags(flag: str) -> None:
+    assert parser().parse_args(["train", flag, "tiny"]).base == "tiny"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -78,7 +83,7 @@ def test_odd_rows_of_the_data_are_shown(
         (["--out", __file__], "`--out` must be a folder that can be written"),
         (["--resume"], "`--resume` needs a folder that was trained in"),
         (["--data", "nowhere"], "`data` must be a folder"),
-        (["--checkpoint", "./nowhere"], "`checkpoint` names no directory"),
+        (["--base", "./nowhere"], "`base` names no directory"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

@@ -130,7 +130,7 @@ def test_the_command_line_takes_tasks_and_keeps_them(
     corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    common = ["train", "--data", str(corpus_folder), "--checkpoint", "tiny", "--threads", "1"]
+    common = ["train", "--data", str(corpus_folder), "--base", "tiny", "--threads", "1"]
     run = [*common, "--out", str(tmp_path / "out"), "--json"]
     assert main([*run, "--budget", "32", "--reports", "1", "--tasks", "cfimdb,sst"]) == DONE
     found = json.loads(capsys.readouterr().out)

@@ -9,16 +9,15 @@ import numpy as np
 
 from results.scoring import Scoring
 from results.store import Store, SweepFolder, Writer
+from results.tasks import tasks_of
 
 TASKS = {
     "colour": {"kind": "classification", "classes": 3, "metric": "accuracy", "weight": 1.0},
     "length": {"kind": "regression", "classes": 1, "metric": "pearson", "weight": 2.0},
 }
 META: dict[str, Any] = {
-    "tasks": TASKS, "seed": 7, "trials": 3, "budget": 300, "milestones": [100, 300], "eta": 3, "workers": 1,
-    "keep": 20, "cpus_per_trial": 1, "gpus_per_trial": 0, "space": {}, "space_hash": "0", "pinned": {}, "start": [],
-    "data": {"folder": None, "fingerprint": "f"}, "base": {"asked": None, "name": "tiny", "sha256": "s"},
-    "search_sizes": {}, "versions": {}, "config_version": 1, "created": 0.0,
+    "tasks": TASKS, "seed": 7, "trials": 3, "budget": 300, "milestones": [100, 300], "created": 0.0,
+    "scheduler": {"name": "asha", "eta": 3}, "data": {"folder": None, "fingerprint": "f"},
 }  # fmt: skip
 
 
@@ -35,7 +34,7 @@ def overall(scores: Any, metrics: Any, weights: Any) -> float:
     return sum(weights[task] * part for task, part in parts.items()) / sum(weights[task] for task in parts)
 
 
-SCORING = Scoring.of(META, score, overall)
+SCORING = Scoring.of(tasks_of(META), score, overall)
 
 
 def sweep(path: Path, name: str = "one") -> SweepFolder:

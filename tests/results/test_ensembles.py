@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results.ensembles import COMBINATIONS, ENSEMBLES, Greedy, Judge, TopK, blend, majority_vote, mean_score
-from results.predictions import Column
+from results.predictions import Prediction
 from results.scoring import Vector
 from tests.results.samples import SCORING
 
@@ -17,15 +17,15 @@ KINDS = {"colour": "classification", "length": "regression"}
 ROWS = np.arange(30)
 
 
-def problem(seed: int, count: int = 5, probabilities: bool = True) -> tuple[list[dict[str, Column]], Judge]:
+def problem(seed: int, count: int = 5, probabilities: bool = True) -> tuple[list[dict[str, Prediction]], Judge]:
     generator = np.random.default_rng(seed)
     truth = {"colour": generator.integers(0, 3, 30).astype(float), "length": generator.uniform(0, 5, 30)}
     members = []
     for _ in range(count):
         chances = generator.dirichlet(np.ones(3), 30) + 0.5 * np.eye(3)[truth["colour"].astype(int)]
         chances /= chances.sum(axis=1, keepdims=True)
-        colour = Column(ROWS, chances.argmax(axis=1).astype(float), chances if probabilities else None)
-        members.append({"colour": colour, "length": Column(ROWS, truth["length"] + generator.normal(0, 2, 30), None)})
+        colour = Prediction(ROWS, chances.argmax(axis=1).astype(float), chances if probabilities else None)
+        members.append({"colour": colour, "length": Prediction(ROWS, truth["length"] + generator.normal(0, 2, 30))})
 
     def judge(values: Mapping[str, Vector]) -> float:
         return SCORING.overall(SCORING.scores(values, truth))
@@ -59,7 +59,7 @@ def test_mean_score() -> None:
 
 def test_probabilities_are_averaged() -> None:
     sure, unsure = np.array([[0.9, 0.1]]), np.array([[0.4, 0.6]])
-    members = [{"colour": Column(ROWS[:1], p.argmax(axis=1).astype(float), p)} for p in (sure, unsure)]
+    members = [{"colour": Prediction(ROWS[:1], p.argmax(axis=1).astype(float), p)} for p in (sure, unsure)]
     assert blend(members, (0, 1), "average", KINDS)["colour"].tolist() == [0]
     assert blend(members, (0, 1, 1, 1, 1, 1), "average", KINDS)["colour"].tolist() == [1]
 

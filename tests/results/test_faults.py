@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -112,18 +113,18 @@ def test_damaged_sweep_json_is_named(tmp_path: Path) -> None:
         _ = Store(tmp_path / "runs").open("one").meta
 
 
-def test_foreign_sweep_json_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+def test_foreign_sweep_json_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     place = Path(folder.path) / "sweep.json"
     genuine = json.loads(place.read_text())
     for content, words in (
-        ({}, "lacks name, .*trials"),
+        ({}, "`name` must be a text, found None"),
         ([], "found list"),
-        ({**genuine, "data": {}}, "it lacks data.fingerprint, data.folder"),
-        ({**genuine, "trials": "3"}, "`trials` is of type str"),
+        ({**genuine, "tasks": {}}, "`tasks` of sweep.json must name each task's kind, metric and weight; found {}"),
+        ({**genuine, "tasks": {"colour": {"kind": "classification"}}}, "`tasks.colour` of sweep.json must have a kind"),
     ):
         place.write_text(json.dumps(content))
-        with pytest.raises(StoreError, match=rf"(?s)one/sweep.json` is damaged or foreign: .*{words}"):
+        with pytest.raises(StoreError, match=rf"one/sweep.json` is damaged or foreign: .*{re.escape(words)}"):
             _ = Store(tmp_path / "runs").open("one").meta
 
 

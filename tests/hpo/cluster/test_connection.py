@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -15,7 +16,7 @@ import ray
 from hpo.cluster import pause
 from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
 from hpo.cluster.processes import OWNER, PREFIX, scratch
-from hpo.cluster.resources import ResourceError, Resources, choose, fitting, gpus_needed
+from hpo.cluster.resources import ResourceError, ResourceRequest, Resources, fitting, gpus_needed
 from tests.hpo.driver.test_interruptions import descendants
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
@@ -96,10 +97,31 @@ def test_what_is_asked_is_compared_with_what_there_is() -> None:
 
 
 def test_open_choices_are_filled_from_the_cluster() -> None:
-    assert choose(None, 1, None, cpus=8, gpus=0) == Resources(8, 1, 0.0)
-    assert choose(None, 1, None, cpus=8, gpus=2) == Resources(2, 1, 1.0)
-    assert choose(None, 2, 0.25, cpus=8, gpus=1) == Resources(4, 2, 0.25)
-    assert choose(3, 1, 0.0, cpus=8, gpus=2) == Resources(3, 1, 0.0)
+    assert ResourceRequest().choose(cpus=8, gpus=0) == Resources(8, 1, 0.0)
+    assert ResourceRequest().choose(cpus=8, gpus=2) == Resources(2, 1, 1.0)
+    assert ResourceRequest(None, 2, 0.25).choose(cpus=8, gpus=1) == Resources(4, 2, 0.25)
+    assert ResourceRequest(3, 1, 0.0).choose(cpus=8, gpus=2) == Resources(3, 1, 0.0)
+
+
+def test_a_request_keeps_what_it_leaves_open_as_it_was() -> None:
+    before = ResourceRequest(4, 2, 0.5)
+    assert ResourceRequest().over(before) == before
+    assert ResourceRequest(workers=1, gpus_per_trial=0.0).over(before) == ResourceRequest(1, 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": 0}, "`workers` must be an integer of at least 1, not 0"),
+        ({"cpus_per_trial": True}, "`cpus_per_trial` must be an integer of at least 1, not True"),
+        ({"cpus_per_trial": 1.5}, "`cpus_per_trial` must be an integer of at least 1, not 1.5"),
+        ({"gpus_per_trial": 1.5}, "`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not 1.5"),
+        ({"gpus_per_trial": float("inf")}, "`gpus_per_trial` must be 0, .*, not inf"),
+    ],
+)
+def test_resources_that_no_trial_could_have_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ResourceError, match=message):
+        ResourceRequest(**wrong)
 
 
 @pytest.mark.parametrize(("workers", "each", "devices"), [(4, 0.0, 0), (4, 0.25, 1), (3, 0.4, 2), (2, 2.0, 4)])
@@ -194,7 +216,7 @@ def test_a_trial_never_spans_two_nodes() -> None:
     assert fitting(four, 3, 0.0) == 4
     assert fitting(((8.0, 1.0), (8.0, 0.0)), 1, 0.5) == 2
     assert fitting(((8.0, 3.0), (1.0, 2.0)), 2, 2.0) == 1
-    assert choose(None, 3, None, cpus=16, gpus=0, nodes=four) == Resources(4, 3, 0.0)
+    assert ResourceRequest(cpus_per_trial=3).choose(cpus=16, gpus=0, nodes=four) == Resources(4, 3, 0.0)
     cluster = Cluster(own=False, cpus=16, gpus=0, memory_limit=None, nodes=four)
     cluster.check(Resources(4, 4))
     with pytest.raises(ResourceError, match=r"the 4 of the cluster \(with 4 CPUs and 0 GPUs\) hold 0: less for each"):

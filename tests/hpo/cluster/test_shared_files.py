@@ -24,7 +24,7 @@ def test_a_machine_that_reaches_everything_is_fine_and_nothing_stays(ray_cluster
     ("data", "base", "told"),
     [
         ("/nowhere/data", "tiny", "has no folder /nowhere/data"),
-        (None, "./nowhere", "has not the base encoder: .*names no directory"),
+        (None, "./nowhere", "lacks the base encoder: .*names no directory"),
     ],
 )
 def test_what_a_machine_lacks_is_said(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.cluster.resources import ResourceRequest
+from hpo.commands import options
 from hpo.commands import run as launch
+from hpo.driver import session
+from hpo.launch.request import Launch, LaunchError, Relaunch
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 from tests.minbert.conftest import make_corpus
@@ -29,7 +34,7 @@ def test_spaces() -> None:
 
 
 def test_dry_run_says_all_and_writes_nothing(tmp_path: Path) -> None:
-    done = hpo("run", "quickstart", "--dry-run", "--checkpoint", "tiny", "--set", "adapter/kind=lora", "--trials", "5",
+    done = hpo("run", "quickstart", "--dry-run", "--base", "tiny", "--set", "adapter/kind=lora", "--trials", "5",
                store=tmp_path / "runs")  # fmt: skip
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
@@ -52,7 +57,7 @@ MISTAKES = [
     (["--set", "adapter/kin=lora"], "adapter/kin"),
     (["--set", "adapter/kind=lorra"], "lora"),
     (["--data", "/no/such/folder"], "/no/such/folder"),
-    (["--checkpoint", "/no/such/model"], "/no/such/model"),
+    (["--base", "/no/such/model"], "/no/such/model"),
     (["--start", "/no/such.json"], "/no/such.json"),
     (["--trials", "0"], "--trials"),
     (["--time", "soon"], "15m"),
@@ -69,7 +74,7 @@ def test_run_refuses_bad_input(store: Path, options: list[str], named: str) -> N
         "run",
         "quickstart",
         "--dry-run",
-        *([] if "--checkpoint" in options else ["--checkpoint", "tiny"]),
+        *([] if "--base" in options else ["--base", "tiny"]),
         *options,
     ]
     assert named in refused(hpo(*arguments, store=store))
@@ -82,18 +87,94 @@ def test_run_refuses_an_unknown_space(tmp_path: Path) -> None:
 
 def test_run_refuses_a_store_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "file" in refused(hpo("run", "quickstart", "--checkpoint", "tiny", "--dry-run", store=tmp_path / "file"))
+    assert "file" in refused(hpo("run", "quickstart", "--base", "tiny", "--dry-run", store=tmp_path / "file"))
 
 
 @pytest.mark.parametrize("command", [("resume",), ("extend", "--trials", "9")], ids=["resume", "extend"])
 def test_going_on_may_change_what_trials_get(
     store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(launch, "_go_on", lambda store, sweep, **changes: seen.update(changes))
-    done = hpo(*command, SWEEP, "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", store=store)
+    seen: list[Any] = []
+    monkeypatch.setattr(launch, "_go_on", lambda *arguments: seen.extend(arguments))
+    changes = ("--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", "--time", "2m")
+    done = hpo(*command, SWEEP, *changes, store=store)
     assert done.exit_code == 0, done.output
-    assert (seen["cpus_per_trial"], seen["gpus_per_trial"], seen["data"]) == (2, 0.5, "moved")
+    trials = 9 if "--trials" in command else None
+    relaunch = Relaunch(trials=trials, resources=ResourceRequest(None, 2, 0.5), data="moved", time=120.0)
+    assert seen == [str(store), SWEEP, relaunch]
+
+
+def test_every_field_of_a_request_has_its_option() -> None:
+    """All but the module that trains, and what one command alone takes (`--takeover`, `--trials`)."""
+    of_machines = {field.name for field in fields(ResourceRequest)}
+    launched = {field.name for field in fields(Launch)} - {"resources", "trainer", "searcher", "scheduler"}
+    assert set(options.LAUNCH) == launched | of_machines
+    going_on = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep"}
+    assert set(options.GOING_ON) == (going_on - {"searcher", "scheduler"}) | of_machines
+
+
+def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Launch] = []
+
+    def prepare(launch: Launch, estimate: bool) -> None:
+        seen.append(launch)
+        raise LaunchError("no further")
+
+    monkeypatch.setattr("hpo.launch.prepare.prepare", prepare)
+    refused(hpo("run", "quickstart"))
+    given = ("--set", "a=1", "--set", "b=2", "--start", "c.json", "--workers", "3", "--checkpoint", "tiny")
+    refused(hpo("run", "quickstart", *given))
+    settings, start = ("a=1", "b=2"), (Path("c.json"),)
+    assert seen == [
+        Launch("quickstart"),
+        Launch("quickstart", settings=settings, start=start, base="tiny", resources=ResourceRequest(workers=3)),
+    ]
+
+
+def never(*_: Any) -> None:
+    raise AssertionError("nothing is to be started")
+
+
+@pytest.mark.parametrize("arguments", [("resume",), ("extend", "--trials", "6")], ids=["resume", "extend"])
+def test_a_sweep_that_is_done_is_said_to_be_so_at_once(
+    store: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(store.rglob("*"))
+    monkeypatch.setattr(launch, "_watched", never)
+    done = hpo(*arguments, SWEEP, store=store)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stderr.split())
+    assert f"{SWEEP} is done: its 6 trials have ended and the kept ones have predicted" in told
+    assert f"hpo extend {SWEEP} --trials 12 --store {store}" in told
+    assert sorted(store.rglob("*")) == before
+
+
+def test_python_is_told_of_a_sweep_that_is_done_without_a_cluster(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.driver.session.connect", never)
+    outcome = session.resume(str(store), SWEEP)
+    assert (outcome.state, outcome.snapshot.phase) == ("done", "done")
+    assert outcome.snapshot.counts["complete"] == 4
+    assert outcome.snapshot.best[0][0] == 3
+
+
+def test_a_sweep_with_something_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(launch, "_watched", lambda store, *_: started.append(store))
+    stored.make(tmp_path / "done")
+    stored.make(tmp_path / "unpredicted", unpredicted=True)
+    stored.make(tmp_path / "damaged")
+    (tmp_path / "damaged" / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
+    for name, arguments in (
+        ("done", ("extend", "--trials", "7")),
+        ("unpredicted", ("resume",)),
+        ("damaged", ("resume",)),
+    ):
+        done = hpo(*arguments, SWEEP, store=tmp_path / name)
+        assert done.exit_code == 0, done.output
+    assert started == [str(tmp_path / name) for name in ("done", "unpredicted", "damaged")]
+    assert "6 trials, a total of 5 would be fewer" in refused(
+        hpo("extend", SWEEP, "--trials", "5", store=tmp_path / "done")
+    )
 
 
 def test_odd_data_is_shown_by_a_dry_run_and_counted_by_a_launch(
@@ -107,7 +188,7 @@ def test_odd_data_is_shown_by_a_dry_run_and_counted_by_a_launch(
     assert shown.exit_code == 0, shown.output
     assert "note: ids-sst-train.csv:98: `sentence` is empty; row kept\n" in shown.stdout
     assert "note: ids-sst-train.csv:99: `id` 'last' is that of line 98 too; row kept\n" in shown.stdout
-    monkeypatch.setattr(launch, "_watched", lambda store, work: None)
+    monkeypatch.setattr(launch, "_watched", lambda *_: None)
     counted = hpo(*command, store=tmp_path / "runs")
     assert counted.exit_code == 0, counted.output
     assert "2 notes on the data, the first: ids-sst-train.csv:98: `sentence` is empty" in counted.stderr

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.launch.record import BaseRecord
+from minbert.encoder.base import find_base
 from minbert.tasks import TASKS as DECLARED
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
@@ -115,7 +119,7 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     import numpy as np
 
     from hpo.worker import trainer
-    from minbert.training.evaluation import Prediction
+    from results.predictions import Prediction
 
     calls: list[str] = []
     folders: list[Path] = []
@@ -125,8 +129,8 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
         folders.append(checkpoint.parent)
         for row in stored.predictions(3):
             values = np.array([row["value"]])
-            chances = None if row["probabilities"] is None else np.array([row["probabilities"]], dtype=np.float32)
-            yield row["task"], row["split"], Prediction(np.array([row["row"]], dtype=np.int32), values, chances)
+            chances = None if row["probabilities"] is None else np.array([row["probabilities"]])
+            yield row["task"], row["split"], Prediction(np.array([row["row"]]), values, chances)
 
     monkeypatch.setattr(trainer, "predict", predict)
     stored.make(tmp_path / "runs", unpredicted=True)
@@ -179,3 +183,38 @@ def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
     message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
     assert "predictions of trial 1 are damaged" in message
     assert "Kept are those of: 0, 2" in message
+
+
+@pytest.mark.parametrize("stem", ["../../outside", "/outside", "a/b", "..", ".hidden", "", "a\\b"])
+def test_names_from_a_record_never_leave_the_folder(tmp_path: Path, stem: str) -> None:
+    folder = stored.make(tmp_path / "runs")
+    content = json.loads((folder.path / "sweep.json").read_text())
+    content["tasks"]["qqp"]["leaderboard"][0] = stem
+    (folder.path / "sweep.json").write_text(json.dumps(content))
+    out = tmp_path / "deep" / "down" / "out"
+    for more in ((), ("--overwrite",)):
+        message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", out, *more, store=tmp_path / "runs"))
+        assert "`tasks.qqp.leaderboard` in" in message
+        assert f"stay in `--out`, not {stem!r}" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        (BaseRecord("tiny", "tiny", "another"), "base weights tiny (SHA-256): the sweep began with another, now "),
+        (None, "data in the sample corpus (fingerprint): the sweep began with f, now "),
+    ],
+    ids=["base", "data"],
+)
+def test_predicting_here_refuses_other_weights_and_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: BaseRecord | None, message: str
+) -> None:
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
+    found = find_base("tiny")
+    recorded = replace(stored.record(SWEEP), base=base or BaseRecord("tiny", found.name, found.sha256))
+    monkeypatch.setattr(stored, "record", lambda name: recorded)
+    stored.make(tmp_path / "runs", unpredicted=True)
+    told = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs"))
+    assert message in told
+    assert not (tmp_path / "out").exists()

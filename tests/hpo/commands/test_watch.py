@@ -72,7 +72,7 @@ def begun(store: Path, time: float) -> Path:
     """A sweep `cut` with one trial that has not ended; its folder."""
     from results.store import Store
 
-    folder = Store(store).create("cut", stored.meta("cut"))
+    folder = Store(store).create("cut", stored.record("cut").to_json())
     with folder.writer() as writer:
         writer.append("trials", {"trial": 0, "attempt": 0, "event": "start", "config": "{}", "time": time, "seed": 0})
     return Path(folder.path)

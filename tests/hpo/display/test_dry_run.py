@@ -15,7 +15,7 @@ from hpo.launch.request import Launch
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     store = tmp_path_factory.mktemp("store")
-    return prepare(Launch("quickstart", checkpoint="tiny", store=str(store), trials=4, budget=300))
+    return prepare(Launch("quickstart", base="tiny", store=str(store), trials=4, budget=300))
 
 
 def test_the_time_says_what_is_in_it_and_what_is_not(plan: Plan) -> None:

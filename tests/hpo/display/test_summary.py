@@ -15,6 +15,8 @@ import pytest
 from hpo.display import status
 from hpo.display.units import plural
 from hpo.driver import session
+from hpo.driver.running import SupersededError
+from hpo.launch.request import Relaunch
 from hpo.search.snapshot import Snapshot
 from results.store import Store
 from tests.hpo import stored
@@ -23,15 +25,15 @@ from tests.hpo.cli import SWEEP, hpo, refused
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    stored.make(tmp_path / "my runs")
+    stored.make(tmp_path / "my runs", unpredicted=True)  # something is left to do
     return tmp_path / "my runs"
 
 
-def ending(state: Any, store: Path, seen: list[dict[str, Any]]) -> Callable[..., session.Outcome]:
+def ending(state: Any, store: Path, seen: list[tuple[str, str, Relaunch]]) -> Callable[..., session.Outcome]:
     """A driver's `resume` that shows one snapshot and ends in `state`."""
 
-    def resume(where: str, name: str, *, observer: Callable[[Snapshot], None], **changes: Any) -> session.Outcome:
-        seen.append({"store": where, "name": name, **changes})
+    def resume(where: str, name: str, relaunch: Relaunch, observer: Callable[[Snapshot], None]) -> session.Outcome:
+        seen.append((where, name, relaunch))
         snapshot = status.read(Store(store).open(SWEEP))
         if state == "stopped":
             snapshot = replace(snapshot, phase="stopped", trials_total=9, messages=("SIGINT arrived: no new trials",))
@@ -44,12 +46,11 @@ def ending(state: Any, store: Path, seen: list[dict[str, Any]]) -> Callable[...,
 def test_a_finished_sweep_closes_with_trials_ensemble_place_and_next_commands(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[tuple[str, str, Relaunch]] = []
     monkeypatch.setattr(session, "resume", ending("done", store, seen))
     done = hpo("extend", SWEEP, "--trials", "6", "--time", "2m", store=store)
     assert done.exit_code == 0, done.output
-    asked = {"store": str(store), "name": SWEEP, "trials": 6, "time": 120.0, "address": None, "workers": None}
-    assert [{name: changes[name] for name in asked} for changes in seen] == [asked]
+    assert seen == [(str(store), SWEEP, Relaunch(trials=6, time=120.0))]
     text = done.stdout
     assert "small-1 is done after 20s: 4 finished, 1 stopped, 1 failed, 1,310 examples." in text
     assert [line.split()[0] for line in text.split("best trials")[1].splitlines()[3:8]] == ["3", "2", "1", "0", "4"]
@@ -90,7 +91,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_exits_3(store: Path, monkeypatch:
 
 
 def test_a_sweep_without_any_score_closes_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store(tmp_path).create(SWEEP, stored.meta(SWEEP))
+    Store(tmp_path).create(SWEEP, stored.record(SWEEP).to_json())
     monkeypatch.setattr(session, "resume", ending("done", tmp_path, []))
     done = hpo("resume", SWEEP, store=tmp_path)
     assert done.exit_code == 0, done.output
@@ -162,7 +163,7 @@ def test_a_mistake_of_the_caller_is_told_and_a_bug_keeps_its_traceback(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mistaken(*_: Any, **__: Any) -> None:
-        raise session.SupersededError("another driver has it")
+        raise SupersededError("another driver has it")
 
     def broken(*_: Any, **__: Any) -> None:
         int("no number")  # raised by Python itself, but in a frame of this test

@@ -129,7 +129,7 @@ def test_an_unreadable_file_still_takes_its_number(tmp_path: Path) -> None:
 
 
 def test_an_extension_outlives_its_launch(tmp_path: Path) -> None:
-    assert total_trials({"trials": 8}, tmp_path) == 8
+    assert total_trials(8, tmp_path) == 8
     claim(tmp_path, trials=12).end()
     claim(tmp_path, trials=8).end()
-    assert total_trials({"trials": 8}, tmp_path) == 12
+    assert total_trials(8, tmp_path) == 12

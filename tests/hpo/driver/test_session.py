@@ -89,7 +89,7 @@ def test_one_worker_and_one_seed_give_the_same_trials(ray_cluster: Cluster, tmp_
 def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path) -> None:
     first = hpo.run(launch(tmp_path, trials=3))
     before = calls(tmp_path / "s")
-    again = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    again = hpo.resume(str(tmp_path), "s")
     assert again.state == "done"
     assert again.snapshot.best == first.snapshot.best
     assert calls(tmp_path / "s") == before
@@ -98,7 +98,7 @@ def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path
 def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tmp_path: Path) -> None:
     hpo.run(launch(tmp_path, name="long", trials=7))
     hpo.run(launch(tmp_path, name="short", trials=4))
-    outcome = hpo.resume(str(tmp_path), "short", trials=7, trainer="tests.hpo.fakes")
+    outcome = hpo.resume(str(tmp_path), "short", hpo.Relaunch(trials=7))
     assert outcome.snapshot.trials_total == 7
 
     def story(name: str) -> list[tuple[object, ...]]:
@@ -109,7 +109,7 @@ def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tm
 
     assert story("short") == story("long")
     with pytest.raises(ValueError, match="has 7 trials, a total of 5 would be fewer"):
-        hpo.resume(str(tmp_path), "short", trials=5, trainer="tests.hpo.fakes")
+        hpo.resume(str(tmp_path), "short", hpo.Relaunch(trials=5))
 
 
 def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, t
     assert outcome.state == "stopped"
     assert outcome.snapshot.counts["failed"] == 0
     assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
-    outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    outcome = hpo.resume(str(tmp_path), "s")
     assert outcome.state == "done"
     assert outcome.snapshot.counts["failed"] == 0
 
@@ -211,7 +211,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
         if snapshot.budget_examples_used:
             halts[0]._deadline = 0.0  # the hour is over, however long the first worker took to start
 
-    monkeypatch.setattr("hpo.driver.session.Halt", Watched)
+    monkeypatch.setattr("hpo.driver.running.Halt", Watched)
     script(tmp_path / "s", slow=0.3)
     outcome = hpo.run(launch(tmp_path, trials=4, time=3600.0), observer)
     assert outcome.state == "stopped"
@@ -220,7 +220,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
     assert not any("the display failed" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["running"] == 0
     script(tmp_path / "s")
-    outcome = hpo.resume(str(tmp_path), "s", trainer="tests.hpo.fakes")
+    outcome = hpo.resume(str(tmp_path), "s")
     assert outcome.state == "done"
     trained = [call[:2] for call in calls(tmp_path / "s")]
     assert len(trained) == len(set(trained)), "no attempt began twice"

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hpo.cluster.resources import Resources
 from hpo.driver import generations
-from hpo.driver import session as driver
+from hpo.driver.running import Running
+from hpo.driver.screen import Screen
 from hpo.driver.stopping import STOP_FILE, Halt, Now, request_stop
 from hpo.launch.prepare import prepare
+from hpo.launch.record import job_of
+from hpo.worker.job import Job
+from results.store import Store, SweepFolder
 from tests.hpo.conftest import launch
 
 
@@ -51,23 +57,31 @@ def test_one_signal_asks_and_two_demand(tmp_path: Path, number: signal.Signals) 
     assert signal.getsignal(number) == before
 
 
-def test_trials_that_never_pause_are_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = driver.Session(prepare(launch(tmp_path)), 8, None)
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A launch at work on a new sweep, without a cluster, that was asked to stop."""
+    plan = prepare(launch(tmp_path))
+    folder = Store(tmp_path).create("s", plan.begun(Resources()).to_json())
+    generation = generations.claim(folder.path)
+    job = job_of(plan.record, folder.path, Resources(), pause_key="key")
+    with folder.writer(generation.number) as writer:
+        at_work = Running(plan, folder, writer, generation, job, Screen(plan, None))
+        at_work._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
+        yield at_work
+    generation.end()
+
+
+def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[str] = []
-    monkeypatch.setattr(driver, "PATIENCE", 0.05)
-    monkeypatch.setattr(driver.pause, "raise_flag", raised.append)
-    session._generation = SimpleNamespace(superseded=False)
-    session._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
-    session._job = SimpleNamespace(pause_key="key")  # type: ignore[assignment]
-    session._sweep = session._plan.sweep(1, 8)
-    session._recorder = SimpleNamespace(fault=None, running=())  # type: ignore[assignment]
-    session._turn()
+    monkeypatch.setattr("hpo.driver.running.PATIENCE", 0.05)
+    monkeypatch.setattr("hpo.cluster.pause.raise_flag", raised.append)
+    running._turn()
     assert raised == ["key"]
-    assert session._sweep.halted
-    session._turn()
+    assert running._sweep.halted
+    running._turn()
     time.sleep(0.06)
     with pytest.raises(Now):
-        session._turn()
+        running._turn()
 
 
 def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
@@ -86,36 +100,28 @@ def test_the_time_counts_from_the_beginning_of_the_launch(tmp_path: Path) -> Non
     assert Halt(tmp_path, 60.0, started=time.monotonic() - 59).reason == "the time is up"
 
 
-def finishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> str:
-    """How a launch ends that was asked to stop when every trial had ended and `jobs` predictions remain."""
-    session = driver.Session(prepare(launch(tmp_path)), 8, None)
-    session._generation = SimpleNamespace(superseded=False)
-    session._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
-    session._job = SimpleNamespace(folder=str(tmp_path / "s"))  # type: ignore[assignment]
-    session._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
-    session._recorder = SimpleNamespace(kept=list)  # type: ignore[assignment]
+@pytest.mark.parametrize(("remaining", "state"), [(0, "done"), (1, "stopped")])
+def test_a_stop_after_the_last_prediction_is_no_stop(
+    running: Running, monkeypatch: pytest.MonkeyPatch, remaining: int, state: str
+) -> None:
+    """The launch was asked to stop when every trial had ended and some predictions remain."""
+    running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
 
-    def finalise(store: str, name: str, job: Any, kept: Any, resources: Any, on_turn: Any) -> list[str]:
-        assert (Path(store), name) == (tmp_path, "s")
-        if jobs:
-            assert on_turn(0, jobs) is False
+    def finalise(folder: SweepFolder, job: Job, kept: Any, on_turn: Callable[[int, int], bool]) -> list[str]:
+        assert (folder.name, job.pause_key) == ("s", "key")
+        if remaining:
+            assert on_turn(0, remaining) is False
         return []
 
     monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
-    return session._finish()
+    monkeypatch.setattr(running._recorder, "kept", list)
+    assert running._finish() == state
 
 
-def test_a_stop_after_the_last_job_is_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert finishing(tmp_path, monkeypatch, jobs=0) == "done"
-    assert finishing(tmp_path, monkeypatch, jobs=1) == "stopped"
-
-
-def test_a_flag_that_cannot_be_dropped_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_that_cannot_be_dropped_hides_no_error(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(key: str) -> None:
         raise ConnectionError("Ray is gone")
 
-    session = driver.Session(prepare(launch(tmp_path)), 8, None)
-    session._job = SimpleNamespace(pause_key="key")  # type: ignore[assignment]
     monkeypatch.setattr("hpo.cluster.pause.drop_flag", gone)
-    session._drop_flag()
-    assert session.messages == ["the pause flag could not be taken back: ConnectionError: Ray is gone"]
+    running._drop_flag()
+    assert running._screen.messages == ["the pause flag could not be taken back: ConnectionError: Ray is gone"]

@@ -57,6 +57,6 @@ def test_a_pin_a_start_file_or_a_space_without_stages_changes_it(tmp_path: Path,
 def test_the_time_is_known_however_early_the_first_rung_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
     plan = prepare(launch(tmp_path, trainer="hpo.worker.trainer", budget=192, grace=64), estimate=True)
-    assert plan.milestones == (64, 192)
-    assert plan.seconds is not None
-    assert plan.seconds > 0
+    assert plan.record.milestones == (64, 192)
+    assert plan.preview.seconds is not None
+    assert plan.preview.seconds > 0

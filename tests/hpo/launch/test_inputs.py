@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo.driver.session import check_unchanged
-from hpo.launch.plan import MismatchError, Plan
+from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
+from hpo.launch.record import MismatchError, SweepRecord
+from hpo.launch.relaunch import plan_again
+from hpo.launch.request import Relaunch
 from minbert.data.files import SAMPLE
-from tests.hpo.conftest import launch
+from tests.hpo.conftest import launch, written
 from tests.minbert.conftest import make_corpus
 
 AUGMENTED, NLI, SYNONYMS = "ids-sst-train-augmented.csv", "nli-train.tsv", "synonyms.json"
@@ -36,10 +38,8 @@ def planned(folder: Path, *settings: str, **changes: Any) -> Plan:
     return prepare(launch(folder.parent / "store", data=str(folder), settings=settings, **changes))
 
 
-def recorded(plan: Plan) -> dict[str, Any]:
-    assert plan.resources is not None
-    meta: dict[str, Any] = json.loads(json.dumps(plan.meta(plan.resources)))
-    return meta
+def again(plan: Plan, record: SweepRecord) -> Plan:
+    return plan_again(plan.store, record, record.trials, Relaunch())
 
 
 @pytest.mark.parametrize(
@@ -56,36 +56,34 @@ def test_a_record_names_what_the_space_can_read(
     folder: Path, space: str, settings: tuple[str, ...], names: list[str]
 ) -> None:
     plan = planned(folder, *settings, space=space)
-    assert recorded(plan)["data"]["inputs"] == {
+    assert written(plan).data.inputs == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
     }
 
 
 def test_a_given_configuration_reads_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "start.json").write_text('{"augmentation": {"kind": "file"}}')
-    assert list(planned(folder, start=(tmp_path / "start.json",)).inputs) == [AUGMENTED]
+    assert list(planned(folder, start=(tmp_path / "start.json",)).record.data.inputs) == [AUGMENTED]
 
 
 @pytest.mark.parametrize("name", [AUGMENTED, NLI])
 def test_a_resume_with_another_file_is_refused_by_its_name(folder: Path, name: str) -> None:
     plan = planned(folder, "augmentation/kind=file", "stages/nli/kind=nli")
-    meta = recorded(plan)
-    again = Plan.from_meta(plan.store, meta)
-    check_unchanged(again, meta)
+    record = written(plan)
+    assert again(plan, record).record == record
     lines = (folder / name).read_text().splitlines()
     (folder / name).write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(MismatchError, match=rf"sweep 's' began with another {name} \(SHA-256\): .* bring the old file"):
-        check_unchanged(again, meta)
-    del meta["data"]["inputs"]
-    check_unchanged(Plan.from_meta(plan.store, meta), meta)  # a store from before
+    with pytest.raises(MismatchError, match=rf"sweep 's' began with another {name} \(SHA-256\): .* bring the old one"):
+        again(plan, record)
+    again(plan, replace(record, data=replace(record.data, inputs={})))  # a store from before
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"needs {name}"):
-        check_unchanged(again, recorded(plan))
+        again(plan, record)
 
 
 def test_synonyms_that_are_found_elsewhere_are_others(folder: Path) -> None:
     plan = planned(folder, "augmentation/kind=edit")
-    meta = recorded(plan)
+    record = written(plan)
     (folder / SYNONYMS).write_text('{"film": {"n": ["movie"]}}')
     with pytest.raises(MismatchError, match=f"began with another {SYNONYMS}"):
-        check_unchanged(Plan.from_meta(plan.store, meta), meta)
+        again(plan, record)

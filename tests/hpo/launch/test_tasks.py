@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo.driver.finalise import job_of, prediction_table
-from hpo.driver.session import check_unchanged
+from hpo.cluster.resources import Resources
+from hpo.driver.finalise import finalise_here
 from hpo.exports.leaderboard import of_trial, write
-from hpo.launch.plan import MismatchError, Plan
+from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
+from hpo.launch.record import MismatchError, job_of, record_of
+from hpo.launch.relaunch import plan_again
+from hpo.launch.request import Relaunch
 from hpo.worker import trainer
 from hpo.worker.job import Assignment, Job
 from minbert.data.files import fingerprint
 from minbert.tasks import TASKS, choose_tasks
-from results import predictions, views
+from results import views
 from results.store import Store
 from search_spaces.domains import Float, Kind, OneOf, PerTask
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
-from tests.hpo.conftest import launch
+from tests.hpo.conftest import launch, written
 from tests.minbert.conftest import make_corpus
 
 SPACE = {
@@ -51,30 +54,29 @@ def planned(store: Path, folder: Path, tasks: Any, **changes: Any) -> Plan:
 
 def test_the_default_tasks_are_the_papers_three(tmp_path: Path, folder: Path) -> None:
     plan = planned(tmp_path, folder, None)
-    assert list(plan.tasks) == ["sst", "qqp", "sts"]
-    assert plan.left_out == ()
-    assert plan.fingerprint == fingerprint(folder, choose_tasks())
+    assert list(plan.record.tasks) == ["sst", "qqp", "sts"]
+    assert plan.preview.left_out == ()
+    assert plan.record.data.fingerprint == fingerprint(folder, choose_tasks())
 
 
 @pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
 def test_a_plan_is_about_its_own_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
     plan = planned(tmp_path, folder, ",".join(reversed(tasks)))
-    assert tuple(plan.tasks) == tuple(plan.sizes) == tuple(plan.search_sizes) == tasks
-    assert plan.fingerprint == fingerprint(folder, choose_tasks(tasks))
+    assert tuple(plan.record.tasks) == tuple(plan.preview.sizes) == tuple(plan.record.search_sizes) == tasks
+    assert plan.record.data.fingerprint == fingerprint(folder, choose_tasks(tasks))
     assert set(plan.space["regularizer"]) == set(tasks)  # type: ignore[arg-type, call-overload]
     assert ("batch_size" in plan.space) == ("sst" in tasks)
-    assert bool(plan.left_out) == (len(tasks) < 4)
+    assert bool(plan.preview.left_out) == (len(tasks) < 4)
     absent = {"sst", "qqp", "sts", "cfimdb"} - set(tasks)
-    assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.defaults)
-    assert plan.resources is not None
-    meta = json.loads(json.dumps(plan.meta(plan.resources)))
-    again = Plan.from_meta(str(tmp_path), meta)
-    check_unchanged(again, meta)
+    assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.preview.defaults)
+    record = written(plan)
+    again = plan_again(plan.store, record, 8, Relaunch())
+    other = replace(record, data=replace(record.data, fingerprint=fingerprint(folder, choose_tasks())))
     with pytest.raises(MismatchError, match="began with another data"):
-        check_unchanged(again, meta | {"data": meta["data"] | {"fingerprint": fingerprint(folder, choose_tasks())}})
-    first = plan.sweep(1, 2).next()
+        plan_again(plan.store, other, 8, Relaunch())
+    first = plan.sweep(workers=1).next()
     assert first is not None
-    assert first.config == again.sweep(1, 2).next().config  # type: ignore[union-attr]
+    assert first.config == again.sweep(workers=1).next().config  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,8 @@ def test_what_does_not_fit_the_tasks_is_refused(
 def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Path) -> None:
     plan = planned(tmp_path, folder, "sst", space="mixing")
     assert "mixing" not in plan.space
-    assert plan.notes == ("mixing left out: with the one task sst there is nothing to mix",)
-    assert planned(tmp_path, folder, "sst,sts", space="mixing").notes == ()
+    assert plan.preview.notes == ("mixing left out: with the one task sst there is nothing to mix",)
+    assert planned(tmp_path, folder, "sst,sts", space="mixing").preview.notes == ()
     with pytest.raises(ValueError, match=r"only compares ways to mix several tasks \(mixing\), and this .* one: s"):
         planned(tmp_path, folder, "sst", space={"mixing": Kind(summed={}, round_robin={})})
 
@@ -107,13 +109,13 @@ def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Pat
 def test_a_default_configuration_is_told_to_the_sampler_as_a_draw(tmp_path: Path, folder: Path) -> None:
     """A choice {"sst": 16, ...} of three tasks is the complete configuration's value for four."""
     space = {"batch_size": OneOf({"sst": 8, "qqp": 16, "sts": 8}, {"sst": 16, "qqp": 32, "sts": 16})}
-    start = planned(tmp_path, folder, "sst,qqp,sts,cfimdb", space=space).sweep(1, 2).next()
+    start = planned(tmp_path, folder, "sst,qqp,sts,cfimdb", space=space).sweep(workers=1).next()
     assert start is not None
     assert start.params == {"batch_size": "16/32/16"}
 
 
 def test_a_dry_run_shows_the_tasks(tmp_path: Path, folder: Path) -> None:
-    common = ["run", "quickstart", "--dry-run", "--data", folder, "--checkpoint", "tiny", "--budget", "60"]
+    common = ["run", "quickstart", "--dry-run", "--data", folder, "--base", "tiny", "--budget", "60"]
     done = hpo(*common, "--tasks", "cfimdb", store=tmp_path / "store")
     assert done.exit_code == 0, done.output
     for words in ("batch_size/cfimdb", "left out", "regularizer", "of tasks that this sweep does not have"):
@@ -128,12 +130,11 @@ def test_a_dry_run_shows_the_tasks(tmp_path: Path, folder: Path) -> None:
 def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
     """What the driver, a worker and `hpo predict` do, without Ray between them."""
     plan = planned(tmp_path, folder, tasks)
-    assert plan.resources is not None
-    sweep = Store(tmp_path).create("s", plan.meta(plan.resources))
-    job = Job.from_json(job_of(sweep).to_json())
+    sweep = Store(tmp_path).create("s", written(plan).to_json())
+    job = Job.from_json(job_of(record_of(sweep), sweep.path, Resources()).to_json())
     assert job.tasks == tasks
     trainer.ready(job, sweep)
-    start = plan.sweep(1, 2).next()
+    start = plan.sweep(workers=1).next()
     assert start is not None
     *_, last = trainer.train(job, Assignment(0, 0, start.config, start.seed), lambda: False)
     assert tuple(last.scores) == tasks
@@ -143,8 +144,7 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
         told = {k: v for k, v in last.to_dict().items() if k not in ("checkpoint_bytes", "checkpoint_sha256", "paused")}
         writer.append("reports", {**about, **told})
         writer.append("trials", {**about, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
-    table = prediction_table(0, 0, trainer.predict(job, Path(last.checkpoint)))
-    sweep.write_table("predictions", table, predictions.key(0, 0))
+    assert finalise_here(sweep, None, print) == [0]
     paths = write(sweep, of_trial(sweep, 0), tmp_path / "out", "trial 0")
     assert len(paths) == 2 * len(tasks)
     lines = (tmp_path / "out" / "cfimdb-dev-output.csv").read_text().splitlines()

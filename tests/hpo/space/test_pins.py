@@ -112,7 +112,7 @@ def test_a_pin_that_some_branches_have_says_which() -> None:
 
 
 def test_the_command_line_says_it_too(tmp_path: Path) -> None:
-    common = ("run", "mixing", "--dry-run", "--checkpoint", "tiny", "--budget", "192", "--grace", "192")
+    common = ("run", "mixing", "--dry-run", "--base", "tiny", "--budget", "192", "--grace", "192")
     done = hpo(*common, "--set", "mixing/combine/kind=gse", store=tmp_path / "runs")
     assert "note: mixing/combine/kind=gse applies where mixing/kind = summed: 1 of 6 branches" in done.stdout
     message = refused(hpo(*common, "--tasks", "sst", "--set", "batch_size/qqp=8", store=tmp_path / "runs"))

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hpo.cluster.connection import Cluster
+from hpo.cluster.resources import Resources
 from hpo.worker import worker
 from hpo.worker.job import Assignment, Job
 from hpo.worker.logs import TrialLog
@@ -51,7 +52,8 @@ def step(one: Worker) -> dict[str, Any]:
 
 
 def test_a_job_and_an_assignment_survive_their_journey(tmp_path: Path) -> None:
-    job = Job(str(tmp_path), (1, 3), data="d", base="tiny", search_sizes={"sst": 5}, cpus=2, gpus=0.5, memory_limit=7)
+    about = {"data": "d", "base": "tiny", "search_sizes": {"sst": 5}, "memory_limit": 7}
+    job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **about)
     assignment = Assignment(3, 1, CONFIG, 9)
     assert Job.from_json(job.to_json()) == job
     assert Assignment.from_json(assignment.to_json()) == assignment

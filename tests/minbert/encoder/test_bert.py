@@ -14,7 +14,7 @@ import torch
 from minbert.data.batches import Sequences, bi_encode, by_length, cross_encode, pack, permutation, training_rows, trim
 from minbert.data.tokens import Data, word_piece
 from minbert.encoder import attention, bert
-from minbert.encoder.base import Base, CheckpointError, find_base, tensor_names
+from minbert.encoder.base import Base, BaseEncoderError, find_base, tensor_names
 from minbert.encoder.bert import Bert
 from minbert.encoder.noise import Noise
 from minbert.encoder.packed import Packed
@@ -53,7 +53,7 @@ def by_sequence(hidden: torch.Tensor, batch: Packed) -> list[torch.Tensor]:
 def minilm() -> Base:
     try:
         return find_base()
-    except CheckpointError as error:
+    except BaseEncoderError as error:
         pytest.skip(str(error))
 
 

@@ -90,11 +90,11 @@ def hub(files: Path) -> Iterator[tuple[str, list[str]]]:
 def load(name: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own: huggingface_hub reads its environment once, on import."""
     program = (
-        "import sys; from minbert.encoder.base import CheckpointError, find_base\n"
+        "import sys; from minbert.encoder.base import BaseEncoderError, find_base\n"
         "try:\n"
         "    base = find_base(sys.argv[1]); encoder = base.load()\n"
         "    print(base.sha256, float(encoder.embeddings.word.weight.double().sum()))\n"
-        "except CheckpointError as error:\n"
+        "except BaseEncoderError as error:\n"
         "    print('error:', error)\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -117,6 +117,6 @@ def test_a_hub_id_is_downloaded_verified_and_loaded(
 def test_an_unknown_id_is_one_clear_error(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     found = load("team/nothing", hub[0], tmp_path / "home")
     assert (
-        "`checkpoint` team/nothing is no directory here and could not be had from the Hugging Face hub" in found.stdout
+        "`base` team/nothing is no directory here and could not be had from the Hugging Face hub" in found.stdout
     )
     assert "Traceback" not in found.stderr

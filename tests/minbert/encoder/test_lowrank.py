@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.encoder.base import Base, CheckpointError, find_base, tensor_names
+from minbert.encoder.base import Base, BaseEncoderError, find_base, tensor_names
 from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import (
     Adapted,
@@ -224,7 +224,7 @@ def test_minilm_equals_peft(kind: type[LoRA]) -> None:
     pytest.importorskip("peft")
     try:
         minilm = find_base()
-    except CheckpointError as error:
+    except BaseEncoderError as error:
         pytest.skip(str(error))
     assert_equal_to_peft(kind(rank=16, alpha=32.0, targets=TARGETS, bias="adapted"), minilm)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from minbert.data.batches import Sequences, pack
 from minbert.data.tokens import word_piece
 from minbert.encoder import base as base_module
-from minbert.encoder.base import Base, CheckpointError, find_base
+from minbert.encoder.base import Base, BaseEncoderError, find_base
 from minbert.encoder.noise import SILENT
 from minbert.encoder.poolings import POOLINGS, Pooler, owners
 from minbert.tasks import TASKS
@@ -80,7 +80,7 @@ def test_a_fresh_pooler_and_a_given_one() -> None:
 def minilm() -> Base:
     try:
         return find_base()
-    except CheckpointError as error:
+    except BaseEncoderError as error:
         pytest.skip(str(error))
 
 
@@ -163,8 +163,8 @@ def test_a_damaged_pooler_is_refused_when_the_base_is_found(directory: Path) -> 
     file = directory / "model.safetensors"
     tensors = load_file(file)
     save_file({**tensors, "bert.pooler.dense.bias": torch.zeros(7)}, file)
-    with pytest.raises(CheckpointError, match=r"`pooler.dense.bias` has shape \[7\], config.json says \[32\]"):
+    with pytest.raises(BaseEncoderError, match=r"`pooler.dense.bias` has shape \[7\], config.json says \[32\]"):
         find_base(str(directory))
     save_file({name: value for name, value in tensors.items() if name != "bert.pooler.dense.bias"}, file)
-    with pytest.raises(CheckpointError, match="lacks the tensor `pooler.dense.bias`"):
+    with pytest.raises(BaseEncoderError, match="lacks the tensor `pooler.dense.bias`"):
         find_base(str(directory))

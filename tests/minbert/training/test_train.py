@@ -217,7 +217,7 @@ def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_p
     environment = os.environ | {"MINBERT_CACHE": str(tmp_path / "cache")}
 
     def command(out: Path, *more: str) -> list[str]:
-        options = ["--data", str(corpus_folder), "--checkpoint", "tiny", "--budget", "4000", "--reports", "40"]
+        options = ["--data", str(corpus_folder), "--base", "tiny", "--budget", "4000", "--reports", "40"]
         return [sys.executable, "-m", "minbert", "train", *options, "--threads", "1", "--out", str(out), *more]
 
     def run(*arguments: str, out: Path) -> None:

@@ -1,0 +1,62 @@
+"""What the observer of a launch sees: a snapshot of the durable rows, at most four times a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from hpo.launch.plan import Plan
+from hpo.search.snapshot import Snapshot, Tally
+from hpo.worker.progress import stages_of
+
+Observer = Callable[[Snapshot], None]
+
+REFRESH = 0.25
+"""Seconds between two snapshots for the observer."""
+
+
+class Screen:
+    """Phase and messages of one launch, and the tally of what is durable."""
+
+    def __init__(self, plan: Plan, observer: Observer | None) -> None:
+        self.phase = "starting"
+        self.activity = ""
+        """What the driver does now, while it starts or finalises."""
+        self.messages: list[str] = list(plan.warnings)
+        self.tally = Tally(plan.name, plan.trials, plan.record.milestones, plan.record.eta)
+        self.clock = time.monotonic()
+        """When the launch began, by `time.monotonic`."""
+        self._plan = plan
+        self._observer = observer
+        self.started = time.time()
+        """When the launch began, in seconds since 1970."""
+        self._next_refresh = 0.0
+
+    def snapshot(self) -> Snapshot:
+        """The sweep as the rows in the tally tell it; with `--time` the launch ends then at the latest."""
+        snapshot = self.tally.snapshot(self.phase, self.started, time.time(), tuple(self.messages))
+        if self.phase in ("starting", "finalising"):
+            snapshot = replace(snapshot, activity=self.activity)
+        if self._plan.time is not None:
+            left = max(0.0, self.clock + self._plan.time - time.monotonic())
+            known = snapshot.time_left
+            snapshot = replace(snapshot, time_left=left if known is None else min(left, known))
+        return replace(snapshot, stages=stages_of(self._plan.folder, snapshot.beginning))
+
+    def begin(self, activity: str) -> None:
+        """Show what the driver does next."""
+        self.activity = activity
+        self.show(force=True)
+
+    def show(self, force: bool = False) -> None:
+        """Hand a snapshot to the observer, if it is time for one."""
+        now = time.monotonic()
+        if self._observer is None or (now < self._next_refresh and not force):
+            return
+        self._next_refresh = now + REFRESH
+        try:
+            self._observer(self.snapshot())
+        except Exception as error:  # noqa: BLE001  a display that fails must not end a sweep
+            self._observer = None
+            self.messages.append(f"the display failed and is off: {type(error).__name__}: {error}")

@@ -1,0 +1,275 @@
+"""`sweep.json`: what a sweep is. It is written once, when the sweep begins; every later launch and reader goes by it.
+
+The file's shape stands here alone: `SweepRecord` is written, read and compared in this file. A field that a later
+version adds needs a line in `_completed`, with the value that sweeps had before; fields that this version does not know
+are kept and ignored.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo.cluster.resources import ResourceRequest, Resources
+from hpo.launch.request import Settings
+from hpo.launch.typed import FieldError, from_json, json_value
+from hpo.worker.job import Job
+
+if TYPE_CHECKING:
+    from minbert.tasks import Task
+    from results.store import SweepFolder
+
+PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
+"""Packages whose versions are recorded; a resume under others is warned about."""
+
+
+class RecordError(ValueError):
+    """A `sweep.json` that is damaged, or not ours."""
+
+
+class MismatchError(ValueError):
+    """A resume with another space, data, weights or meaning of the configuration than the sweep began with."""
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data that a sweep's trials read."""
+
+    folder: str | None
+    """Folder of the corpus, absolute; None: the sample corpus."""
+    fingerprint: str
+    """SHA-256 over the tasks' files."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """File name -> SHA-256, of the other files that some trial reads; see `hpo.launch.inputs`."""
+
+    @property
+    def place(self) -> str:
+        """The folder, in words."""
+        return self.folder or "the sample corpus"
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """The base encoder that trials begin from."""
+
+    asked: str | None
+    """Name as asked for; None: the packaged encoder."""
+    name: str
+    sha256: str
+    """SHA-256 of its weights."""
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as the sweep judges it: all that scoring its predictions needs."""
+
+    kind: str
+    """classification or regression."""
+    classes: int
+    metric: str
+    weight: float
+    """Weight of the task's score in `overall`."""
+    low: float
+    """Lowest label."""
+    high: float
+    """Highest label."""
+    leaderboard: tuple[str, str]
+    """Begin of the names of its files in the class leaderboard format, and the title of their column."""
+
+    @classmethod
+    def of(cls, task: Task) -> TaskRecord:
+        """The record of a declared task."""
+        plain = {each.name: getattr(task, each.name) for each in fields(cls) if each.name != "leaderboard"}
+        stem, title = task.leaderboard
+        return cls(**plain, leaderboard=(stem, title))
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """All that a sweep was asked for and all that was decided before its first trial."""
+
+    name: str
+    space: Mapping[str, Any]
+    """The search space as JSON, expanded over the tasks; see `hpo.space.source`."""
+    space_hash: str
+    """SHA-256 of the search space."""
+    pinned: Mapping[str, Any]
+    """Values of pinned parameters, nested as a configuration."""
+    start: Sequence[Mapping[str, Any]]
+    """Complete configurations to run right after the default one."""
+    seed: int
+    """Seed of draws and of training."""
+    trials: int
+    """Trials that the first launch asked for; a later one may have asked for more."""
+    milestones: tuple[int, ...]
+    """Examples at which a trial reports, ascending; the last is the budget."""
+    searcher: Settings
+    """Name and settings of the searcher."""
+    scheduler: Settings
+    """Name and settings of the scheduler."""
+    trainer: str
+    """Module that trains; see `hpo.worker.job.Job.trainer`."""
+    resources: ResourceRequest
+    """What the first launch got of its machines; a later one may ask for something else."""
+    keep: int
+    """Trials whose weights stay."""
+    data: DataRecord
+    base: BaseRecord
+    search_sizes: Mapping[str, int]
+    """Task -> examples that every report is scored on."""
+    tasks: Mapping[str, TaskRecord]
+    versions: Mapping[str, str]
+    """Versions of Python and of the packages in PACKAGES."""
+    config_version: int
+    """Version of the configuration's meaning."""
+    argv: Sequence[str]
+    """Command line of the first launch."""
+    created: float
+    """Seconds since 1970."""
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a later version of this file, as they are."""
+
+    @property
+    def budget(self) -> int:
+        """Largest number of examples of a trial."""
+        return self.milestones[-1]
+
+    @property
+    def eta(self) -> int:
+        """Reduction factor of the scheduler."""
+        eta: int = json_value(int, self.scheduler.get("eta"), "scheduler.eta")
+        return eta
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `sweep.json`."""
+        values = asdict(self)
+        unknown, resources = values.pop("unknown"), values.pop("resources")
+        return {**unknown, **values, **resources, "budget": self.budget}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SweepRecord:
+        """The record in the content of a `sweep.json`; FieldError names a field that is missing or wrong."""
+        if values.get("milestones") == []:
+            raise FieldError("`milestones` must name at least the budget, not []")
+        grouped = _with_resources(_completed(values))
+        names = {each.name for each in fields(cls)}
+        unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
+        return replace(from_json(cls, grouped), unknown=unknown)
+
+
+def record_of(folder: SweepFolder) -> SweepRecord:
+    """The record of a stored sweep."""
+    try:
+        return SweepRecord.from_json(folder.meta)
+    except FieldError as error:
+        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {error}.") from error
+
+
+def job_of(
+    record: SweepRecord, folder: Path, resources: Resources, *, memory_limit: int | None = None, pause_key: str = ""
+) -> Job:
+    """What workers are told of the sweep in `folder`."""
+    return Job(
+        folder=str(folder.absolute()),
+        milestones=record.milestones,
+        data=record.data.folder,
+        tasks=tuple(record.tasks),
+        base=record.base.asked,
+        base_sha256=record.base.sha256,
+        fingerprint=record.data.fingerprint,
+        search_sizes=dict(record.search_sizes),
+        resources=resources,
+        memory_limit=memory_limit,
+        pause_key=pause_key,
+        trainer=record.trainer,
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with the fields that earlier versions did not write, as sweeps were then."""
+    before: dict[str, Any] = {"trainer": "hpo.worker.trainer", "searcher": {"name": "tpe"}, "argv": []}
+    content = before | dict(values)
+    milestones, eta = content.get("milestones"), content.pop("eta", None)
+    if "scheduler" not in content and isinstance(milestones, list) and milestones:
+        content["scheduler"] = {"name": "asha", "eta": eta, "grace": milestones[0]}
+    if isinstance(content.get("created"), str):
+        content["created"] = _seconds(content["created"])
+    return content
+
+
+def _seconds(moment: str) -> float:
+    """Seconds since 1970 of a moment in ISO 8601."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except ValueError as error:
+        raise FieldError(f"`created` must be seconds since 1970 or ISO 8601, not {moment!r}") from error
+
+
+def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `ResourceRequest`, which the file holds side by side with all others, as one group."""
+    content = dict(values)
+    names = [each.name for each in fields(ResourceRequest)]
+    return content | {"resources": {name: content.pop(name) for name in names if name in content}}
+
+
+# --- comparing -------------------------------------------------------------------------------------------------------
+
+
+def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
+    """Refuse to go on where results would no longer be comparable. Raises MismatchError.
+
+    `now` is the record with what is there at this moment: space, data, weights, tasks, versions, searcher, scheduler.
+    """
+    for what, before, after in _compared(recorded, now):
+        if before != after:
+            raise MismatchError(
+                f"sweep {recorded.name!r} began with another {what}: {_short(before)}, now {_short(after)}. Its trials "
+                "and new ones could not be compared: start a new sweep under another name, or bring the old one back"
+            )
+
+
+def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, Any, Any]]:
+    """What must be equal: in words, as recorded, as it is now."""
+    yield "configuration version", recorded.config_version, now.config_version
+    yield "search space (hash)", recorded.space_hash, now.space_hash
+    yield "declaration of the tasks (metrics, weights)", recorded.tasks, now.tasks
+    yield "searcher", dict(recorded.searcher), dict(now.searcher)
+    yield "scheduler", dict(recorded.scheduler), dict(now.scheduler)
+    yield f"data in {now.data.place} (fingerprint)", recorded.data.fingerprint, now.data.fingerprint
+    yield f"base weights {recorded.base.name} (SHA-256)", recorded.base.sha256, now.base.sha256
+    for name, sha256 in recorded.data.inputs.items():  # a record of an older sweep names none
+        yield f"{name} (SHA-256)", sha256, now.data.inputs.get(name, "it is not read")
+
+
+def changed_versions(recorded: SweepRecord) -> list[str]:
+    """One line for each package whose version is another one now."""
+    now = versions()
+    return [
+        f"{name} was {version} when the sweep began and is {now.get(name, 'absent')} now"
+        for name, version in recorded.versions.items()
+        if now.get(name) != version
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    installed = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed[name] = "not installed as a package"
+    return installed
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

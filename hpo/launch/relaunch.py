@@ -1,0 +1,69 @@
+"""From the record of a sweep to the plan of another launch: what may differ is taken over, what may not is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hpo.launch.inputs import inputs
+from hpo.launch.plan import Plan
+from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, changed_versions, check_same
+from hpo.launch.request import LaunchError, Relaunch
+from hpo.space.source import from_json, space_hash
+
+
+def total_of(before: int, relaunch: Relaunch, name: str) -> int:
+    """Trials of the sweep from this launch on. Raises LaunchError where they would be fewer than `before`."""
+    if relaunch.trials is not None and relaunch.trials < before:
+        raise LaunchError(
+            f"`trials`: sweep {name!r} has {before} trials, a total of {relaunch.trials} would be fewer. Give at least "
+            f"{before}."
+        )
+    return relaunch.trials or before
+
+
+def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunch) -> Plan:
+    """The plan of another launch of `trials` in all; MismatchError where its trials could not be compared."""
+    record = changed(recorded, relaunch)
+    plan = Plan(
+        store=store,
+        record=record,
+        space=from_json(record.space),
+        trials=trials,
+        resources=None,
+        address=relaunch.address,
+        time=relaunch.time,
+        warnings=tuple(changed_versions(record)),
+    )
+    check_same(record, present(plan, relaunch))
+    return plan
+
+
+def changed(recorded: SweepRecord, relaunch: Relaunch) -> SweepRecord:
+    """The record with what this launch asks for."""
+    data = recorded.data
+    if relaunch.data is not None:
+        data = replace(data, folder=str(Path(relaunch.data).expanduser().absolute()))
+    keep = recorded.keep if relaunch.keep is None else relaunch.keep
+    return replace(recorded, data=data, keep=keep, resources=relaunch.resources.over(recorded.resources))
+
+
+def present(plan: Plan, relaunch: Relaunch) -> SweepRecord:
+    """The plan's record with what is there now: files, weights, declarations, searcher and scheduler."""
+    from minbert.data.files import read_corpus
+    from minbert.encoder.base import find_base
+    from minbert.migrations import CONFIG_VERSION
+
+    record = plan.record
+    corpus, base = read_corpus(record.data.folder, plan.declared()), find_base(record.base.asked)
+    others = inputs(plan.space, record.pinned, record.start, corpus) if record.data.inputs else {}
+    return replace(
+        record,
+        space_hash=space_hash(plan.space),
+        searcher=record.searcher if relaunch.searcher is None else relaunch.searcher,
+        scheduler=record.scheduler if relaunch.scheduler is None else relaunch.scheduler,
+        data=DataRecord(record.data.folder, corpus.fingerprint, others),
+        base=BaseRecord(record.base.asked, base.name, base.sha256),
+        tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
+        config_version=CONFIG_VERSION,
+    )

@@ -1,0 +1,129 @@
+"""A disk that fills up: a launch stops, resumable, whatever it was writing, and says how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.cluster.connection import Cluster
+from hpo.driver.recorder import Recorder
+from results import files
+from results.store import Store
+from tests.hpo.cli import hpo
+
+OPTIONS = ("--base", "tiny", "--trials", "3", "--budget", "128", "--grace", "64", "--workers", "1", "--name", "s")
+
+
+class Disk:
+    """The disk of the store; after `room` more files it is full."""
+
+    def __init__(self, genuine: Callable[[str, bytes], None]) -> None:
+        self.room = 10**6
+        self._genuine = genuine
+
+    def write(self, path: str, content: bytes) -> None:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= 1
+        self._genuine(path, content)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A cluster without Ray, whose only worker reports at every milestone, and a disk that may fill up."""
+    filling = Disk(files._write_synced)
+
+    @contextlib.contextmanager
+    def connect(address: str | None) -> Iterator[Cluster]:
+        yield Cluster(True, 1, 0, None)
+
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "_write_synced", filling.write)
+    monkeypatch.setattr("hpo.driver.session.connect", connect)
+    monkeypatch.setattr("hpo.driver.tune.fit", fit)
+    monkeypatch.setattr("hpo.driver.finalise.finalise", lambda *arguments: [])
+    monkeypatch.setattr("hpo.cluster.pause.drop_flag", lambda key: None)
+    monkeypatch.setattr("hpo.cluster.pause.sign_of_life", lambda key, trial_id: None)
+    return filling
+
+
+def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[], object], name: str) -> None:
+    while (assignment := recorder.issue()) is not None:
+        for step in job.milestones:
+            on_turn()
+            report = {
+                "kind": "report",
+                "step": step,
+                "examples": step,
+                "overall": 0.5,
+                "diverged": False,
+                "paused": False,
+            }
+            if not recorder.result(assignment.id, {**report, "scores": {"sst": 0.5}}):
+                break
+
+
+def rows(store: Path) -> list[tuple[Any, ...]]:
+    events = Store(store).open("s").events()
+    return [(row["seq"], row["trial"], row.get("event"), row.get("step")) for row in events]
+
+
+def test_a_disk_that_is_full_before_there_is_a_sweep_is_bad_input(tmp_path: Path, disk: Disk) -> None:
+    disk.room = 0
+    done = hpo("run", "quickstart", *OPTIONS, store=tmp_path / "runs")
+    assert done.exit_code == 2, done.output
+    assert "No space left on device; free some space" in done.stderr
+    assert Store(tmp_path / "runs").sweeps() == []
+
+
+def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path, disk: Disk) -> None:
+    """Each launch finds room for a few more files than the one before it wrote."""
+    store = tmp_path / "runs"
+    disk.room = 1  # the description of the sweep
+    command: tuple[str, ...] = ("run", "quickstart", *OPTIONS)
+    acknowledged: list[tuple[Any, ...]] = []
+    stops = 0
+    for _ in range(40):
+        done = hpo(*command, store=store)
+        known = rows(store)
+        assert known[: len(acknowledged)] == acknowledged, "what was durable stays"
+        acknowledged = known
+        if done.exit_code == 0:
+            break
+        text = " ".join(done.stdout.split())
+        assert done.exit_code == 3, done.output
+        assert "No space left on device" in text
+        assert f"Go on with: hpo resume s --store {store}" in text
+        assert "Traceback" not in done.output
+        command, stops = ("resume", "s"), stops + 1
+        disk.room = 4
+    assert stops > 3
+    ends = [row for row in acknowledged if row[2] == "end"]
+    assert {row[1] for row in ends} == {0, 1, 2}
+
+
+def test_a_generation_that_cannot_be_claimed_is_resumable_too(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "generations")
+
+    monkeypatch.setattr("hpo.driver.generations.claim", full)
+    done = hpo("run", "quickstart", *OPTIONS, store=tmp_path)
+    assert done.exit_code == 3, done.output
+    assert "Go on with: hpo resume s" in done.stdout
+
+
+def test_another_error_keeps_its_traceback(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("hpo.driver.tune.fit", broken)
+    done = hpo("run", "quickstart", *OPTIONS, store=tmp_path)
+    assert isinstance(done.exception, PermissionError)
