@@ -152,7 +152,7 @@ class TopLayers:
             )
 
 
-LAYERS: dict[str, type] = {kind.kind: kind for kind in (AllLayers, TopLayers)}
+LAYERS: dict[str, type[AdaptedLayers]] = {kind.kind: kind for kind in (AllLayers, TopLayers)}
 """The layers that low-rank additions reach."""
 
 

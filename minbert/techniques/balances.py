@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -115,10 +115,10 @@ class _GradNorm(Balance):
         return {name: loss * self.weights[self.index[name]] for name, loss in losses.items()}
 
     def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        present: Any = [self.index[name] for name in losses]
-        others = [place for place in self.index.values() if place not in present]
-        if present == [*self.index.values()]:
-            present = slice(None)  # no indices to send to a device
+        places = [self.index[name] for name in losses]
+        others = [place for place in self.index.values() if place not in places]
+        # All tasks in order: a slice, so that no indices go to a device.
+        present: list[int] | slice = slice(None) if places == [*self.index.values()] else places
         norms = torch.stack([gradient_norm(loss, shared_of[name]) for name, loss in losses.items()])
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         # New tensors, never in place: the graph of the weighed losses still holds the old ones.
@@ -189,4 +189,4 @@ class GradNorm:
         return _GradNorm(tasks, self.alpha, self.lr)
 
 
-BALANCES: dict[str, type] = {kind.kind: kind for kind in (NoBalance, Uncertainty, GradNorm)}
+BALANCES: dict[str, type[Balancing]] = {kind.kind: kind for kind in (NoBalance, Uncertainty, GradNorm)}

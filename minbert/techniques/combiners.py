@@ -184,4 +184,4 @@ class GSE:
         return Combiner(("pcgrad", "sum"))
 
 
-COMBINERS: dict[str, type] = {kind.kind: kind for kind in (Sum, PCGrad, GSE)}
+COMBINERS: dict[str, type[Combine]] = {kind.kind: kind for kind in (Sum, PCGrad, GSE)}

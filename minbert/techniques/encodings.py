@@ -117,7 +117,7 @@ class Bi:
         self.head.check(task, self.kind, self.paired)
 
 
-ENCODINGS: dict[str, type] = {kind.kind: kind for kind in (Single, Cross, Bi)}
+ENCODINGS: dict[str, type[Encoding]] = {kind.kind: kind for kind in (Single, Cross, Bi)}
 
 
 def sharing(tasks: Mapping[str, Task]) -> tuple[str, ...]:

@@ -280,6 +280,6 @@ class LinearSharedHead:
         return SharedModule(width, generator)
 
 
-HEADS: dict[str, type] = {kind.kind: kind for kind in (LinearHead, CosineHead, CosineEmbeddingHead)}
+HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, CosineHead, CosineEmbeddingHead)}
 
-SHARED_HEADS: dict[str, type] = {kind.kind: kind for kind in (NoSharedHead, LinearSharedHead)}
+SHARED_HEADS: dict[str, type[SharedHead]] = {kind.kind: kind for kind in (NoSharedHead, LinearSharedHead)}

@@ -91,5 +91,5 @@ def follow(teacher: Mapping[str, Tensor], model: Mapping[str, Tensor], momentum:
     torch._foreach_lerp_(list(teacher.values()), [model[name].detach() for name in teacher], 1.0 - momentum)
 
 
-PROXIMALS: dict[str, type] = {kind.kind: kind for kind in (NoProximal, Bregman)}
+PROXIMALS: dict[str, type[Proximal]] = {kind.kind: kind for kind in (NoProximal, Bregman)}
 """Penalties on every task that hold an update back."""

@@ -189,5 +189,5 @@ class FGM(Stateless):
         return Added(pass_.loss(pass_.forward(steepest(gradient, pass_.bounds, self.norm))))
 
 
-REGULARIZERS: dict[str, type] = {kind.kind: kind for kind in (NoRegularizer, Smart, RDrop, FGM)}
+REGULARIZERS: dict[str, type[Regularizer]] = {kind.kind: kind for kind in (NoRegularizer, Smart, RDrop, FGM)}
 """Penalties that each task has or has not."""
