@@ -20,11 +20,12 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def test_the_time_says_what_is_in_it_and_what_is_not(plan: Plan) -> None:
     assert dry_run.facts(plan)["time"] == "unknown"
-    told = dry_run.facts(replace(plan, seconds=90.0))["time"]
+    told = dry_run.facts(replace(plan, preview=replace(plan.preview, seconds=90.0)))["time"]
     assert told == (
         "about 1m 30s of training and evaluation; not counted: start-up, predictions of the kept trials at the end"
     )
-    staged = replace(plan, seconds=90.0, stages=(StageWork("mlm", (10, 10), (3, 6), (4, 4)),))
+    stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4)),)
+    staged = replace(plan, preview=replace(plan.preview, seconds=90.0, stages=stages))
     assert "start-up, stages (below), predictions" in dry_run.facts(staged)["time"]
     assert dry_run.facts(staged)["stages"] == "MLM 10 rows, 3 to 6 steps of 4; each distinct chain once"
 
@@ -39,5 +40,5 @@ def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None
 
 
 def test_no_default_of_a_plan_names_a_branch_in_its_path(plan: Plan) -> None:
-    assert any("." in name for name in plan.defaults), "the plan's own names do"
-    assert not [row for row in dry_run.defaults(plan.defaults) if "." in row["parameter"]]
+    assert any("." in name for name in plan.preview.defaults), "the plan's own names do"
+    assert not [row for row in dry_run.defaults(plan.preview.defaults) if "." in row["parameter"]]
