@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     assert snapshot.rungs[0].reports == 8
     assert seen[0].phase == "starting"
     assert {"searching", "done"} <= {one.phase for one in seen}
+    assert "Ray" in seen[0].activity, "a launch says what it does before it searches"
+    assert {one.activity for one in seen if one.phase in ("searching", "done")} == {""}
+    predicting = {one.activity for one in seen if one.phase == "finalising"}
+    assert predicting
+    assert all(re.fullmatch(r"[0-3] of [23] trials have predicted", activity) for activity in predicting), predicting
 
     kept = [row["trial"] for row in folder.events() if row.get("event") == "end" and row["checkpoint"]]
     last = {row["trial"]: row["checkpoint"] for row in folder.events() if row.get("event") == "end"}
