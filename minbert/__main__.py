@@ -78,6 +78,7 @@ def _train(options: argparse.Namespace) -> int:
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
+    from minbert.fields import unusual
     from minbert.training.checkpoints import newest, read_trial
     from minbert.training.evaluation import search_sizes
     from minbert.training.train import State, train
@@ -101,6 +102,8 @@ def _train(options: argparse.Namespace) -> int:
     base = find_base(options.checkpoint)
     requirements.check(config, corpus, base)
     _writable(options.out)
+    for sentence in unusual(config).values():
+        console.print(f"[yellow]note[/] {sentence}", highlight=False)
     for problem in corpus.problems:
         console.print(f"[yellow]data[/] {problem}", highlight=False)
     sizes, _ = search_sizes({task.name: corpus.size(task.name, "search") for task in corpus.tasks}, milestones)

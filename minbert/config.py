@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minbert.augmentation.augmentations import AUGMENTATIONS, NoAugmentation
-from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.fields import ConfigError, Usual, branch, choice, dump, group, integer, load, number, per_task
 from minbert.stages.stages import Stages
 from minbert.tasks import TASKS, Task
 from minbert.techniques.adapters import ADAPTERS, Adapter, Frozen, NoAdapter
@@ -59,15 +59,18 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 """From a version to the next one: old trials stay predictable."""
 
 
+HALF = Usual(0.0, 0.5, 0.5, "a rate above 0.5 drops more than it leaves")
+
+
 @dataclass(frozen=True)
 class Dropout:
     """Dropout rates."""
 
-    hidden: float = number(0.1, 0.0, 0.9)
+    hidden: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Hidden states of the encoder."""
-    attention: float = number(0.1, 0.0, 0.9)
+    attention: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Attention probabilities."""
-    head: float = number(0.1, 0.0, 0.9)
+    head: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Head inputs."""
 
 

@@ -10,8 +10,6 @@ from rich.console import Console
 from hpo.display import tables
 from hpo.display.units import amount, duration, plural
 from hpo.launch.plan import Plan, Range, StageWork
-from hpo.space.check import describe
-from hpo.space.tree import flatten
 
 PROBLEMS = 20
 """Skipped rows of the corpus that are listed; the rest is counted."""
@@ -37,7 +35,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def parameters(plan: Plan) -> list[dict[str, str]]:
     """One row a parameter: what it may be, the branch in which it exists, fixed or drawn."""
-    rows = describe(plan.space, plan.pinned)
+    rows = plan.space.describe()
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
@@ -55,7 +53,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "trials": f"{plan.trials}: the default configuration, {len(plan.start)} given, "
         f"{plan.trials - 1 - len(plan.start)} drawn",
         "seed": str(plan.seed),
-        **_pinned(plan.pinned),
+        **_pinned(plan.space.pins),
         **_left_out(plan.left_out),
         "milestones": " ".join(f"{step:,}" for step in plan.milestones) + f" examples, 1 in {plan.eta} goes on",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
@@ -82,8 +80,8 @@ def _range(bounds: Range) -> str:
     return amount(low) if low == high else f"{amount(low)} to {amount(high)}"
 
 
-def _pinned(pinned: Mapping[str, Any]) -> dict[str, str]:
-    words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in flatten(pinned).items())
+def _pinned(pins: Mapping[str, Any]) -> dict[str, str]:
+    words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in pins.items())
     return {"pinned": words} if words else {}
 
 

@@ -118,17 +118,16 @@ def resume(
 
 def check_unchanged(plan: Plan, meta: Mapping[str, Any]) -> None:
     """Refuse a resume whose trials could not be compared with the earlier ones."""
-    from hpo.space.source import space_hash
     from minbert.config import CONFIG_VERSION
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
 
     corpus = read_corpus(plan.data, tuple(plan.tasks))
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
-    check_same(meta, config_version=CONFIG_VERSION, space=space_hash(plan.space), tasks=tasks)
+    check_same(meta, config_version=CONFIG_VERSION, space=plan.space.hash, tasks=tasks)
     check_same(meta, data=corpus.fingerprint, base=find_base(plan.base).sha256)
     if meta["data"].get("inputs"):
-        check_inputs(meta, inputs(plan.space, plan.pinned, plan.start, corpus))
+        check_inputs(meta, inputs(plan.space, plan.start, corpus))
 
 
 class Session:

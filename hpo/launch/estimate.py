@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.launch.plan import Plan, Range, StageWork
-from hpo.space.pins import branches, pin
-from hpo.space.tree import leaves, nest
+from hpo.launch.plan import Plan, Range, StageWork, complete
+from hpo.space.reach import branches
+from hpo.space.tree import nest
 
 if TYPE_CHECKING:
     from minbert.data.files import Corpus
@@ -101,11 +101,12 @@ def _settings(plan: Plan, kind: str) -> Iterator[Any]:
     counted = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
     own = [
         replace(leaf, conditions=tuple(one for one in leaf.conditions if one[0] in counted))
-        for leaf in pin(leaves(plan.space), plan.pinned)
+        for leaf in plan.space.leaves
         if leaf.path in counted
     ]
     for config in (*map(nest, branches(own)), *plan.start):
-        yield getattr(Config.from_dict(dict(config)).stages, kind)
+        config = plan.space.apply(config, complete)
+        yield getattr(Config.from_dict(config).stages, kind)
 
 
 def _range(numbers: Iterable[int]) -> Range:

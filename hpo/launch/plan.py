@@ -10,14 +10,14 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.cluster.resources import Resources
 from hpo.search.sweep import Sweep
-from hpo.space.source import from_json, space_hash, to_json
-from search_spaces.domains import Node
+from hpo.space.pins import Complete
+from hpo.space.space import Space
 
 PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
 """Whose versions are recorded; a resume under others is warned about."""
@@ -48,8 +48,8 @@ class Plan:
 
     name: str
     store: str
-    space: Mapping[str, Node]
-    """Expanded over the tasks."""
+    space: Space
+    """Search space over the tasks, with the pinned parameters."""
     trials: int
     milestones: tuple[int, ...]
     eta: int
@@ -69,7 +69,6 @@ class Plan:
     """Task -> kind, classes, metric, weight, low, high, leaderboard."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the other files that some trial reads, by name; see `hpo.launch.inputs`."""
-    pinned: Mapping[str, Any] = field(default_factory=dict)
     start: Sequence[Mapping[str, Any]] = ()
     address: str | None = None
     keep: int = 20
@@ -126,9 +125,8 @@ class Plan:
             milestones=self.milestones,
             eta=self.eta,
             workers=workers,
-            complete=complete,
+            complete=complete_for(self.tasks),
             start=[dict(config) for config in self.start],
-            pinned=dict(self.pinned),
         )
 
     def meta(self, resources: Resources) -> dict[str, Any]:
@@ -137,9 +135,7 @@ class Plan:
 
         return {
             "name": self.name,
-            "space": to_json(self.space),
-            "space_hash": space_hash(self.space),
-            "pinned": dict(self.pinned),
+            **self.space.to_json(),
             "start": [dict(config) for config in self.start],
             "seed": self.seed,
             "trials": self.trials,
@@ -166,7 +162,7 @@ class Plan:
         values: dict[str, Any] = {
             "name": meta["name"],
             "store": store,
-            "space": from_json(meta["space"]),
+            "space": Space.from_json(meta),
             "trials": meta["trials"],
             "milestones": tuple(meta["milestones"]),
             "eta": meta["eta"],
@@ -180,7 +176,6 @@ class Plan:
             "base_sha256": meta["base"]["sha256"],
             "search_sizes": meta["search_sizes"],
             "tasks": meta["tasks"],
-            "pinned": meta["pinned"],
             "start": meta["start"],
             "keep": meta["keep"],
             "workers_asked": meta["workers"],
@@ -195,6 +190,21 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     from minbert.config import Config
 
     return Config.from_dict(dict(config)).to_dict()
+
+
+def complete_for(tasks: Iterable[str]) -> Complete:
+    """As `complete`, but it also refuses what makes no sense for the tasks of a run."""
+    from minbert.config import Config
+    from minbert.tasks import TASKS
+
+    chosen = {name: TASKS[name] for name in tasks}
+
+    def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:
+        result = Config.from_dict(dict(config))
+        result.check(chosen)
+        return result.to_dict()
+
+    return complete_and_check
 
 
 def versions() -> dict[str, str]:

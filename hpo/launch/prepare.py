@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster import resources
 from hpo.cluster.resources import Resources
-from hpo.launch.plan import Plan, complete
+from hpo.launch.plan import Plan, complete_for
 from hpo.launch.request import Launch, LaunchError, check_numbers
 from hpo.search.schedulers import GRACE, milestones
-from search_spaces.domains import Node
+from hpo.space.build import build
+from hpo.space.space import Space
+from minbert.tasks import TASKS, choose_tasks
 
 if TYPE_CHECKING:
     from minbert.data.files import Corpus
@@ -32,42 +34,39 @@ MOST_EXAMPLES = 20_000
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
-    from hpo.launch.estimate import estimated
-    from hpo.launch.inputs import inputs
-    from hpo.space.check import check, defaults_taken
-    from hpo.space.pins import apply_pins, partly
-    from hpo.space.source import load_space
-    from hpo.space.tasks import of_tasks, restrict
-    from hpo.space.tree import expand, leaves
-    from minbert import requirements
-    from minbert.config import settings
-    from minbert.data.files import read_corpus
-    from minbert.encoder.base import find_base
-    from minbert.tasks import TASKS, choose_tasks
-    from minbert.training.evaluation import search_sizes
-
+    # Numbers, the space and its pins first: they need no data, and a mistake in them should not wait for imports.
     check_numbers(launch)
     check_local(launch.store)
-    pinned = settings(launch.settings)
+    names = choose_tasks(launch.tasks)
+    built = build(launch.space, names, launch.settings)
+    space = built.space
+    check_varied(space, launch)
+    from hpo.launch.estimate import estimated
+    from hpo.launch.inputs import inputs
+    from hpo.space.tasks import of_tasks
+    from minbert import requirements
+    from minbert.data.files import read_corpus
+    from minbert.encoder.base import find_base
+    from minbert.training.evaluation import search_sizes
+
+    requirements.check_tasks(space.pinned, names)
+    legal = complete_for(names)
+    space.check(legal, names)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
-    corpus = read_corpus(data, choose_tasks(launch.tasks))
+    corpus = read_corpus(data, names)
     tasks = {task.name: describe_task(task) for task in corpus.tasks}
-    requirements.check_tasks(pinned, tasks)
-    used, left_out = restrict(load_space(launch.space), TASKS.keys() - tasks.keys())
-    used, notes = _unmixed(used, list(tasks))
-    tree = expand(used, list(tasks))
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     base = find_base(launch.checkpoint)
     fits = _fits(corpus, base)
-    check(tree, fits, pinned)
+    configs = space.check(fits, names)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    steps = _milestones(launch, rows, apply_pins({}, pinned, leaves(tree), complete))
+    steps = _milestones(launch, rows, space.apply({}, legal))
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     plan = Plan(
         name=name,
         store=launch.store,
-        space=tree,
+        space=space,
         trials=launch.trials,
         milestones=steps,
         eta=launch.eta,
@@ -75,13 +74,12 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         resources=_resources(launch),
         data=data,
         fingerprint=corpus.fingerprint,
-        inputs=inputs(tree, pinned, start, corpus),
+        inputs=inputs(space, start, corpus),
         base=_absolute(launch.checkpoint, base.path),
         base_name=base.name,
         base_sha256=base.sha256,
         search_sizes=sizes,
         tasks=tasks,
-        pinned=pinned,
         start=start,
         address=launch.address,
         keep=launch.keep,
@@ -91,9 +89,9 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         gpus_per_trial=launch.gpus_per_trial,
         trainer=launch.trainer,
         evaluation_share=share,
-        defaults=of_tasks(defaults_taken(tree, complete, pinned), TASKS.keys() - tasks.keys()),
-        left_out=left_out,
-        notes=(*notes, *partly(leaves(tree), pinned)),
+        defaults=of_tasks(space.defaults_taken(legal), TASKS.keys() - tasks.keys()),
+        left_out=built.left_out,
+        notes=(*built.notes, *space.partly(legal), *unusual_values(configs)),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
@@ -114,19 +112,29 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     return whole
 
 
-def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], list[str]]:
-    """The space without what one task makes meaningless, and a word on it."""
-    from hpo.space.tasks import alone
+def check_varied(space: Space, launch: Launch) -> None:
+    """Refuse a space that varies nothing where trials would be drawn from it: they would repeat the default.
 
-    if len(tasks) > 1:
-        return space, []
-    kept, out = alone(space)
-    if not kept and out:
+    Without draws it is legal: `--trials 1` trains and records the default configuration. So is a space whose parameters
+    are all pinned, which compares seeds.
+    """
+    named = 1 + len(launch.start)
+    if launch.trials > named and all(leaf.constant for leaf in space.whole):
         raise LaunchError(
-            f"`space` only compares ways to mix several tasks ({', '.join(out)}), and this sweep has one: {tasks[0]}. "
-            "Give it more `tasks`, or another space."
+            f"`space` varies nothing, so {launch.trials - named} of {launch.trials} trials would repeat one "
+            f"configuration. Give it parameters, or run the default alone with `trials` of {named}."
         )
-    return kept, [f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"] if out else []
+
+
+def unusual_values(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each parameter with a legal value that is rarely meant."""
+    from minbert.config import Config
+    from minbert.fields import unusual
+
+    lines: dict[str, str] = {}
+    for config in configs:
+        lines |= unusual(Config.from_dict(dict(config)))
+    return list(lines.values())
 
 
 def _absolute(checkpoint: str | None, found: Path | None) -> str | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpo.space.check import check, defaults_taken, describe
 from hpo.space.source import from_json, load_space, space_hash, to_json
+from hpo.space.space import Space
 from hpo.space.tree import compose, configuration, expand, flatten, leaves, nest, parameters, path_of
 from search_spaces.domains import Float, Int, Kind, OneOf, PerTask, SpaceError
 from tests.hpo.simulation import SPACE, complete
@@ -67,21 +67,12 @@ def test_a_malformed_tree_names_the_place(space: dict[Any, Any], message: str) -
 def test_what_the_configuration_refuses_is_found_at_either_end_of_every_branch() -> None:
     bad_end = {"adapter": Kind(none={}, lora={"rank": Int(1, 2000)})}
     with pytest.raises(SpaceError, match=r"adapter.lora/rank = 2000: `adapter/rank` must be 1 to 1024, not 2000"):
-        check(expand(bad_end, TASKS), complete)
+        Space(expand(bad_end, TASKS)).check(complete)
     unknown = {"adapter": Kind(none={}, lora={"rnak": Int(1, 2)})}
     with pytest.raises(SpaceError, match="Unknown parameter `adapter/rnak`"):
-        check(expand(unknown, TASKS), complete)
-    with pytest.raises(SpaceError, match="The first configuration of the space: Unknown parameter `xx`"):
-        check(expand({"xx": Float(0, 1)}, TASKS), complete)
-
-
-def test_a_pin_that_cannot_hold_is_named_as_a_pin() -> None:
-    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
-    with pytest.raises(SpaceError, match="Pinned values: Unknown parameter `xx`"):
-        check(space, complete, {"xx": 1})
-    with pytest.raises(SpaceError, match=r"`adapter/rank`\. A parameter of one kind needs .* adapter/kind=\.\.\."):
-        check(space, complete, {"adapter": {"rank": 4}})
-    assert check(space, complete, {"adapter": {"rank": 4, "kind": "lora"}})
+        Space(expand(unknown, TASKS)).check(complete)
+    with pytest.raises(SpaceError, match="Search space, xx = 0: Unknown parameter `xx`"):
+        Space(expand({"xx": Float(0, 1)}, TASKS)).check(complete)
 
 
 def test_check_draws_both_ends_of_every_domain() -> None:
@@ -91,10 +82,12 @@ def test_check_draws_both_ends_of_every_domain() -> None:
         seen.append(config)
         return complete(config)
 
-    space = expand(SPACE, TASKS)
-    assert check(space, remember) == len(seen)
-    drawn = [parameters(leaves(space), config) or {} for config in seen]
-    for leaf in leaves(space):
+    space = Space(expand(SPACE, TASKS))
+    configs = space.check(remember)
+    assert [complete(config) for config in configs] == configs
+    assert len(seen) > len(configs), "random combinations too"
+    drawn = [parameters(space.leaves, config) or {} for config in configs]
+    for leaf in space.leaves:
         for choice in leaf.ends():
             assert any(one.get(leaf.name) == choice for one in drawn), leaf.name
 
@@ -152,14 +145,17 @@ def test_json_form_round_trips() -> None:
 
 
 def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
-    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
-    assert describe(space) == [
+    space = Space(expand({"adapter": Kind(none={}, lora={})}, TASKS))
+    assert space.describe() == [
         {"name": "adapter/kind", "path": "adapter/kind", "domain": "none | lora", "when": "", "type": "OneOf"}]
-    taken = defaults_taken(space, complete)
+    taken = space.defaults_taken(complete)
     assert taken["adapter.lora/rank"] == 8
     assert taken["batch_size/qqp"] == 32
     assert "adapter/kind" not in taken
-    assert "batch_size/qqp" not in defaults_taken(space, complete, {"batch_size": {"qqp": 16}})
+    pinned = Space(space.tree, {"batch_size": {"qqp": 16}})
+    assert "batch_size/qqp" not in pinned.defaults_taken(complete)
+    assert pinned.describe()[-1] == {
+        "name": "batch_size/qqp", "path": "batch_size/qqp", "domain": "16", "when": "", "type": "fixed"}
 
 
 def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
@@ -169,4 +165,4 @@ def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
     space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "dropout": {"hidden": Float(0, 0.3)}}
     named = r"Search space, encoding/sts/head/kind = 'cosine', encoding/sts/kind = 'cross' together: .*cosine"
     with pytest.raises(SpaceError, match=named):
-        check(expand(space, TASKS), strict)
+        Space(expand(space, TASKS)).check(strict)
