@@ -23,7 +23,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Usual:
-    """The values that a number has as a rule. Others are legal; `unusual` warns of those below `low` or above `most`."""
+    """The usual values of a number. Others are legal, and `unusual` names those below `low` or above `most`."""
 
     low: float
     high: float

@@ -29,6 +29,10 @@ DRAWS = 200
 """Random configurations that are tried."""
 
 
+ENOUGH = 3 * MOST
+"""Mistakes after which no more are looked for: each costs as many configurations as the space has leaves."""
+
+
 @dataclass(frozen=True)
 class Mistake:
     """Choices that are refused, and why."""
@@ -64,7 +68,8 @@ def probed(space: Sequence[Leaf], make: Make, tasks: Collection[str] = ()) -> tu
     probes.run()
     places = {leaf.name: place for place, leaf in enumerate(space)}
     alone = sorted(probes.mistakes, key=lambda mistake: places[mistake.pairs[0][0].name])
-    return probes.configs, _grouped([*alone, *_combinations(probes.space, make)])
+    together = _combinations(probes.space, make) if len(alone) < ENOUGH else []
+    return probes.configs, _grouped([*alone, *together])
 
 
 def every_branch(space: Sequence[Leaf]) -> Iterator[Nested]:
@@ -93,7 +98,7 @@ class _Probes:
         self._tried: set[tuple[str, str]] = set()
 
     def run(self) -> None:
-        while (target := self._next()) is not None:
+        while len(self.mistakes) < ENOUGH and (target := self._next()) is not None:
             self._try(*target)
 
     def _next(self) -> tuple[Leaf, Any] | None:
@@ -138,15 +143,21 @@ def _kinds(kinds: Mapping[str, str]) -> Pairs:
 def _needed(pairs: Pairs, make: Make, error: ValueError) -> tuple[Pairs, ValueError]:
     """The fewest of a configuration's choices that are refused without the others, and why.
 
-    Parameters of a branch are left out before its kind. Kinds that only say where another one of them exists are no
-    part of the answer.
+    Half of them are left out at a time, then a quarter, at last one; parameters of a branch before its kind. Kinds that
+    only say where another choice exists are no part of the answer.
     """
     needed = list(pairs)
-    for pair in sorted(pairs, key=lambda pair: (pair[0].is_kind, -len(pair[0].conditions), -pair[0].path.count("/"))):
-        fewer = [other for other in needed if other is not pair]
-        if not any(_lies_under(other, pair[0]) for other, _ in fewer):
-            objection = _objection(fewer, make)
-            needed, error = (needed, error) if objection is None else (fewer, objection)
+    order = sorted(pairs, key=lambda pair: (pair[0].is_kind, -len(pair[0].conditions), -pair[0].path.count("/")))
+    size = len(order)
+    while size > 1:
+        size = (size + 1) // 2
+        for start in range(0, len(order), size):
+            names = {leaf.name for leaf, _ in order[start : start + size]}
+            fewer = [pair for pair in needed if pair[0].name not in names]
+            kinds = [leaf for leaf, _ in needed if leaf.is_kind and leaf.name in names]
+            if len(fewer) < len(needed) and not any(_lies_under(leaf, kind) for leaf, _ in fewer for kind in kinds):
+                objection = _objection(fewer, make)
+                needed, error = (needed, error) if objection is None else (fewer, objection)
     return [pair for pair in needed if len(needed) == 1 or not _only_leads(pair, needed, make)], error
 
 

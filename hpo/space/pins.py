@@ -41,8 +41,8 @@ def _without_branches(setting: str) -> str:
     name, _, value = setting.partition("=")
     kinds = " ".join(f"--set {path}={kind}" for path, kind in kinds_of(name).items())
     return (
-        f"Pinned values: `{name}` names its branch, as the store does. Write --set {path_of(name)}={value}, which holds "
-        f"in every trial that has the parameter; for that branch alone add {kinds}."
+        f"Pinned values: `{name}` names its branch, as the store does. Write --set {path_of(name)}={value}, which "
+        f"holds in every trial that has the parameter; for that branch alone add {kinds}."
     )
 
 

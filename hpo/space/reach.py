@@ -26,7 +26,8 @@ def refused(space: Sequence[Leaf], pinned: Mapping[str, Any], complete: Complete
             errors[path] = alone[0]
     kinds = {path: kind for path, kind in pins.items() if path.endswith("/kind") and path not in errors}
     for path in missing:
-        under = list(_under(ways, {kind: name for kind, name in kinds.items() if kind != path}, space, complete)) or ways
+        others = {other: kind for other, kind in kinds.items() if other != path}
+        under = list(_under(ways, others, space, complete)) or ways
         absent = path not in errors and not any(has(way, path) for way in under)
         if absent and (error := _objection(under[0], path, pins, complete)) is not None:
             errors[path] = error
@@ -112,8 +113,8 @@ def _where(ways: Sequence[Mapping[str, Any]], holding: Sequence[Mapping[str, Any
         others = [_part(way, fewer) for way in ways if way not in holding]
         if not any(_part(way, fewer) in others for way in holding):
             paths = fewer
-    told = [" and ".join(f"{path} = {kind}" for path, kind in _part(way, paths).items()) for way in holding]
-    return " or ".join(dict.fromkeys(told)) or "no branch allows it"
+    words = [" and ".join(f"{path} = {kind}" for path, kind in _part(way, paths).items()) for way in holding]
+    return " or ".join(dict.fromkeys(words)) or "no branch allows it"
 
 
 def _part(way: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces.domains import KEY, Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
 DEEPEST = 32
-"""Dictionaries, kinds and PerTasks inside one another. The space `full` has 9; hundreds would exhaust Python's stack."""
+"""Dictionaries, kinds and PerTasks in one another. The space `full` has 9; Python's stack ends at some hundreds."""
 LARGEST = 10_000
 """Nodes of a tree, each counted as often as it is reached. The space `full` has about 200."""
 

@@ -76,8 +76,8 @@ class Space:
     def check(self, complete: Complete, tasks: Collection[str] = ()) -> list[Nested]:
         """Refuse pins that hold nowhere and whatever the configuration refuses; all mistakes at once.
 
-        Returns the complete configurations at the ends of all domains, that of the default first. `tasks` are the run's,
-        for hints. Raises SpaceError.
+        Returns the complete configurations at the ends of all domains, that of the default first. `tasks` are the
+        run's, for hints. Raises SpaceError.
         """
         errors = refused(self.whole, self.pinned, complete)
         sound = self._without(errors) if errors else self
