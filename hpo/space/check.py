@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpo.space.hints import hint, kinds_above
-from hpo.space.mistakes import MOST
+from hpo.space.mistakes import MOST, objection
 from hpo.space.pins import has
 from hpo.space.tree import Leaf, Nested, chosen, compose, written
 from search_spaces.domains import OneOf
@@ -123,13 +123,13 @@ class _Probes:
             return
         [(leaf, choice)] = wrong
         branch = _kinds(dict(leaf.conditions))
-        config = self._make(written(branch))
+        config = self._make(written(branch if _refusal(branch, self._make) is None else []))
         self.mistakes.append(Mistake(wrong, f"{reason}{self._cure(leaf, choice, branch, config)}"))
         self.space = _without(self.space, leaf, choice if has(config, leaf.path) else None)
 
     def _cure(self, leaf: Leaf, choice: Any, branch: Pairs, config: Nested) -> str:
         above = kinds_above(leaf, config)
-        if above and _objection([*branch, *_kinds(above), (leaf, choice)], self._make) is None:
+        if above and _refusal([*branch, *_kinds(above), (leaf, choice)], self._make) is None:
             kind = list(above.values())[-1]
             return f" In a space it belongs to a branch: Kind({kind}={{...}})."
         return hint(leaf, config, self._tasks)
@@ -156,8 +156,8 @@ def _needed(pairs: Pairs, make: Make, error: ValueError) -> tuple[Pairs, ValueEr
             fewer = [pair for pair in needed if pair[0].name not in names]
             kinds = [leaf for leaf, _ in needed if leaf.is_kind and leaf.name in names]
             if len(fewer) < len(needed) and not any(_lies_under(leaf, kind) for leaf, _ in fewer for kind in kinds):
-                objection = _objection(fewer, make)
-                needed, error = (needed, error) if objection is None else (fewer, objection)
+                refusal = _refusal(fewer, make)
+                needed, error = (needed, error) if refusal is None else (fewer, refusal)
     return [pair for pair in needed if len(needed) == 1 or not _only_leads(pair, needed, make)], error
 
 
@@ -174,16 +174,12 @@ def _only_leads(pair: tuple[Leaf, Any], needed: Pairs, make: Make) -> bool:
     if not any(_lies_under(other, leaf) for other, _ in needed):
         return False
     others = [[(other, choice if other is leaf else given) for other, given in needed] for choice in leaf.ends()]
-    return all(_objection(other, make) is not None for other in others)
+    return all(_refusal(other, make) is not None for other in others)
 
 
-def _objection(pairs: Pairs, make: Make) -> ValueError | None:
+def _refusal(pairs: Pairs, make: Make) -> ValueError | None:
     """What `make` says against a configuration of these choices alone; None: nothing."""
-    try:
-        make(written(pairs))
-    except ValueError as error:
-        return error
-    return None
+    return objection(lambda: make(written(pairs)))
 
 
 def _without(space: Sequence[Leaf], leaf: Leaf, choice: Any) -> tuple[Leaf, ...]:
@@ -208,7 +204,7 @@ def _combinations(space: Sequence[Leaf], make: Make) -> list[Mistake]:
         pairs = chosen(space, lambda leaf: leaf.random(source))
         if len(mistakes) > MOST or any(mistake.explains(pairs) for mistake in mistakes):
             continue
-        if (error := _objection(pairs, make)) is not None:
+        if (error := _refusal(pairs, make)) is not None:
             mistakes.append(_smallest(space, pairs, make, error))
     return mistakes
 
@@ -219,9 +215,9 @@ def _smallest(space: Sequence[Leaf], pairs: Pairs, make: Make, error: ValueError
     for name in list(choices):
         fewer = {other: choice for other, choice in choices.items() if other != name}
         first = chosen(space, lambda leaf, fewer=fewer: fewer.get(leaf.name, leaf.first()))  # type: ignore[misc]
-        objection = _objection(first, make)
-        if objection is not None:
-            choices, error = fewer, objection
+        refusal = _refusal(first, make)
+        if refusal is not None:
+            choices, error = fewer, refusal
     return Mistake([pair for pair in pairs if pair[0].name in choices], str(error))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search_spaces.domains import SpaceError
 
@@ -21,3 +21,12 @@ def refuse(mistakes: Sequence[str]) -> None:
     if len(mistakes) > MOST:
         lines.append(f"  and {len(mistakes) - MOST} more")
     raise SpaceError("\n".join(lines))
+
+
+def objection(attempt: Callable[[], object]) -> ValueError | None:
+    """The ValueError that an attempt raises; None where it raises none."""
+    try:
+        attempt()
+    except ValueError as error:
+        return error
+    return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from hpo.space.mistakes import objection
 from hpo.space.pins import Complete, applied, apply_pins, changed, has, holds, kinds_first, narrowed
 from hpo.space.tree import Leaf, Nested, flatten, nest
 
@@ -15,7 +17,8 @@ def refused(space: Sequence[Leaf], pinned: Mapping[str, Any], complete: Complete
 
     Where only their combination is refused, the reason stands under the first of them.
     """
-    pins, ways = flatten(pinned), list(_each_branch(space, complete))
+    pins = flatten(pinned)
+    ways = list(_each_branch(space, complete)) if pins else []
     held, reasons = _held(ways, pinned, space, complete)
     missing = [path for path in kinds_first(pins) if path not in held]
     errors: dict[str, ValueError] = {}
@@ -29,7 +32,7 @@ def refused(space: Sequence[Leaf], pinned: Mapping[str, Any], complete: Complete
         others = {other: kind for other, kind in kinds.items() if other != path}
         under = list(_under(ways, others, space, complete)) or ways
         absent = path not in errors and not any(has(way, path) for way in under)
-        if absent and (error := _objection(under[0], path, pins, complete)) is not None:
+        if absent and (error := objection(partial(changed, under[0], [path], pins, complete))) is not None:
             errors[path] = error
     return errors or {path: reasons[0] for path in missing[:1] if reasons}
 
@@ -57,15 +60,6 @@ def _under(
             yield apply_pins(way, nest(kinds), space, complete)
         except ValueError:
             continue
-
-
-def _objection(config: Nested, path: str, pins: Mapping[str, Any], complete: Complete) -> ValueError | None:
-    """What a configuration without the parameter says against it; None: nothing."""
-    try:
-        changed(config, [path], pins, complete)
-    except ValueError as error:
-        return error
-    return None
 
 
 def _each_branch(space: Sequence[Leaf], complete: Complete) -> Iterator[Nested]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from hpo.space import listing
 from hpo.space.check import every_branch, probed
 from hpo.space.hints import elsewhere, meant
-from hpo.space.mistakes import refuse
+from hpo.space.mistakes import objection, refuse
 from hpo.space.pins import Complete, apply_pins, narrowed
 from hpo.space.reach import partly, refused
 from hpo.space.source import from_json, space_hash, to_json
@@ -73,20 +73,31 @@ class Space:
         """Complete configurations among which every branch of the space is taken once."""
         return (self.apply(config, complete) for config in every_branch(self.leaves))
 
-    def check(self, complete: Complete, tasks: Collection[str] = ()) -> list[Nested]:
+    def check(
+        self, complete: Complete, tasks: Collection[str] = (), fits: Callable[[Nested], object] | None = None
+    ) -> list[Nested]:
         """Refuse pins that hold nowhere and whatever the configuration refuses; all mistakes at once.
 
         Returns the complete configurations at the ends of all domains, that of the default first. `tasks` are the
-        run's, for hints. Raises SpaceError.
+        run's, for hints. `fits` raises ValueError for a configuration, pins included, that a run's data or encoder
+        refuse. Raises SpaceError.
         """
         errors = refused(self.whole, self.pinned, complete)
         sound = self._without(errors) if errors else self
+
+        def make(config: Nested, space: Space = sound) -> Nested:
+            result = space.apply(config, complete)
+            if fits is not None:
+                fits(result)
+            return result
+
         mistakes = [f"Pinned values: {error}{self._hint(path, complete)}" for path, error in errors.items()]
         try:
-            configs = [sound.apply({}, complete)]
+            configs = [make({})]
         except ValueError as error:
-            refuse([*mistakes, f"{'Pinned values' if sound.pins else 'The default configuration'}: {error}"])
-        ends, wrong = probed(sound.leaves, lambda config: sound.apply(config, complete), tasks)
+            alone = objection(lambda: make({}, Space(self.tree)))
+            refuse([*mistakes, f"{'Pinned values' if alone is None else 'The default configuration'}: {error}"])
+        ends, wrong = probed(sound.leaves, make, tasks)
         refuse([*mistakes, *wrong])
         return configs + ends
 

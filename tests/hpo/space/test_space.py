@@ -83,3 +83,25 @@ def test_every_branch_is_taken_once_and_under_the_pins() -> None:
     assert {config["adapter"]["kind"] for config in branches} == {"none", "lora"}
     assert {config["x"] for config in branches} == {0.25}
     assert {config["adapter"].get("rank") for config in branches} == {None, 3}
+
+
+def refuse_three_quarters(x: float) -> None:
+    if x == 0.75:
+        raise ValueError("`x` must not be 0.75")
+
+
+def test_what_data_or_encoder_refuse_is_asked_of_the_configuration_under_the_pins() -> None:
+    def fits(config: dict[str, object]) -> None:
+        if config["x"] != 0.25:
+            raise ValueError("`x` must be 0.25 on these data")
+
+    tree: dict[str, Node] = {"steps": Int(1, 9)}
+    with pytest.raises(SpaceError, match="^The default configuration: `x` must be 0.25 on these data$"):
+        Space(tree).check(complete, fits=fits)
+    with pytest.raises(SpaceError, match="^The default configuration: `x` must be 0.25 on these data$"):
+        Space(tree, {"steps": 3}).check(complete, fits=fits)
+    with pytest.raises(SpaceError, match="^Pinned values: `x` must not be 0.75$"):
+        Space(tree, {"x": 0.75}).check(complete, fits=lambda config: refuse_three_quarters(config["x"]))
+    assert {config["x"] for config in Space(tree, {"x": 0.25}).check(complete, fits=fits)} == {0.25}
+    with pytest.raises(SpaceError, match="^Search space, x = 0: `x` must be 0.25 on these data$"):
+        Space({"x": Float(0, 1), **tree}).check(complete, fits=lambda config: fits({"x": config["x"] and 0.25}))
