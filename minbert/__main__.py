@@ -88,6 +88,7 @@ def _train(options: argparse.Namespace) -> int:
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
+    from minbert.fields import unusual
     from minbert.training.checkpoints import newest, read_trial
     from minbert.training.evaluation import search_sizes
     from minbert.training.train import State, train
@@ -109,6 +110,8 @@ def _train(options: argparse.Namespace) -> int:
     base = find_base(options.base)
     requirements.check(config, corpus, base)
     _writable(options.out)
+    for sentence in unusual(config).values():
+        console.print(f"[yellow]note[/] {sentence}", highlight=False)
     _tell_problems(corpus.problems, console)
     sizes, _ = search_sizes({name: corpus.size(name, "search") for name in corpus.tasks}, milestones)
     data = open_data(options.data, base, search_sizes=sizes, corpus=corpus)

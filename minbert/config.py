@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minbert.augmentation.augmentations import AUGMENTATIONS, Augmentation, NoAugmentation
-from minbert.fields import ConfigError, branch, choice, dump, group, integer, load, number, per_task
+from minbert.fields import ConfigError, Usual, branch, choice, dump, group, integer, load, number, per_task
 from minbert.migrations import CONFIG_VERSION, migrate
 from minbert.stages.stages import Stages
 from minbert.tasks import Task
@@ -26,16 +26,18 @@ from minbert.techniques.proximals import PROXIMALS, NoProximal, Proximal
 from minbert.techniques.regularizers import REGULARIZERS, NoRegularizer, Regularizer
 from minbert.techniques.schedules import TAPERS, Flat, Taper
 
+HALF = Usual(0.0, 0.5, 0.5, "a rate above 0.5 drops more than it leaves")
+
 
 @dataclass(frozen=True)
 class Dropout:
     """Dropout rates."""
 
-    hidden: float = number(0.1, 0.0, 0.9)
+    hidden: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Hidden states of the encoder."""
-    attention: float = number(0.1, 0.0, 0.9)
+    attention: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Attention probabilities."""
-    head: float = number(0.1, 0.0, 0.9)
+    head: float = number(0.1, 0.0, 0.9, usual=HALF)
     """Head inputs."""
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -27,9 +28,21 @@ class ConfigError(ValueError):
     """A configuration that cannot be trained, found before any compute."""
 
 
-def number(default: float, low: float, high: float, *, open_low: bool = False) -> Any:
-    """A float field in [low, high], or in (low, high] with `open_low`."""
-    return dataclasses.field(default=default, metadata={"rule": "number", "low": low, "high": high, "open": open_low})
+@dataclass(frozen=True)
+class Usual:
+    """The usual values of a number. Others are legal, and `unusual` names those below `low` or above `most`."""
+
+    low: float
+    high: float
+    most: float
+    above: str
+    """What happens above `most`: "rates above 1e-2 diverge as a rule"."""
+
+
+def number(default: float, low: float, high: float, *, open_low: bool = False, usual: Usual | None = None) -> Any:
+    """A float field in [low, high], or in (low, high] with `open_low`; `usual` is for `unusual`."""
+    rule = {"rule": "number", "low": low, "high": high, "open": open_low, "usual": usual}
+    return dataclasses.field(default=default, metadata=rule)
 
 
 def integer(default: int, low: int, high: int) -> Any:
@@ -97,8 +110,9 @@ def _unknown_task(found: object, path: str, tasks: Tasks) -> ConfigError:
 
 
 def _nearest(found: object, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(found), list(names), n=1, cutoff=0.5)
-    return f" Did you mean `{near[0]}`?" if near else ""
+    last = {name.rpartition("/")[2]: name for name in names}  # a common path would make any two names alike
+    near = difflib.get_close_matches(str(found).rpartition("/")[2], last, n=1, cutoff=0.5)
+    return f" Did you mean `{last[near[0]]}`?" if near else ""
 
 
 def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -> T:
@@ -111,7 +125,8 @@ def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
-            raise unknown("parameter", _join(path, str(name)), (_join(path, known) for known in fields))
+            known = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]
+            raise unknown("parameter", _join(path, str(name)), (_join(path, field) for field in known))
     given = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
     over_tasks = {name: field.metadata for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS}
     if over_tasks and not tasks:
@@ -125,6 +140,24 @@ OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
     "per_task": lambda meta, tasks: {name: meta["default"](task) for name, task in tasks.items()},
 }
 """Rules that depend on the tasks of a run -> the default of such a field."""
+
+
+def unusual(record: object, path: str = "") -> dict[str, str]:
+    """A sentence for each number of a loaded record, by path, that is legal and rarely meant."""
+    sentences: dict[str, str] = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        meta = field.metadata
+        value, here = getattr(record, field.name), _join(path, field.name)
+        named = {here: value}
+        if meta.get("rule") == "per_task":
+            meta, named = meta["inner"], {_join(here, name): item for name, item in value.items()}
+        for where, item in named.items():
+            if dataclasses.is_dataclass(item):
+                sentences |= unusual(item, where)
+            elif (usual := meta.get("usual")) is not None and not usual.low <= item <= usual.most:
+                above = f"{usual.above}; " if item > usual.most else ""
+                sentences[where] = f"`{where}` = {item!r}: {above}usual are {usual.low:g} to {usual.high:g}"
+    return sentences
 
 
 def dump(value: object) -> Any:
@@ -225,13 +258,17 @@ def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) 
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in family:
         raise unknown(path.split("/")[0], kind, family)
-    for name in value.keys() - {"kind"} - _fields(family[kind]):
-        owners = [other for other, cls in family.items() if name in _fields(cls)]
-        if owners:
-            raise ConfigError(
-                f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}: it belongs to {', '.join(owners)}. "
-                f"Give the kind as well: {path}/kind={owners[0]}."
-            )
+    own = _fields(family[kind]) | {"kind"}
+    for name in sorted(map(str, value.keys() - own)):
+        known = own.union(*map(_fields, family.values()))
+        meant = name if name in known else next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+        owners = [other for other, cls in family.items() if meant in _fields(cls)]
+        if meant not in own and owners:
+            where = f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}"
+            belongs = f": it belongs to {', '.join(owners)}."
+            near = f". Did you mean `{path}/{meant}`, which belongs to {', '.join(owners)}?"
+            raise ConfigError(f"{where}{belongs if meant == name else near} "
+                              f"Give the kind as well: {path}/kind={owners[0]}.")  # fmt: skip
     return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path, tasks)
 
 

@@ -102,6 +102,8 @@ def _json(value: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise SpaceError(f"OneOf: a value must be JSON (number, text, true/false, null, list, dict), "
                          f"not {value!r}: {error}.") from None
+    except RecursionError:
+        raise SpaceError("OneOf: a value is nested too deeply to be JSON.") from None
 
 
 def _label(value: Any) -> str:
@@ -164,6 +166,13 @@ class OneOf:
 
     def __str__(self) -> str:
         return " | ".join(self.labels)
+
+    def __repr__(self) -> str:
+        """As it is written in a space."""
+        values = ", ".join(map(repr, self.values))
+        if self.labels == tuple(map(_label, self.values)):
+            return f"OneOf({values})"
+        return f"OneOf(labels={dict(zip(self.labels, self.values, strict=True))!r})"
 
 
 @dataclass(frozen=True, init=False)

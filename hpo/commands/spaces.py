@@ -3,49 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hpo.commands.common import JsonOption, console
+from hpo.display.units import plural
+
+if TYPE_CHECKING:
+    from hpo.space.space import Space
+    from minbert.tasks import Task
+
+Tasks = Annotated[
+    str | None, typer.Option("--tasks", metavar="NAMES", help="Tasks of the run; sst,qqp,sts if left out.")
+]
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="A name or a .py file.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="A name, or a .py file to check.")] = None,
+    tasks: Tasks = None,
     json: JsonOption = False,
 ) -> None:
-    """List the search spaces, or the parameters of one.
+    """List the search spaces, or the parameters of one. A space of your own (a .py file) is checked as well.
+
+    All mistakes are told at once, exit code 2. `hpo run SPACE --dry-run` also checks it against data and encoder.
 
     Example: hpo spaces full
     """
     if name is None:
         _all(json)
     else:
-        _one(name, json)
+        _one(name, tasks, json)
 
 
 def _all(json: bool) -> None:
     import search_spaces
     from hpo.display import tables
 
-    rows = [{"space": one, "asks": _question(one, search_spaces.describe(one))} for one in search_spaces.names()]
+    rows = [{"space": name, "asks": _question(name, search_spaces.describe(name))} for name in search_spaces.names()]
     tables.show(rows, console(), json=json)
     if not json:
-        console().print("\nParameters of one: hpo spaces NAME. Your own: hpo run my_space.py", style="dim")
+        console().print("\nParameters of one: hpo spaces NAME. Your own: hpo spaces my_space.py", style="dim")
 
 
-def _one(name: str, json: bool) -> None:
+def _one(name: str, tasks: str | None, json: bool) -> None:
+    import search_spaces
     from hpo.display import tables
-    from hpo.space.check import describe
-    from hpo.space.source import load_space
-    from hpo.space.tree import expand
-    from minbert.tasks import DEFAULT_TASKS
+    from hpo.space.build import build
+    from minbert.tasks import choose_tasks
 
-    tables.show(parameter_rows(describe(expand(load_space(name), list(DEFAULT_TASKS)))), console(), json=json)
+    chosen = choose_tasks(tasks)
+    built = build(name, list(chosen))
+    notes = [] if name in search_spaces.names() else _checked(built.space, chosen)  # the package's own are tested
+    tables.show(parameter_rows(built.space.describe()), console(), json=json)
+    if json:
+        return
+    for note in (*built.notes, *notes):
+        console().print(f"note: {note}", style="yellow")
+    number = plural(built.space.varied, "parameter")
+    console().print(f"\n{number} over the tasks {', '.join(chosen)}, no mistake found", style="dim")
+
+
+def _checked(space: Space, tasks: Mapping[str, Task]) -> list[str]:
+    """Notes on a space that the default configuration's families allow. Raises SpaceError with all its mistakes."""
+    from hpo.launch.plan import complete_for
+    from hpo.launch.prepare import unusual_values
+
+    notes = unusual_values(space.check(complete_for(tasks), list(tasks)), tasks)
+    if not space.varied:
+        notes.append("the space varies nothing: `hpo run` takes it with --trials 1 alone")
+    return notes
 
 
 def parameter_rows(described: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """What `hpo.space.check.describe` says of each parameter, in the words of the help."""
+    """What `Space.describe` says of each parameter, in the words of the help."""
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in described]
 
 

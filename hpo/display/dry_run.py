@@ -10,8 +10,7 @@ from rich.console import Console
 from hpo.display import tables
 from hpo.display.units import amount, duration, plural
 from hpo.launch.plan import Plan, Preview, Range, StageWork
-from hpo.space.check import describe
-from hpo.space.tree import flatten, path_of
+from hpo.space.tree import path_of
 
 PROBLEMS = 20
 """Notes on the data that are listed; the rest is counted."""
@@ -38,7 +37,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def parameters(plan: Plan) -> list[dict[str, str]]:
     """One row a parameter: what it may be, the branch in which it exists, fixed or drawn."""
-    rows = describe(plan.space, plan.record.pinned)
+    rows = plan.space.describe()
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
@@ -68,7 +67,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "trials": f"{plan.trials}: the default configuration, {len(record.start)} given, "
         f"{plan.trials - 1 - len(record.start)} drawn",
         "seed": str(record.seed),
-        **_pinned(record.pinned),
+        **_pinned(plan.space.pins),
         **_left_out(preview.left_out),
         "milestones": " ".join(f"{step:,}" for step in record.milestones)
         + f" examples; about 1 in {record.eta} trials passes each",
@@ -107,8 +106,8 @@ def _range(bounds: Range) -> str:
     return amount(low) if low == high else f"{amount(low)} to {amount(high)}"
 
 
-def _pinned(pinned: Mapping[str, Any]) -> dict[str, str]:
-    words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in flatten(pinned).items())
+def _pinned(pins: Mapping[str, Any]) -> dict[str, str]:
+    words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in pins.items())
     return {"pinned": words} if words else {}
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources
-from hpo.launch.plan import Plan, Range, StageWork
-from hpo.space.pins import branches, pin
-from hpo.space.tree import leaves, nest
+from hpo.launch.plan import Plan, Range, StageWork, complete_for
+from hpo.space.reach import branches
+from hpo.space.tree import nest
 
 if TYPE_CHECKING:
     from minbert.data.files import Corpus
@@ -106,11 +106,12 @@ def _settings(plan: Plan, kind: str) -> Iterator[Any]:
     counted = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
     own = [
         replace(leaf, conditions=tuple(condition for condition in leaf.conditions if condition[0] in counted))
-        for leaf in pin(leaves(plan.space), plan.record.pinned)
+        for leaf in plan.space.leaves
         if leaf.path in counted
     ]
     tasks = plan.declared()
     for config in (*map(nest, branches(own)), *plan.record.start):
+        config = plan.space.apply(config, complete_for(tasks))
         yield getattr(Config.from_dict(config, tasks).stages, kind)
 
 

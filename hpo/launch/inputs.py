@@ -10,18 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.space.check import every_branch
-from hpo.space.pins import pin
-from hpo.space.tree import leaves
-from search_spaces.domains import Node
+from hpo.launch.plan import complete_for
+from hpo.space.space import Space
 
 if TYPE_CHECKING:
     from minbert.data.files import Corpus
 
 
-def inputs(
-    space: Mapping[str, Node], pinned: Mapping[str, Any], start: Sequence[Mapping[str, Any]], corpus: Corpus
-) -> dict[str, str]:
+def inputs(space: Space, start: Sequence[Mapping[str, Any]], corpus: Corpus) -> dict[str, str]:
     """File name -> SHA-256, of every file that a branch of the space or a given configuration reads.
 
     Raises DataError where one is missing.
@@ -30,7 +26,7 @@ def inputs(
     from minbert.config import Config
 
     read: dict[str, Path] = {}
-    for config in (*every_branch(pin(leaves(space), pinned)), *start):
+    for config in (*space.branches(complete_for(corpus.tasks)), *start):
         read |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
     return {name: _sha256(path) for name, path in sorted(read.items())}
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.record import SweepRecord
 from hpo.search.sweep import Sweep
-from search_spaces.domains import Node
+from hpo.space.pins import Complete
+from hpo.space.space import Space
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
@@ -64,8 +65,8 @@ class Plan:
     store: str
     record: SweepRecord
     """What the sweep is, as `sweep.json` says or will say."""
-    space: Mapping[str, Node]
-    """The tree of `record.space`."""
+    space: Space
+    """The record's search space, with its pinned parameters."""
     trials: int
     """Trials that the sweep has in all from this launch on."""
     resources: Resources | None
@@ -120,9 +121,8 @@ class Plan:
             milestones=record.milestones,
             eta=record.eta,
             workers=workers,
-            complete=lambda config: complete(config, tasks),
+            complete=complete_for(tasks),
             start=[dict(config) for config in record.start],
-            pinned=dict(record.pinned),
         )
 
     def begun(self, resources: Resources) -> SweepRecord:
@@ -136,3 +136,15 @@ def complete(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, 
     from minbert.config import Config
 
     return Config.from_dict(config, tasks).to_dict()
+
+
+def complete_for(tasks: Mapping[str, Task]) -> Complete:
+    """As `complete` over these tasks, but it also refuses what makes no sense for them."""
+    from minbert.config import Config
+
+    def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:
+        result = Config.from_dict(config, tasks)
+        result.check(tasks)
+        return result.to_dict()
+
+    return complete_and_check

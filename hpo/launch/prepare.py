@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
-from hpo.launch.plan import Plan, Preview, complete
+from hpo.launch.plan import Plan, Preview, complete_for
 from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, versions
 from hpo.launch.request import Launch, LaunchError
 from hpo.search.schedulers import GRACE, milestones
-from search_spaces.domains import Node
+from hpo.space.build import build
+from hpo.space.space import Space
+from minbert.tasks import Task, choose_tasks
 
 if TYPE_CHECKING:
     from minbert.config import Config
@@ -35,47 +37,42 @@ MOST_EXAMPLES = 20_000
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
+    # Numbers, the space and its pins first: they need no data, and a mistake in them should not wait for imports.
+    check_local(launch.store)
+    tasks = choose_tasks(launch.tasks)
+    built = build(launch.space, list(tasks), launch.settings)
+    space = built.space
+    check_varied(space, launch)
     from hpo.launch.estimate import estimated
-    from hpo.space.check import check, defaults_taken
-    from hpo.space.pins import apply_pins, partly
-    from hpo.space.tree import leaves
-    from minbert.config import Config, settings
+    from minbert.config import Config
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
-    from minbert.tasks import choose_tasks
     from minbert.training.evaluation import search_sizes
 
-    check_local(launch.store)
-    pinned = settings(launch.settings)
+    legal = complete_for(tasks)
+    space.check(legal, list(tasks))
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
-    corpus = read_corpus(data, choose_tasks(launch.tasks))
-    tasks = list(corpus.tasks)
-    tree, left_out, notes = _space(launch, tasks)
+    corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     base = find_base(launch.base)
     fits = _fits(corpus, base)
-
-    def whole(config: Mapping[str, Any]) -> dict[str, Any]:
-        return complete(config, corpus.tasks)
-
-    check(tree, fits, pinned)
+    configs = space.check(legal, list(tasks), fits)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    default = Config.from_dict(apply_pins({}, pinned, leaves(tree), whole), corpus.tasks)
-    steps = _milestones(launch, rows, default)
+    steps = _milestones(launch, rows, Config.from_dict(space.apply({}, legal), tasks))
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     preview = Preview(
         evaluation_share=share,
-        defaults=defaults_taken(tree, whole, pinned),
-        left_out=left_out,
-        notes=(*notes, *partly(leaves(tree), pinned)),
+        defaults=space.defaults_taken(legal),
+        left_out=built.left_out,
+        notes=(*built.notes, *space.partly(legal), *unusual_values(configs, tasks)),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
     plan = Plan(
         store=launch.store,
-        record=_record(launch, name, corpus, base, tree, pinned, start, steps, sizes, data),
-        space=tree,
+        record=_record(launch, name, corpus, base, space, start, steps, sizes, data),
+        space=space,
         trials=launch.trials,
         resources=_resources(launch),
         address=launch.address,
@@ -86,39 +83,26 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     return estimated(plan, corpus) if estimate else plan
 
 
-def _space(launch: Launch, tasks: Sequence[str]) -> tuple[Mapping[str, Node], tuple[str, ...], list[str]]:
-    """The space over the sweep's tasks, what of it concerns other tasks, and remarks."""
-    from hpo.space.source import load_space
-    from hpo.space.tasks import restrict
-    from hpo.space.tree import expand
-    from minbert.tasks import TASKS
-
-    used, left_out = restrict(load_space(launch.space), TASKS.keys() - set(tasks))
-    used, notes = _unmixed(used, tasks)
-    return expand(used, tasks), left_out, notes
-
-
 def _record(
     launch: Launch,
     name: str,
     corpus: Corpus,
     base: Base,
-    tree: Mapping[str, Node],
-    pinned: Mapping[str, Any],
+    space: Space,
     start: Sequence[Mapping[str, Any]],
     steps: tuple[int, ...],
     sizes: Mapping[str, int],
     data: str | None,
 ) -> SweepRecord:
     from hpo.launch.inputs import inputs
-    from hpo.space.source import space_hash, to_json
+    from hpo.space.source import to_json
     from minbert.migrations import CONFIG_VERSION
 
     return SweepRecord(
         name=name,
-        space=to_json(tree),
-        space_hash=space_hash(tree),
-        pinned=pinned,
+        space=to_json(space.tree),
+        space_hash=space.hash,
+        pinned=space.pinned,
         start=start,
         seed=launch.seed,
         trials=launch.trials,
@@ -128,7 +112,7 @@ def _record(
         trainer=launch.trainer,
         resources=launch.resources,
         keep=launch.keep,
-        data=DataRecord(data, corpus.fingerprint, inputs(tree, pinned, start, corpus)),
+        data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus)),
         base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256),
         search_sizes=sizes,
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
@@ -152,19 +136,29 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     return whole
 
 
-def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], list[str]]:
-    """The space without what one task makes meaningless, and a word on it."""
-    from hpo.space.tasks import alone
+def check_varied(space: Space, launch: Launch) -> None:
+    """Refuse a space that varies nothing where trials would be drawn from it: they would repeat the default.
 
-    if len(tasks) > 1:
-        return space, []
-    kept, out = alone(space)
-    if not kept and out:
+    Without draws it is legal: `--trials 1` trains and records the default configuration. So is a space whose parameters
+    are all pinned, which compares seeds.
+    """
+    named = 1 + len(launch.start)
+    if launch.trials > named and all(leaf.constant for leaf in space.whole):
         raise LaunchError(
-            f"`space` only compares ways to mix several tasks ({', '.join(out)}), and this sweep has one: {tasks[0]}. "
-            "Give it more `tasks`, or another space."
+            f"`space` varies nothing, so {launch.trials - named} of {launch.trials} trials would repeat one "
+            f"configuration. Give it parameters, or run the default alone with `trials` of {named}."
         )
-    return kept, [f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"] if out else []
+
+
+def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Task]) -> list[str]:
+    """One line for each parameter with a legal value that is rarely meant."""
+    from minbert.config import Config
+    from minbert.fields import unusual
+
+    lines: dict[str, str] = {}
+    for config in configs:
+        lines |= unusual(Config.from_dict(config, tasks))
+    return list(lines.values())
 
 
 def _absolute(base: str | None, directory: Path | None) -> str | None:

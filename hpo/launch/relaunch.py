@@ -9,7 +9,7 @@ from hpo.launch.inputs import inputs
 from hpo.launch.plan import Plan
 from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, changed_versions, check_same
 from hpo.launch.request import LaunchError, Relaunch
-from hpo.space.source import from_json, space_hash
+from hpo.space.space import Space
 
 
 def total_of(before: int, relaunch: Relaunch, name: str) -> int:
@@ -28,7 +28,7 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
     plan = Plan(
         store=store,
         record=record,
-        space=from_json(record.space),
+        space=Space.from_json(record.space, record.pinned),
         trials=trials,
         resources=None,
         address=relaunch.address,
@@ -56,10 +56,10 @@ def present(plan: Plan, relaunch: Relaunch) -> SweepRecord:
 
     record = plan.record
     corpus, base = read_corpus(record.data.folder, plan.declared()), find_base(record.base.asked)
-    others = inputs(plan.space, record.pinned, record.start, corpus) if record.data.inputs else {}
+    others = inputs(plan.space, record.start, corpus) if record.data.inputs else {}
     return replace(
         record,
-        space_hash=space_hash(plan.space),
+        space_hash=plan.space.hash,
         searcher=record.searcher if relaunch.searcher is None else relaunch.searcher,
         scheduler=record.scheduler if relaunch.scheduler is None else relaunch.scheduler,
         data=DataRecord(record.data.folder, corpus.fingerprint, others),

@@ -21,9 +21,7 @@ from typing import Any, Literal, cast
 from hpo.search.schedulers import RungRow, Rungs
 from hpo.search.states import CLOSED, RETRIES, STATES, Record, Start, State, Verdict
 from hpo.search.study import End, Study, derived_seed
-from hpo.space.pins import apply_pins, pin
-from hpo.space.tree import Leaf, Nested, configuration, leaves, parameters
-from search_spaces.domains import Node
+from hpo.space.space import Space
 
 __all__ = ["RungRow", "Start", "Sweep", "Verdict"]
 
@@ -31,12 +29,12 @@ class Sweep:
     """A sweep of `trials` trials over `space`, `workers` of them open at once.
 
     `complete` fills a nested configuration's defaults and validates it (ValueError). `start` holds configurations to
-    run right after the default one. `pinned`, nested, holds in every trial that has the parameter.
+    run right after the default one. The space's pins hold in every trial that has the parameter.
     """
 
     def __init__(
         self,
-        space: Mapping[str, Node],
+        space: Space,
         *,
         seed: int,
         trials: int,
@@ -45,7 +43,6 @@ class Sweep:
         workers: int,
         complete: Callable[[dict[str, Any]], dict[str, Any]],
         start: Sequence[dict[str, Any]] = (),
-        pinned: Mapping[str, Any] | None = None,
     ) -> None:
         _at_least_one(trials=trials, workers=workers)
         if 1 + len(start) > trials:
@@ -61,12 +58,11 @@ class Sweep:
         """After a replay: trials (number, attempt) that ended without an end row; the driver writes it."""
         self.warnings: list[str] = []
         """After a replay: rows that could not be used."""
-        everything = leaves(space)
-        self._space: tuple[Leaf, ...] = pin(everything, pinned or {})
-        self._given = [apply_pins(config, pinned or {}, everything, complete) for config in ({}, *start)]
+        self._space = space
+        self._given = [space.apply(config, complete) for config in ({}, *start)]
         self._complete = complete
         self._rungs = Rungs(self.milestones, eta)
-        self._study = Study(self._space, seed)
+        self._study = Study(space.leaves, seed)
         self._open = 0
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
@@ -98,22 +94,14 @@ class Sweep:
         seed = derived_seed(self.seed, "train", number)
         if number < len(self._given):
             config = self._given[number]
-            return Start(number, 0, config, self._parameters_of(config), seed, "given" if number else "default")
+            params = self._space.parameters(config, self._complete)
+            return Start(number, 0, config, params, seed, "given" if number else "default")
         drawn, params = self._study.draw(number)
         try:
-            config = self._complete(drawn)
+            config = self._space.apply(drawn, self._complete)
         except ValueError:  # a rare combination that no check met: its worker refuses it too, and this trial fails
             config = drawn
         return Start(number, 0, config, params, seed, "sampler")
-
-    def _parameters_of(self, config: Nested) -> dict[str, Any]:
-        """The parameters of a given configuration, where they would draw exactly it; else none, not half of them."""
-        found = parameters(self._space, config)
-        try:
-            same = found is not None and self._complete(configuration(self._space, found)) == config
-        except ValueError:
-            same = False
-        return found if found is not None and same else {}
 
     def _enter(self, start: Start) -> None:
         self.records[start.trial] = Record(start)

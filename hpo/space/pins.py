@@ -1,43 +1,69 @@
-"""Pinned parameters: `--set` fixes them in every trial that has them.
+"""Pinned parameters: what `--set` fixes.
 
-A pin narrows the space from which trials are drawn (`pin`) and changes given configurations (`apply_pins`). Where every
-branch that owns the parameter is pinned away, the pin is a constant of all configurations, so that the configuration
-itself says whether it can hold; where only some branches own it, `partly` says which.
+The rule: a pin holds in every trial whose configuration has the parameter.
+
+- The configuration decides whether it has one: `adapter/rank` exists under LoRA, and a trial that trains the whole
+  encoder is left as it is. Where neither the space nor another pin chooses the kind, the kind is the default
+  configuration's: `encoding/sst/pooling=mean` alone says what it says to `python -m minbert train`.
+- A pinned kind comes first, for it decides which parameters exist. It leaves one branch of the space.
+- A space may give a parameter to some branches only (`shared_head/kind` where both pair tasks are encoded apart). A
+  branch without it takes the pin as well, unless its configuration refuses the value; then it stays as it is.
+- A pin that no branch of the space and not the default configuration can have is refused, and a pin that only some
+  branches have is told with their number: see `hpo.space.reach`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hpo.space.tree import Conditions, Leaf, Nested, flatten, nest
+from hpo.space.mistakes import refuse
+from hpo.space.tree import Conditions, Leaf, Nested, flatten, kinds_of, nest, path_of
 from search_spaces.domains import OneOf, same
 
+Complete = Callable[[Nested], Nested]
+"""Fills a nested configuration's defaults in, and raises ValueError where it is illegal."""
 
-def pin(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> tuple[Leaf, ...]:
-    """The space with `pinned`, a nested configuration, fixed: a pinned kind leaves one branch, a pinned leaf no domain.
 
-    A pin inside a composite choice (`batch_size/sst` where whole batch sizes are drawn) changes every choice, and a
-    pin that the space does not vary is a constant of every configuration.
+def read_pins(settings: Sequence[str]) -> Nested:
+    """`path=value` settings as a nested dictionary. Raises SpaceError or ConfigError."""
+    refuse([_without_branches(text) for text in settings if "." in text.partition("=")[0] and "=" in text])
+    if not settings:
+        return {}
+    from minbert.config import settings as read  # it imports torch: not for a mistake that is seen without
+
+    return read(settings)
+
+
+def _without_branches(setting: str) -> str:
+    """What to write instead of a name that carries branches, as the store has it."""
+    name, _, value = setting.partition("=")
+    kinds = " ".join(f"--set {path}={kind}" for path, kind in kinds_of(name).items())
+    return (
+        f"Pinned values: `{name}` names its branch, as the store does. Write --set {path_of(name)}={value}, which "
+        f"holds in every trial that has the parameter; for that branch alone add {kinds}."
+    )
+
+
+def narrowed(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> tuple[Leaf, ...]:
+    """The leaves that the pins leave: a pinned kind leaves one branch, a pinned leaf one value.
+
+    A pin inside a composite choice (`batch_size/sst` where whole batch sizes are drawn) changes every choice.
     """
     pins = flatten(pinned)
-    used: set[str] = set()
     result: list[Leaf] = []
     for leaf in space:
         inside = {path: value for path, value in pins.items() if path.startswith(f"{leaf.path}/")}
         if not _possible(leaf, pins):
             continue
         if leaf.path in pins:
-            used.add(leaf.path)
             result.append(replace(leaf, domain=OneOf(pins[leaf.path])))
         elif inside and isinstance(leaf.domain, OneOf):
-            used.update(inside)
             result.append(replace(leaf, domain=_pin_inside(leaf.domain, leaf.path, inside)))
         else:
             result.append(leaf)
-    return (*result, *(Leaf(path, path, OneOf(value)) for path, value in pins.items() if path not in used))
+    return tuple(result)
 
 
 def _possible(leaf: Leaf, pins: Mapping[str, Any]) -> bool:
@@ -55,62 +81,70 @@ def _pin_inside(domain: OneOf, path: str, pins: Mapping[str, Any]) -> OneOf:
 
 
 def apply_pins(
-    config: Mapping[str, Any],
-    pinned: Mapping[str, Any],
-    space: Sequence[Leaf],
-    complete: Callable[[Nested], Nested],
+    config: Mapping[str, Any], pinned: Mapping[str, Any], space: Sequence[Leaf], complete: Complete
 ) -> Nested:
-    """A given (or the default) configuration under the pins, complete.
+    """A drawn, given or default configuration under the pins, complete. Raises what `complete` raises."""
+    return applied(config, pinned, space, complete)[0]
 
-    Pins hold in every trial that has the parameter: `adapter/rank` says nothing to a trial without LoRA. Kinds first,
-    for they decide what exists; a changed kind takes its new branch's defaults.
+
+def applied(
+    config: Mapping[str, Any], pinned: Mapping[str, Any], space: Sequence[Leaf], complete: Complete
+) -> tuple[Nested, set[str]]:
+    """The configuration under the pins, complete, and the paths of the pins that hold in it.
+
+    Pins enter one by one, kinds first. One that is refused is tried again after the others, for another pin may make
+    it legal (a shared head, before both encodings are `bi`); at last all that are left are tried together.
     """
-    result = complete(dict(config))
-    pins = flatten(pinned)
-    for path in sorted(pins, key=lambda path: (not path.endswith("/kind"), path.count("/"), path)):
-        homes = [leaf for leaf in space if leaf.path == path and _possible(leaf, pins)]
-        if not homes or any(_holds(leaf.conditions, flatten(result)) for leaf in homes):
-            result = complete(_set(result, path.split("/"), pins[path]))
-    return result
+    result, pins = complete(dict(config)), flatten(pinned)
+    waiting, holding = kinds_first(pins), set[str]()
+    while True:
+        barred: list[str] = []
+        for path in waiting:
+            if has(result, path) and not any(path.startswith(kind.removesuffix("kind")) for kind in barred):
+                try:
+                    result = changed(result, [path], pins, complete)
+                    holding.add(path)
+                except ValueError:
+                    barred.append(path)
+        if holding.isdisjoint(waiting):
+            flat = flatten(result)
+            together = [path for path in barred if not _given_elsewhere(space, path, pins, flat)]
+            if not together:
+                return result, holding
+            result = changed(result, together, pins, complete)
+            holding.update(together)
+        waiting = [path for path in waiting if path not in holding]
 
 
-def partly(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> list[str]:
-    """One line for each pin that only some branches of the space have: which, and how many of how many."""
-    narrowed = pin(space, pinned)
-    lines = []
-    for path, value in flatten(pinned).items():
-        homes = [leaf for leaf in narrowed if f"{path}/".startswith(f"{leaf.path}/")]
-        deciding = {kind for leaf in homes for kind, _ in leaf.conditions}
-        ways = list(branches([leaf for leaf in narrowed if leaf.path in deciding]))
-        having = sum(any(_holds(leaf.conditions, way) for leaf in homes) for way in ways)
-        if having < len(ways):
-            fixed = {leaf.path for leaf in narrowed if leaf.constant}
-            where = " or ".join(dict.fromkeys(_where(leaf.conditions, fixed) for leaf in homes))
-            word = value if isinstance(value, str) else json.dumps(value)
-            lines.append(f"{path}={word} applies where {where}: {having} of {len(ways)} branches")
-    return lines
+def _given_elsewhere(space: Sequence[Leaf], path: str, pins: Mapping[str, Any], flat: Mapping[str, Any]) -> bool:
+    """Whether the space gives the parameter to other branches than the configuration's."""
+    homes = [leaf for leaf in space if leaf.path == path and _possible(leaf, pins)]
+    return bool(homes) and not any(holds(leaf.conditions, flat) for leaf in homes)
 
 
-def branches(space: Sequence[Leaf], chosen: Mapping[str, Any] | None = None) -> Iterator[Mapping[str, Any]]:
-    """Every way to choose the values of a few leaves, by path; of a range its two ends. Kinds before their branches."""
-    chosen = chosen or {}
-    if not space:
-        yield chosen
-        return
-    leaf, *rest = space
-    if not _holds(leaf.conditions, chosen):
-        yield from branches(rest, chosen)
-        return
-    for choice in leaf.ends():
-        yield from branches(rest, {**chosen, leaf.path: leaf.value(choice)})
-
-
-def _where(conditions: Conditions, fixed: set[str]) -> str:
-    return " and ".join(f"{path} = {kind}" for path, kind in conditions if path not in fixed)
-
-
-def _holds(conditions: Conditions, flat: Mapping[str, Any]) -> bool:
+def holds(conditions: Conditions, flat: Mapping[str, Any]) -> bool:
     return all(flat.get(path) == kind for path, kind in conditions)
+
+
+def kinds_first(pins: Mapping[str, Any]) -> list[str]:
+    return sorted(pins, key=lambda path: (not path.endswith("/kind"), path.count("/"), path))
+
+
+def has(config: Mapping[str, Any], path: str) -> bool:
+    value: Any = config
+    for key in path.split("/"):
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def changed(config: Nested, paths: Sequence[str], pins: Mapping[str, Any], complete: Complete) -> Nested:
+    """The configuration with some of the pins written into it, complete."""
+    result = config
+    for path in paths:
+        result = _set(result, path.split("/"), pins[path])
+    return config if same(result, config) else complete(result)
 
 
 def _set(config: Mapping[str, Any], path: Sequence[str], value: Any) -> Nested:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
+from hpo.space.shape import refuse_endless
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
 
@@ -53,6 +54,7 @@ def _line_in(path: Path, error: BaseException) -> str:
 def _tree(space: Any, what: str) -> Mapping[str, Node]:
     if not isinstance(space, Mapping):
         raise SpaceError(f"{what} must be a dict of domains, not {type(space).__name__} {space!r}.")
+    refuse_endless(space)
     return space
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from search_spaces.domains import KEY, Domain, Float, Int, Kind, Node, OneOf, PerTask, SpaceError, same
+from hpo.space.mistakes import refuse
+from hpo.space.shape import sound
+from search_spaces.domains import Domain, Float, Int, Kind, Node, OneOf, PerTask, SpaceError, same
 
 Nested = dict[str, Any]
 Conditions = tuple[tuple[str, str], ...]
@@ -42,6 +44,11 @@ class Leaf:
         if isinstance(self.domain, OneOf):
             return len(self.domain.values) == 1
         return self.domain.low == self.domain.high
+
+    @property
+    def is_kind(self) -> bool:
+        """Whether it chooses a branch."""
+        return self.path.endswith("/kind")
 
     def value(self, choice: Any) -> Any:
         """The configuration's value for what Optuna drew."""
@@ -128,48 +135,62 @@ def path_of(name: str) -> str:
     return "/".join(part.partition(".")[0] for part in relative.split("/"))
 
 
+def kinds_of(name: str) -> dict[str, str]:
+    """The kinds that Optuna's name carries: adapter.lora/rank has {"adapter/kind": "lora"}."""
+    kinds: dict[str, str] = {}
+    for absolute in name.split("//"):
+        path = ""
+        for part in absolute.split("/"):
+            key, dot, kind = part.partition(".")
+            path = f"{path}/{key}".lstrip("/")
+            if dot:
+                kinds[f"{path}/kind"] = kind
+    return kinds
+
+
 def expand(space: Mapping[str, Node], tasks: Sequence[str]) -> dict[str, Node]:
-    """The space with every PerTask written out over the declared tasks, its keys and leaves checked."""
-    expanded: dict[str, Node] = {key: _expand(node, tuple(tasks), _key(key, "")) for key, node in space.items()}
-    leaves(expanded)
-    return expanded
+    """The space with every PerTask written out over the run's tasks. Raises SpaceError with all its mistakes."""
+    tree, mistakes = written_out(space, tasks)
+    refuse(mistakes)
+    return tree
 
 
-def _expand(node: Any, tasks: tuple[str, ...], where: str) -> Node:
+def written_out(space: Mapping[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], list[str]]:
+    """The legal part of the space with every PerTask written out, and the mistakes that the tree itself shows."""
+    legal, mistakes = sound(space)
+    tree = {key: _expand(node, tuple(tasks), key, mistakes) for key, node in legal.items()}
+    return tree, [*mistakes, *_overlaps(tuple(_walk(tree, "", "", ())))]
+
+
+def _expand(node: Node, tasks: tuple[str, ...], where: str, mistakes: list[str]) -> Node:
     if isinstance(node, PerTask):
-        for task in node.overrides:
-            if task not in tasks:
-                near = get_close_matches(task, tasks, n=1)
-                hint = f" Did you mean `{near[0]}`?" if near else ""
-                raise SpaceError(f"{where}: PerTask names an unknown task `{task}`.{hint} "
-                                 f"Expected one of: {', '.join(tasks)}.")
-        return {task: _expand(node.overrides.get(task, node.node), tasks, f"{where}/{task}") for task in tasks}
+        for task in (name for name in node.overrides if name not in tasks):
+            near = get_close_matches(task, tasks, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            mistakes.append(f"{where}: PerTask names an unknown task `{task}`.{hint} Expected one of: "
+                            f"{', '.join(tasks)}.")
+        nodes = {task: node.overrides.get(task, node.node) for task in tasks}
+        return {task: _expand(child, tasks, f"{where}/{task}", mistakes) for task, child in nodes.items()}
     if isinstance(node, Kind):
-        return Kind(**{name: {key: _expand(child, tasks, _key(key, f"{where}.{name}")) for key, child in branch.items()}
+        return Kind(**{name: _expand_all(branch, tasks, f"{where}.{name}", mistakes)
                        for name, branch in node.branches.items()})
-    if isinstance(node, Mapping):
-        return {key: _expand(child, tasks, _key(key, where)) for key, child in node.items()}
-    if isinstance(node, Float | Int | OneOf):
-        return node
-    raise SpaceError(f"{where}: expected Float, Int, OneOf, Kind, PerTask or a dict of them, not {node!r}. "
-                     "To fix a value write OneOf(value).")
+    return _expand_all(node, tasks, where, mistakes) if isinstance(node, Mapping) else node
 
 
-def _key(key: Any, where: str) -> str:
-    parts = key.removeprefix("/").split("/") if isinstance(key, str) and key.startswith("/") else [key]
-    if not all(isinstance(part, str) and KEY.fullmatch(part) for part in parts):
-        raise SpaceError(f"{where or 'space'}: a key holds letters, digits, _ and - (or is an absolute path such as "
-                         f"/optimizer/encoder_lr), not {key!r}.")
-    return f"{where}/{key}" if where else str(key)
+def _expand_all(
+    tree: Mapping[str, Node], tasks: tuple[str, ...], where: str, mistakes: list[str]
+) -> dict[str, Node]:
+    return {key: _expand(child, tasks, f"{where}/{key}", mistakes) for key, child in tree.items()}
 
 
 def leaves(space: Mapping[str, Node]) -> tuple[Leaf, ...]:
-    """The parameters of an expanded space in the order in which they are drawn: a kind before its branches."""
-    found = tuple(_walk(space, "", "", ()))
-    for index, leaf in enumerate(found):
-        for other in found[:index]:
-            _refuse_overlap(other, leaf)
-    return found
+    """The parameters of an expanded space in the order in which they are drawn: a kind before its branches.
+
+    Raises SpaceError where two of them set the same value.
+    """
+    parameters = tuple(_walk(space, "", "", ()))
+    refuse(_overlaps(parameters))
+    return parameters
 
 
 def _walk(node: Node, path: str, name: str, conditions: Conditions) -> Iterator[Leaf]:
@@ -187,29 +208,57 @@ def _walk(node: Node, path: str, name: str, conditions: Conditions) -> Iterator[
         yield Leaf(path, name, node, conditions)
 
 
-def _refuse_overlap(a: Leaf, b: Leaf) -> None:
-    inside = a.path == b.path or a.path.startswith(f"{b.path}/") or b.path.startswith(f"{a.path}/")
-    values = dict(a.conditions)
-    together = all(values.get(path, kind) == kind for path, kind in b.conditions)
-    if inside and together:
-        raise SpaceError(f"{a.name} and {b.name} both set `{a.path if len(a.path) > len(b.path) else b.path}` in one "
-                         "configuration; give it one domain, or one in each branch of a Kind.")
+def _overlaps(space: Sequence[Leaf]) -> list[str]:
+    """One mistake for each two leaves that set the same value in one configuration."""
+    mistakes = []
+    seen: dict[str, list[Leaf]] = {}
+    """Path -> leaves at it; those below it are found from their own paths."""
+    below: dict[str, list[Leaf]] = {}
+    for leaf in space:
+        parts = leaf.path.split("/")
+        above = ["/".join(parts[:length]) for length in range(1, len(parts))]
+        others = [other for path in (*above, leaf.path) for other in seen.get(path, [])] + below.get(leaf.path, [])
+        for other in others:
+            if _together(other, leaf):
+                path = max(leaf.path, other.path, key=len)
+                mistakes.append(f"{other.name} and {leaf.name} both set `{path}` in one configuration; give it one "
+                                "domain, or one in each branch of a Kind.")
+        seen.setdefault(leaf.path, []).append(leaf)
+        for path in above:
+            below.setdefault(path, []).append(leaf)
+    return mistakes
 
 
-def compose(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> tuple[Nested, dict[str, Any]]:
-    """The configuration, and the parameters by Optuna's names, that `choose` makes of a space.
+def _together(a: Leaf, b: Leaf) -> bool:
+    """Whether one configuration may have both leaves."""
+    kinds = dict(a.conditions)
+    return all(kinds.get(path, kind) == kind for path, kind in b.conditions)
+
+
+def chosen(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> list[tuple[Leaf, Any]]:
+    """The leaves that exist together, each with its choice.
 
     `choose` is asked once for every leaf that exists under the choices so far, constants excepted.
     """
     flat: dict[str, Any] = {}
-    parameters: dict[str, Any] = {}
+    pairs: list[tuple[Leaf, Any]] = []
     for leaf in space:
         if all(flat.get(path) == kind for path, kind in leaf.conditions):
             choice = leaf.first() if leaf.constant else choose(leaf)
             flat[leaf.path] = leaf.value(choice)
-            if not leaf.constant:
-                parameters[leaf.name] = choice
-    return nest(flat), parameters
+            pairs.append((leaf, choice))
+    return pairs
+
+
+def written(pairs: Iterable[tuple[Leaf, Any]]) -> Nested:
+    """The nested configuration of leaves with their choices."""
+    return nest({leaf.path: leaf.value(choice) for leaf, choice in pairs})
+
+
+def compose(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> tuple[Nested, dict[str, Any]]:
+    """The configuration, and the parameters by Optuna's names, that `choose` makes of a space; see `chosen`."""
+    pairs = chosen(space, choose)
+    return written(pairs), {leaf.name: choice for leaf, choice in pairs if not leaf.constant}
 
 
 def configuration(space: Sequence[Leaf], parameters: Mapping[str, Any]) -> Nested:

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from minbert.fields import branch, integer, number
+from minbert.fields import Usual, branch, integer, number
 from minbert.techniques.schedules import SCHEDULES, Linear, Schedule
 
 LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
@@ -25,9 +25,13 @@ LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
 
-    encoder_lr: float = number(1e-4, 0.0, 1.0, open_low=True)
+    encoder_lr: float = number(
+        1e-4, 0.0, 1.0, open_low=True, usual=Usual(1e-6, 1e-3, 1e-2, "rates above 1e-2 diverge as a rule")
+    )
     """Peak learning rate of the encoder's trained parameters, adapters included."""
-    head_lr: float = number(5e-4, 0.0, 1.0, open_low=True)
+    head_lr: float = number(
+        5e-4, 0.0, 1.0, open_low=True, usual=Usual(1e-5, 1e-2, 5e-2, "rates above 5e-2 diverge as a rule")
+    )
     """Peak learning rate of the heads."""
     layer_decay: float = number(1.0, 0.0, 1.0, open_low=True)
     """Factor by which each encoder layer learns more slowly than the one above it; 1 is none."""

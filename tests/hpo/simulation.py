@@ -16,6 +16,7 @@ from typing import Any
 
 from hpo.search.schedulers import milestones
 from hpo.search.sweep import Start, Sweep
+from hpo.space.space import Space
 from hpo.space.tree import expand
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask
 
@@ -175,9 +176,11 @@ class Cluster:
         self.rows.append({"seq": len(self.rows), "table": "trials" if "event" in row else "reports", **row})
 
 
-def new_sweep(*, trials: int = 24, workers: int = 3, seed: int = 0, **more: Any) -> Sweep:
+def new_sweep(
+    *, trials: int = 24, workers: int = 3, seed: int = 0, pinned: dict[str, Any] | None = None, **more: Any
+) -> Sweep:
     fixed: dict[str, Any] = {"milestones": MILESTONES, "eta": 3, "complete": complete}
-    return Sweep(TREE, seed=seed, trials=trials, workers=workers, **fixed, **more)
+    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **fixed, **more)
 
 
 def fingerprint(sweep: Sweep) -> dict[str, Any]:

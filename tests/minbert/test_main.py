@@ -95,6 +95,11 @@ def test_bad_input_is_one_line_and_exit_2(
     assert "Traceback" not in err
 
 
+def test_a_legal_value_that_is_rarely_meant_is_told(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*options, "--budget", "64", "--reports", "1", "--set", "dropout/head=0.9"]) == DONE
+    assert "note `dropout/head` = 0.9: a rate above 0.5 drops more than it leaves" in capsys.readouterr().err
+
+
 def test_stages_before_training_are_shown(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     stages = ["--set", "stages/mlm/kind=mlm", "--set", "stages/mlm/epochs=0.2"]
     assert main([*options, "--budget", "64", "--reports", "1", *stages]) == DONE

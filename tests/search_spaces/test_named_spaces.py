@@ -10,8 +10,8 @@ import pytest
 
 import search_spaces
 from hpo.search.study import draw
-from hpo.space.check import check, defaults_taken
 from hpo.space.source import from_json, load_space, to_json
+from hpo.space.space import Space
 from hpo.space.tree import configuration, expand, leaves, parameters
 from minbert.config import Config
 from minbert.tasks import TASKS
@@ -41,8 +41,8 @@ def test_a_space_says_what_it_asks_and_what_it_costs(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_both_ends_of_every_domain_are_legal_configurations(name: str) -> None:
-    space = expand(load_space(name), tuple(TASKS))
-    assert check(space, complete) > len(leaves(space))
+    space = Space(expand(load_space(name), tuple(TASKS)))
+    assert len(space.check(complete)) > len(space.leaves)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -78,18 +78,18 @@ def test_the_default_configuration_lies_in_the_space(name: str) -> None:
 
 
 def test_a_typo_in_a_space_or_a_pin_gets_the_nearest_name_before_any_compute() -> None:
-    typo = expand({"optimizer": {"encoder_rl": Float(1e-5, 1e-4)}}, tuple(TASKS))
+    typo = Space(expand({"optimizer": {"encoder_rl": Float(1e-5, 1e-4)}}, tuple(TASKS)))
     with pytest.raises(SpaceError, match=r"`optimizer/encoder_rl`\. Did you mean `optimizer/encoder_lr`"):
-        check(typo, complete)
+        typo.check(complete)
     with pytest.raises(SpaceError, match=r"Pinned values: .*`batch_sise`\. Did you mean `batch_size`"):
-        check(expand(load_space("full"), tuple(TASKS)), complete, {"batch_sise": {"sst": 8}})
+        Space(expand(load_space("full"), tuple(TASKS)), {"batch_sise": {"sst": 8}}).check(complete)
 
 
 def test_full_varies_all_that_the_mission_names_and_leaves_little_to_defaults() -> None:
-    space = expand(load_space("full"), tuple(TASKS))
-    varied = {leaf.path for leaf in leaves(space) if not leaf.constant}
+    space = Space(expand(load_space("full"), tuple(TASKS)))
+    varied = {leaf.path for leaf in space.leaves if not leaf.constant}
     assert {"adapter/rank", "regularizer/sst/weight", "batch_size", "taper/sst/kind", "mixing/alpha",
             "optimizer/encoder_lr", "optimizer/head_lr", "encoding/qqp/kind", "encoding/sts/head/kind"} <= varied
-    taken = defaults_taken(space, complete)
+    taken = space.defaults_taken(complete)
     assert "precision" in taken
     assert not any(name.startswith(("adapter", "optimizer/schedule", "dropout")) for name in taken)

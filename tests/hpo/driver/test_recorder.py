@@ -12,6 +12,7 @@ from hpo.driver.recorder import ALIKE, Recorder
 from hpo.driver.weights import Shelf
 from hpo.search.snapshot import Tally
 from hpo.search.sweep import Sweep
+from hpo.space.space import Space
 from hpo.worker.job import checkpoint_folder
 from tests.hpo.conftest import SPACE
 
@@ -46,7 +47,13 @@ class Bench:
     def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1) -> None:
         self.folder = folder
         self.sweep = Sweep(
-            SPACE, seed=0, trials=trials, milestones=STEPS, eta=2, workers=workers, complete=lambda config: config
+            Space(SPACE),
+            seed=0,
+            trials=trials,
+            milestones=STEPS,
+            eta=2,
+            workers=workers,
+            complete=lambda config: config,
         )
         self.writer = Rows(folder)
         self.tally = Tally("s", trials, STEPS, 2)

@@ -36,7 +36,7 @@ def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
     assert plan.record.tasks["sts"].metric == "pearson"
     assert plan.preview.evaluation_share > 0
     assert "optimizer/encoder_lr" not in plan.preview.defaults
-    assert plan.record.pinned == {"dropout": {"hidden": 0.2}}
+    assert plan.record.pinned == plan.space.pinned == {"dropout": {"hidden": 0.2}}
     assert not (tmp_path / "store").exists()
 
 

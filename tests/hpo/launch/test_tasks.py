@@ -64,8 +64,8 @@ def test_a_plan_is_about_its_own_tasks(tmp_path: Path, folder: Path, tasks: tupl
     plan = planned(tmp_path, folder, ",".join(reversed(tasks)))
     assert tuple(plan.record.tasks) == tuple(plan.preview.sizes) == tuple(plan.record.search_sizes) == tasks
     assert plan.record.data.fingerprint == fingerprint(folder, choose_tasks(tasks))
-    assert set(plan.space["regularizer"]) == set(tasks)  # type: ignore[arg-type, call-overload]
-    assert ("batch_size" in plan.space) == ("sst" in tasks)
+    assert set(plan.space.tree["regularizer"]) == set(tasks)  # type: ignore[arg-type]
+    assert ("batch_size" in plan.space.tree) == ("sst" in tasks)
     assert bool(plan.preview.left_out) == (len(tasks) < 4)
     absent = {"sst", "qqp", "sts", "cfimdb"} - set(tasks)
     assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.preview.defaults)
@@ -99,7 +99,7 @@ def test_what_does_not_fit_the_tasks_is_refused(
 
 def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Path) -> None:
     plan = planned(tmp_path, folder, "sst", space="mixing")
-    assert "mixing" not in plan.space
+    assert "mixing" not in plan.space.tree
     assert plan.preview.notes == ("mixing left out: with the one task sst there is nothing to mix",)
     assert planned(tmp_path, folder, "sst,sts", space="mixing").preview.notes == ()
     with pytest.raises(ValueError, match=r"only compares ways to mix several tasks \(mixing\), and this .* one: s"):

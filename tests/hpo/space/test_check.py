@@ -1,15 +1,18 @@
-"""Spaces from outside: the user's own files, every kind of mistake before any compute, listings, pins, JSON."""
+"""Spaces from outside: the user's own files, every kind of mistake before any compute, listings, JSON."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo.space.check import check, defaults_taken, describe
+from hpo.launch.plan import complete_for
+from hpo.space.build import build
 from hpo.space.source import from_json, load_space, space_hash, to_json
+from hpo.space.space import Space
 from hpo.space.tree import compose, configuration, expand, flatten, leaves, nest, parameters, path_of
 from minbert.config import Config
 from minbert.tasks import choose_tasks
@@ -17,6 +20,16 @@ from search_spaces.domains import Float, Int, Kind, OneOf, PerTask, SpaceError
 from tests.hpo.simulation import SPACE, complete
 
 TASKS = ("sst", "qqp", "sts")
+LEGAL = complete_for(choose_tasks(TASKS))
+RATE = Float(1e-5, 3e-4, log=True)
+
+
+def mistakes(space: Any) -> list[str]:
+    """What is said against a space, one line a mistake."""
+    with pytest.raises(SpaceError) as error:
+        build(space, TASKS).space.check(LEGAL, TASKS)
+    heading, *lines = str(error.value).splitlines()
+    return [line.partition(". ")[2] or line.strip() for line in lines] or [heading]
 
 
 def write(folder: Path, text: str) -> Path:
@@ -69,21 +82,12 @@ def test_a_malformed_tree_names_the_place(space: dict[Any, Any], message: str) -
 def test_what_the_configuration_refuses_is_found_at_either_end_of_every_branch() -> None:
     bad_end = {"adapter": Kind(none={}, lora={"rank": Int(1, 2000)})}
     with pytest.raises(SpaceError, match=r"adapter.lora/rank = 2000: `adapter/rank` must be 1 to 1024, not 2000"):
-        check(expand(bad_end, TASKS), complete)
+        Space(expand(bad_end, TASKS)).check(complete)
     unknown = {"adapter": Kind(none={}, lora={"rnak": Int(1, 2)})}
     with pytest.raises(SpaceError, match="Unknown parameter `adapter/rnak`"):
-        check(expand(unknown, TASKS), complete)
-    with pytest.raises(SpaceError, match="The first configuration of the space: Unknown parameter `xx`"):
-        check(expand({"xx": Float(0, 1)}, TASKS), complete)
-
-
-def test_a_pin_that_cannot_hold_is_named_as_a_pin() -> None:
-    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
-    with pytest.raises(SpaceError, match="Pinned values: Unknown parameter `xx`"):
-        check(space, complete, {"xx": 1})
-    with pytest.raises(SpaceError, match=r"`adapter/rank`\. A parameter of one kind needs .* adapter/kind=\.\.\."):
-        check(space, complete, {"adapter": {"rank": 4}})
-    assert check(space, complete, {"adapter": {"rank": 4, "kind": "lora"}})
+        Space(expand(unknown, TASKS)).check(complete)
+    with pytest.raises(SpaceError, match="Search space, xx = 0: Unknown parameter `xx`"):
+        Space(expand({"xx": Float(0, 1)}, TASKS)).check(complete)
 
 
 def test_check_draws_both_ends_of_every_domain() -> None:
@@ -93,10 +97,12 @@ def test_check_draws_both_ends_of_every_domain() -> None:
         seen.append(config)
         return complete(config)
 
-    space = expand(SPACE, TASKS)
-    assert check(space, remember) == len(seen)
-    drawn = [parameters(leaves(space), config) or {} for config in seen]
-    for leaf in leaves(space):
+    space = Space(expand(SPACE, TASKS))
+    configs = space.check(remember)
+    assert [complete(config) for config in configs] == configs
+    assert len(seen) > len(configs), "random combinations too"
+    drawn = [parameters(space.leaves, config) or {} for config in configs]
+    for leaf in space.leaves:
         for choice in leaf.ends():
             assert any(one.get(leaf.name) == choice for one in drawn), leaf.name
 
@@ -154,14 +160,17 @@ def test_json_form_round_trips() -> None:
 
 
 def test_describe_and_defaults_list_what_is_varied_and_what_is_not() -> None:
-    space = expand({"adapter": Kind(none={}, lora={})}, TASKS)
-    assert describe(space) == [
+    space = Space(expand({"adapter": Kind(none={}, lora={})}, TASKS))
+    assert space.describe() == [
         {"name": "adapter/kind", "path": "adapter/kind", "domain": "none | lora", "when": "", "type": "OneOf"}]
-    taken = defaults_taken(space, complete)
+    taken = space.defaults_taken(complete)
     assert taken["adapter.lora/rank"] == 8
     assert taken["batch_size/qqp"] == 32
     assert "adapter/kind" not in taken
-    assert "batch_size/qqp" not in defaults_taken(space, complete, {"batch_size": {"qqp": 16}})
+    pinned = Space(space.tree, {"batch_size": {"qqp": 16}})
+    assert "batch_size/qqp" not in pinned.defaults_taken(complete)
+    assert pinned.describe()[-1] == {
+        "name": "batch_size/qqp", "path": "batch_size/qqp", "domain": "16", "when": "", "type": "fixed"}
 
 
 def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
@@ -172,4 +181,129 @@ def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
     space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "dropout": {"hidden": Float(0, 0.3)}}
     named = r"Search space, encoding/sts/head/kind = 'cosine', encoding/sts/kind = 'cross' together: .*cosine"
     with pytest.raises(SpaceError, match=named):
-        check(expand(space, TASKS), strict)
+        Space(expand(space, TASKS)).check(LEGAL)
+
+
+def test_all_mistakes_of_a_tree_are_told_at_once() -> None:
+    space: dict[Any, Any] = {
+        3: RATE, "a.b": RATE, "optimizer/encoder_lr": RATE, "b": [1], "dropout": PerTask(RATE, sstt=RATE),
+        "precision": OneOf("auto"), "/precision": OneOf("bf16"), "deep": {"deeper": Kind(x={"y": "z"})},
+    }  # fmt: skip
+    told = mistakes(space)
+    words = ("not 3", "'a.b'", 'Write "/optimizer/encoder_lr"', "b: expected Float", "deep/deeper.x/y: expected Float",
+             "unknown task `sstt`", "both set `precision`")  # fmt: skip
+    for line, word in zip(told, words, strict=True):
+        assert word in line
+
+
+WRONG: dict[str, Any] = {
+    "adapter": Kind(
+        none={"optimizer": {"encoder_lr": RATE}},
+        lora={"rnk": OneOf(8, 16), "rank": OneOf(4, 3000), "dropout": OneOf(0.1, 0.2)},
+        lorra={"rank": OneOf(1)},
+    ),
+    "adaptr": Kind(none={}, lora={"rank": OneOf(2)}),
+    "batch_size": OneOf(16, 32),
+    "encoder_lr": RATE,
+    "encoding": {"qqp": Kind(bi={"poling": OneOf("cls")}), "sts": Kind(bi={"poling": OneOf("cls")})},
+    "mixing": OneOf("summed"),
+    "optimizer": {"head_lr": Float(1e-4, 2.0)},
+    "regularizer": PerTask(Kind(none={}, smart={"wight": Float(0, 1)})),
+    "taper": {"sts": {"weight": Float(0, 1)}},
+}
+TOLD = {
+    "adapter/kind = 'lorra'": "Unknown adapter `lorra`. Did you mean `lora`?",
+    "adapter.none/optimizer/encoder_lr": 'with a leading slash: "/optimizer/encoder_lr"',
+    "adapter.lora/rank = 3000": "must be an integer from 1 to 1024, found 3000",
+    "adapter.lora/rnk": "Did you mean `adapter/rank`?",
+    "adaptr/kind": "Unknown parameter `adaptr`. Did you mean `adapter`?",
+    "batch_size": "write PerTask(OneOf(16, 32))",
+    "encoder_lr": "The parameter `encoder_lr` is `optimizer/encoder_lr`.",
+    "encoding/qqp.bi/poling": "Did you mean `encoding/qqp/pooling`? ",
+    "mixing": "In a space write Kind(summed={...}, ...).",
+    "optimizer/head_lr = 2.0": "at most 1.0, found 2.0",
+    "regularizer/qqp.smart/wight": "Did you mean `regularizer/qqp/weight`? ",
+    "taper/sts/weight": "In a space it belongs to a branch: Kind(constant={...}).",
+}
+
+
+def test_all_mistakes_against_the_configuration_are_told_at_once_each_with_its_cure() -> None:
+    LEGAL({})
+    began = time.process_time()
+    told = mistakes(WRONG)
+    assert time.process_time() - began < 1
+    assert len(told) == len(TOLD)
+    for (name, cure), line in zip(TOLD.items(), told, strict=True):
+        assert line.startswith(f"Search space, {name}"), line
+        assert cure in line
+    assert sum("Likewise for sts." in line for line in told) == 1
+    assert sum("Likewise for sst, sts." in line for line in told) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if name not in ("adapter", "encoding")])
+def test_a_mistake_alone_is_one_sentence_with_the_same_cure(name: str) -> None:
+    [cure] = [cure for place, cure in TOLD.items() if place.startswith(f"{name}/") or place.split()[0] == name]
+    [line] = mistakes({name: WRONG[name], "dropout": {"hidden": Float(0, 0.3)}})
+    assert cure.strip() in line
+
+
+def test_a_list_of_mistakes_ends_somewhere() -> None:
+    told = mistakes({f"x{number}": [number] for number in range(30)})
+    assert len(told) == 21
+    assert told[-1] == "and 10 more"
+    [line] = mistakes({f"x{number}": Float(0, 1) for number in range(300)})
+    assert "Likewise for x" in line, "what is wrong alike stands once"
+
+
+def test_a_mistake_hides_no_combination_and_no_other_branch() -> None:
+    head = {"kind": OneOf("linear", "cosine")}
+    space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "xx": Float(0, 1),
+             "mixing": Kind(alpha={"alhpa": Float(0, 1)}, annealed={"start": OneOf(11.0)})}  # fmt: skip
+    alpha, start, xx, together = mistakes(space)
+    assert "Did you mean `mixing/alpha`?" in alpha
+    assert "mixing.annealed/start = 11.0" in start
+    assert "Unknown parameter `xx`" in xx
+    assert "encoding/sts/head/kind = 'cosine', encoding/sts/kind = 'cross' together: " in together
+
+
+def cyclic(kind: str) -> dict[str, Any]:
+    space: dict[str, Any] = {"x": Float(0, 1)}
+    inner = {"dictionary": space, "kind": Kind(b=space), "task": PerTask(space), "override": PerTask(RATE, sst=space)}
+    space["a"] = {"deep": inner[kind]}
+    return space
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("dictionary", "SPACE/a/deep"), ("kind", "SPACE/a/deep.b"), ("task", "SPACE/a/deep"),
+     ("override", "SPACE/a/deep/sst")],
+)  # fmt: skip
+def test_a_space_that_contains_itself_is_refused_with_the_place(kind: str, place: str) -> None:
+    with pytest.raises(SpaceError, match=f"{place} is the same object as SPACE, which contains it"):
+        load_space(cyclic(kind))
+
+
+def test_a_space_without_an_end_in_sight_is_refused() -> None:
+    deep: Any = RATE
+    wide: Any = RATE
+    for _ in range(3000):
+        deep = {"a": deep}
+    for _ in range(25):
+        wide = {"a": wide, "b": wide}
+    with pytest.raises(SpaceError, match="SPACE/a/a/a.* lies in more than 32 dictionaries and branches"):
+        load_space(deep)
+    with pytest.raises(SpaceError, match="SPACE must hold at most 10,000 nodes"):
+        load_space(wide)
+    shared = {"weight": RATE}
+    assert load_space({"a": shared, "b": {"c": shared}}), "one tree in two places is no cycle"
+    nested: Any = 0
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(SpaceError, match="OneOf: a value is nested too deeply"):
+        OneOf(nested)
+
+
+def test_a_domain_reads_as_it_is_written() -> None:
+    assert repr(OneOf(16, 32)) == "OneOf(16, 32)"
+    assert repr(OneOf(["query", "value"], None)) == "OneOf(['query', 'value'], None)"
+    assert repr(OneOf(labels={"small": [1, 2]})) == "OneOf(labels={'small': [1, 2]})"

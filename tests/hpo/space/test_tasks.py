@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import search_spaces
-from hpo.space.check import check
 from hpo.space.source import load_space
+from hpo.space.space import Space
 from hpo.space.tasks import alone, restrict
 from hpo.space.tree import expand, leaves
 from minbert.config import Config
@@ -77,7 +77,7 @@ def test_every_space_fits_every_choice_of_tasks(name: str, tasks: tuple[str, ...
     assert bool(out) == (kept != load_space(name))
     if len(tasks) > 2:
         assert not any("sst" in one or "qqp" in one or "sts" in one for one in out)
-    check(expand(kept, tasks), lambda config: Config.from_dict(config, choose_tasks(tasks)).to_dict())
+    Space(expand(kept, tasks)).check(lambda config: Config.from_dict(config, choose_tasks(tasks)).to_dict())
 
 
 @pytest.mark.parametrize("name", ["full", "heads"])
