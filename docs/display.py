@@ -12,7 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hpo.display.live import picture
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.driver.monitor import Monitor
+from hpo.search.schedulers import Asha
+from hpo.search.snapshot import Snapshot
 from results.store import Store
 
 WIDTH = 80
@@ -24,9 +26,9 @@ def moment(store: str, sweep: str, share: float) -> Snapshot:
     rows = folder.events()
     rows = rows[: max(1, round(share * len(rows)))]
     meta = folder.meta
-    tally = Tally(sweep, int(meta["trials"]), tuple(meta["milestones"]), int(meta["eta"]))
-    tally.feed_all(rows)
-    return tally.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
+    monitor = Monitor(sweep, int(meta["trials"]), tuple(meta["milestones"]), Asha(int(meta["eta"])))
+    monitor.feed_all(rows)
+    return monitor.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
 
 
 def main(store: str, sweep: str, share: str = "0.6") -> None:

@@ -57,7 +57,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "seed": str(plan.seed),
         **_pinned(plan.pinned),
         **_left_out(plan.left_out),
-        "milestones": " ".join(f"{step:,}" for step in plan.milestones) + f" examples, 1 in {plan.eta} goes on",
+        "milestones": " ".join(f"{step:,}" for step in plan.milestones) + f" examples, {plan.scheduler.rule}",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(plan.search_sizes) + f" a report: {plan.evaluation_share:.0%} of a full trial's time",
         "resources": machine,

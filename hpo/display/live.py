@@ -24,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.display.plain import PlainDisplay
-from hpo.display.units import CLOSED, OVER, amount, duration, plural, rate, score
+from hpo.display.units import OVER, amount, duration, plural, rate, score
+from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
@@ -67,8 +68,8 @@ def most_examples(snapshot: Snapshot) -> int:
 def tasks_of(snapshot: Snapshot) -> list[str]:
     """Task names in their declared order, as the scores carry them."""
     names = dict.fromkeys(snapshot.best_per_task)
-    for _, _, scores in snapshot.best:
-        names |= dict.fromkeys(scores)
+    for leader in snapshot.best:
+        names |= dict.fromkeys(leader.scores)
     return list(names)
 
 
@@ -132,12 +133,13 @@ def best_table(snapshot: Snapshot) -> Table:
     for name in ("overall", *names):
         out.add_column(name, justify="right")
     leaders = snapshot.best[:LEADERS]
-    for place, (trial, overall, scores) in enumerate(leaders):
+    for place, leader in enumerate(leaders):
         style = "bold" if place == 0 else ""
-        out.add_row(str(trial), score(overall), *(score(scores.get(n)) for n in names), style=style)
+        scores = (score(leader.scores.get(name)) for name in names)
+        out.add_row(str(leader.trial), score(leader.overall), *scores, style=style)
     if snapshot.best_per_task:
         per_task = (snapshot.best_per_task.get(name) for name in names)
-        cells = ("-" if one is None else f"{score(one[1])} #{one[0]}" for one in per_task)
+        cells = ("-" if leader is None else f"{score(leader.score)} #{leader.trial}" for leader in per_task)
         out.add_row("any", "", *cells, style="dim")
     if not leaders:
         out.add_row("-", "no report yet")
@@ -145,15 +147,21 @@ def best_table(snapshot: Snapshot) -> Table:
 
 
 def rung_table(snapshot: Snapshot) -> Table:
-    """Highest milestone first: how many trials reported there, how many were stopped, the value to beat, the best."""
+    """Highest milestone first: the columns of the sweep's scheduler."""
     out = table()
-    for name in ("examples", "reports", "stopped", "cutoff", "best"):
+    for name in ("examples", *snapshot.rung_columns):
         out.add_column(name, justify="right")
     for row in sorted(snapshot.rungs, key=lambda row: -row.step):
-        style = "" if row.reports else "dim"
-        stopped = str(row.stopped) if row.stopped else "-"
-        out.add_row(amount(row.step), str(row.reports), stopped, score(row.cutoff), score(row.best), style=style)
+        cells = (rung_cell(name, getattr(row, name)) for name in snapshot.rung_columns)
+        out.add_row(amount(row.step), *cells, style="" if row.reports else "dim")
     return out
+
+
+def rung_cell(column: str, value: float | None) -> str:
+    """A count as it is, any other value as a score."""
+    if column in ("cutoff", "best"):
+        return score(value)
+    return str(value) if value or column == "reports" else "-"
 
 
 def running_table(snapshot: Snapshot) -> Table:
@@ -164,9 +172,10 @@ def running_table(snapshot: Snapshot) -> Table:
     out.add_column("examples", justify="right")
     out.add_column("progress", width=8)
     out.add_column("overall", justify="right")
-    training = [one for one in snapshot.running if one[0] not in snapshot.stages]
-    for trial, _, examples, overall in training[:OPEN]:
-        out.add_row(str(trial), amount(examples), bar(examples, most, "cyan"), score(overall))
+    training = [running for running in snapshot.running if running.trial not in snapshot.stages]
+    for running in training[:OPEN]:
+        progress = bar(running.examples, most, "cyan")
+        out.add_row(str(running.trial), amount(running.examples), progress, score(running.overall))
     if len(training) > OPEN:
         out.add_row("...", f"{len(training) - OPEN} more", "", "", style="dim")
     if not training:

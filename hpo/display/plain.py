@@ -18,7 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
-from hpo.display.units import CLOSED, OVER
+from hpo.display.units import OVER
+from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
@@ -40,9 +41,9 @@ def leader(snapshot: Snapshot) -> str:
     """The leading trial as one line, empty while there is none."""
     if not snapshot.best:
         return ""
-    trial, overall, scores = snapshot.best[0]
-    parts = [f"trial={trial}", f"overall={overall:.4f}", *(f"{name}={value:.4f}" for name, value in scores.items())]
-    return " ".join(parts)
+    best = snapshot.best[0]
+    scores = (f"{task}={score:.4f}" for task, score in best.scores.items())
+    return " ".join([f"trial={best.trial}", f"overall={best.overall:.4f}", *scores])
 
 
 class PlainDisplay:
@@ -85,8 +86,9 @@ class PlainDisplay:
     def stage(self, snapshot: Snapshot) -> None:
         """Stages before training that have begun or ended since the last snapshot."""
         now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
+        running = {trial.trial for trial in snapshot.running}
         for trial, (kind, total) in self.stages.items():
-            if now.get(trial) != (kind, total) and total and any(one[0] == trial for one in snapshot.running):
+            if now.get(trial) != (kind, total) and total and trial in running:
                 self.write("stage", f"trial={trial} stage={kind} ends")
         for trial, (kind, total) in now.items():
             if self.stages.get(trial) != (kind, total):

@@ -1,6 +1,6 @@
 """Where a sweep stands, read from its store alone, for `hpo list` and `hpo status`: now or long after.
 
-The same `Tally` that feeds the live display counts the stored rows, so both show the same numbers.
+The same `Monitor` that feeds the live display counts the stored rows, so both show the same numbers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.display.units import CLOSED, OVER
-from hpo.driver.finalise import kept
+from hpo.display.units import OVER
 from hpo.driver.generations import active, total_trials
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.driver.ledger import Ledger
+from hpo.driver.monitor import Monitor
+from hpo.search.schedulers import Asha
+from hpo.search.snapshot import Snapshot
+from hpo.search.states import CLOSED
 from hpo.worker.progress import stages_of
 from results.predictions import predicted
 
@@ -27,14 +30,15 @@ def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
     meta = folder.meta
     rows = folder.events()
-    tally = Tally(meta["name"], total_trials(meta, Path(folder.path)), tuple(meta["milestones"]), int(meta["eta"]))
-    tally.feed_all(rows)
+    total, scheduler = total_trials(meta, Path(folder.path)), Asha(int(meta["eta"]))
+    monitor = Monitor(meta["name"], total, tuple(meta["milestones"]), scheduler)
+    monitor.feed_all(rows)
     live = active(Path(folder.path)) is not None
     times = [float(row["time"]) for row in rows]
     started = min(times, default=created(meta))
     now = time.time() if live else max(times, default=started)
-    snapshot = tally.snapshot("searching", started, now, live=live)
-    unpredicted = sorted(kept(rows).keys() - predicted(folder).keys())
+    snapshot = monitor.snapshot("searching", started, now, live=live)
+    unpredicted = sorted(Ledger(rows).kept.keys() - predicted(folder).keys())
     snapshot = _settled(snapshot, live, unpredicted)
     return replace(snapshot, stages=stages_of(Path(folder.path), snapshot.beginning))
 
@@ -70,8 +74,8 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
         "state": snapshot.phase,
         "closed": sum(snapshot.counts[state] for state in CLOSED),
         "trials": snapshot.trials_total,
-        "best": best[1] if best else None,
-        "by trial": best[0] if best else None,
+        "best": best.overall if best else None,
+        "by trial": best.trial if best else None,
         "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(created(folder.meta))),
         "data": (folder.meta.get("data") or {}).get("folder") or "sample corpus",
     }

@@ -59,8 +59,8 @@ def stopped(outcome: Outcome, store: str, console: Console) -> None:
     """The screen after a stop: what is recorded, and how to go on."""
     headline(outcome, console)
     if outcome.snapshot.best:
-        trial, overall, _ = outcome.snapshot.best[0]
-        console.print(f"Best so far: trial {trial} with {score(overall)} on `search`.")
+        best = outcome.snapshot.best[0]
+        console.print(f"Best so far: trial {best.trial} with {score(best.overall)} on `search`.")
     show_messages(outcome, console)
     console.print(f"\nGo on with: {command('resume', outcome.name, store=store)}", soft_wrap=True)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from hpo.cluster.memory import limit_memory
 from hpo.cluster.resources import Resources
-from hpo.driver.weights import Ended
+from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.worker.job import Job, checkpoint_folder
 
 if TYPE_CHECKING:
@@ -80,7 +80,12 @@ def _lists(probabilities: Any) -> pa.Array:
 
 
 def finalise(
-    store: str, name: str, job: Job, kept: Sequence[Ended], resources: Resources, on_turn: Callable[[int, int], bool]
+    store: str,
+    name: str,
+    job: Job,
+    kept: Sequence[KeptWeights],
+    resources: Resources,
+    on_turn: Callable[[int, int], bool],
 ) -> list[str]:
     """Predict with every kept trial that has not predicted yet. `on_turn(done, all)` returns False to stop early.
 
@@ -99,12 +104,12 @@ def finalise(
 class _Round:
     """Hands jobs to actors until all are done."""
 
-    def __init__(self, store: str, name: str, job: Job, todo: list[Ended], resources: Resources) -> None:
+    def __init__(self, store: str, name: str, job: Job, todo: list[KeptWeights], resources: Resources) -> None:
         self._arguments = (job.to_json(), store, name)
         self._all = len(todo)
         self._todo = [(one, 0) for one in todo]
         self._resources = resources
-        self._busy: dict[Any, tuple[Any, Ended, int]] = {}
+        self._busy: dict[Any, tuple[Any, KeptWeights, int]] = {}
         self._actors: list[Any] = []
         self._problems: list[str] = []
 
@@ -167,22 +172,11 @@ class PredictError(ValueError):
     """Predictions that cannot be made or written."""
 
 
-def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
-    """Trials whose weights are kept: attempt and checkpoint, as their last end row tells."""
-    found: dict[int, tuple[int, str]] = {}
-    for row in events:
-        if row.get("event") == "end":
-            found.pop(int(row["trial"]), None)
-            if row["checkpoint"]:
-                found[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
-    return found
-
-
 def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Callable[[str], None]) -> list[int]:
     """Let kept trials without whole predictions (all, or these) predict; returns which did. `told` hears of each."""
     from results.predictions import key, predicted
 
-    weights, present = kept(folder.events()), predicted(folder)
+    weights, present = Ledger(folder.events()).kept, predicted(folder)
     done = []
     for trial in weights if trials is None else trials:
         if trial not in weights and trial not in present:
@@ -190,10 +184,10 @@ def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, told: Calla
         if trial not in weights and not folder.has("predictions", key(trial, present[trial])):
             why = without_weights(folder, trial, weights)
             raise PredictError(f"the predictions of trial {trial} are damaged, and {why}")
-        if trial in weights and not folder.has("predictions", key(trial, weights[trial][0])):
+        if trial in weights and not folder.has("predictions", key(trial, weights[trial].attempt)):
             from hpo.worker.trainer import predict
 
-            attempt, checkpoint = weights[trial]
+            _, attempt, checkpoint = weights[trial]
             # Of the row's path the name counts: the store may have moved.
             path = checkpoint_folder(Path(folder.path).absolute(), trial) / Path(checkpoint).name
             how = "are damaged and made again" if present.get(trial) == attempt else "are not there yet and made"

@@ -22,14 +22,15 @@ from hpo.cluster.connection import Cluster, connect
 from hpo.cluster.resources import Resources, check_gpus, choose
 from hpo.cluster.shared_files import check_nodes
 from hpo.driver import generations, watchdog
-from hpo.driver.recorder import Recorder
+from hpo.driver.monitor import Monitor
+from hpo.driver.recorder import Recorder, RowWriter
 from hpo.driver.stopping import Halt, Now
 from hpo.driver.weights import Shelf
 from hpo.launch.inputs import check_inputs, inputs
 from hpo.launch.plan import Plan, changed_versions, check_same
 from hpo.launch.prepare import check_local, describe_task, prepare
 from hpo.launch.request import Launch, LaunchError
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.search.snapshot import Snapshot
 from hpo.worker.job import Job
 from hpo.worker.progress import stages_of
 
@@ -144,7 +145,7 @@ class Session:
         self._next_refresh = 0.0
         self._impatient = math.inf
         self._watchdog = watchdog.Watchdog(lambda one: pause.sign_of_life(self._job.pause_key, one))
-        self._tally = Tally(plan.name, trials, plan.milestones, plan.eta)
+        self._monitor = Monitor(plan.name, trials, plan.milestones, plan.scheduler)
         self.messages: list[str] = []
         self.resources: Resources = plan.resources or Resources(1)
 
@@ -175,15 +176,17 @@ class Session:
         finally:
             generation.end()
 
-    def _with_writer(self, folder: SweepFolder, writer: Any, cluster: Cluster, generation: Any) -> Outcome:
+    def _with_writer(
+        self, folder: SweepFolder, writer: RowWriter, cluster: Cluster, generation: generations.Generation
+    ) -> Outcome:
         plan, path = self._plan, Path(folder.path)
         self._writer, self._generation = writer, generation
         self._sweep = plan.sweep(self.resources.workers, self._trials)
         events = folder.events()
         self._sweep.replay(events)
-        self._tally.feed_all(events)
+        self._monitor.feed_all(events)
         self.messages += [*self._sweep.warnings, *folder.warnings]
-        self._recorder = Recorder(self._sweep, writer, Shelf(path, plan.keep), self._tally)
+        self._recorder = Recorder(self._sweep, writer, Shelf(path, plan.keep), self._monitor)
         self._recorder.recall(events)
         self._job = self._make_job(path, cluster)
         self._halt = Halt(path, plan.time, since=generation.began, started=self._clock)
@@ -292,8 +295,8 @@ class Session:
 
     def _snapshot(self) -> Snapshot:
         if hasattr(self, "_writer"):
-            self._tally.settle(self._writer.durable_seq)
-        snapshot = self._tally.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
+            self._monitor.settle(self._writer.durable_seq)
+        snapshot = self._monitor.snapshot(self._phase, self._started, time.time(), tuple(self.messages))
         if self._plan.time is not None:  # with --time it ends then at the latest
             left = max(0.0, self._clock + self._plan.time - time.monotonic())
             known = snapshot.time_left

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.driver.finalise import PredictError, kept, without_weights
+from hpo.driver.finalise import PredictError, without_weights
+from hpo.driver.ledger import Ledger
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -32,7 +33,7 @@ def of_trial(folder: SweepFolder, trial: int) -> Values:
     from results.predictions import member, predicted
 
     if trial not in predicted(folder):
-        raise PredictError(without_weights(folder, trial, kept(folder.events())))
+        raise PredictError(without_weights(folder, trial, Ledger(folder.events()).kept))
     return {
         (task, file): dict(zip(column.rows.tolist(), column.values.tolist(), strict=True))
         for file, splits in FILES.items()

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.cluster.resources import Resources
+from hpo.search.schedulers import Asha, Scheduler
+from hpo.search.searchers import Searcher, Tpe
 from hpo.search.sweep import Sweep
 from hpo.space.source import from_json, space_hash, to_json
 from search_spaces.domains import Node
@@ -109,13 +111,17 @@ class Plan:
         return self.trials * self.budget
 
     @property
+    def searcher(self) -> Searcher:
+        return Tpe()
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return Asha(self.eta, self.milestones[0])
+
+    @property
     def expected_examples(self) -> int:
-        """Examples if every rung lets one of eta go on."""
-        total, survive, before = 0.0, 1.0, 0
-        for step in self.milestones:
-            total += survive * (step - before)
-            survive, before = survive / self.eta, step
-        return round(self.trials * total)
+        """Examples that the trials are expected to use together under the scheduler."""
+        return self.scheduler.expected_examples(self.trials, self.milestones)
 
     def sweep(self, workers: int, trials: int) -> Sweep:
         """The pure search, before anything has happened."""
@@ -124,7 +130,8 @@ class Plan:
             seed=self.seed,
             trials=trials,
             milestones=self.milestones,
-            eta=self.eta,
+            searcher=self.searcher,
+            scheduler=self.scheduler,
             workers=workers,
             complete=complete,
             start=[dict(config) for config in self.start],

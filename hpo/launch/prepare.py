@@ -18,7 +18,7 @@ from hpo.cluster import resources
 from hpo.cluster.resources import Resources
 from hpo.launch.plan import Plan, complete
 from hpo.launch.request import Launch, LaunchError, check_numbers
-from hpo.search.schedulers import GRACE, milestones
+from hpo.search.schedulers import Asha
 from search_spaces.domains import Node
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: 
                 f"`{name}` must be at least {least} examples, one step of the default configuration ({step}), not "
                 f"{value}."
             )
-    return milestones(budget, launch.eta, max(budget // GRACE, least) if launch.grace is None else launch.grace)
+    return Asha(launch.eta, launch.grace).milestones(budget, least)
 
 
 def _resources(launch: Launch) -> Resources | None:

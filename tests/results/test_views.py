@@ -76,13 +76,13 @@ def test_parameters_come_from_the_draw_or_the_configuration(folder: SweepFolder)
 
 def test_latest_finite(folder: SweepFolder) -> None:
     rows = [
-        {"trial": 0, "step": 1, "seq": seq, "overall": value}
+        {"trial": 0, "step": 1, "seq": seq, "overall": value, "diverged": value is None or math.isnan(value)}
         for seq, value in enumerate([math.nan, 0.2, 0.3, math.nan, None])
     ]
     assert [row["seq"] for row in views.latest_finite(reversed(rows))] == [2]
     nothing = [row for row in rows if row["seq"] in (0, 3)]
     assert [row["seq"] for row in views.latest_finite(nothing)] == [3]
-    assert len(views.latest_finite([*rows, {"trial": 1, "step": 1, "seq": 9, "overall": 0.0}])) == 2
+    assert len(views.latest_finite([*rows, {"trial": 1, "step": 1, "seq": 9, "overall": 0.0, "diverged": False}])) == 2
 
 
 def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:

@@ -14,12 +14,13 @@ from hpo.display import live, units
 from hpo.display.live import LiveDisplay, picture
 from hpo.display.plain import PlainDisplay
 from hpo.search.schedulers import RungRow
-from hpo.search.snapshot import Snapshot
+from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
+from hpo.search.states import STATES as TRIAL_STATES
 from hpo.worker.progress import Stage
 
-BEST: list[tuple[int, float, dict[str, float]]] = [
-    (7, 0.6812, {"sst": 0.4512, "qqp": 0.8010, "sts": 0.8321}),
-    (3, 0.6712, {"sst": 0.4412, "qqp": 0.7910, "sts": 0.8221}),
+BEST = [
+    Leader(7, 0.6812, {"sst": 0.4512, "qqp": 0.8010, "sts": 0.8321}),
+    Leader(3, 0.6712, {"sst": 0.4412, "qqp": 0.7910, "sts": 0.8221}),
 ]
 
 
@@ -30,9 +31,9 @@ def snapshot(**changes: Any) -> Snapshot:
         trials_total=24,
         budget_examples_used=41_230,
         best=list(BEST),
-        best_per_task={"sst": (3, 0.4712), "qqp": (7, 0.8010), "sts": (11, 0.8421)},
+        best_per_task={"sst": TaskLeader(3, 0.4712), "qqp": TaskLeader(7, 0.8010), "sts": TaskLeader(11, 0.8421)},
         rungs=[RungRow(1666, 14, 9, 0.6011, 0.6412, 1), RungRow(5000, 3, 0, 0.6812, 0.6812)],
-        running=[(14, 1666, 1670, 0.6112), (15, 0, 0, None)],
+        running=[RunningTrial(14, 1666, 1670, 0.6112), RunningTrial(15, 0, 0, None)],
         examples_per_second=412.3,
         started=0.0,
         elapsed=192.0,
@@ -89,6 +90,16 @@ def test_picture_fits_the_terminal(width: int, shown: Snapshot) -> None:
     assert "…" not in "".join(rows)
 
 
+def test_the_rungs_show_the_columns_of_the_scheduler() -> None:
+    text = drawn(snapshot(rung_columns=("reports", "best")), 80)
+    assert re.search(r"1,666 +14 +0\.6412", text)
+    assert "cutoff" not in text
+
+
+def test_every_state_of_a_trial_has_its_word() -> None:
+    assert {*live.STATES, "waiting"} == set(TRIAL_STATES), "waiting trials are told apart, where there are any"
+
+
 def test_tables_stand_side_by_side_only_where_there_is_room() -> None:
     def together(width: int) -> bool:
         return any("best so far" in line and "rungs" in line for line in drawn(snapshot(), width).splitlines())
@@ -98,7 +109,7 @@ def test_tables_stand_side_by_side_only_where_there_is_room() -> None:
 
 
 def test_many_running_trials_do_not_push_the_rest_away() -> None:
-    text = drawn(snapshot(running=[(number, 0, 0, None) for number in range(40)]), 80)
+    text = drawn(snapshot(running=[RunningTrial(number, 0, 0, None) for number in range(40)]), 80)
     assert "32 more" in text
     assert "rows safe" in text
 
@@ -164,13 +175,14 @@ STAGES = {15: Stage("mlm", 120, 900), 16: Stage("mnrl", 0, 0)}
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> None:
-    running = [(14, 1666, 1670, 0.6112), (15, 0, 0, None), (16, 0, 0, None)]
+    running = [RunningTrial(14, 1666, 1670, 0.6112), RunningTrial(15, 0, 0, None), RunningTrial(16, 0, 0, None)]
     text = drawn(snapshot(running=running, stages=STAGES), width)
     assert re.search(r"15  MLM 120/900", text)
     assert re.search(r"16  waits for another's MNRL", text)
     assert len(re.findall(r"^.* 15 ", text, re.MULTILINE)) == 1, "not among those that train"
     many = {trial: Stage("nli", 0, 0) for trial in range(20, 32)}
-    crowd = drawn(snapshot(running=[*running[:1], *((trial, 0, 0, None) for trial in many)], stages=many), width)
+    beginning = [RunningTrial(trial, 0, 0, None) for trial in many]
+    crowd = drawn(snapshot(running=[*running[:1], *beginning], stages=many), width)
     assert "8 more" in crowd
     assert max(map(len, crowd.splitlines())) <= width
     assert len(crowd.splitlines()) <= 24
@@ -179,7 +191,7 @@ def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> N
 def test_plain_lines_say_where_a_stage_begins_and_ends() -> None:
     out = io.StringIO()
     show = PlainDisplay(out, every=0.0)
-    running = [(trial, 0, 0, None) for trial in (15, 16)]
+    running = [RunningTrial(trial, 0, 0, None) for trial in (15, 16)]
     moments: list[dict[int, Stage]] = [STAGES, {**STAGES, 15: Stage("mlm", 121, 900)}, {15: Stage("nli", 0, 7)}, {}]
     for stages in moments:
         show(snapshot(running=running, stages=stages))

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from hpo.cluster.connection import Cluster
 from hpo.launch.plan import complete
 from hpo.worker import worker
-from hpo.worker.job import Assignment, Job
+from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import RESULT, Worker, is_fatal, is_of_the_place, is_out_of_memory
 from tests.hpo.conftest import calls, script
@@ -31,7 +31,7 @@ CONFIG = complete({})
 
 def settings(job: Job, trial: int = 0, attempt: int = 0, config: dict[str, Any] | None = None) -> dict[str, str]:
     assignment = Assignment(trial, attempt, config or CONFIG, seed=5 + trial)
-    return {"job": job.to_json(), "assignment": assignment.to_json()}
+    return {"job": job.to_json(), "assignments": assignments_to_json([assignment])}
 
 
 def fake_job(folder: Path) -> Job:
@@ -46,15 +46,17 @@ def one(tmp_path: Path) -> Iterator[Worker]:
 
 
 def step(one: Worker) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(one.step()[RESULT])
-    return found
+    result: dict[str, Any]
+    [result] = json.loads(one.step()[RESULT])
+    return result
 
 
 def test_a_job_and_an_assignment_survive_their_journey(tmp_path: Path) -> None:
     job = Job(str(tmp_path), (1, 3), data="d", base="tiny", search_sizes={"sst": 5}, cpus=2, gpus=0.5, memory_limit=7)
     assignment = Assignment(3, 1, CONFIG, 9)
     assert Job.from_json(job.to_json()) == job
-    assert Assignment.from_json(assignment.to_json()) == assignment
+    other = Assignment(4, 0, CONFIG, 10)
+    assert assignments_from_json(assignments_to_json([assignment, other])) == [assignment, other]
     assert assignment.id == "3-1"
 
 
@@ -69,8 +71,9 @@ def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, one: Worker) -> N
     for milestone in (100, 300):
         result = one.step()
         assert set(result) == {RESULT}
-        report = json.loads(result[RESULT])
+        [report] = json.loads(result[RESULT])
         assert (report["kind"], report["step"], report["pid"]) == ("report", milestone, os.getpid())
+        assert (report["trial"], report["attempt"]) == (0, 0)
 
 
 def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, one: Worker) -> None:
@@ -189,7 +192,7 @@ def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Pat
         return [one.step() for _ in range(2)]
 
     both = ray.get([used.remote(), fresh.remote()])
-    first, second = ([json.loads(result[RESULT]) for result in results] for results in both)
+    first, second = ([json.loads(result[RESULT])[0] for result in results] for results in both)
     assert [report.get("error") for report in first] == [None, None]
     for name in ("overall", "scores", "losses", "examples", "checkpoint_sha256"):
         assert [report[name] for report in first] == [report[name] for report in second], name
