@@ -94,7 +94,6 @@ class Ledger:
         entry.attempt = max(entry.attempt, int(row["attempt"]))
         event = row.get("event")
         if event == "start":
-            self.kept.pop(trial, None)
             entry.state, entry.reason, entry.origin = "running", "", row.get("origin")
             entry.attempts += 1
         elif event == "end":

@@ -162,10 +162,10 @@ class _Halving(_Judge):
 
     def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
         cutoff = self._cutoff(rung)
-        found = f"{value:.4f} at the rung of {step:,} examples"
+        score = f"{value:.4f} at the rung of {step:,} examples"
         if cutoff is None or value >= cutoff:
-            return Verdict("continue", None, f"{found} is among the best 1/{self._eta}")
-        return Verdict("stop", "pruned", f"{found} is below the cutoff of {cutoff:.4f}")
+            return Verdict("continue", None, f"{score} is among the best 1/{self._eta}")
+        return Verdict("stop", "pruned", f"{score} is below the cutoff of {cutoff:.4f}")
 
     def _cutoff(self, rung: _Rung) -> float | None:
         """The worst value among the best ceil(n / eta)."""
