@@ -14,7 +14,7 @@ from hpo.__main__ import GROUPS, shadowed
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

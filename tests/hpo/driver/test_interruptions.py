@@ -24,7 +24,7 @@ from hpo.search.snapshot import Snapshot
 from results.store import Store
 from tests.hpo.conftest import calls, launch, script
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FAKES = "tests.hpo.fakes"
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
