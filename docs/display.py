@@ -12,8 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from hpo.display.live import picture
+from hpo.driver.monitor import Monitor
 from hpo.launch.record import record_of
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.search.schedulers import scheduler_from
+from hpo.search.snapshot import Snapshot
 from results.store import Store
 
 WIDTH = 80
@@ -25,9 +27,9 @@ def moment(store: str, sweep: str, share: float) -> Snapshot:
     rows = folder.events()
     rows = rows[: max(1, round(share * len(rows)))]
     record = record_of(folder)
-    tally = Tally(sweep, record.trials, record.milestones, record.eta)
-    tally.feed_all(rows)
-    return tally.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
+    monitor = Monitor(sweep, record.trials, record.milestones, scheduler_from(record.scheduler))
+    monitor.feed_all(rows)
+    return monitor.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
 
 
 def main(store: str, sweep: str, share: str = "0.6") -> None:

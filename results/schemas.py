@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from results.files import StoreError
 
-VERSION = 2
+VERSION = 3
 """Schema version; grows by one whenever columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
@@ -80,6 +80,9 @@ TRIALS = _schema(
         column("config", pa.string(), "of a start: the complete nested configuration", "JSON"),
         column("params", pa.string(), "of a start: the drawn parameters by name, `adapter.lora/rank`", "JSON"),
         column("seed", pa.int64(), "of a start: the seed of the trial's training"),
+        column("config_id", pa.string(), "of a start: identity of the configuration at birth", "hexadecimal"),
+        column("replicate", pa.int64(), "of a start: number of the repetition of this configuration; 0 is the first"),
+        column("searcher", pa.string(), "of a start: the searcher that drew the configuration; null if none did"),
         *_WHERE,
         column("pid", pa.int64(), "process that appended the row"),
         column("error", pa.string(), "traceback of an attempt that raised"),
@@ -92,7 +95,7 @@ REPORTS = _schema(
     [
         *_ORIGIN,
         *_WHO,
-        column("step", pa.int64(), "nominal milestone of the report, which ASHA compares", "examples", required=True),
+        column("step", pa.int64(), "nominal milestone, which schedulers compare", "examples", required=True),
         column("examples", pa.int64(), "training rows that have passed through the loss", "examples"),
         column(
             "overall", EXACT, "weighted mean of the tasks' scores on the search subset; NaN if it diverged", "score"
@@ -100,7 +103,7 @@ REPORTS = _schema(
         column("scores", SCORES, "score of each task on the search subset", "the task's metric"),
         column("losses", SCORES, "mean training loss of each task since the report before", "loss"),
         column("flags", WORDS, "what was odd, for example `constant:sts`"),
-        column("diverged", pa.bool_(), "whether a loss or score was not finite"),
+        column("diverged", pa.bool_(), "whether a loss or score was not finite; then the scores do not count"),
         column("verdict", pa.string(), "what the search answered: continue or stop"),
         column("seconds", EXACT, "time of training and evaluation so far, over all attempts", "seconds"),
         column("evaluation_seconds", EXACT, "part of it that was spent on evaluation", "seconds"),

@@ -29,8 +29,8 @@ UNRANKED = ("diverged", "failed")
 TYPES = {
     **dict.fromkeys(("trial", "attempts", "step", "examples"), "int64"),
     **dict.fromkeys(("overall", "seconds", *costs.RATES), "float64"),
-    **dict.fromkeys(costs.COUNTS, "Int64"),  # with nulls: a trial without a report has no cost
-    **dict.fromkeys(("state", "checkpoint", "origin", "reason", "error", "config", "params"), "str"),
+    **dict.fromkeys((*costs.COUNTS, "replicate"), "Int64"),  # with nulls: a trial without a report has no cost
+    **dict.fromkeys(("state", "checkpoint", "origin", "config_id", "reason", "error", "config", "params"), "str"),
     "kept": "bool",
 }
 """Types of the columns that every `trials_frame` has."""
@@ -43,10 +43,10 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
 
     Columns: trial, state, attempts, step, examples, overall, one for each task (scores on `search` at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
-    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, reason, error, config and params (JSON), then
-    every drawn parameter by its path (`adapter/rank`): what the trial drew, else what its configuration has there,
-    null where it has nothing. `params` holds the drawn ones, by path too. With `scoring`: held_overall and held_<task>
-    of trials that have predictions.
+    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error, config and
+    params (JSON), then every drawn parameter by its path (`adapter/rank`): what the trial drew, else what its
+    configuration has there, null where it has nothing. `params` holds the drawn ones, by path too. With `scoring`:
+    held_overall and held_<task> of trials that have predictions.
     """
     events: dict[int, list[Row]] = {}
     for row in to_rows(folder.read("trials")):
@@ -189,6 +189,8 @@ def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) 
         "checkpoint": event.get("checkpoint") if ended else None,
         "origin": start.get("origin"),
         "seed": start.get("seed"),
+        "config_id": start.get("config_id"),
+        "replicate": start.get("replicate"),
         "reason": event.get("reason"),
         "error": next((event["error"] for event in reversed(events) if event["error"]), None),
         "config": start.get("config"),

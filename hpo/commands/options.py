@@ -39,6 +39,7 @@ def _seconds(text: str) -> float:
 
 _BASE = "Base encoder: a directory, a hub id or `tiny`; without it the packaged MiniLM. `--checkpoint` is the same."
 _BUDGET = "Most examples of a trial; three epochs, up to 20,000, if left out."
+_ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung; 3 if left out."
 _GRACE = "Examples before which no trial is stopped; budget / 27 if left out, but at least one step."
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
@@ -57,7 +58,13 @@ Settings = Annotated[
     list[str], _searched("--set", metavar="PATH=VALUE", help="Pin a parameter, such as adapter/rank=8; repeatable.")
 ]
 Start = Annotated[list[Path], _searched("--start", metavar="FILE", help="JSON configuration to try first; repeatable.")]
-Eta = Annotated[int, _searched("--eta", min=2, help="Reduction factor: about 1 in ETA trials passes each rung.")]
+Searcher = Annotated[
+    str, _searched("--searcher", metavar="NAME", help="How configurations are drawn: tpe or random.")
+]
+Scheduler = Annotated[
+    str, _searched("--scheduler", metavar="NAME", help="How weak trials are stopped early: asha, or none.")
+]
+Eta = Annotated[int | None, _searched("--eta", min=2, help=_ETA)]
 Grace = Annotated[int | None, _searched("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
 
 Time = Annotated[
@@ -106,6 +113,8 @@ LAUNCH: Mapping[str, Any] = {
     "name": Name,
     "settings": Settings,
     "start": Start,
+    "searcher": Searcher,
+    "scheduler": Scheduler,
     "eta": Eta,
     "grace": Grace,
     "time": Time,

@@ -66,11 +66,12 @@ def facts(plan: Plan) -> dict[str, str]:
         "encoder": record.base.name,
         "trials": f"{plan.trials}: the default configuration, {len(record.start)} given, "
         f"{plan.trials - 1 - len(record.start)} drawn",
+        "searcher": plan.searcher.name,
+        "scheduler": f"{plan.scheduler.name}: {plan.scheduler.rule}",
         "seed": str(record.seed),
         **_pinned(plan.space.pins),
         **_left_out(preview.left_out),
-        "milestones": " ".join(f"{step:,}" for step in record.milestones)
-        + f" examples; about 1 in {record.eta} trials passes each",
+        "milestones": " ".join(f"{step:,}" for step in record.milestones) + " examples",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(record.search_sizes) + f" a report: {preview.evaluation_share:.0%} of a full trial's time",
         "resources": machine,

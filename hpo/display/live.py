@@ -26,7 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.display.plain import PlainDisplay
-from hpo.display.units import CLOSED, OVER, amount, duration, plural, rate, score
+from hpo.display.units import OVER, amount, duration, plural, rate, score
+from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
@@ -150,15 +151,21 @@ def best_table(snapshot: Snapshot) -> Table:
 
 
 def rung_table(snapshot: Snapshot) -> Table:
-    """Highest milestone first: how many trials reported there, how many were stopped, the value to beat, the best."""
+    """Highest milestone first: the columns of the sweep's scheduler."""
     out = table()
-    for name in ("examples", "reports", "stopped", "cutoff", "best"):
+    for name in ("examples", *snapshot.rung_columns):
         out.add_column(name, justify="right")
     for row in sorted(snapshot.rungs, key=lambda row: -row.step):
-        style = "" if row.reports else "dim"
-        stopped = str(row.stopped) if row.stopped else "-"
-        out.add_row(amount(row.step), str(row.reports), stopped, score(row.cutoff), score(row.best), style=style)
+        cells = (rung_cell(name, getattr(row, name)) for name in snapshot.rung_columns)
+        out.add_row(amount(row.step), *cells, style="" if row.reports else "dim")
     return out
+
+
+def rung_cell(column: str, value: float | None) -> str:
+    """A count as it is, any other value as a score."""
+    if column in ("cutoff", "best"):
+        return score(value)
+    return str(value) if value or column == "reports" else "-"
 
 
 def running_table(snapshot: Snapshot) -> Table:

@@ -25,7 +25,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
-from hpo.display.units import CLOSED, OVER
+from hpo.display.units import OVER
+from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
     from hpo.search.snapshot import Leader, Snapshot
@@ -110,7 +111,7 @@ class PlainDisplay:
     def stage(self, snapshot: Snapshot) -> None:
         """Stages before training that have begun or ended since the last snapshot."""
         now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
-        running = {one.trial for one in snapshot.running}
+        running = {trial.trial for trial in snapshot.running}
         for trial, (kind, total) in self.stages.items():
             if now.get(trial) != (kind, total) and total and trial in running:
                 self.write("stage", f"trial={trial} stage={kind} ends")

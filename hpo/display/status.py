@@ -1,6 +1,6 @@
 """Where a sweep stands, read from its store alone, for `hpo list` and `hpo status`: now or long after.
 
-The same `Tally` that feeds the live display counts the stored rows, so both show the same numbers. Time counts from
+The same `Monitor` that feeds the live display counts the stored rows, so both show the same numbers. Time counts from
 the last launch (run, resume or extend) in both; of a sweep that is over it is the time which that launch took.
 """
 
@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hpo.display.units import CLOSED, OVER
-from hpo.driver.finalise import kept
+from hpo.display.units import OVER
 from hpo.driver.generations import Entry, active, newest, total_trials
+from hpo.driver.ledger import Ledger
+from hpo.driver.monitor import Monitor
 from hpo.launch.record import record_of
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.search.schedulers import scheduler_from
+from hpo.search.snapshot import Snapshot
+from hpo.search.states import CLOSED
 from hpo.worker.progress import stages_of
 from results.predictions import predicted
 
@@ -27,12 +30,13 @@ def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows tell it now."""
     record, path = record_of(folder), folder.path
     rows = folder.events()
-    tally = Tally(record.name, total_trials(record.trials, path), record.milestones, record.eta)
-    tally.feed_all(rows)
+    scheduler = scheduler_from(record.scheduler)
+    monitor = Monitor(record.name, total_trials(record.trials, path), record.milestones, scheduler)
+    monitor.feed_all(rows)
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
-    snapshot = tally.snapshot("searching", started, time.time() if live else ended, live=live)
-    weights = kept(rows)
+    snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
+    weights = Ledger(rows).kept
     unpredicted = sorted(weights.keys() - predicted(folder).keys())
     if live:
         snapshot = _at_work(snapshot, len(weights), len(unpredicted))

@@ -7,9 +7,6 @@ import math
 OVER = ("done", "stopped", "interrupted")
 """Phases of a sweep on which no driver works."""
 
-CLOSED = ("complete", "pruned", "diverged", "failed")
-"""States that a trial does not leave."""
-
 
 def duration(seconds: float | None) -> str:
     """Seconds as `8s`, `3m 12s`, `2h 05m`, `1d 03h`; a dash for unknown."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.memory import limit_memory
+from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.launch.record import job_of, record_of
 from hpo.search.states import CLOSED
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
-    from hpo.driver.weights import Ended
     from results.store import SweepFolder
 
 RETRIES = 2
@@ -61,7 +61,9 @@ class Predictor:
         return predict_trial(self._job, self._folder, trial, attempt, checkpoint)
 
 
-def finalise(folder: SweepFolder, job: Job, kept: Sequence[Ended], on_turn: Callable[[int, int], bool]) -> list[str]:
+def finalise(
+    folder: SweepFolder, job: Job, kept: Sequence[KeptWeights], on_turn: Callable[[int, int], bool]
+) -> list[str]:
     """Predict with every kept trial that has not predicted yet. `on_turn(done, all)` returns False to stop early.
 
     Returns one line for each trial that could not predict.
@@ -75,13 +77,13 @@ def finalise(folder: SweepFolder, job: Job, kept: Sequence[Ended], on_turn: Call
 class _Round:
     """Hands trials to actors until all have predicted."""
 
-    def __init__(self, job: Job, todo: Sequence[Ended]) -> None:
+    def __init__(self, job: Job, todo: Sequence[KeptWeights]) -> None:
         sweep = Path(job.folder)
         self._arguments = (job.to_json(), str(sweep.parent), sweep.name)
         self._resources = job.resources
         self._all = len(todo)
-        self._todo = [(ended, 0) for ended in todo]
-        self._busy: dict[Any, tuple[Any, Ended, int]] = {}
+        self._todo = [(weights, 0) for weights in todo]
+        self._busy: dict[Any, tuple[Any, KeptWeights, int]] = {}
         self._actors: list[Any] = []
         self._problems: list[str] = []
 
@@ -140,26 +142,14 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def kept(events: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, str]]:
-    """Trials whose weights are kept: attempt and checkpoint, by their last end row."""
-    weights: dict[int, tuple[int, str]] = {}
-    for row in events:
-        if row.get("event") == "end":
-            weights.pop(int(row["trial"]), None)
-            if row["checkpoint"]:
-                weights[int(row["trial"])] = (int(row["attempt"]), str(row["checkpoint"]))
-    return weights
-
-
 def is_done(folder: SweepFolder, trials: int) -> bool:
     """Whether all of `trials` trials have ended and every kept one has predicted: nothing is left for a launch."""
     from results.predictions import key
 
-    rows = folder.events()
-    states = {int(row["trial"]): row.get("state") for row in rows if row["table"] == "trials"}
-    if sum(state in CLOSED for state in states.values()) < trials:
+    ledger = Ledger(folder.events())
+    if sum(entry.state in CLOSED for entry in ledger.trials.values()) < trials:
         return False
-    return all(folder.has("predictions", key(trial, attempt)) for trial, (attempt, _) in kept(rows).items())
+    return all(folder.has("predictions", key(weights.trial, weights.attempt)) for weights in ledger.kept.values())
 
 
 def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Callable[[str], None]) -> list[int]:
@@ -169,7 +159,7 @@ def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Calla
     """
     from results.predictions import key, predicted
 
-    weights, present = kept(folder.events()), predicted(folder)
+    weights, present = Ledger(folder.events()).kept, predicted(folder)
     record = record_of(folder)
     job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
     missing = []
@@ -179,10 +169,10 @@ def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Calla
         if trial not in weights and not folder.has("predictions", key(trial, present[trial])):
             why = without_weights(folder, trial, weights)
             raise PredictError(f"the predictions of trial {trial} are damaged, and {why}")
-        if trial in weights and not folder.has("predictions", key(trial, weights[trial][0])):
+        if trial in weights and not folder.has("predictions", key(trial, weights[trial].attempt)):
             missing.append(trial)
     for place, trial in enumerate(missing, start=1):
-        attempt, checkpoint = weights[trial]
+        _, attempt, checkpoint = weights[trial]
         why = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
         tell(f"trial {trial} predicts dev and test now ({place} of {len(missing)}): {why}")
         predict_trial(job, folder, trial, attempt, checkpoint)

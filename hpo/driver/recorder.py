@@ -1,8 +1,9 @@
 """Between Tune and the sweep: every event becomes a row first, then a decision.
 
 A start is durable before its trial runs, a stop and an end before anybody acts on them (each is a barrier of the
-writer); reports that let a trial go on are committed in groups. Weights are deleted only after the row that no longer
-names them. This is the only place that writes rows of `trials` and `reports`, in the driver's thread.
+writer); reports that let a trial continue are committed in groups. Weights are deleted only after the row that no
+longer names them. This is the only place that writes rows of `trials` and `reports`, in the driver's thread. Whether a
+trial diverged is decided here, in the row of its report; everybody else reads the row.
 """
 
 from __future__ import annotations
@@ -11,76 +12,79 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from hpo.cluster.processes import host
+from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.driver.monitor import Monitor
 from hpo.driver.weights import Ended, Shelf
-from hpo.search.snapshot import Tally
-from hpo.search.sweep import Start, Sweep, Verdict
-from hpo.worker.job import OUT_OF_MEMORY, Assignment
+from hpo.search.states import INTERRUPTIONS, Start, Verdict
+from hpo.search.sweep import Sweep
+from hpo.worker.job import OUT_OF_MEMORY, Assignment, attempt_id
 
 COPIED = (
-    "step", "examples", "overall", "scores", "losses", "flags", "diverged", "seconds", "evaluation_seconds",
-    "stage_seconds", "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
+    "step", "examples", "scores", "losses", "flags", "seconds", "evaluation_seconds", "stage_seconds",
+    "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
     "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
 )  # fmt: skip
 """Fields of a report that its row takes over as they are."""
 
-
 ALIKE = 5
-"""So many failures for one and the same reason, with no report between them, are taken for a fault of the place: data
-that a machine lacks, a broken driver. Fewer may be a corner of the space."""
+"""Number of failures in a row for the same reason, with no report between them, that are taken for a fault of the
+place: data that a machine lacks, a broken driver. Fewer may be a corner of the space."""
 
 
-class Rows(Protocol):
-    """What is needed of `results.store.Writer`."""
+class RowWriter(Protocol):
+    """What the driver needs of `results.store.Writer`."""
 
     @property
-    def durable_seq(self) -> int: ...
+    def durable_seq(self) -> int:
+        """The highest `seq` that is on the disk."""
+        ...
 
-    def append(self, table: str, row: dict[str, Any]) -> int: ...
+    def append(self, table: str, row: Mapping[str, Any]) -> int:
+        """Take a row; its `seq`."""
+        ...
 
-    def barrier(self) -> object: ...
+    def barrier(self) -> int:
+        """Make every appended row durable now; the durable `seq`."""
+        ...
 
 
 class Recorder:
-    """Issues assignments, takes results, and writes down both."""
+    """Issues assignments, takes results, and writes down both; a `hpo.driver.tune.Desk`."""
 
     def __init__(
-        self, sweep: Sweep, writer: Rows, shelf: Shelf, tally: Tally, tell: Callable[[str], None] = lambda message: None
+        self,
+        sweep: Sweep,
+        writer: RowWriter,
+        shelf: Shelf,
+        monitor: Monitor,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`tell` takes messages for the person who watches."""
         self._sweep = sweep
         self._writer = writer
         self._shelf = shelf
-        self._tally = tally
-        self._open: dict[str, Start] = {}
-        self._checkpoint: dict[int, str] = {}
+        self._monitor = monitor
         self._tell = tell
-        self._lost: dict[int, str] = {}
-        """Trials whose last attempt was lost, and why."""
-        self._alike = 0
-        self._failure = ""
+        self._ledger = Ledger()
+        """Every row that was appended, durable or not: by these the recorder acts."""
+        self._open: dict[str, dict[str, Start]] = {}
+        """Tune's id -> the attempts that this Tune trial still carries, by their ids."""
+        self._failures_alike = 0
+        self._last_failure = ""
         self.fault: str | None = None
         """Why the search must stop: more trials would only fail the same way."""
 
-    def recall(self, events: list[dict[str, Any]]) -> None:
+    def recall(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Stand where the rows end, and write down the ends that a dead driver no longer could."""
         for row in events:
-            trial = int(row["trial"])
-            if row.get("event") is None and row.get("checkpoint"):
-                self._checkpoint[trial] = row["checkpoint"]
-            elif row.get("event") == "start":
-                self._lost[trial] = "its driver died"  # unless the row of its end follows
-            elif row.get("event") == "end":
-                self._lost.pop(trial, None)
-                if row["state"] == "lost":
-                    self._lost[trial] = row["reason"] or "no reason is known"
-        self._shelf.recall(events)
+            self._ledger.feed(row)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
-            self._end(trial, attempt, verdict)
-        self._shelf.tidy()
+            self._close(trial, attempt, verdict)
+        self._shelf.tidy(self._ledger)
 
     @property
     def closed(self) -> bool:
@@ -89,102 +93,126 @@ class Recorder:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """Attempts that were issued and have not ended, by Tune's ids."""
+        """Tune trials that carry an attempt which has not ended, by Tune's ids."""
         return tuple(self._open)
 
-    def issue(self) -> Assignment | None:
+    def kept(self) -> list[KeptWeights]:
+        """The kept weights, those of the best trial first."""
+        return self._shelf.kept(self._ledger)
+
+    def issue(self) -> list[Assignment]:
+        """The attempts that the next Tune trial carries: one; empty: not now, or never again if `closed`."""
         start = None if self.fault else self._sweep.next()
         if start is None:
-            return None
-        assignment = Assignment(start.trial, start.attempt, start.config, start.seed)
+            return []
+        loss = self._ledger.loss(start.trial)
         self._append(
             "trials",
             trial=start.trial,
             attempt=start.attempt,
             event="start",
             origin=start.origin,
+            searcher=self._sweep.searcher.name if start.origin == "sampler" else None,
             config=json.dumps(start.config),
+            config_id=start.config_id,
             params=json.dumps(start.params),
             seed=start.seed,
+            replicate=start.replicate,
         )
         self._writer.barrier()
-        self._open[assignment.id] = start
-        if reason := self._lost.pop(start.trial, None):
-            self._tell(f"trial {start.trial} was lost ({reason}); issued again as attempt {start.attempt}")
-        return assignment
+        assignments = [Assignment(start.trial, start.attempt, start.config, start.seed)]
+        self._open[assignments[0].id] = {assignments[0].id: start}
+        if loss is not None:
+            self._tell(f"trial {start.trial} was lost ({loss}); issued again as attempt {start.attempt}")
+        return assignments
 
-    def result(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take what a worker returned from one step; True: it should go on."""
-        start = self._open.get(trial_id)
-        if start is None:
+    def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Take what a worker returned from one step, a result for each attempt; True: that attempt continues."""
+        return [self._result(tune_id, result) for result in results]
+
+    def _result(self, tune_id: str, result: Mapping[str, Any]) -> bool:
+        attempt = attempt_id(result["trial"], result["attempt"])
+        if attempt not in self._open.get(tune_id, {}):
             return False  # it ended here before; its worker is late
         if result["kind"] == "failure":
-            self._failed(trial_id, result)
-            return bool(result["fatal"])  # told to go on, a damaged process exits in its next step
+            self._failed(tune_id, attempt, result)
+            return bool(result["fatal"])  # told to continue, a damaged process exits in its next step
         if result["kind"] == "paused" or result.get("paused"):
-            self._finish(trial_id, "paused", "asked to pause")
+            self._finish(tune_id, attempt, "paused", "asked to pause")
             return False
-        return self._report(trial_id, start, result)
+        return self._report(tune_id, attempt, result)
 
-    def lost(self, trial_id: str, reason: str, error: str) -> None:
-        """The process of a trial died, or never came to life."""
-        if trial_id in self._open:
-            self._finish(trial_id, "lost", reason, error)
+    def lost(self, tune_id: str, reason: str, error: str) -> None:
+        """The process of a Tune trial died, or never came to life: the attempts that it still carried are lost."""
+        for attempt in list(self._open.get(tune_id, {})):
+            self._finish(tune_id, attempt, "lost", reason, error)
 
     def abandon(self, reason: str) -> None:
-        """The launch ends at once: what runs is paused where it last wrote a checkpoint, at the cost of no attempt."""
-        for trial_id in list(self._open):
-            self._finish(trial_id, "paused", reason)
+        """The launch ends at once: running trials pause at their last checkpoint, at the cost of no attempt."""
+        for tune_id, attempts in list(self._open.items()):
+            for attempt in list(attempts):
+                self._finish(tune_id, attempt, "paused", reason)
 
-    def _failed(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def _failed(self, tune_id: str, attempt: str, result: Mapping[str, Any]) -> None:
         """A trial raised. Where that was not its own fault the search has to stop, and the trial only pauses."""
         reason = str(result["reason"])
         if result["place"]:
-            self.fault = f"trial {self._open[trial_id].trial} on {result['host']}: {reason}"
-            self._finish(trial_id, "paused", reason, error=result["error"])
+            self.fault = f"trial {result['trial']} on {result['host']}: {reason}"
+            self._finish(tune_id, attempt, "paused", reason, error=result["error"])
             return
-        self._finish(trial_id, "failed", reason, error=result["error"])
-        self._alike = self._alike + 1 if reason == self._failure else 1
-        self._failure = reason
-        if self._alike >= max(ALIKE, self._sweep.workers) and reason != OUT_OF_MEMORY:
-            self.fault = f"{self._alike} trials in a row failed alike: {reason}"
+        self._finish(tune_id, attempt, "failed", reason, error=result["error"])
+        self._failures_alike = self._failures_alike + 1 if reason == self._last_failure else 1
+        self._last_failure = reason
+        if self._failures_alike >= max(ALIKE, self._sweep.workers) and reason != OUT_OF_MEMORY:
+            self.fault = f"{self._failures_alike} trials in a row failed alike: {reason}"
 
-    def _report(self, trial_id: str, start: Start, report: Mapping[str, Any]) -> bool:
+    def _report(self, tune_id: str, attempt: str, report: Mapping[str, Any]) -> bool:
+        start = self._open[tune_id][attempt]
         value = math.nan if report["overall"] is None else float(report["overall"])
         diverged = bool(report["diverged"]) or not math.isfinite(value)
-        self._alike = 0
+        value = math.nan if diverged else value
+        self._failures_alike = 0
         verdict = self._sweep.report(start.trial, start.attempt, report["step"], value, diverged=diverged)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
         self._append("reports", trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)
-        if report.get("checkpoint"):
-            self._checkpoint[start.trial] = str(report["checkpoint"])
         if verdict.action == "continue":
             return True
-        del self._open[trial_id]
-        self._end(start.trial, start.attempt, verdict)
+        self._take(tune_id, attempt)
+        self._close(start.trial, start.attempt, verdict)
         return False
 
-    def _finish(self, trial_id: str, state: Any, reason: str, error: str | None = None) -> None:
-        start = self._open.pop(trial_id)
+    def _take(self, tune_id: str, attempt: str) -> Start:
+        """Remove an attempt from its Tune trial."""
+        start = self._open[tune_id].pop(attempt)
+        if not self._open[tune_id]:
+            del self._open[tune_id]
+        return start
+
+    def _finish(
+        self,
+        tune_id: str,
+        attempt: str,
+        state: Literal["failed", "lost", "paused"],
+        reason: str,
+        error: str | None = None,
+    ) -> None:
+        start = self._take(tune_id, attempt)
         verdict = self._sweep.end(start.trial, start.attempt, state, reason)
-        if verdict.state == "lost":
-            self._lost[start.trial] = verdict.reason
-        if verdict.state in ("lost", "paused"):
-            ended = Ended(start.trial, start.attempt, verdict.state, verdict.reason, None)
-            self._append_end(ended, error)
+        if verdict.state in INTERRUPTIONS:
+            self._append_end(Ended(start.trial, start.attempt, str(verdict.state), verdict.reason, None), error)
             self._writer.barrier()
         else:
-            self._end(start.trial, start.attempt, verdict, error)
+            self._close(start.trial, start.attempt, verdict, error)
 
-    def _end(self, trial: int, attempt: int, verdict: Verdict, error: str | None = None) -> None:
-        """A trial is over: its row, the rows of those it displaced among the kept, then the files."""
-        ended = Ended(trial, attempt, str(verdict.state), verdict.reason, self._checkpoint.get(trial))
-        ended, gone = self._shelf.settle(ended, self._sweep.ranking())
-        self._append_end(ended, error)
-        for other in gone:
+    def _close(self, trial: int, attempt: int, verdict: Verdict, error: str | None = None) -> None:
+        """A trial is over: its row, the rows of trials whose kept weights it displaces, then the files."""
+        ended = Ended(trial, attempt, str(verdict.state), verdict.reason, self._ledger.trials[trial].checkpoint)
+        own, *displaced = self._shelf.settle(self._ledger, ended)
+        self._append_end(own, error)
+        for other in displaced:
             self._append_end(other)
         self._writer.barrier()
-        self._shelf.tidy([ended.trial, *(other.trial for other in gone)])
+        self._shelf.tidy(self._ledger, [trial, *(other.trial for other in displaced)])
 
     def _append_end(self, ended: Ended, error: str | None = None) -> None:
         self._append(
@@ -201,8 +229,5 @@ class Recorder:
     def _append(self, table: str, **row: Any) -> None:
         row |= {"time": time.time(), "host": host()} | ({"pid": os.getpid()} if table == "trials" else {})
         seq = self._writer.append(table, row)
-        self._tally.expect(seq, row)
-
-    def kept(self) -> list[Ended]:
-        """The trials whose weights are kept, best first."""
-        return self._shelf.kept(self._sweep.ranking())
+        self._ledger.feed(row)
+        self._monitor.expect(seq, row)

@@ -51,10 +51,10 @@ class Running:
         self._screen = screen
         self._sweep = plan.sweep(job.resources.workers)
         self._sweep.replay(events)
-        screen.tally.feed_all(events)
+        screen.monitor.feed_all(events)
         screen.messages += [*self._sweep.warnings, *folder.warnings]
         shelf = Shelf(path, plan.record.keep)
-        self._recorder = Recorder(self._sweep, writer, shelf, screen.tally, screen.messages.append)
+        self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, screen.messages.append)
         self._recorder.recall(events)
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
         self._watchdog = watchdog.Watchdog(functools.partial(pause.sign_of_life, job.pause_key))
@@ -148,7 +148,7 @@ class Running:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
 
     def _settle(self) -> None:
-        self._screen.tally.settle(self._writer.durable_seq)
+        self._screen.monitor.settle(self._writer.durable_seq)
 
     def _show(self) -> None:
         self._settle()

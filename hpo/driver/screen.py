@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from hpo.driver.monitor import Monitor
 from hpo.launch.plan import Plan
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.search.snapshot import Snapshot
 from hpo.worker.progress import stages_of
 
 Observer = Callable[[Snapshot], None]
@@ -17,14 +18,14 @@ REFRESH = 0.25
 
 
 class Screen:
-    """Phase and messages of one launch, and the tally of what is durable."""
+    """Phase and messages of one launch, and the monitor of what is durable."""
 
     def __init__(self, plan: Plan, observer: Observer | None) -> None:
         self.phase = "starting"
         self.activity = ""
         """What the driver does now, while it starts or finalises."""
         self.messages: list[str] = list(plan.warnings)
-        self.tally = Tally(plan.name, plan.trials, plan.record.milestones, plan.record.eta)
+        self.monitor = Monitor(plan.name, plan.trials, plan.record.milestones, plan.scheduler)
         self.clock = time.monotonic()
         """When the launch began, by `time.monotonic`."""
         self._plan = plan
@@ -34,8 +35,8 @@ class Screen:
         self._next_refresh = 0.0
 
     def snapshot(self) -> Snapshot:
-        """The sweep as the rows in the tally tell it; with `--time` the launch ends then at the latest."""
-        snapshot = self.tally.snapshot(self.phase, self.started, time.time(), tuple(self.messages))
+        """The sweep as the durable rows tell it; with `--time` the launch ends then at the latest."""
+        snapshot = self.monitor.snapshot(self.phase, self.started, time.time(), tuple(self.messages))
         if self.phase in ("starting", "finalising"):
             snapshot = replace(snapshot, activity=self.activity)
         if self._plan.time is not None:

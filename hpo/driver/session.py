@@ -20,6 +20,7 @@ from hpo.cluster.resources import Resources
 from hpo.cluster.shared_files import check_nodes
 from hpo.driver import generations
 from hpo.driver.finalise import is_done
+from hpo.driver.monitor import Monitor
 from hpo.driver.running import Running, State
 from hpo.driver.screen import Observer, Screen
 from hpo.launch.plan import Plan
@@ -27,7 +28,8 @@ from hpo.launch.prepare import check_local, prepare
 from hpo.launch.record import SweepRecord, job_of, record_of
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import Launch, Relaunch
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.search.schedulers import scheduler_from
+from hpo.search.snapshot import Snapshot
 from hpo.worker.worker import is_of_the_place
 
 if TYPE_CHECKING:
@@ -77,10 +79,10 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
 
 def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outcome:
     """The outcome of a launch that has nothing to do."""
-    tally = Tally(record.name, trials, record.milestones, record.eta)
-    tally.feed_all(folder.events())
+    monitor = Monitor(record.name, trials, record.milestones, scheduler_from(record.scheduler))
+    monitor.feed_all(folder.events())
     now = time.time()
-    return Outcome(record.name, "done", tally.snapshot("done", started=now, now=now, live=False))
+    return Outcome(record.name, "done", monitor.snapshot("done", started=now, now=now, live=False))
 
 
 class Session:

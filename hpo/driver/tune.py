@@ -1,49 +1,58 @@
 """The seam with Ray Tune: two thin adapters that ask the recorder, and one call of `fit`.
 
 A `SearchAlgorithm` may return ready Tune trials, so trials keep our numbers (`<number>-<attempt>`), and a
-`FIFOScheduler` subclass hears every result before anybody else. Tune starts and feeds the processes; it decides
-nothing, keeps nothing that is ever read again, and retries nothing (`max_failures=0`: a lost trial is issued again by
+`FIFOScheduler` subclass gets every result before anybody else. Tune starts and feeds the processes; it decides
+nothing, stores nothing that is ever read again, and retries nothing (`max_failures=0`: a lost trial is issued again by
 us as a new Tune trial).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from hpo.cluster.processes import scratch
 from hpo.cluster.resources import Resources
-from hpo.worker.job import Assignment, Job
+from hpo.worker.job import Assignment, Job, assignments_to_json
 from hpo.worker.worker import RESULT, Worker
 
 
 class Desk(Protocol):
-    """What the adapters need of the driver; `hpo.driver.recorder.Recorder` is one."""
+    """What the adapters need of the driver; `hpo.driver.recorder.Recorder` is one.
+
+    A Tune trial carries one or more attempts at trials of ours; its id is that of the first one (`<number>-<attempt>`).
+    It continues while any of its attempts does, and an attempt that has ended gets no further verdict but False.
+
+    Tune hands a worker only one answer for the whole Tune trial. So a worker that trains several attempts has to read
+    the single verdicts elsewhere, and that channel does not exist yet: `Worker` takes one assignment. What the seam
+    grants it is the order: `result` returns before Tune calls the worker's next step.
+    """
 
     @property
     def closed(self) -> bool:
         """No trial will be issued any more."""
         ...
 
-    def issue(self) -> Assignment | None:
-        """The next attempt to run; None: not now, or never again if `closed`."""
+    def issue(self) -> Sequence[Assignment]:
+        """The attempts that the next Tune trial carries; empty: not now, or never again if `closed`."""
         ...
 
-    def result(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take a worker's result; False stops the trial."""
+    def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> Sequence[bool]:
+        """Take the results of one step, each of which names its `trial` and `attempt`; True: that attempt continues."""
         ...
 
-    def lost(self, trial_id: str, reason: str, error: str) -> None:
-        """The process of a trial died; `error` is all that Ray says about it."""
+    def lost(self, tune_id: str, reason: str, error: str) -> None:
+        """The process of a Tune trial died with all attempts that it still carried; `error` is all that Ray says."""
         ...
 
 
 OnTurn = Callable[[], Collection[str]]
-"""Called about ten times a second; returns attempts whose processes are to be killed."""
+"""Called about ten times a second; returns Tune's ids of the trials whose processes are to be killed."""
 
 
 def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
@@ -53,11 +62,11 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
     # With a custom search Tune keeps one pending trial by default, so that workers start one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.workers)
     faults: list[BaseException] = []
-    wanted = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    each = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     try:
         with scratch() as folder:  # Tune insists on one; nothing in it is read again
             tune.Tuner(
-                tune.with_resources(Worker, wanted),
+                tune.with_resources(Worker, each),
                 tune_config=tune.TuneConfig(
                     search_alg=search_algorithm(desk, job, faults),
                     scheduler=scheduler(desk, faults),
@@ -91,16 +100,17 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
             self._experiment = experiments[0] if isinstance(experiments, list) else experiments
 
         def next_trial(self) -> Any:
-            with _kept(faults):
-                assignment = desk.issue()
+            with remembering(faults):
+                assignments = desk.issue()
                 self._finished = desk.closed
-            if assignment is None:
+            if not assignments:
                 return None
+            tune_id = assignments[0].id
             return Trial(
                 self._experiment.run_identifier,
-                config={"job": job.to_json(), "assignment": assignment.to_json()},
-                trial_id=assignment.id,
-                experiment_tag=assignment.id,
+                config={"job": job.to_json(), "assignments": assignments_to_json(assignments)},
+                trial_id=tune_id,
+                experiment_tag=tune_id,
                 storage=self._experiment.storage,
                 stopping_criterion={},
                 max_failures=0,
@@ -120,12 +130,12 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
             return True
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            with _kept(faults):
-                go_on = desk.result(trial.trial_id, json.loads(result[RESULT]))
-            return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+            with remembering(faults):
+                verdicts = desk.result(trial.trial_id, json.loads(result[RESULT]))
+            return str(TrialScheduler.CONTINUE if any(verdicts) else TrialScheduler.STOP)
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            with _kept(faults):
+            with remembering(faults):
                 desk.lost(trial.trial_id, *_last_words(trial))
 
     return Scheduler()  # type: ignore[no-untyped-call]
@@ -152,7 +162,7 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
         __reduce__ = _empty
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-            with _kept(faults):
+            with remembering(faults):
                 hung = on_turn()
                 for trial in trials if hung else ():
                     if trial.trial_id in hung and trial.temporary_state.ray_actor is not None:
@@ -161,15 +171,11 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
     return Turn()
 
 
-class _kept:  # noqa: N801  a context manager, read as a verb
-    """Remember what our side raised: Tune turns exceptions into texts of its own."""
-
-    def __init__(self, faults: list[BaseException]) -> None:
-        self._faults = faults
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None:
-            self._faults.append(error)
+@contextlib.contextmanager
+def remembering(faults: list[BaseException]) -> Iterator[None]:
+    """Append what our side raises to `faults`: Tune turns exceptions into texts of its own."""
+    try:
+        yield
+    except BaseException as error:
+        faults.append(error)
+        raise

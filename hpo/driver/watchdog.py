@@ -13,32 +13,33 @@ LOOK = 10.0
 SILENT = 600.0
 """Seconds without a new sign after which a trial is named."""
 HUNG = 3600.0
-"""Seconds without a new sign after which its worker is killed: the trial is lost, and issued again. Far longer than
-any step, and only where a first sign was seen: what has not begun may be waiting for a busy cluster."""
+"""Seconds without a new sign after which a worker is killed: its trial is lost, and issued again. Far longer than any
+step, and only where a first sign was seen: a trial that has not begun may be waiting for a busy cluster."""
 
 
 class Watchdog:
-    """Looks at the signs of the trials that run."""
+    """Looks at the signs of the Tune trials that run."""
 
     def __init__(self, sign: Callable[[str], object]) -> None:
-        """`sign(trial_id)` is the newest sign of an attempt; None before the first."""
+        """`sign(tune_id)` is the newest sign of a Tune trial's worker; None before the first."""
         self._sign = sign
         self._seen: dict[str, tuple[object, float]] = {}
+        """Tune's id -> the newest sign, and when it was first seen."""
         self._named: set[str] = set()
         self._next = 0.0
 
     def look(self, running: Iterable[str], now: float) -> tuple[list[str], list[str]]:
-        """Attempts that have been silent for too long, each named once, and those whose workers are to be killed."""
+        """Trials that have been silent for too long, each named once, and those whose workers are to be killed."""
         if now < self._next:
             return [], []
         self._next = now + LOOK
-        signs = {one: self._sign(one) for one in running}
+        signs = {tune_id: self._sign(tune_id) for tune_id in running}
         before, self._seen = self._seen, {}
-        for one, sign in signs.items():
-            known = before.get(one)
-            self._seen[one] = known if known is not None and known[0] == sign else (sign, now)
-        silence = {one: now - since for one, (_, since) in self._seen.items()}
-        silent = [one for one, seconds in silence.items() if seconds > SILENT and one not in self._named]
+        for tune_id, sign in signs.items():
+            seen = before.get(tune_id)
+            self._seen[tune_id] = seen if seen is not None and seen[0] == sign else (sign, now)
+        silence = {tune_id: now - since for tune_id, (_, since) in self._seen.items()}
+        silent = [tune_id for tune_id, seconds in silence.items() if seconds > SILENT and tune_id not in self._named]
         self._named.update(silent)
-        hung = [one for one, seconds in silence.items() if seconds > HUNG and signs[one] is not None]
+        hung = [tune_id for tune_id, seconds in silence.items() if seconds > HUNG and signs[tune_id] is not None]
         return silent, hung

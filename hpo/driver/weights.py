@@ -1,4 +1,4 @@
-"""Which trials' weights stay: those of the best `keep` that have ended, those of trial 0, and of nobody else.
+"""Kept weights: those of the best `keep` trials that have ended, those of trial 0, and of no other trial.
 
 Trial 0 is the default configuration: a sweep that could not be compared with it on held-out data would not be honest.
 
@@ -11,11 +11,12 @@ never a row that lies.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.search.states import CLOSED, ranking
 from hpo.worker.job import checkpoint_folder
 from minbert.training import checkpoints
 
@@ -28,71 +29,60 @@ KEPT_STATES = frozenset({"complete", "pruned"})
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a trial, as its row tells it."""
+    """The end of an attempt, as its row is to tell it."""
 
     trial: int
     attempt: int
     state: str
     reason: str
     checkpoint: str | None
-    """Path of the kept weights."""
+    """Path of the kept weights; None: none are kept."""
 
 
 class Shelf:
-    """The kept weights of a sweep in folder `sweep`."""
+    """Decides by a ledger whose weights are kept, and deletes the others from the sweep's folder."""
 
     def __init__(self, sweep: Path, keep: int) -> None:
         self._sweep = sweep
         self._keep = keep
-        self._ended: dict[int, Ended] = {}
 
-    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Stand where the rows of `trials` end."""
-        for row in rows:
-            if row.get("event") == "end" and row["state"] not in ("lost", "paused"):
-                trial = int(row["trial"])
-                self._ended[trial] = Ended(
-                    trial, int(row["attempt"]), row["state"], row.get("reason") or "", row.get("checkpoint")
-                )
+    def kept(self, ledger: Ledger) -> list[KeptWeights]:
+        """The kept weights of the best `keep` trials, and the baseline's; best first."""
+        return [ledger.kept[trial] for trial in self._best(ledger, ledger.kept)]
 
-    def kept(self, ranking: Iterable[int]) -> list[Ended]:
-        """The best `keep` ended trials that have weights, and the baseline; best first."""
-        found = [self._ended[trial] for trial in ranking if trial in self._ended]
-        found = [one for one in found if one.checkpoint is not None and one.state in KEPT_STATES]
-        return [one for place, one in enumerate(found) if place < self._keep or one.trial == BASELINE]
+    def settle(self, ledger: Ledger, ended: Ended) -> list[Ended]:
+        """The end rows to write for a trial that ends now with the weights `ended.checkpoint`: its own, then those of
+        trials whose kept weights have to go. Nothing is deleted before `tidy`."""
+        candidates = set(ledger.kept)
+        if ended.checkpoint is not None and ended.state in KEPT_STATES:
+            candidates.add(ended.trial)
+        best = set(self._best(ledger, candidates))
+        own = ended if ended.trial in best else replace(ended, checkpoint=None)
+        displaced = [(trial, ledger.trials[trial]) for trial in sorted(candidates - best - {ended.trial})]
+        return [own, *(Ended(trial, entry.attempt, entry.state, entry.reason, None) for trial, entry in displaced)]
 
-    def settle(self, ended: Ended, ranking: list[int]) -> tuple[Ended, list[Ended]]:
-        """Enter an ended trial. Returns it as its row should be, and the trials whose weights must now go, as theirs
-        should be. Nothing is deleted before `tidy`."""
-        if ended.state not in KEPT_STATES:
-            ended = replace(ended, checkpoint=None)
-        before = {one.trial for one in self._ended.values() if one.checkpoint is not None}
-        self._ended[ended.trial] = ended
-        stay = {one.trial for one in self.kept(ranking)}
-        gone = []
-        for trial in sorted((before | {ended.trial}) - stay):
-            self._ended[trial] = replace(self._ended[trial], checkpoint=None)
-            if trial != ended.trial:
-                gone.append(self._ended[trial])
-        return self._ended[ended.trial], gone
+    def _best(self, ledger: Ledger, candidates: Iterable[int]) -> list[int]:
+        """Of trials that have weights, those whose weights stay; best first."""
+        ranked = ranking({trial: ledger.trials[trial] for trial in candidates})
+        return [trial for place, trial in enumerate(ranked) if place < self._keep or trial == BASELINE]
 
-    def tidy(self, trials: Iterable[int] | None = None) -> None:
-        """Delete what the rows no longer name, of these trials or of all that have ended. For all, also what a
-        crash has left half deleted."""
+    def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
+        """Delete the checkpoints that no row names any longer, of these trials or of all that have ended. For all, also
+        what a crash has left half deleted."""
         if trials is None:
             for grave in checkpoint_folder(self._sweep, BASELINE).parent.glob(".*.removed"):
                 shutil.rmtree(grave)
-        for trial in self._ended if trials is None else trials:
-            ended = self._ended[trial]
+            trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
+        for trial in trials:
             folder = checkpoint_folder(self._sweep, trial)
-            if ended.checkpoint is None:
+            if trial not in ledger.kept:
                 _delete(folder)
             elif folder.is_dir():
-                stays = Path(ended.checkpoint).name
+                name = Path(ledger.kept[trial].checkpoint).name
                 for path in folder.iterdir():
-                    if path.name != stays:
+                    if path.name != name:
                         _delete(path)
-                checkpoints.drop_moments(folder / stays)
+                checkpoints.drop_moments(folder / name)
 
 
 def _delete(path: Path) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo.driver.finalise import PredictError, kept, without_weights
+from hpo.driver.finalise import PredictError, without_weights
+from hpo.driver.ledger import Ledger
 from hpo.launch.record import TaskRecord, record_of
 from results.files import NAME
 from results.predictions import Prediction
@@ -33,7 +34,7 @@ def of_trial(folder: SweepFolder, trial: int) -> Predictions:
     from results.predictions import member, predicted
 
     if trial not in predicted(folder):
-        raise PredictError(without_weights(folder, trial, kept(folder.events())))
+        raise PredictError(without_weights(folder, trial, Ledger(folder.events()).kept))
     return {
         (task, file): prediction
         for file, splits in FILES.items()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.record import SweepRecord
+from hpo.search.schedulers import Scheduler, scheduler_from
+from hpo.search.searchers import Searcher, searcher_from
 from hpo.search.sweep import Sweep
 from hpo.space.pins import Complete
 from hpo.space.space import Space
@@ -97,13 +99,19 @@ class Plan:
         return self.trials * self.record.budget
 
     @property
+    def searcher(self) -> Searcher:
+        """The searcher that the record names."""
+        return searcher_from(self.record.searcher)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler that the record names."""
+        return scheduler_from(self.record.scheduler)
+
+    @property
     def expected_examples(self) -> int:
-        """Examples if every rung lets one of eta go on."""
-        total, survive, before = 0.0, 1.0, 0
-        for step in self.record.milestones:
-            total += survive * (step - before)
-            survive, before = survive / self.record.eta, step
-        return round(self.trials * total)
+        """Examples that the trials are expected to use together under the scheduler."""
+        return self.scheduler.expected_examples(self.trials, self.record.milestones)
 
     def declared(self) -> dict[str, Task]:
         """The declarations of the sweep's tasks."""
@@ -119,7 +127,8 @@ class Plan:
             seed=record.seed,
             trials=self.trials,
             milestones=record.milestones,
-            eta=record.eta,
+            searcher=self.searcher,
+            scheduler=self.scheduler,
             workers=workers,
             complete=complete_for(tasks),
             start=[dict(config) for config in record.start],

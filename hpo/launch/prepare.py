@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
 from hpo.launch.plan import Plan, Preview, complete_for
 from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, versions
-from hpo.launch.request import Launch, LaunchError
-from hpo.search.schedulers import GRACE, milestones
+from hpo.launch.request import Launch, LaunchError, Settings
+from hpo.search.records import to_record
+from hpo.search.schedulers import Scheduler, scheduler_from
+from hpo.search.searchers import Searcher, searcher_from
 from hpo.space.build import build
 from hpo.space.space import Space
 from minbert.tasks import Task, choose_tasks
@@ -39,6 +41,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
     # Numbers, the space and its pins first: they need no data, and a mistake in them should not wait for imports.
     check_local(launch.store)
+    searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     tasks = choose_tasks(launch.tasks)
     built = build(launch.space, list(tasks), launch.settings)
     space = built.space
@@ -59,7 +62,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     configs = space.check(legal, list(tasks), fits)
     start = [_configuration(path, fits) for path in launch.start]
     name = _name(launch)
-    steps = _milestones(launch, rows, Config.from_dict(space.apply({}, legal), tasks))
+    steps = _milestones(launch, scheduler, rows, Config.from_dict(space.apply({}, legal), tasks))
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
     preview = Preview(
         evaluation_share=share,
@@ -71,7 +74,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     )
     plan = Plan(
         store=launch.store,
-        record=_record(launch, name, corpus, base, space, start, steps, sizes, data),
+        record=_record(launch, name, searcher, scheduler, corpus, base, space, start, steps, sizes, data),
         space=space,
         trials=launch.trials,
         resources=_resources(launch),
@@ -86,6 +89,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
 def _record(
     launch: Launch,
     name: str,
+    searcher: Searcher,
+    scheduler: Scheduler,
     corpus: Corpus,
     base: Base,
     space: Space,
@@ -107,8 +112,8 @@ def _record(
         seed=launch.seed,
         trials=launch.trials,
         milestones=steps,
-        searcher=launch.searcher,
-        scheduler={**launch.scheduler, "eta": launch.eta, "grace": steps[0]},
+        searcher=to_record(searcher),
+        scheduler=to_record(scheduler),
         trainer=launch.trainer,
         resources=launch.resources,
         keep=launch.keep,
@@ -134,6 +139,16 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
         return full.to_dict()
 
     return whole
+
+
+def _named(asked: str | Settings) -> Settings:
+    return {"name": asked} if isinstance(asked, str) else asked
+
+
+def _scheduler(launch: Launch) -> Scheduler:
+    """The scheduler with `eta` and `grace` where they are asked for. Raises ValueError where it has no such setting."""
+    given = {name: value for name in ("eta", "grace") if (value := getattr(launch, name)) is not None}
+    return scheduler_from({**_named(launch.scheduler), **given})
 
 
 def check_varied(space: Space, launch: Launch) -> None:
@@ -236,7 +251,9 @@ def check_writable(store: str) -> None:
         raise LaunchError(f"`store`: {path} cannot be written by this user; choose another folder with --store.")
 
 
-def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: Config) -> tuple[int, ...]:
+def _milestones(
+    launch: Launch, scheduler: Scheduler, rows: Mapping[str, Mapping[str, int]], default: Config
+) -> tuple[int, ...]:
     """The rungs; none below what the default configuration's first step takes: scores there would be of nothing."""
     from minbert.techniques.mixings import Mix
 
@@ -252,7 +269,7 @@ def _milestones(launch: Launch, rows: Mapping[str, Mapping[str, int]], default: 
                 f"`{name}` must be at least {least} examples, one step of the default configuration ({step}), not "
                 f"{value}."
             )
-    return milestones(budget, launch.eta, max(budget // GRACE, least) if launch.grace is None else launch.grace)
+    return scheduler.milestones(budget, least)
 
 
 def _resources(launch: Launch) -> Resources | None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.request import Settings
-from hpo.launch.typed import FieldError, from_json, json_value
+from hpo.launch.typed import FieldError, from_json
+from hpo.search.schedulers import scheduler_from
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
@@ -139,12 +140,6 @@ class SweepRecord:
         """Largest number of examples of a trial."""
         return self.milestones[-1]
 
-    @property
-    def eta(self) -> int:
-        """Reduction factor of the scheduler."""
-        eta: int = json_value(int, self.scheduler.get("eta"), "scheduler.eta")
-        return eta
-
     def to_json(self) -> dict[str, Any]:
         """The content of `sweep.json`."""
         values = asdict(self)
@@ -159,7 +154,12 @@ class SweepRecord:
         grouped = _with_resources(_completed(values))
         names = {each.name for each in fields(cls)}
         unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
-        return replace(from_json(cls, grouped), unknown=unknown)
+        record = replace(from_json(cls, grouped), unknown=unknown)
+        try:
+            scheduler_from(record.scheduler)
+        except ValueError as error:
+            raise FieldError(f"`scheduler`: {error}") from error
+        return record
 
 
 def record_of(folder: SweepFolder) -> SweepRecord:
@@ -167,7 +167,7 @@ def record_of(folder: SweepFolder) -> SweepRecord:
     try:
         return SweepRecord.from_json(folder.meta)
     except FieldError as error:
-        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {error}.") from error
+        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {str(error).rstrip('.')}.") from error
 
 
 def job_of(
@@ -238,11 +238,13 @@ def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
 
 def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, Any, Any]]:
     """What must be equal: in words, as recorded, as it is now."""
+    from hpo.search.searchers import searcher_from  # imports Optuna, which a reader of records does not need
+
     yield "configuration version", recorded.config_version, now.config_version
     yield "search space (hash)", recorded.space_hash, now.space_hash
     yield "declaration of the tasks (metrics, weights)", recorded.tasks, now.tasks
-    yield "searcher", dict(recorded.searcher), dict(now.searcher)
-    yield "scheduler", dict(recorded.scheduler), dict(now.scheduler)
+    yield "searcher", searcher_from(recorded.searcher), searcher_from(now.searcher)
+    yield "scheduler", scheduler_from(recorded.scheduler), scheduler_from(now.scheduler)
     yield f"data in {now.data.place} (fingerprint)", recorded.data.fingerprint, now.data.fingerprint
     yield f"base weights {recorded.base.name} (SHA-256)", recorded.base.sha256, now.base.sha256
     for name, sha256 in recorded.data.inputs.items():  # a record of an older sweep names none

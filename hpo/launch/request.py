@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,14 +65,14 @@ class Launch:
     """What trials get of the machines."""
     keep: int = 20
     """Trials whose weights stay."""
-    eta: int = 3
-    """Reduction factor: about 1 in eta trials passes each rung."""
+    searcher: str | Settings = "tpe"
+    """Searcher that draws configurations: a name in `hpo.search.searchers.SEARCHERS`, or its name and settings."""
+    scheduler: str | Settings = "asha"
+    """Scheduler that stops weak trials: a name in `hpo.search.schedulers.SCHEDULERS`, or its name and settings."""
+    eta: int | None = None
+    """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
     grace: int | None = None
-    """Examples before which no trial is stopped; None: budget // 27, but at least a step's."""
-    searcher: Settings = field(default_factory=lambda: {"name": "tpe"})
-    """Searcher by its name, with its settings."""
-    scheduler: Settings = field(default_factory=lambda: {"name": "asha"})
-    """Scheduler by its name, with its settings besides eta and grace."""
+    """Examples before which no trial is stopped; None: the scheduler's default, but at least a step's."""
     trainer: str = "hpo.worker.trainer"
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
 

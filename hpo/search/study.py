@@ -13,21 +13,19 @@ Before every draw the sampler is made anew from (sweep seed, trial number): a dr
 from __future__ import annotations
 
 import hashlib
-import math
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from hpo.search.searchers import Searcher
+from hpo.search.states import End
 from hpo.space.tree import Leaf, Nested, compose
 from search_spaces.domains import Float, Int
 
-End = Literal["complete", "pruned", "diverged", "failed"]
-
-STATES: Mapping[str, TrialState] = {
+OPTUNA_STATES: Mapping[End, TrialState] = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "diverged": TrialState.PRUNED,
@@ -36,12 +34,6 @@ STATES: Mapping[str, TrialState] = {
 
 DIVERGED: Mapping[str, Any] = create_trial(state=TrialState.PRUNED, constraints={"finite": 1.0}).system_attrs
 """How Optuna notes that a trial violated a constraint."""
-
-STARTUP = 8
-"""Ended trials before the sampler models them: draws are uniform until then. In 32 simulated sweeps of 24 trials over
-`full`, 4, 8 and 10 found equally good trials, 16 and uniform draws worse ones. The number is the same for every length
-of sweep, so that an extended sweep draws what a longer one would.
-"""
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -74,30 +66,22 @@ def draw(trial: optuna.Trial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, 
     return compose(space, choose)
 
 
-def sampler(seed: int) -> optuna.samplers.TPESampler:
-    """TPE over the groups of parameters that occur together, counting running trials as bad (constant liar)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`
-        return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True
-        )
-
-
 class Study:
     """The trials of a sweep as Optuna sees them, entered in the order of their numbers."""
 
-    def __init__(self, space: Sequence[Leaf], seed: int) -> None:
+    def __init__(self, space: Sequence[Leaf], seed: int, searcher: Searcher) -> None:
         self._space = tuple(space)
         self._distributions = {leaf.name: distribution(leaf) for leaf in space if not leaf.constant}
         self._seed = seed
+        self._searcher = searcher
         self._storage = optuna.storages.InMemoryStorage()
         self._study = _quiet_study(self._storage)
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trial_ids: dict[int, int] = {}
 
     def draw(self, number: int) -> tuple[Nested, dict[str, Any]]:
-        """The configuration for trial `number`, given all that is recorded; nothing is recorded by it."""
-        self._study.sampler = sampler(derived_seed(self._seed, "draw", number))
+        """The configuration for trial `number`, given all recorded trials; the draw records nothing."""
+        self._study.sampler = self._searcher.sampler(derived_seed(self._seed, "draw", number))
         ghost = self._study.ask()
         try:
             return draw(ghost, self._space)
@@ -116,9 +100,8 @@ class Study:
         )
 
     def report(self, number: int, step: int, value: float) -> None:
-        """An intermediate value at a nominal milestone; anything that is not finite is NaN."""
-        finite = value if math.isfinite(value) else math.nan
-        self._storage.set_trial_intermediate_value(self._trial_ids[number], step, finite)
+        """An intermediate value at a nominal milestone; NaN where the trial diverged."""
+        self._storage.set_trial_intermediate_value(self._trial_ids[number], step, value)
 
     def finish(self, number: int, end: End, value: float | None = None) -> None:
         """The end of a trial; `value`, the overall score at full budget, belongs to `complete` alone."""
@@ -126,17 +109,11 @@ class Study:
             for name, violation in DIVERGED.items():
                 self._storage.set_trial_system_attr(self._trial_ids[number], name, violation)
         values = [value] if end == "complete" and value is not None else None
-        self._storage.set_trial_state_values(self._trial_ids[number], STATES[end], values)
+        self._storage.set_trial_state_values(self._trial_ids[number], OPTUNA_STATES[end], values)
 
     def trials(self) -> list[FrozenTrial]:
         """What Optuna has been told, one entry a trial in the order of entry."""
         return [self._storage.get_trial(trial_id) for trial_id in self._trial_ids.values()]
-
-    def copy(self) -> optuna.Study:
-        """A study of exactly these trials, for importance, plots or a look."""
-        study = _quiet_study(optuna.storages.InMemoryStorage())
-        study.add_trials(self.trials())
-        return study
 
 
 def _quiet_study(storage: optuna.storages.BaseStorage) -> optuna.Study:

@@ -1,12 +1,12 @@
-"""A sweep as a pure function of its events: which configuration is next, and whether a trial goes on.
+"""A sweep as a pure function of its events: which configuration is next, and what becomes of a trial.
 
-`Sweep` joins the truthful study, the rungs and the states of trials. It knows no Ray, no files and no clock: it takes
-starts, reports and ends and answers with the next start or a verdict. Fed the store's rows in the order of their `seq`
-it stands where the interrupted sweep stood and goes on as the unbroken one would have; resume and extend are nothing
-else.
+`Sweep` joins a searcher (by the truthful study), a scheduler (by its judge) and the states of trials. It knows no Ray,
+no files and no clock: it takes starts, reports and ends and answers with the next start or a verdict. Fed the store's
+rows in the order of their `seq` it stands where the interrupted sweep stood and continues as the unbroken one would
+have; resume and extend are nothing else.
 
     sweep.next()    unfinished trials first, then the default configuration (trial 0), given ones, then draws
-    sweep.report()  every value at a milestone; the verdict ends a trial (complete, pruned, diverged) or lets it go on
+    sweep.report()  a value at a milestone; the verdict ends a trial (complete, pruned, diverged) or lets it continue
     sweep.end()     what only the driver can know: failed (raised), lost (process or node gone), paused
 """
 
@@ -16,20 +16,22 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from hpo.search.schedulers import RungRow, Rungs
-from hpo.search.states import CLOSED, RETRIES, STATES, Record, Start, State, Verdict
-from hpo.search.study import End, Study, derived_seed
+from hpo.search.records import check_integer
+from hpo.search.schedulers import Scheduler
+from hpo.search.searchers import Searcher
+from hpo.search.states import CLOSED, INTERRUPTIONS, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
+from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 
-__all__ = ["RungRow", "Start", "Sweep", "Verdict"]
 
 class Sweep:
     """A sweep of `trials` trials over `space`, `workers` of them open at once.
 
-    `complete` fills a nested configuration's defaults and validates it (ValueError). `start` holds configurations to
-    run right after the default one. The space's pins hold in every trial that has the parameter.
+    `milestones` are those that the scheduler gave when the sweep began. `complete` fills a nested configuration's
+    defaults and validates it (ValueError). `start` holds configurations to run right after the default one. The space's
+    pins hold in every trial that has the parameter.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Sweep:
         seed: int,
         trials: int,
         milestones: tuple[int, ...],
-        eta: int,
+        searcher: Searcher,
+        scheduler: Scheduler,
         workers: int,
         complete: Callable[[dict[str, Any]], dict[str, Any]],
         start: Sequence[dict[str, Any]] = (),
     ) -> None:
-        _at_least_one(trials=trials, workers=workers)
+        check_integer("trials", trials, 1)
+        check_integer("workers", workers, 1)
         if 1 + len(start) > trials:
             raise ValueError(f"`trials` must cover the default configuration and the {len(start)} given ones: "
                              f"at least {1 + len(start)}, not {trials}.")
@@ -52,8 +56,9 @@ class Sweep:
             raise ValueError(f"`milestones` must be ascending numbers of examples, not {milestones!r}.")
         self.seed, self.trials, self.workers = seed, trials, workers
         self.milestones = tuple(milestones)
+        self.searcher, self.scheduler = searcher, scheduler
         self.halted = False
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
         """After a replay: trials (number, attempt) that ended without an end row; the driver writes it."""
         self.warnings: list[str] = []
@@ -61,11 +66,12 @@ class Sweep:
         self._space = space
         self._given = [space.apply(config, complete) for config in ({}, *start)]
         self._complete = complete
-        self._rungs = Rungs(self.milestones, eta)
-        self._study = Study(space.leaves, seed)
+        self.judge = scheduler.build(self.milestones)
+        self.study = Study(space.leaves, seed, searcher)
         self._open = 0
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
+        """Trials whose start row is missing, and the highest attempt among their other rows."""
         self._cursor = 0
 
     # --- what is next -----------------------------------------------------------------------------------------------
@@ -76,10 +82,9 @@ class Sweep:
             return None
         if self._waiting:
             record = self.records[min(self._waiting)]
-            old = record.start
-            start = Start(old.trial, old.attempt + 1, old.config, old.params, old.seed, old.origin)
-            self._reopen(record, start)
-            return start
+            again = replace(record.start, attempt=record.start.attempt + 1)
+            self._reopen(record, again)
+            return again
         while self._cursor in self.records:
             self._cursor += 1
         if self._cursor >= self.trials:
@@ -95,20 +100,21 @@ class Sweep:
         if number < len(self._given):
             config = self._given[number]
             params = self._space.parameters(config, self._complete)
-            return Start(number, 0, config, params, seed, "given" if number else "default")
-        drawn, params = self._study.draw(number)
+            origin: Literal["given", "default"] = "given" if number else "default"
+            return Start(number, 0, config, params, seed, origin, configuration_id(config))
+        drawn, params = self.study.draw(number)
         try:
             config = self._space.apply(drawn, self._complete)
         except ValueError:  # a rare combination that no check met: its worker refuses it too, and this trial fails
             config = drawn
-        return Start(number, 0, config, params, seed, "sampler")
+        return Start(number, 0, config, params, seed, "sampler", configuration_id(config))
 
     def _enter(self, start: Start) -> None:
-        self.records[start.trial] = Record(start)
-        self._study.add(start.trial, start.params)
+        self.records[start.trial] = TrialRecord(start)
+        self.study.add(start.trial, start.params)
         self._open += 1
 
-    def _reopen(self, record: Record, start: Start) -> None:
+    def _reopen(self, record: TrialRecord, start: Start) -> None:
         self._waiting.discard(start.trial)
         record.start = start
         if record.state != "running":
@@ -117,8 +123,9 @@ class Sweep:
 
     # --- what happens to a trial ------------------------------------------------------------------------------------
 
-    def report(self, trial: int, attempt: int, step: int, value: float, *, diverged: bool = False) -> Verdict:
-        """A trial's overall score at a milestone. Idempotent: the first value of (trial, step) is the one that counts.
+    def report(self, trial: int, attempt: int, step: int, value: float, *, diverged: bool) -> Verdict:
+        """A trial's overall score at a milestone; whoever reports says whether the trial diverged, and the value of one
+        that did is not read. Idempotent: the first value of (trial, step) is the one that counts.
 
         `attempt` does not matter to the verdict: attempts of a trial are the same work, and a report that outlived its
         worker is as true as its repetition.
@@ -127,38 +134,32 @@ class Sweep:
         if step not in self.milestones:
             raise ValueError(f"Trial {trial} reported at step {step}; expected one of the milestones "
                              f"{', '.join(map(str, self.milestones))}.")
+        if not diverged and not math.isfinite(value):
+            raise ValueError(f"Trial {trial} reported {value!r} at step {step}; expected a finite value or `diverged`.")
         if record.state in CLOSED:
             return record.verdict()
         if step in record.verdicts:
             return record.verdicts[step]
-        verdict = self._judge(record, step, math.nan if diverged or not math.isfinite(value) else float(value))
+        verdict = self._judge(record, step, math.nan if diverged else float(value))
         record.verdicts[step] = verdict
         if verdict.state in CLOSED:
-            self._close(record, cast(End, verdict.state), verdict.reason)
+            self._close(record, verdict.state, verdict.reason)
         return verdict
 
-    def _judge(self, record: Record, step: int, value: float) -> Verdict:
+    def _judge(self, record: TrialRecord, step: int, value: float) -> Verdict:
         record.values[step] = value
         record.losses = 0
-        self._study.report(record.start.trial, step, value)
-        survives = self._rungs.record(step, value)
-        if math.isnan(value):
-            return Verdict("stop", "diverged", f"non-finite loss or score before the rung of {step:,} examples")
-        if step == self.milestones[-1]:
-            return Verdict("stop", "complete", f"full budget of {step:,} examples")
-        where = f"{value:.4f} at the rung of {step:,} examples"
-        if survives:
-            return Verdict("continue", None, f"{where} is among the best 1/{self._rungs.eta}")
-        return Verdict("stop", "pruned", f"{where} is below the cutoff of {self._rungs.cutoff(step):.4f}")
+        self.study.report(record.start.trial, step, value)
+        return self.judge.report(step, value)
 
     def end(self, trial: int, attempt: int, state: Literal["failed", "lost", "paused"], reason: str = "") -> Verdict:
-        """An end that only the driver can know. A paused trial is issued again always, a lost one up to three times
-        without a new report.
+        """An end that only the driver can know. A paused trial is always issued again, a lost one up to RETRIES times
+        in a row without a new report.
 
         The verdict's state is what became of the trial: a trial lost once too often is `failed`. The end of an attempt
         that is not the newest, or of a trial that has ended, changes nothing.
         """
-        if state not in ("failed", "lost", "paused"):
+        if state not in ("failed", *INTERRUPTIONS):
             raise ValueError(f"A trial's end must be failed, lost or paused, not {state!r}.")
         record = self._record(trial)
         if record.state in CLOSED:
@@ -178,21 +179,21 @@ class Sweep:
             self._waiting.add(trial)
         return Verdict("stop", state, reason)
 
-    def _close(self, record: Record, state: End, reason: str) -> None:
+    def _close(self, record: TrialRecord, state: End, reason: str) -> None:
         self._open -= record.state == "running"
         self._waiting.discard(record.start.trial)
         record.state, record.reason = state, reason
         record.ended.add(record.start.attempt)
         value = record.last[1] if state == "complete" and record.last else None
-        self._study.finish(record.start.trial, state, value)
+        self.study.finish(record.start.trial, state, value)
 
-    def _record(self, trial: int) -> Record:
+    def _record(self, trial: int) -> TrialRecord:
         if trial not in self.records:
             raise ValueError(f"Trial {trial} was never started; {len(self.records)} trials are known.")
         return self.records[trial]
 
     def halt(self) -> None:
-        """Start nothing more; what runs may still report and end."""
+        """Start nothing more; running trials may still report and end."""
         self.halted = True
 
     # --- what is known ----------------------------------------------------------------------------------------------
@@ -207,34 +208,10 @@ class Sweep:
         """Trials that run now."""
         return tuple(sorted(number for number, record in self.records.items() if record.state == "running"))
 
-    @property
-    def study(self) -> Any:
-        """A copy of the Optuna study: what the sampler was told."""
-        return self._study.copy()
-
-    def counts(self) -> dict[State, int]:
-        """Trials by state; `waiting` ones are to be issued again."""
-        counts = dict.fromkeys(STATES, 0)
-        for record in self.records.values():
-            counts[record.state] += 1
-        return counts
-
-    def rung_table(self) -> list[RungRow]:
-        """One row a milestone, ascending."""
-        return self._rungs.table()
-
-    def ranking(self) -> list[int]:
-        """Trials with a score, best first by (last step, value); diverged and failed ones excluded."""
-        scored = [(record.last, number) for number, record in self.records.items()
-                  if record.state not in ("diverged", "failed")]
-        return [number for last, number in sorted(
-            ((last, number) for last, number in scored if last is not None),
-            key=lambda entry: (-entry[0][0], -entry[0][1], entry[1]))]
-
     # --- replay -----------------------------------------------------------------------------------------------------
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Feed the store's rows of `trials` and `reports`, in the order of `seq`; then trials that ran are unfinished.
+        """Feed the store's rows of `trials` and `reports`, in the order of `seq`; trials that ran are unfinished then.
 
         Rows that repeat change nothing. A verdict whose consequence was not recorded is derived again, and so is the
         end of a trial that had no attempts left: `unwritten_ends` lists them.
@@ -261,8 +238,10 @@ class Sweep:
                 self.unwritten_ends.append((number, record.start.attempt, record.verdict()))
 
     def _replay_start(self, row: Mapping[str, Any]) -> None:
-        trial, attempt = int(row["trial"]), int(row["attempt"])
-        start = Start(trial, attempt, _parsed(row["config"]), _parsed(row["params"]), int(row["seed"]), row["origin"])
+        trial, attempt, config = int(row["trial"]), int(row["attempt"]), _parsed(row["config"])
+        # Rows of older stores hold no identity.
+        identity = row.get("config_id") or configuration_id(config), int(row.get("replicate") or 0)
+        start = Start(trial, attempt, config, _parsed(row["params"]), int(row["seed"]), row["origin"], *identity)
         record = self.records.get(trial)
         if record is None:
             self._enter(start)
@@ -271,15 +250,13 @@ class Sweep:
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:
-        value = row.get("overall")
-        value = math.nan if value is None else float(value)
-        self.report(int(row["trial"]), int(row["attempt"]), int(row["step"]), value, diverged=bool(row.get("diverged")))
+        self.report(int(row["trial"]), int(row["attempt"]), int(row["step"]), row["overall"], diverged=row["diverged"])
 
     def _replay_end(self, row: Mapping[str, Any]) -> None:
         trial, state = int(row["trial"]), row["state"]
         reason = row.get("reason") or ""
         record = self.records[trial]
-        if state in ("failed", "lost", "paused"):
+        if state in ("failed", *INTERRUPTIONS):
             self.end(trial, int(row["attempt"]), state, reason)
         elif record.state not in CLOSED:  # its last report did not survive: the end is what is known
             self._close(record, state, reason)
@@ -294,9 +271,3 @@ class Sweep:
 def _parsed(value: Any) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(value) if isinstance(value, str) else dict(value)
     return parsed
-
-
-def _at_least_one(**values: int) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1, not {value!r}.")

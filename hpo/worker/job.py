@@ -1,4 +1,4 @@
-"""What the driver tells its workers: the job, the same for all trials of a sweep, and the assignment, one attempt at
+"""What the driver tells its workers: the job, the same for all trials of a sweep, and assignments, each one attempt at
 one trial.
 
 Both travel as JSON text inside a Tune configuration, which Tune would otherwise flatten, copy and write down field by
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -105,12 +105,17 @@ class Assignment:
 
     @property
     def id(self) -> str:
-        """Tune's trial id: a lost trial is issued again as another Tune trial."""
-        return f"{self.trial}-{self.attempt}"
+        return attempt_id(self.trial, self.attempt)
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> Assignment:
-        return cls(**json.loads(text))
+def attempt_id(trial: int, attempt: int) -> str:
+    """`7-0`: an attempt's name everywhere; a lost trial is issued again under another one."""
+    return f"{trial}-{attempt}"
+
+
+def assignments_to_json(assignments: Sequence[Assignment]) -> str:
+    return json.dumps([asdict(assignment) for assignment in assignments])
+
+
+def assignments_from_json(text: str) -> list[Assignment]:
+    return [Assignment(**values) for values in json.loads(text)]

@@ -1,15 +1,15 @@
 """The process that trains: a Tune trainable which stays warm from trial to trial.
 
-Tune's idea of a step is one report here: `step()` is one `next()` of the training generator. What must hold (each has
-a test):
+Tune's idea of a step is one report here: `step()` is one `next()` of the training generator. What it returns to Tune is
+a list of results, one for each assignment that the Tune trial carries: today one. What must hold (each has a test):
 
-* `setup` and `reset_config` only keep the assignment. Tune may start a process for a trial that another process
+* `setup` and `reset_config` only remember the assignment. Tune may start a process for a trial that another process
   already runs, and throw it away; so building, resuming and writing wait for the first `step`.
 * A result never says `done`, and an exception never leaves `step`: a trial that raises returns a last result of kind
   "failure" with its traceback. Only a dying process is an error for Tune.
-* What is wrong with the place, not with the trial (a full disk), is said to be so: the sweep pauses.
+* A failure says whether the place (a full disk) is at fault and not the trial: then the sweep pauses.
 * After running out of memory, or a device error, the process is not to be trusted: it returns the failure, is told to
-  go on, and exits in the next `step`.
+  continue, and exits in the next `step`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ray.tune import Trainable
 from hpo.cluster.memory import limit_memory
 from hpo.cluster.pause import Poll
 from hpo.cluster.processes import host
-from hpo.worker.job import OUT_OF_MEMORY, Assignment, Job, Reported
+from hpo.worker.job import OUT_OF_MEMORY, Job, Reported, assignments_from_json
 from hpo.worker.logs import TrialLog
 
 RESULT = "hpo"
-"""Key of our result, as JSON text, among those Tune adds."""
+"""Key of our results, a JSON list, among those that Tune adds."""
 
 EXIT_CODE = 17
-"""With which a process leaves that ran out of memory: tells a chosen end from a crash in Ray's logs."""
+"""Exit code of a process that ran out of memory: tells a chosen end from a crash in Ray's logs."""
 
 log = logging.getLogger("hpo")
 
@@ -47,16 +47,18 @@ class Worker(Trainable):
         self._reports: Iterator[Reported] | None = None
         self._log: TrialLog | None = None
         self._condemned = False
-        self._keep(config)
+        self._assign(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
-        self._keep(new_config)
+        self._assign(new_config)
         return True  # False would hang the sweep
 
-    def _keep(self, config: dict[str, Any]) -> None:
+    def _assign(self, config: dict[str, Any]) -> None:
         self._job = Job.from_json(config["job"])
-        self._assignment = Assignment.from_json(config["assignment"])
+        assignments = assignments_from_json(config["assignments"])
+        assert len(assignments) == 1, f"a worker trains one trial at a time, not {len(assignments)}"
+        self._assignment = assignments[0]
         self._pause = Poll(self._job.pause_key, self._assignment.id)
 
     def step(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class Worker(Trainable):
             os._exit(EXIT_CODE)
         try:
             if self._reports is None and self._pause():
-                return self._result("paused")  # asked to stop before it began: there is nothing to keep
+                return self._result("paused")  # asked to stop before it began: there is nothing to write
             return self._result("report", **self._next().to_dict())
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a trial raises is its result, not ours
             return self._failure(error)
@@ -96,7 +98,8 @@ class Worker(Trainable):
         return self._result("failure", error=text, reason=reason, fatal=self._condemned, place=place)
 
     def _result(self, kind: str, **values: Any) -> dict[str, Any]:
-        return {RESULT: json.dumps({"kind": kind, "host": host(), "pid": os.getpid()} | values)}
+        about = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
+        return {RESULT: json.dumps([about | {"kind": kind, "host": host(), "pid": os.getpid()} | values])}
 
     def cleanup(self) -> None:
         self._close()
@@ -116,24 +119,24 @@ DEVICE_ERROR = ("cuda error", "device-side assert", "cublas_status", "cudnn_stat
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Python's own error, or one of torch's, which are RuntimeErrors known by their words."""
+    """Python's own error, or one of torch's, which are RuntimeErrors known by their text."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in MEMORY_WORDS)
     )
 
 
 PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
-"""A disk that is full or gone."""
+"""Error numbers of a disk that is full or gone."""
 
 
 def is_of_the_place(error: BaseException | None) -> bool:
-    """Whether the disk is why a trial failed: every other trial would fail too, and none of them is to blame.
+    """Whether a trial failed because of the disk: every other trial would fail too, and none of them is to blame.
 
-    Libraries in Rust raise errors of their own, with the number in their words.
+    Libraries in Rust raise errors of their own, with the number in their text.
     """
     while error is not None:
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        if (int(told[1]) if told else getattr(error, "errno", None)) in PLACE:
+        words = re.search(r"\(os error (\d+)\)", str(error))
+        if (int(words[1]) if words else getattr(error, "errno", None)) in PLACE:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -10,12 +10,15 @@ import heapq
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo.search.schedulers import milestones
-from hpo.search.sweep import Start, Sweep
+from hpo.search.schedulers import Asha
+from hpo.search.searchers import Tpe
+from hpo.search.states import Start, State, ranking
+from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.space.tree import expand
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask
@@ -33,7 +36,7 @@ SPACE: dict[str, Node] = {
     "x": Float(0.0, 1.0),
 }
 TREE = expand(SPACE, ("sst", "qqp", "sts"))
-MILESTONES = milestones(27_000)
+MILESTONES = Asha().milestones(27_000)
 
 DEFAULTS: dict[str, Any] = {
     "adapter": {"kind": "none"},
@@ -101,7 +104,7 @@ class Faults:
     pause: float = 0.0
     diverge: float = 0.0
     losses_each: int = 1
-    """A trial is lost at most so often."""
+    """Number of times that a trial may be lost."""
 
 
 @dataclass
@@ -122,7 +125,7 @@ class Cluster:
         self.queue: list[tuple[float, int, int, Start]] = []
 
     def run(self, most_rows: int | None = None) -> list[dict[str, Any]]:
-        """Until the sweep has nothing more to do, or (a crash) until there are so many rows."""
+        """Until the sweep has nothing more to do, or (a crash) until there are `most_rows` rows."""
         while most_rows is None or len(self.rows) < most_rows:
             while (start := self.sweep.next()) is not None:
                 self._write_start(start)
@@ -170,7 +173,8 @@ class Cluster:
 
     def _write_start(self, start: Start) -> None:
         self._write(event="start", trial=start.trial, attempt=start.attempt, config=json.dumps(start.config),
-                    params=json.dumps(start.params), seed=start.seed, origin=start.origin, state="running")
+                    params=json.dumps(start.params), seed=start.seed, origin=start.origin,
+                    config_id=start.config_id, replicate=start.replicate)
 
     def _write(self, **row: Any) -> None:
         self.rows.append({"seq": len(self.rows), "table": "trials" if "event" in row else "reports", **row})
@@ -179,22 +183,28 @@ class Cluster:
 def new_sweep(
     *, trials: int = 24, workers: int = 3, seed: int = 0, pinned: dict[str, Any] | None = None, **more: Any
 ) -> Sweep:
-    fixed: dict[str, Any] = {"milestones": MILESTONES, "eta": 3, "complete": complete}
-    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **fixed, **more)
+    usual: dict[str, Any] = {"milestones": MILESTONES, "searcher": Tpe(), "scheduler": Asha(), "complete": complete}
+    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **usual | more)
+
+
+def counts(sweep: Sweep) -> Counter[State]:
+    """Trials by state."""
+    return Counter(record.state for record in sweep.records.values())
 
 
 def fingerprint(sweep: Sweep) -> dict[str, Any]:
     """All that two sweeps must share to be the same: draws, values, states, rungs, and what Optuna was told."""
     records = sorted(sweep.records.items())
     return {
-        "trials": {number: (record.start.config, record.start.params, record.start.seed, record.start.origin)
+        "trials": {number: (record.start.config, record.start.params, record.start.seed, record.start.origin,
+                            record.start.config_id, record.start.replicate)
                    for number, record in records},
         "values": {number: [(step, repr(value)) for step, value in sorted(record.values.items())]
                    for number, record in records},
         "states": {number: "open" if record.state in ("running", "waiting") else record.state
                    for number, record in records},
-        "rungs": sweep.rung_table(),
-        "ranking": sweep.ranking(),
+        "rungs": sweep.judge.rows(),
+        "ranking": ranking(sweep.records),
         "optuna": [(trial.state, trial.params, repr(sorted(trial.intermediate_values.items())), trial.value)
-                   for trial in sweep.study.get_trials()],
+                   for trial in sweep.study.trials()],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def report(trial: int, step: int, value: float, attempt: int = 0, **more: Any) -
         "step": step,
         "examples": step + 1,
         "overall": value,
+        "diverged": math.isnan(value),
         "scores": scores,
         **more,
     }

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> SweepFolder:
         def add(table: str, row: dict) -> None:  # type: ignore[type-arg]
             writer.append(table, row)
 
-        add("trials", start(0, origin="default", config=LORA))
+        add("trials", start(0, origin="default", config=LORA, config_id="0123456789abcdef", replicate=0))
         add("reports", report(0, 100, 0.5, seconds=4.0))
         add(
             "trials",
@@ -145,6 +145,8 @@ def test_show_tells_all(folder: SweepFolder) -> None:
     assert facts["config"] == {"adapter": {"kind": "none"}}
     assert [event["event"] for event in facts["attempts"]] == ["start", "end", "start", "end"]
     assert [row["step"] for row in facts["reports"]] == [100, 100, 300]
+    identity = [(views.show(folder, trial)["config_id"], views.show(folder, trial)["replicate"]) for trial in (0, 3)]
+    assert identity == [("0123456789abcdef", 0), (None, None)], "rows of an older version have none"
     assert views.show(folder, 3)["error"] == "Traceback: boom"
     assert views.show(folder, 0)["error"] is None
     json.dumps(facts)

@@ -14,6 +14,8 @@ from hpo.commands import options
 from hpo.commands import run as launch
 from hpo.driver import session
 from hpo.launch.request import Launch, LaunchError, Relaunch
+from hpo.search.schedulers import SCHEDULERS
+from hpo.search.searchers import SEARCHERS
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 from tests.minbert.conftest import make_corpus
@@ -107,10 +109,29 @@ def test_going_on_may_change_what_trials_get(
 def test_every_field_of_a_request_has_its_option() -> None:
     """All but the module that trains, and what one command alone takes (`--takeover`, `--trials`)."""
     of_machines = {field.name for field in fields(ResourceRequest)}
-    launched = {field.name for field in fields(Launch)} - {"resources", "trainer", "searcher", "scheduler"}
+    launched = {field.name for field in fields(Launch)} - {"resources", "trainer"}
     assert set(options.LAUNCH) == launched | of_machines
     going_on = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep"}
     assert set(options.GOING_ON) == (going_on - {"searcher", "scheduler"}) | of_machines
+
+
+def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
+    text = " ".join(hpo("run", "--help").stdout.split())
+    assert all(name in text for name in (*SEARCHERS, *SCHEDULERS)), "the help names every one"
+    common = ("run", "quickstart", "--dry-run", "--base", "tiny", "--trials", "5", "--budget", "900")
+    shown = hpo(*common, "--searcher", "random", "--scheduler", "none", store=tmp_path / "runs")
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.stdout.split())
+    assert "searcher random" in words
+    assert "scheduler none: no trial is stopped early" in words
+    assert "about 4,500 expected, 4,500 at most" in words
+    wrong = (
+        (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: random, tpe."),
+        (("--scheduler", "ahsa"), "Unknown scheduler `ahsa`. Did you mean `asha`? Expected one of: asha, none."),
+        (("--scheduler", "none", "--eta", "4"), "Unknown setting of scheduler `none`: `eta`."),
+    )
+    for options_, message in wrong:
+        assert message in refused(hpo(*common, *options_, store=tmp_path / "runs"))
 
 
 def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

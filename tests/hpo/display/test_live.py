@@ -15,6 +15,7 @@ from hpo.display.live import LiveDisplay, picture
 from hpo.display.plain import PlainDisplay
 from hpo.search.schedulers import RungRow
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
+from hpo.search.states import STATES as TRIAL_STATES
 from hpo.worker.progress import Stage
 
 BEST = [
@@ -97,6 +98,16 @@ def test_picture_fits_the_terminal(width: int, shown: Snapshot) -> None:
     assert max(map(len, rows)) <= width
     assert len(rows) <= 24
     assert "…" not in "".join(rows)
+
+
+def test_the_rungs_show_the_columns_of_the_scheduler() -> None:
+    text = drawn(snapshot(rung_columns=("reports", "best")), 80)
+    assert re.search(r"1,666 +14 +0\.6412", text)
+    assert "cutoff" not in text
+
+
+def test_every_state_of_a_trial_has_its_word() -> None:
+    assert {*live.STATES, "waiting"} == set(TRIAL_STATES), "waiting trials are told apart, where there are any"
 
 
 def test_tables_stand_side_by_side_only_where_there_is_room() -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.driver.monitor import Monitor
 from hpo.driver.recorder import ALIKE, Recorder
 from hpo.driver.weights import Shelf
-from hpo.search.snapshot import Tally
+from hpo.search.schedulers import Asha
+from hpo.search.searchers import Tpe
+from hpo.search.snapshot import Leader, RunningTrial, TaskLeader
+from hpo.search.states import configuration_id
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
-from hpo.worker.job import checkpoint_folder
+from hpo.worker.job import Assignment, checkpoint_folder
 from tests.hpo.conftest import SPACE
 
 STEPS = (100, 300)
 
 
-class Rows:
+class MemoryWriter:
     """A writer in memory that notes what it was asked, and fails when told to."""
 
     def __init__(self, sweep: Path) -> None:
@@ -30,15 +36,16 @@ class Rows:
         """Checkpoints that lay on the disk at each barrier."""
         self._sweep = sweep
 
-    def append(self, table: str, row: dict[str, Any]) -> int:
+    def append(self, table: str, row: Mapping[str, Any]) -> int:
         if self.broken:
             raise OSError("no space left")
         self.rows.append({"table": table, **row})
         return len(self.rows)
 
-    def barrier(self) -> None:
+    def barrier(self) -> int:
         self.durable_seq = len(self.rows)
         self.weights.append(sorted(path.name for path in self._sweep.glob("checkpoints/*/*")))
+        return self.durable_seq
 
 
 class Bench:
@@ -46,26 +53,25 @@ class Bench:
 
     def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1) -> None:
         self.folder = folder
-        self.sweep = Sweep(
-            Space(SPACE),
-            seed=0,
-            trials=trials,
-            milestones=STEPS,
-            eta=2,
-            workers=workers,
-            complete=lambda config: config,
-        )
-        self.writer = Rows(folder)
-        self.tally = Tally("s", trials, STEPS, 2)
+        parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": Asha(eta=2), "complete": lambda config: config}
+        self.sweep = Sweep(Space(SPACE), seed=0, trials=trials, milestones=STEPS, workers=workers, **parts)
+        self.writer = MemoryWriter(folder)
+        self.monitor = Monitor("s", trials, STEPS, Asha(eta=2))
         self.messages: list[str] = []
-        self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.tally, self.messages.append)
+        self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.messages.append)
 
-    def report(self, trial_id: str, step: int, value: float, **marks: Any) -> bool:
-        trial, attempt = trial_id.split("-")
+    def result(self, tune_id: str, **values: Any) -> bool:
+        """Tell the recorder of one result; whether the attempt continues."""
+        trial, attempt = map(int, tune_id.split("-"))
+        [verdict] = self.recorder.result(tune_id, [{"trial": trial, "attempt": attempt} | values])
+        return verdict
+
+    def report(self, tune_id: str, step: int, value: float, **marks: Any) -> bool:
+        trial, attempt = tune_id.split("-")
         path = checkpoint_folder(self.folder, int(trial)) / f"{attempt}-{step}-{trial}"
         path.mkdir(parents=True)
         report = {"kind": "report", "step": step, "examples": step, "overall": value, "scores": {"sst": value}}
-        return self.recorder.result(trial_id, report | {"diverged": False, "checkpoint": str(path)} | marks)
+        return self.result(tune_id, **report | {"diverged": False, "checkpoint": str(path)} | marks)
 
 
 @pytest.fixture
@@ -74,13 +80,22 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_start_is_durable_before_its_trial_runs(bench: Bench) -> None:
-    assignment = bench.recorder.issue()
-    assert assignment is not None
+    [assignment] = bench.recorder.issue()
     assert assignment.id == "0-0"
     assert bench.writer.durable_seq == len(bench.writer.rows) == 1
-    assert bench.recorder.issue() is not None
-    assert bench.recorder.issue() is None, "as many are open as there are workers"
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["1-0"]
+    assert bench.recorder.issue() == [], "as many are open as there are workers"
     assert not bench.recorder.closed
+
+
+def test_a_start_s_row_holds_the_trial_s_identity_and_its_searcher(bench: Bench) -> None:
+    for _ in range(2):
+        bench.recorder.issue()
+    default, drawn = bench.writer.rows
+    assert (default["origin"], default["searcher"]) == ("default", None)
+    assert (drawn["origin"], drawn["searcher"]) == ("sampler", "tpe")
+    for row in (default, drawn):
+        assert (row["config_id"], row["replicate"]) == (configuration_id(json.loads(row["config"])), 0)
 
 
 def test_a_report_that_goes_on_waits_for_its_group_and_a_stop_does_not(bench: Bench) -> None:
@@ -121,23 +136,22 @@ def failing(reason: str, **marks: bool) -> dict[str, Any]:
 
 def test_a_fault_of_the_place_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
     bench.recorder.issue()
-    assert not bench.recorder.result("0-0", failing("OSError: no space left", place=True))
+    assert not bench.result("0-0", **failing("OSError: no space left", place=True))
     assert bench.recorder.fault == "trial 0 on here: OSError: no space left"
     assert bench.writer.rows[-1]["state"] == "paused"
     assert bench.writer.durable_seq == len(bench.writer.rows)
-    assert bench.recorder.issue() is None
+    assert bench.recorder.issue() == []
     again = bench.sweep.next()
     assert again is not None
-    assert (again.trial, again.attempt) == (0, 1), "whoever goes on goes on with it"
+    assert (again.trial, again.attempt) == (0, 1), "a resume issues it first"
 
 
 def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = None) -> None:
     for place, reason in enumerate(reasons):
-        assignment = bench.recorder.issue()
-        assert assignment is not None
+        [assignment] = bench.recorder.issue()
         if place == report_before:
             bench.report(assignment.id, 100, 0.5)
-        bench.recorder.result(assignment.id, failing(reason))
+        bench.result(assignment.id, **failing(reason))
 
 
 def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
@@ -164,18 +178,17 @@ def test_failures_of_trials_ask_for_none(tmp_path: Path, reasons: list[str], rep
 def test_late_words_of_an_ended_trial_change_nothing(bench: Bench) -> None:
     bench.recorder.issue()
     failure = failing("out of memory", fatal=True)
-    assert bench.recorder.result("0-0", failure) is True, "told to go on, so that it exits"
+    assert bench.result("0-0", **failure) is True, "told to continue, so that it exits"
     rows = len(bench.writer.rows)
     bench.recorder.lost("0-0", "its process died", "as it should")
-    assert bench.recorder.result("0-0", {"kind": "paused"}) is False
+    assert bench.result("0-0", kind="paused") is False
     assert len(bench.writer.rows) == rows
 
 
 def test_a_lost_trial_is_issued_again_under_another_attempt(bench: Bench) -> None:
     bench.recorder.issue()
     bench.recorder.lost("0-0", "its process died", "all that Ray says")
-    again = bench.recorder.issue()
-    assert again is not None
+    [again] = bench.recorder.issue()
     assert again.id == "0-1"
     assert bench.writer.rows[1]["error"] == "all that Ray says"
 
@@ -201,22 +214,22 @@ def test_a_recall_writes_the_ends_that_were_lost(bench: Bench, tmp_path: Path) -
     assert Path(end["checkpoint"]).is_dir()
 
 
-def test_the_tally_counts_durable_rows_alone_and_agrees_with_the_rungs(bench: Bench) -> None:
+def test_the_monitor_counts_durable_rows_alone_and_agrees_with_the_search(bench: Bench) -> None:
     for _ in range(2):
         bench.recorder.issue()
     bench.report("0-0", 100, 0.5)
     bench.report("1-0", 100, 0.2)
-    bench.tally.settle(2)
-    early = bench.tally.snapshot("searching", 0.0, 1.0)
+    bench.monitor.settle(2)
+    early = bench.monitor.snapshot("searching", 0.0, 1.0)
     assert (early.durable_rows, early.counts["running"], early.best) == (2, 2, [])
-    bench.tally.settle(bench.writer.durable_seq)
-    late = bench.tally.snapshot("searching", 0.0, 1.0)
+    bench.monitor.settle(bench.writer.durable_seq)
+    late = bench.monitor.snapshot("searching", 0.0, 1.0)
     assert late.durable_rows == len(bench.writer.rows)
-    assert late.rungs == bench.sweep.rung_table()
-    assert late.best == [(0, 0.5, {"sst": 0.5}, 100), (1, 0.2, {"sst": 0.2}, 100)]
-    assert late.best_per_task == {"sst": (0, 0.5)}
+    assert late.rungs == bench.sweep.judge.rows()
+    assert late.best == [Leader(0, 0.5, {"sst": 0.5}, 100), Leader(1, 0.2, {"sst": 0.2}, 100)]
+    assert late.best_per_task == {"sst": TaskLeader(0, 0.5)}
     assert late.counts["pruned"] == 1
-    assert late.running == [(0, 100, 100, 0.5)]
+    assert late.running == [RunningTrial(0, 100, 100, 0.5)]
     assert late.budget_examples_used == 200
 
 
@@ -227,7 +240,7 @@ def test_a_lost_trial_that_is_issued_again_is_told(bench: Bench) -> None:
     assert bench.messages == []
     assert bench.recorder.issue() is not None
     assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
-    bench.recorder.result("1-0", {"kind": "paused"})
+    bench.recorder.result("1-0", [{"trial": 1, "attempt": 0, "kind": "paused"}])
     bench.recorder.issue()
     assert len(bench.messages) == 1, "a pause is no loss"
 
@@ -258,3 +271,32 @@ def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None
     ]
     assert bench.writer.durable_seq == len(bench.writer.rows)
     assert [bench.sweep.records[trial].losses for trial in (0, 1)] == [0, 0]
+
+
+def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path: Path) -> None:
+    """The recorder issues one attempt at a time; this one makes two of them a pair, as a later one will."""
+
+    class Pairs(Recorder):
+        def issue(self) -> list[Assignment]:
+            pair = [*super().issue(), *super().issue()]
+            self._open[pair[0].id] |= self._open.pop(pair[1].id)
+            return pair
+
+    bench = Bench(tmp_path, workers=4)
+    recorder = Pairs(bench.sweep, bench.writer, Shelf(tmp_path, 1), bench.monitor)
+    pairs = [recorder.issue() for _ in range(2)]
+    assert [[assignment.id for assignment in pair] for pair in pairs] == [["0-0", "1-0"], ["2-0", "3-0"]]
+    assert recorder.running == ("0-0", "2-0")
+
+    def report(step: int, *values: float) -> list[dict[str, Any]]:
+        return [{"trial": trial, "attempt": 0, "kind": "report", "step": step, "overall": value, "diverged": False}
+                for trial, value in enumerate(values)]  # fmt: skip
+
+    assert recorder.result("0-0", report(100, 0.5, 0.2)) == [True, False], "the rung stops the second"
+    assert recorder.running == ("0-0", "2-0")
+    assert recorder.result("0-0", report(300, 0.6, 0.9)) == [False, False], "a late word of the second changes nothing"
+    assert recorder.running == ("2-0",)
+    recorder.lost("2-0", "its process died", "all that Ray says")
+    assert recorder.running == ()
+    states = [(row["trial"], row["state"]) for row in bench.writer.rows if row.get("event") == "end"]
+    assert states == [(1, "pruned"), (0, "complete"), (2, "lost"), (3, "lost")]

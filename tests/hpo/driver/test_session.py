@@ -53,7 +53,7 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     kept = [row["trial"] for row in folder.events() if row.get("event") == "end" and row["checkpoint"]]
     last = {row["trial"]: row["checkpoint"] for row in folder.events() if row.get("event") == "end"}
     stay = sorted(trial for trial, checkpoint in last.items() if checkpoint)
-    assert stay == sorted({0, *(best.trial for best in snapshot.best[:2])}), "the best two, and the baseline"
+    assert stay == sorted({0, *(leader.trial for leader in snapshot.best[:2])}), "the best two, and the baseline"
     assert set(stay) <= set(kept)
     assert sorted(int(path.name) for path in (tmp_path / "s" / "checkpoints").iterdir()) == stay
     assert all((Path(last[trial]) / "done.json").is_file() for trial in stay)

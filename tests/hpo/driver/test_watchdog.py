@@ -22,7 +22,7 @@ def test_silence_is_named_once_and_a_hung_one_until_it_is_gone() -> None:
 
 
 def test_what_has_not_begun_is_named_and_never_killed() -> None:
-    dog = Watchdog(lambda one: None)
+    dog = Watchdog(lambda tune_id: None)
     dog.look(["0-0"], 0.0)
     assert dog.look(["0-0"], SILENT + 1) == (["0-0"], [])
     assert dog.look(["0-0"], 10 * HUNG) == ([], [])

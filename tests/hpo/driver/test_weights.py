@@ -6,115 +6,134 @@ from pathlib import Path
 
 import pytest
 
+from hpo.driver.ledger import Ledger
 from hpo.driver.weights import Ended, Shelf
 from hpo.worker.job import checkpoint_folder
 
 
-def make(sweep: Path, trial: int, *names: str) -> str:
-    for name in names:
-        (checkpoint_folder(sweep, trial) / name).mkdir(parents=True)
-        (checkpoint_folder(sweep, trial) / name / "weights").write_text("x")
-    return str(checkpoint_folder(sweep, trial) / names[-1])
+class Bench:
+    """A shelf, the ledger that it reads, and trials that have checkpoints at 100 and 300 examples."""
 
+    def __init__(self, sweep: Path, keep: int) -> None:
+        self.sweep = sweep
+        self.ledger = Ledger()
+        self.shelf = Shelf(sweep, keep)
 
-def end(sweep: Path, trial: int, state: str = "complete") -> Ended:
-    return Ended(trial, 0, state, "", make(sweep, trial, "0-100", "0-300"))
+    def report(self, trial: int, value: float) -> str:
+        """Start a trial and let it report; its checkpoint at 300 examples."""
+        self.ledger.feed({"trial": trial, "attempt": 0, "event": "start"})
+        for step in (100, 300):
+            path = checkpoint_folder(self.sweep, trial) / f"0-{step}"
+            path.mkdir(parents=True)
+            (path / "weights").write_text("x")
+            row = {"trial": trial, "attempt": 0, "step": step, "overall": value, "diverged": False}
+            self.ledger.feed(row | {"checkpoint": str(path)})
+        return str(path)
 
+    def end(self, trial: int, value: float, state: str = "complete") -> list[tuple[int, str | None]]:
+        """Let a trial report and end: whose rows name which weights then."""
+        rows = self.shelf.settle(self.ledger, Ended(trial, 0, state, "", self.report(trial, value)))
+        for ended in rows:
+            self.write(ended)
+        return [(ended.trial, ended.checkpoint and Path(ended.checkpoint).name) for ended in rows]
 
-def names(sweep: Path, trial: int) -> list[str]:
-    folder = checkpoint_folder(sweep, trial)
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    def write(self, ended: Ended) -> None:
+        self.ledger.feed({"event": "end", **vars(ended)})
+
+    def names(self, trial: int) -> list[str]:
+        folder = checkpoint_folder(self.sweep, trial)
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def kept(self) -> list[int]:
+        return [weights.trial for weights in self.shelf.kept(self.ledger)]
 
 
 def test_the_best_stay_and_the_displaced_are_named_before_they_go(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=2)
-    for trial, ranking in ((1, [1]), (2, [2, 1])):
-        kept, gone = shelf.settle(end(tmp_path, trial), ranking)
-        assert kept.checkpoint is not None
-        assert gone == []
-    kept, gone = shelf.settle(end(tmp_path, 3), [2, 3, 1])
-    assert kept.checkpoint is not None
-    assert [(one.trial, one.checkpoint) for one in gone] == [(1, None)]
-    assert names(tmp_path, 1) == ["0-100", "0-300"], "nothing is deleted before the rows are written"
-    shelf.tidy()
-    assert [names(tmp_path, trial) for trial in (1, 2, 3)] == [[], ["0-300"], ["0-300"]]
-    assert [one.trial for one in shelf.kept([2, 3, 1])] == [2, 3]
+    bench = Bench(tmp_path, keep=2)
+    assert bench.end(1, 0.1) == [(1, "0-300")]
+    assert bench.end(2, 0.3) == [(2, "0-300")]
+    assert bench.end(3, 0.2) == [(3, "0-300"), (1, None)]
+    assert bench.names(1) == ["0-100", "0-300"], "nothing is deleted before the rows are written"
+    bench.shelf.tidy(bench.ledger)
+    assert [bench.names(trial) for trial in (1, 2, 3)] == [[], ["0-300"], ["0-300"]]
+    assert bench.kept() == [2, 3]
+
+
+def test_the_row_of_a_displaced_trial_repeats_its_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=1)
+    first = Ended(1, 0, "pruned", "below the cutoff", bench.report(1, 0.1))
+    bench.write(bench.shelf.settle(bench.ledger, first)[0])
+    _, displaced = bench.shelf.settle(bench.ledger, Ended(2, 0, "complete", "", bench.report(2, 0.2)))
+    assert displaced == Ended(1, 0, "pruned", "below the cutoff", None)
 
 
 def test_the_baseline_stays_however_it_ranks(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=1)
-    ranking = [2, 1, 0]
-    for trial in (0, 1, 2):
-        shelf.settle(end(tmp_path, trial, "pruned"), [one for one in ranking if one <= trial])
-    shelf.tidy()
-    assert [one.trial for one in shelf.kept(ranking)] == [2, 0]
-    assert [names(tmp_path, trial) for trial in (0, 1, 2)] == [["0-300"], [], ["0-300"]]
+    bench = Bench(tmp_path, keep=1)
+    for trial, value in ((0, 0.1), (1, 0.2), (2, 0.3)):
+        bench.end(trial, value, "pruned")
+    bench.shelf.tidy(bench.ledger)
+    assert bench.kept() == [2, 0]
+    assert [bench.names(trial) for trial in (0, 1, 2)] == [["0-300"], [], ["0-300"]]
 
 
 def test_kept_weights_drop_what_only_training_needs(tmp_path: Path) -> None:
-    ended = end(tmp_path, 1)
-    assert ended.checkpoint is not None
-    moments = Path(ended.checkpoint) / "optimizer.safetensors"
+    bench = Bench(tmp_path, keep=1)
+    bench.end(1, 0.1)
+    moments = checkpoint_folder(tmp_path, 1) / "0-300" / "optimizer.safetensors"
     moments.write_text("x")
-    shelf = Shelf(tmp_path, keep=1)
-    shelf.settle(ended, [1])
-    assert moments.exists(), "the row comes first"
-    shelf.tidy()
+    bench.shelf.tidy(bench.ledger)
     assert not moments.exists()
     assert (moments.parent / "weights").exists()
 
 
 def test_a_trial_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=1)
-    shelf.settle(end(tmp_path, 0), [0])
-    kept, gone = shelf.settle(end(tmp_path, 1), [0, 1])
-    assert kept.checkpoint is None
-    assert gone == []
-    shelf.tidy([1])
-    assert names(tmp_path, 1) == []
-    assert names(tmp_path, 0) == ["0-100", "0-300"], "only the named trials are tidied"
+    bench = Bench(tmp_path, keep=1)
+    bench.end(0, 0.2)
+    assert bench.end(1, 0.1) == [(1, None)]
+    bench.shelf.tidy(bench.ledger, [1])
+    assert bench.names(1) == []
+    assert bench.names(0) == ["0-100", "0-300"], "only the named trials are tidied"
 
 
 def test_running_trials_take_no_place(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=1)
-    kept, _ = shelf.settle(end(tmp_path, 3, "pruned"), [9, 3])
-    assert kept.checkpoint is not None
+    bench = Bench(tmp_path, keep=1)
+    bench.report(9, 0.9)
+    assert bench.end(3, 0.3, "pruned") == [(3, "0-300")]
+
+
+def test_fewer_weights_are_kept_where_a_later_launch_asks_for_fewer(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=3)
+    for trial, value in ((1, 0.1), (2, 0.2), (3, 0.3)):
+        bench.end(trial, value)
+    bench.shelf = Shelf(tmp_path, keep=1)
+    assert bench.kept() == [3]
+    assert bench.end(4, 0.05) == [(4, None), (1, None), (2, None)]
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged"])
 def test_failed_and_diverged_trials_leave_nothing(tmp_path: Path, state: str) -> None:
-    shelf = Shelf(tmp_path, keep=5)
-    kept, _ = shelf.settle(end(tmp_path, 0, state), [])
-    assert kept.checkpoint is None
-    shelf.tidy()
-    assert names(tmp_path, 0) == []
+    bench = Bench(tmp_path, keep=5)
+    assert bench.end(0, 0.5, state) == [(0, None)]
+    bench.shelf.tidy(bench.ledger)
+    assert bench.names(0) == []
 
 
-def test_recall_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
-    make(tmp_path, 0, "0-300")
-    kept = make(tmp_path, 1, "0-300")
-    running = make(tmp_path, 2, "0-100")
-    shelf = Shelf(tmp_path, keep=2)
-    common = {"attempt": 0, "reason": None}
-    shelf.recall(
-        [
-            {"trial": 0, "event": "end", "state": "complete", "checkpoint": "somewhere", **common},
-            {"trial": 1, "event": "end", "state": "complete", "checkpoint": kept, **common},
-            {"trial": 2, "event": "end", "state": "lost", "checkpoint": None, **common},
-            {"trial": 0, "event": "end", "state": "complete", "checkpoint": None, **common},
-        ]
-    )
-    shelf.tidy()
-    assert names(tmp_path, 0) == []
-    assert names(tmp_path, 1) == ["0-300"]
-    assert Path(running).is_dir(), "a trial that has not ended owns its folder"
+def test_tidying_all_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=2)
+    for trial, state, named in ((0, "complete", False), (1, "complete", True), (2, "lost", False)):
+        path = bench.report(trial, 0.5)
+        bench.write(Ended(trial, 0, state, "", path if named else None))
+    bench.shelf.tidy(bench.ledger)
+    assert bench.names(0) == []
+    assert bench.names(1) == ["0-300"]
+    assert bench.names(2) == ["0-100", "0-300"], "a trial that has not ended owns its folder"
 
 
 def test_what_a_crash_left_half_deleted_goes(tmp_path: Path) -> None:
     grave = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
     (grave / "0-300").mkdir(parents=True)
-    shelf = Shelf(tmp_path, keep=1)
-    shelf.tidy([])
+    bench = Bench(tmp_path, keep=1)
+    bench.shelf.tidy(bench.ledger, [])
     assert grave.is_dir(), "somebody may be at it"
-    shelf.tidy()
+    bench.shelf.tidy(bench.ledger)
     assert not grave.exists()

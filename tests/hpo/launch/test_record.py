@@ -11,10 +11,11 @@ import pytest
 
 from hpo.cluster.resources import ResourceRequest
 from hpo.launch.prepare import prepare
-from hpo.launch.record import RecordError, SweepRecord, check_same, record_of
+from hpo.launch.record import MismatchError, RecordError, SweepRecord, check_same, record_of
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import LaunchError, Relaunch
 from hpo.launch.typed import FieldError
+from hpo.search.schedulers import Asha, scheduler_from
 from results.store import Store
 from tests.hpo import stored
 from tests.hpo.conftest import launch, written
@@ -47,7 +48,7 @@ def test_a_record_of_an_earlier_version_takes_the_values_of_then() -> None:
     assert record.trainer == "hpo.worker.trainer"
     assert record.searcher == {"name": "tpe"}
     assert record.scheduler == {"name": "asha", "eta": 4, "grace": 100}
-    assert record.eta == 4
+    assert scheduler_from(record.scheduler) == Asha(eta=4, grace=100)
     assert record.data.inputs == {}
     assert record.resources == ResourceRequest(2, 1, 0.0)
     assert record.milestones == (100, 300, 900)
@@ -98,12 +99,12 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"tasks": {"sst": OLD["tasks"]["sst"] | {"leaderboard": ["sst"]}}}, r"`tasks\.sst\.leaderboard` .* list of 2"),
         ({"workers": 0}, "`workers` must be an integer of at least 1, not 0"),
         ({"scheduler": ["asha"]}, r"`scheduler` must be an object, not \['asha'\]"),
-        ({"eta": None}, r"`scheduler\.eta` must be an integer, not None"),
+        ({"eta": 1}, "`scheduler`: `eta` must be an integer of at least 2, not 1"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_it_must_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FieldError, match=message):
-        _ = SweepRecord.from_json({**OLD, **changes}).eta
+        SweepRecord.from_json({**OLD, **changes})
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -151,8 +152,9 @@ def test_a_relaunch_changes_what_it_may_and_nothing_else(tmp_path: Path) -> None
 def test_a_relaunch_with_another_technique_is_refused(tmp_path: Path, field: str) -> None:
     record = written(prepare(launch(tmp_path)))
     plan_again(str(tmp_path), record, 8, Relaunch(**{field: getattr(record, field)}))
-    with pytest.raises(ValueError, match=f"began with another {field}: .*, now .*other"):
-        plan_again(str(tmp_path), record, 8, Relaunch(**{field: {"name": "other"}}))
+    other = {"searcher": "random", "scheduler": "none"}[field]
+    with pytest.raises(MismatchError, match=f"began with another {field}: (Tpe|Asha).*, now (Random|NoStopping)"):
+        plan_again(str(tmp_path), record, 8, Relaunch(**{field: {"name": other}}))
 
 
 def test_a_total_never_shrinks() -> None:
@@ -165,5 +167,8 @@ def test_a_total_never_shrinks() -> None:
 def test_a_new_sweep_records_its_trainer_searcher_and_scheduler(tmp_path: Path) -> None:
     content = written(prepare(launch(tmp_path, eta=2, budget=800))).to_json()
     assert content["trainer"] == "tests.hpo.fakes"
-    assert content["searcher"] == {"name": "tpe"}
+    assert content["searcher"] == {"name": "tpe", "startup": 8}
     assert content["scheduler"] == {"name": "asha", "eta": 2, "grace": 100}
+    other = launch(tmp_path, searcher="random", scheduler="none", grace=None)
+    content = written(prepare(other)).to_json()
+    assert (content["searcher"], content["scheduler"]) == ({"name": "random"}, {"name": "none"})

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 from optuna.trial import TrialState
 
+from hpo.search.searchers import Tpe
 from hpo.search.study import Study, derived_seed
 from hpo.space.tree import leaves
 from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, new_sweep
@@ -24,10 +24,10 @@ def test_the_study_is_what_happened() -> None:
     for seed, curve in enumerate(CURVES):
         sweep = new_sweep(trials=30, seed=seed)
         rows = Cluster(sweep, curve, Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.05), seed).run()
-        told = sweep.study.get_trials()
-        assert len(told) == 30, "one entry a trial: no ghosts of draws, no second entry for a second attempt"
+        entered = sweep.study.trials()
+        assert len(entered) == 30, "one entry a trial: no ghosts of draws, no second entry for a second attempt"
         reported = {(row["trial"], row["step"]): row["overall"] for row in rows if row["table"] == "reports"}
-        for number, trial in enumerate(told):
+        for number, trial in enumerate(entered):
             record = sweep.records[number]
             assert trial.state == ENDS[record.state]
             assert trial.params == record.start.params
@@ -41,7 +41,7 @@ def test_the_study_is_what_happened() -> None:
 
 
 def test_a_draw_records_nothing_and_repeats() -> None:
-    study = Study(leaves(TREE), seed=0)
+    study = Study(leaves(TREE), 0, Tpe())
     for number in range(12):
         drawn, params = study.draw(number)
         assert study.draw(number) == (drawn, params)
@@ -50,7 +50,7 @@ def test_a_draw_records_nothing_and_repeats() -> None:
         study.finish(number, "pruned")
     assert len(study.trials()) == 12
     ghosts_aside = study.draw(12)
-    fresh = Study(leaves(TREE), seed=0)
+    fresh = Study(leaves(TREE), 0, Tpe())
     for number, trial in enumerate(study.trials()):
         fresh.add(number, trial.params)
         fresh.report(number, 1000, number / 12)
@@ -59,9 +59,9 @@ def test_a_draw_records_nothing_and_repeats() -> None:
 
 
 def test_another_seed_or_number_draws_otherwise() -> None:
-    study = Study(leaves(TREE), seed=0)
+    study = Study(leaves(TREE), 0, Tpe())
     assert study.draw(0) != study.draw(1)
-    assert study.draw(0) != Study(leaves(TREE), seed=1).draw(0)
+    assert study.draw(0) != Study(leaves(TREE), 1, Tpe()).draw(0)
 
 
 def test_derived_seeds_are_stable_and_apart() -> None:
@@ -70,15 +70,6 @@ def test_derived_seeds_are_stable_and_apart() -> None:
              for number in range(99)}
     assert len(seeds) == 9 * 2 * 99
     assert all(0 <= seed < 2**31 for seed in seeds)
-
-
-def test_a_copy_is_independent_and_serves_optuna_s_tools() -> None:
-    sweep = new_sweep(trials=20)
-    Cluster(sweep).run()
-    copy = sweep.study
-    assert copy.best_trial.number == sweep.ranking()[0]
-    copy.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
-    assert len(sweep.study.get_trials()) == 20
 
 
 def test_draws_do_not_depend_on_the_process() -> None:

@@ -10,13 +10,13 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from hpo.search.study import STARTUP, sampler
+from hpo.search.searchers import Tpe
 
 X = {"x": FloatDistribution(0.0, 1.0)}
 
 
 def study_of(trials: Iterable[optuna.trial.FrozenTrial], seed: int = 0) -> optuna.Study:
-    study = optuna.create_study(direction="maximize", sampler=sampler(seed))
+    study = optuna.create_study(direction="maximize", sampler=Tpe().sampler(seed))
     study.add_trials(trials)
     return study
 
@@ -107,7 +107,7 @@ def test_asking_leaves_hidden_attributes_and_adding_does_not() -> None:
 
 
 def test_uniform_draws_until_enough_trials_have_ended() -> None:
-    done = [pruned(0.9 + index / 100, {1000: 0.5}) for index in range(STARTUP)]
+    done = [pruned(0.9 + index / 100, {1000: 0.5}) for index in range(Tpe.startup)]
 
     def second_draws(trials: list[optuna.trial.FrozenTrial]) -> list[float]:
         return [study_of(trials, seed).ask().suggest_float("x", 0.0, 1.0) for seed in range(10)]

@@ -7,9 +7,22 @@ from typing import Any
 
 import pytest
 
-from hpo.search.sweep import Start, Sweep
+from hpo.search.schedulers import Asha, NoStopping
+from hpo.search.searchers import Random, Searcher, Tpe
+from hpo.search.states import Start, Verdict, ranking
+from hpo.search.sweep import Sweep
 from hpo.space.space import Space
-from tests.hpo.simulation import CURVES, MILESTONES, TREE, Cluster, Faults, complete, fingerprint, new_sweep, optimum
+from tests.hpo.simulation import (
+    CURVES,
+    MILESTONES,
+    Cluster,
+    Faults,
+    complete,
+    counts,
+    fingerprint,
+    new_sweep,
+    optimum,
+)
 
 FIRST, SECOND, THIRD, LAST = MILESTONES
 
@@ -18,6 +31,10 @@ def started(sweep: Sweep) -> Start:
     start = sweep.next()
     assert start is not None
     return start
+
+
+def report(sweep: Sweep, trial: int, step: int, value: float, attempt: int = 0) -> Verdict:
+    return sweep.report(trial, attempt, step, value, diverged=math.isnan(value))
 
 
 def test_default_first_then_given_then_draws() -> None:
@@ -43,9 +60,9 @@ def test_no_draw_is_ahead_of_the_results() -> None:
     started(sweep)
     assert sweep.next() is None
     assert sweep.open_trials == (0, 1)
-    sweep.report(1, 0, FIRST, 0.5)
+    report(sweep, 1, FIRST, 0.5)
     assert sweep.next() is None
-    sweep.report(1, 0, LAST, 0.5)
+    report(sweep, 1, LAST, 0.5)
     assert started(sweep).trial == 2
 
 
@@ -53,35 +70,34 @@ def test_verdicts_of_a_rung() -> None:
     sweep = new_sweep(trials=4, workers=4)
     for _ in range(4):
         started(sweep)
-    first = sweep.report(0, 0, FIRST, 0.6)
+    first = report(sweep, 0, FIRST, 0.6)
     assert (first.action, first.state) == ("continue", None)
-    stopped = sweep.report(1, 0, FIRST, 0.5)
+    stopped = report(sweep, 1, FIRST, 0.5)
     assert (stopped.action, stopped.state) == ("stop", "pruned")
     assert "0.5000 at the rung of 1,000 examples is below the cutoff of 0.6000" in stopped.reason
-    diverged = sweep.report(2, 0, FIRST, math.nan)
+    diverged = report(sweep, 2, FIRST, math.nan)
     assert (diverged.action, diverged.state) == ("stop", "diverged")
-    assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "a flag is enough"
-    complete_ = sweep.report(0, 0, LAST, 0.1)
+    assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "its value is not read"
+    complete_ = report(sweep, 0, LAST, 0.1)
     assert (complete_.action, complete_.state) == ("stop", "complete")
     assert sweep.finished
-    assert sweep.counts() == {"running": 0, "waiting": 0, "complete": 1, "pruned": 1, "diverged": 2, "failed": 0}
-    row = sweep.rung_table()[0]
+    assert counts(sweep) == {"complete": 1, "pruned": 1, "diverged": 2}
+    row = sweep.judge.rows()[0]
     assert (row.step, row.reports, row.stopped, row.diverged) == (FIRST, 4, 1, 2)
-    assert sweep.ranking() == [0, 1]
+    assert ranking(sweep.records) == [0, 1]
 
 
 def test_a_report_counts_once() -> None:
     sweep = new_sweep(trials=3, workers=3)
     for _ in range(3):
         started(sweep)
-    first = sweep.report(0, 0, FIRST, 0.6)
-    assert sweep.report(0, 0, FIRST, 0.1) == first
-    assert sweep.report(0, 1, FIRST, math.nan) == first
-    stopped = sweep.report(1, 0, FIRST, 0.5)
-    assert sweep.report(1, 0, FIRST, 0.9) == stopped
-    assert sweep.report(1, 0, SECOND, 0.9).state == "pruned", "too late for a trial that has ended"
-    assert sweep.rung_table()[0].reports == 2
-    assert sweep.rung_table()[1].reports == 0
+    first = report(sweep, 0, FIRST, 0.6)
+    assert report(sweep, 0, FIRST, 0.1) == first
+    assert report(sweep, 0, FIRST, math.nan, attempt=1) == first
+    stopped = report(sweep, 1, FIRST, 0.5)
+    assert report(sweep, 1, FIRST, 0.9) == stopped
+    assert report(sweep, 1, SECOND, 0.9).state == "pruned", "too late for a trial that has ended"
+    assert [row.reports for row in sweep.judge.rows()] == [2, 0, 0, 0]
 
 
 def test_a_lost_trial_comes_back_three_times_and_first() -> None:
@@ -105,10 +121,10 @@ def test_a_new_report_gives_a_trial_its_retries_back() -> None:
     for attempt in range(3):
         assert sweep.end(0, attempt, "lost").state == "lost"
         started(sweep)
-    assert sweep.report(0, 3, FIRST, 0.5).action == "continue"
+    assert report(sweep, 0, FIRST, 0.5, attempt=3).action == "continue"
     assert sweep.end(0, 3, "lost").state == "lost"
     started(sweep)
-    assert sweep.report(0, 4, FIRST, 0.5).action == "continue", "known already: no progress"
+    assert report(sweep, 0, FIRST, 0.5, attempt=4).action == "continue", "known already: no progress"
     for attempt in range(4, 6):
         assert sweep.end(0, attempt, "lost").state == "lost"
         started(sweep)
@@ -120,7 +136,7 @@ def test_a_paused_trial_does_not_use_up_its_retries() -> None:
     started(sweep)
     for attempt in range(10):
         assert sweep.end(0, attempt, "paused").state == "paused"
-        assert sweep.counts()["waiting"] == 1
+        assert counts(sweep)["waiting"] == 1
         assert started(sweep).attempt == attempt + 1
     assert sweep.end(0, 10, "lost").state == "lost"
 
@@ -148,7 +164,7 @@ def test_a_report_that_outlived_its_worker_is_used() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)
     sweep.end(0, 0, "lost")
-    assert sweep.report(0, 0, LAST, 0.5).state == "complete"
+    assert report(sweep, 0, LAST, 0.5).state == "complete"
     assert started(sweep).trial == 1, "nothing is left of trial 0 to be issued again"
 
 
@@ -159,7 +175,7 @@ def test_halting_starts_nothing_but_hears_everything() -> None:
     sweep.halt()
     sweep.end(0, 0, "paused")
     assert sweep.next() is None
-    assert sweep.report(1, 0, LAST, 0.5).state == "complete"
+    assert report(sweep, 1, LAST, 0.5).state == "complete"
     assert sweep.open_trials == ()
     assert not sweep.finished
 
@@ -189,16 +205,16 @@ def test_every_verdict_is_the_brute_force_rule(curve: Any) -> None:
             assert row["verdict"] == ("continue" if survives and row["step"] != LAST else "stop")
             seen += 1
     assert seen > 60
-    assert [len(values[step]) for step in MILESTONES] == [rung.reports for rung in sweep.rung_table()]
+    assert [len(values[step]) for step in MILESTONES] == [rung.reports for rung in sweep.judge.rows()]
 
 
 def test_a_sweep_of_falling_scores_still_reaches_full_budget() -> None:
     """What misleads a search that takes a stopped trial's score for its result: early scores are the highest."""
     sweep = new_sweep(trials=30, workers=2)
     Cluster(sweep, CURVES[2]).run()
-    best = sweep.ranking()[0]
+    best = ranking(sweep.records)[0]
     assert sweep.records[best].state == "complete"
-    assert sweep.counts()["complete"] >= 3
+    assert counts(sweep)["complete"] >= 3
 
 
 def test_pins_hold_in_every_trial_and_leave_the_rest_free() -> None:
@@ -211,7 +227,8 @@ def test_pins_hold_in_every_trial_and_leave_the_rest_free() -> None:
 
 
 def test_a_space_with_nothing_to_vary_runs_all_the_same() -> None:
-    sweep = Sweep(Space({}), seed=0, trials=3, milestones=MILESTONES, eta=3, workers=1, complete=complete)
+    parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": Asha(), "complete": complete}
+    sweep = Sweep(Space({}), seed=0, trials=3, milestones=MILESTONES, workers=1, **parts)
     Cluster(sweep).run()
     assert sweep.finished
     assert {str(record.start.params) for record in sweep.records.values()} == {"{}"}
@@ -224,22 +241,24 @@ def test_a_space_with_nothing_to_vary_runs_all_the_same() -> None:
         ({"workers": 0}, "`workers` must be an integer of at least 1"),
         ({"trials": 2, "start": [{}, {}]}, "at least 3, not 2"),
         ({"start": [{"xx": 1}]}, "Unknown parameter `xx`"),
+        ({"milestones": (3, 1)}, "`milestones` must be ascending"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         new_sweep(**more)
-    with pytest.raises(ValueError, match="ascending"):
-        Sweep(Space(TREE), seed=0, trials=1, milestones=(3, 1), eta=3, workers=1, complete=complete)
 
 
 def test_calls_that_cannot_be_meant_are_refused() -> None:
     sweep = new_sweep()
     with pytest.raises(ValueError, match="Trial 7 was never started"):
-        sweep.report(7, 0, FIRST, 0.5)
+        report(sweep, 7, FIRST, 0.5)
     started(sweep)
     with pytest.raises(ValueError, match="reported at step 12; expected one of the milestones 1000, 3000"):
-        sweep.report(0, 0, 12, 0.5)
+        report(sweep, 0, 12, 0.5)
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"reported {value} at step 1000; expected a finite value or `diverged`"):
+            sweep.report(0, 0, FIRST, value, diverged=False)
     with pytest.raises(ValueError, match="must be failed, lost or paused, not 'complete'"):
         sweep.end(0, 0, "complete")  # type: ignore[arg-type]
 
@@ -247,15 +266,13 @@ def test_calls_that_cannot_be_meant_are_refused() -> None:
 def test_the_search_beats_chance() -> None:
     """On a smooth problem, modelled draws end nearer to the optimum than uniform ones."""
 
-    def later_half(seed: int, startup: int) -> float:
-        sweep = new_sweep(trials=30, workers=2, seed=seed)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hpo.search.study.STARTUP", startup)
-            Cluster(sweep, seed=seed).run()
+    def later_half(seed: int, searcher: Searcher) -> float:
+        sweep = new_sweep(trials=30, workers=2, seed=seed, searcher=searcher)
+        Cluster(sweep, seed=seed).run()
         return sum(optimum(sweep.records[number].start.config) for number in range(15, 30)) / 15
 
-    modelled = sum(later_half(seed, 8) for seed in range(4)) / 4
-    uniform = sum(later_half(seed, 10_000) for seed in range(4)) / 4
+    modelled = sum(later_half(seed, Tpe()) for seed in range(4)) / 4
+    uniform = sum(later_half(seed, Random()) for seed in range(4)) / 4
     assert modelled > uniform + 0.1
 
 
@@ -269,7 +286,8 @@ def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
 
     def make() -> Sweep:
         tree = {"a": OneOf(1, 2), "b": OneOf(1, 2)}
-        return Sweep(Space(tree), seed=1, trials=16, milestones=(10,), eta=2, workers=1, complete=strict)
+        parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": NoStopping(), "complete": strict}
+        return Sweep(Space(tree), seed=1, trials=16, milestones=(10,), workers=1, **parts)
 
     sweep, rows = make(), []
     while (start := sweep.next()) is not None:
@@ -281,14 +299,14 @@ def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
             sweep.end(start.trial, 0, "failed", str(error))
             rows.append({"trial": start.trial, "attempt": 0, "event": "end", "state": "failed", "reason": str(error)})
         else:
-            sweep.report(start.trial, 0, 10, 0.5)
-            rows.append({"trial": start.trial, "attempt": 0, "step": 10, "overall": 0.5})
+            report(sweep, start.trial, 10, 0.5)
+            rows.append({"trial": start.trial, "attempt": 0, "step": 10, "overall": 0.5, "diverged": False})
     assert sweep.finished
-    assert 0 < sweep.counts()["failed"] < 16
+    assert 0 < counts(sweep)["failed"] < 16
     for length in range(0, len(rows) + 1, 2):
         again = make()
         again.replay(rows[:length])
-        assert {number: one.start.config for number, one in again.records.items()}.items() <= {
-            number: one.start.config for number, one in sweep.records.items()
+        assert {number: record.start.config for number, record in again.records.items()}.items() <= {
+            number: record.start.config for number, record in sweep.records.items()
         }.items()
     assert fingerprint(again) == fingerprint(sweep)

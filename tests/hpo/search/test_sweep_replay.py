@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from hpo.search.schedulers import SCHEDULERS, Scheduler
+from hpo.search.searchers import SEARCHERS, Searcher
 from hpo.search.states import State
 from hpo.search.sweep import Sweep
-from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, fingerprint, new_sweep
+from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, counts, fingerprint, new_sweep
 
 FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
 
@@ -23,7 +25,7 @@ FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
 def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
     """Let what the unbroken sweep saw happen again, in the same order, and compare every answer."""
     for row in rows:
-        while sweep.counts()["waiting"]:  # unfinished trials come first
+        while counts(sweep)["waiting"]:  # unfinished trials come first
             again = sweep.next()
             assert again is not None
             assert again.attempt > 0
@@ -78,7 +80,7 @@ def test_a_replayed_sweep_stands_where_the_live_one_stood() -> None:
         again = new_sweep(trials=30, workers=4)
         again.replay(cluster.rows)
         assert fingerprint(again) == fingerprint(live)
-        assert again.counts()["waiting"] == len(live.open_trials) + live.counts()["waiting"]
+        assert counts(again)["waiting"] == len(live.open_trials) + counts(live)["waiting"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -197,16 +199,49 @@ def test_an_end_whose_last_report_is_missing_still_ends_the_trial() -> None:
     assert sweep.unwritten_ends == []
 
 
-def test_missing_and_unfinite_values_are_divergence() -> None:
-    for value in (None, math.nan, math.inf):
-        live = new_sweep(trials=1)
-        start = live.next()
-        assert start is not None
-        row = {"event": "start", "trial": 0, "attempt": 0, "config": start.config, "params": start.params,
-               "seed": start.seed, "origin": start.origin}
-        sweep = new_sweep(trials=1)
-        sweep.replay([row, {"trial": 0, "attempt": 0, "step": MILESTONES[0], "overall": value, "diverged": None}])
-        assert sweep.records[0].state == "diverged"
+@pytest.mark.parametrize("value", [None, math.nan, 0.9])
+def test_a_row_says_whether_its_trial_diverged(value: float | None) -> None:
+    live = new_sweep(trials=1)
+    start = live.next()
+    assert start is not None
+    row = {"event": "start", "trial": 0, "attempt": 0, "config": start.config, "params": start.params,
+           "seed": start.seed, "origin": start.origin}
+    sweep = new_sweep(trials=1)
+    sweep.replay([row, {"trial": 0, "attempt": 0, "step": MILESTONES[0], "overall": value, "diverged": True}])
+    assert sweep.records[0].state == "diverged"
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS.values(), ids=SEARCHERS)
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_every_searcher_and_scheduler_replays(searcher: type[Searcher], scheduler: type[Scheduler]) -> None:
+    parts = {"searcher": searcher(), "scheduler": scheduler()}
+    whole = new_sweep(trials=20, **parts)
+    rows = Cluster(whole, CURVES[1], FAULTS, seed=7).run()
+    assert whole.finished
+    for cut in (0, len(rows) // 3, len(rows) // 2, len(rows)):
+        again = new_sweep(trials=20, **parts)
+        again.replay(rows[:cut])
+        follow(again, rows[cut:])
+        assert fingerprint(again) == fingerprint(whole)
+
+
+def test_an_identity_is_fixed_at_birth() -> None:
+    rows = Cluster(new_sweep(trials=3, workers=1)).run()
+    marked = [row | {"config_id": "0123456789abcdef", "replicate": 2} if row.get("event") == "start" else row
+              for row in rows]
+    sweep = new_sweep(trials=3, workers=1)
+    sweep.replay(marked)
+    assert {(record.start.config_id, record.start.replicate) for record in sweep.records.values()} == {
+        ("0123456789abcdef", 2)}
+
+
+def test_rows_of_an_older_store_get_the_identity_of_their_configuration() -> None:
+    live = new_sweep(trials=3, workers=1)
+    rows = [{name: value for name, value in row.items() if name not in ("config_id", "replicate")}
+            for row in Cluster(live).run()]
+    sweep = new_sweep(trials=3, workers=1)
+    sweep.replay(rows)
+    assert fingerprint(sweep) == fingerprint(live)
 
 
 def test_replay_comes_first() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from hpo.search.snapshot import Snapshot, Tally
+from hpo.driver.monitor import Monitor
+from hpo.search.schedulers import Asha
+from hpo.search.snapshot import Snapshot
 from hpo.worker import progress, trainer
 from hpo.worker.job import Assignment, Job
 from hpo.worker.progress import Stage, StageFile, stage_file, stages_of
@@ -17,12 +19,12 @@ from tests.minbert.configs import configure
 
 def looked(sweep: Path, **reported: Any) -> Snapshot:
     """Two trials that run; what is `reported` adds to the rows of trial 0."""
-    tally = Tally("s", 4, (100, 300), 3)
+    monitor = Monitor("s", 4, (100, 300), Asha())
     for trial in (0, 1):
-        tally.feed({"trial": trial, "attempt": 0, "event": "start", "time": 0.0})
+        monitor.feed({"trial": trial, "attempt": 0, "event": "start", "time": 0.0})
     if reported:
-        tally.feed({"trial": 0, "attempt": 0, "time": 1.0} | reported)
-    snapshot = tally.snapshot("searching", 0.0, 2.0)
+        monitor.feed({"trial": 0, "attempt": 0, "time": 1.0, "diverged": False} | reported)
+    snapshot = monitor.snapshot("searching", 0.0, 2.0)
     return replace(snapshot, stages=stages_of(sweep, snapshot.beginning))
 
 

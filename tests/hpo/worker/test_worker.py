@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from hpo.cluster.connection import Cluster
 from hpo.cluster.resources import Resources
 from hpo.worker import worker
-from hpo.worker.job import Assignment, Job
+from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import RESULT, Worker, is_fatal, is_of_the_place, is_out_of_memory
 from tests.hpo.conftest import calls, script
@@ -32,7 +32,7 @@ CONFIG = configure().to_dict()
 
 def settings(job: Job, trial: int = 0, attempt: int = 0, config: dict[str, Any] | None = None) -> dict[str, str]:
     assignment = Assignment(trial, attempt, config or CONFIG, seed=5 + trial)
-    return {"job": job.to_json(), "assignment": assignment.to_json()}
+    return {"job": job.to_json(), "assignments": assignments_to_json([assignment])}
 
 
 def fake_job(folder: Path) -> Job:
@@ -40,15 +40,16 @@ def fake_job(folder: Path) -> Job:
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Iterator[Worker]:
+def trainable(tmp_path: Path) -> Iterator[Worker]:
     made = Worker(config=settings(fake_job(tmp_path)))
     yield made
     made.cleanup()
 
 
-def step(one: Worker) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(one.step()[RESULT])
-    return found
+def step(trainable: Worker) -> dict[str, Any]:
+    result: dict[str, Any]
+    [result] = json.loads(trainable.step()[RESULT])
+    return result
 
 
 def test_a_job_and_an_assignment_survive_their_journey(tmp_path: Path) -> None:
@@ -56,28 +57,30 @@ def test_a_job_and_an_assignment_survive_their_journey(tmp_path: Path) -> None:
     job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **about)
     assignment = Assignment(3, 1, CONFIG, 9)
     assert Job.from_json(job.to_json()) == job
-    assert Assignment.from_json(assignment.to_json()) == assignment
+    other = Assignment(4, 0, CONFIG, 10)
+    assert assignments_from_json(assignments_to_json([assignment, other])) == [assignment, other]
     assert assignment.id == "3-1"
 
 
-def test_setting_up_and_resetting_touch_nothing(tmp_path: Path, one: Worker) -> None:
-    assert one.reset_config(settings(fake_job(tmp_path), trial=1)) is True
+def test_setting_up_and_resetting_touch_nothing(tmp_path: Path, trainable: Worker) -> None:
+    assert trainable.reset_config(settings(fake_job(tmp_path), trial=1)) is True
     assert list(tmp_path.iterdir()) == []
-    assert step(one)["step"] == 100
+    assert step(trainable)["step"] == 100
     assert calls(tmp_path)[0][0] == 1
 
 
-def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, one: Worker) -> None:
+def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, trainable: Worker) -> None:
     for milestone in (100, 300):
-        result = one.step()
+        result = trainable.step()
         assert set(result) == {RESULT}
-        report = json.loads(result[RESULT])
+        [report] = json.loads(result[RESULT])
         assert (report["kind"], report["step"], report["pid"]) == ("report", milestone, os.getpid())
+        assert (report["trial"], report["attempt"]) == (0, 0)
 
 
-def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, one: Worker) -> None:
+def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, trainable: Worker) -> None:
     script(tmp_path, {0: {"kind": "raise", "at": 0}})
-    result = step(one)
+    result = step(trainable)
     assert (result["kind"], result["fatal"], result["place"]) == ("failure", False, False)
     assert result["reason"] == "ValueError: a fault from the script"
     assert "in _befall" in result["error"]
@@ -87,14 +90,14 @@ def full_disk() -> list[BaseException]:
     plain = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     wrapped = RuntimeError("the checkpoint could not be written")
     wrapped.__cause__ = plain
-    found: list[BaseException] = [plain, wrapped]
+    errors: list[BaseException] = [plain, wrapped]
     try:
         with Path("/dev/full").open("wb") as device:  # as a checkpoint's JSON meets it
             device.write(b"x" * 2**16)
     except OSError as error:
-        found.append(error)
-    found.append(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
-    return found
+        errors.append(error)
+    errors.append(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    return errors
 
 
 def test_contract_safetensors_tells_the_number_in_its_words(tmp_path: Path) -> None:
@@ -112,13 +115,13 @@ def test_what_may_be_the_trial_s_own_fault(error: BaseException) -> None:
     assert not is_of_the_place(error)
 
 
-def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, one: Worker) -> None:
-    step(one)
-    step(one)
-    assert "without a report at its last milestone" in step(one)["reason"]
+def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
+    step(trainable)
+    step(trainable)
+    assert "without a report at its last milestone" in step(trainable)["reason"]
 
 
-def test_after_running_out_of_memory_the_next_step_leaves(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_running_out_of_memory_the_next_step_leaves(trainable: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     def out(*_: object) -> Iterator[object]:
         raise MemoryError
         yield
@@ -126,17 +129,17 @@ def test_after_running_out_of_memory_the_next_step_leaves(one: Worker, monkeypat
     monkeypatch.setattr("tests.hpo.fakes.train", out)
     left: list[int] = []
     monkeypatch.setattr(worker.os, "_exit", left.append)
-    result = step(one)
+    result = step(trainable)
     assert (result["reason"], result["fatal"]) == ("out of memory", True)
-    one.step()
+    trainable.step()
     assert left == [worker.EXIT_CODE]
 
 
 def test_a_pause_before_the_beginning_needs_no_model(
-    tmp_path: Path, one: Worker, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trainable: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one, "_pause", lambda: True)
-    assert step(one)["kind"] == "paused"
+    monkeypatch.setattr(trainable, "_pause", lambda: True)
+    assert step(trainable)["kind"] == "paused"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,18 +183,18 @@ def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Pat
 
     @ray.remote(num_cpus=1)
     def fresh() -> list[Any]:
-        one = Worker(config=settings(jobs[1], 1))
-        return [one.step() for _ in range(2)]
+        trainable = Worker(config=settings(jobs[1], 1))
+        return [trainable.step() for _ in range(2)]
 
     @ray.remote(num_cpus=1)
     def used() -> list[Any]:
-        one = Worker(config=settings(jobs[0], 0, config=other))
-        one.step()
-        one.reset_config(settings(jobs[0], 1))
-        return [one.step() for _ in range(2)]
+        trainable = Worker(config=settings(jobs[0], 0, config=other))
+        trainable.step()
+        trainable.reset_config(settings(jobs[0], 1))
+        return [trainable.step() for _ in range(2)]
 
     both = ray.get([used.remote(), fresh.remote()])
-    first, second = ([json.loads(result[RESULT]) for result in results] for results in both)
+    first, second = ([json.loads(result[RESULT])[0] for result in results] for results in both)
     assert [report.get("error") for report in first] == [None, None]
     for name in ("overall", "scores", "losses", "examples", "checkpoint_sha256"):
         assert [report[name] for report in first] == [report[name] for report in second], name

@@ -1,0 +1,134 @@
+"""The ledger: what the rows of `trials` and `reports` say of each trial, folded row by row in the order of `seq`.
+
+The one fold of rows in the driver. The recorder feeds a ledger of its own with every row that it appends, and decides
+by it whose weights stay; the monitor (`hpo.driver.monitor`) feeds another one with durable rows alone, so that nothing
+shown can be lost again; whoever reads a stored sweep makes one from `SweepFolder.events()`.
+
+`results.views` folds the same rows for readers, by the same rules: of the reports of one (trial, step) the first that
+has not diverged counts, or the first if all have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hpo.search.states import INTERRUPTIONS, State, ranking
+
+
+class StepReport(NamedTuple):
+    """One report as its row tells it."""
+
+    step: int
+    """Nominal milestone, in examples."""
+    examples: int
+    """Examples used by then."""
+    overall: float
+    """Overall score; NaN where the trial diverged."""
+    scores: Mapping[str, float]
+    """Task -> score."""
+    diverged: bool
+
+
+class KeptWeights(NamedTuple):
+    """The weights of a trial that has ended, as its last end row names them."""
+
+    trial: int
+    attempt: int
+    checkpoint: str
+    """Path of the checkpoint when the row was written. Its last part is what counts: the store may have moved."""
+
+
+@dataclass
+class TrialEntry:
+    """What the rows say of one trial."""
+
+    state: State = "running"
+    lost: bool = False
+    """Whether the newest attempt ended with its process or its node."""
+    attempt: int = 0
+    """The newest attempt."""
+    attempts: int = 0
+    """Number of starts."""
+    origin: str | None = None
+    reason: str = ""
+    """Why the newest attempt ended."""
+    reports: dict[int, StepReport] = field(default_factory=dict)
+    """Step -> the report that counts there."""
+    examples: int = 0
+    """Examples used by the report that came furthest."""
+    checkpoint: str | None = None
+    """The checkpoint that the newest report names."""
+
+    @property
+    def last_report(self) -> StepReport | None:
+        """The report that counts at the highest step; None before the first one."""
+        return self.reports[max(self.reports)] if self.reports else None
+
+    @property
+    def last(self) -> tuple[int, float] | None:
+        """Step and overall score of the last report."""
+        report = self.last_report
+        return None if report is None else (report.step, report.overall)
+
+
+class Ledger:
+    """The trials of a sweep, as far as its rows were fed."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.trials: dict[int, TrialEntry] = {}
+        self.kept: dict[int, KeptWeights] = {}
+        """Trial -> its kept weights, of those that have some."""
+        self.examples_used = 0
+        """By all trials together; work that was done twice counts once."""
+        self.rows = 0
+        """Number of rows fed."""
+        for row in rows:
+            self.feed(row)
+
+    def feed(self, row: Mapping[str, Any]) -> None:
+        """Take the next row of `trials` or `reports`."""
+        self.rows += 1
+        trial = int(row["trial"])
+        entry = self.trials.setdefault(trial, TrialEntry())
+        entry.attempt = max(entry.attempt, int(row["attempt"]))
+        event = row.get("event")
+        if event == "start":
+            entry.state, entry.lost, entry.reason, entry.origin = "running", False, "", row.get("origin")
+            entry.attempts += 1
+        elif event == "end":
+            self._end(trial, entry, row)
+        else:
+            self._report(entry, row)
+
+    def _end(self, trial: int, entry: TrialEntry, row: Mapping[str, Any]) -> None:
+        entry.state, entry.lost = "waiting" if row["state"] in INTERRUPTIONS else row["state"], row["state"] == "lost"
+        entry.reason = row.get("reason") or ""
+        self.kept.pop(trial, None)
+        if checkpoint := row.get("checkpoint"):
+            self.kept[trial] = KeptWeights(trial, int(row["attempt"]), str(checkpoint))
+
+    def _report(self, entry: TrialEntry, row: Mapping[str, Any]) -> None:
+        step, diverged = int(row["step"]), bool(row["diverged"])
+        overall = math.nan if diverged else float(row["overall"])
+        report = StepReport(step, int(row.get("examples") or step), overall, dict(row.get("scores") or {}), diverged)
+        if step not in entry.reports or (entry.reports[step].diverged and not diverged):
+            entry.reports[step] = report
+        self.examples_used += max(0, report.examples - entry.examples)
+        entry.examples = max(entry.examples, report.examples)
+        entry.checkpoint = row.get("checkpoint") or entry.checkpoint
+
+    def loss(self, trial: int) -> str | None:
+        """Why a trial that is to be issued again was lost; None for one that was paused, or never started."""
+        entry = self.trials.get(trial)
+        if entry is None:
+            return None
+        if entry.state == "running":
+            return "its driver died"
+        return entry.reason or "no reason is known" if entry.lost else None
+
+    def ranking(self) -> list[int]:
+        """Trials with a score, best first (see `hpo.search.states.ranking`)."""
+        return ranking(self.trials)

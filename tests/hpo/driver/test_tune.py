@@ -1,0 +1,86 @@
+"""The adapters to Ray Tune with a desk of our own: a Tune trial that carries two trials, and what our side raises.
+
+No cluster: the adapters are called as Tune calls them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from hpo.driver.tune import remembering, scheduler, search_algorithm
+from hpo.worker.job import Assignment, Job, assignments_from_json
+from hpo.worker.worker import RESULT
+
+PAIR = [Assignment(4, 0, {"x": 1}, 5), Assignment(5, 2, {"x": 2}, 6)]
+
+
+class DeskOfTwo:
+    """Issues one Tune trial that carries two trials; `stop` names those that its verdicts stop."""
+
+    def __init__(self) -> None:
+        self.pairs = [PAIR]
+        self.stop: set[int] = set()
+        self.heard: list[tuple[str, list[int]]] = []
+        self.gone: list[str] = []
+
+    @property
+    def closed(self) -> bool:
+        return not self.pairs
+
+    def issue(self) -> Sequence[Assignment]:
+        return self.pairs.pop() if self.pairs else []
+
+    def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> Sequence[bool]:
+        self.heard.append((tune_id, [result["trial"] for result in results]))
+        return [result["trial"] not in self.stop for result in results]
+
+    def lost(self, tune_id: str, reason: str, error: str) -> None:
+        self.gone.append(tune_id)
+
+
+def results(*trials: int) -> dict[str, str]:
+    return {RESULT: json.dumps([{"trial": trial, "attempt": 0, "kind": "report"} for trial in trials])}
+
+
+def test_one_tune_trial_carries_two_assignments_under_the_id_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.tune.experiment.Trial", lambda name, **fields: SimpleNamespace(**fields))
+    search = search_algorithm(DeskOfTwo(), Job(str(tmp_path), (1, 3)), [])
+    search.add_configurations([SimpleNamespace(run_identifier="run", storage=None)])
+    trial = search.next_trial()
+    assert trial.trial_id == "4-0"
+    assert assignments_from_json(trial.config["assignments"]) == PAIR
+    assert search.is_finished()
+    assert search.next_trial() is None
+
+
+def test_a_stop_of_one_leaves_the_other() -> None:
+    desk = DeskOfTwo()
+    judge, trial = scheduler(desk, []), SimpleNamespace(trial_id="4-0")
+    answers = []
+    for stop in (set(), {4}, {4, 5}):
+        desk.stop = stop
+        answers.append(judge.on_trial_result(None, trial, results(4, 5)))
+    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP]
+    assert desk.heard == [("4-0", [4, 5])] * 3
+
+
+def test_a_dead_process_is_told_by_its_tune_trial() -> None:
+    desk = DeskOfTwo()
+    scheduler(desk, []).on_trial_error(None, SimpleNamespace(trial_id="4-0", error_file=None))
+    assert desk.gone == ["4-0"]
+
+
+def test_what_our_side_raises_is_remembered() -> None:
+    faults: list[BaseException] = []
+    with pytest.raises(KeyError), remembering(faults):
+        raise KeyError("x")
+    assert [type(fault) for fault in faults] == [KeyError]
