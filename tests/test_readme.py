@@ -60,34 +60,51 @@ def shorten(words: list[str], data: Path) -> list[str]:
     return words
 
 
-def space() -> str:
-    """The README's own example of a search space."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    return str(block)
+def how_tos() -> tuple[str, str]:
+    """The README's own search space, and its own technique."""
+    space, technique = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return str(space), str(technique)
 
 
-@pytest.mark.timeout(900)  # some seven short sweeps, each with a cluster of its own
+def packages_with(technique: str, folder: Path) -> Path:
+    """A copy of the four packages in which the README's technique was added as the README says."""
+    for package in ("hpo", "minbert", "results", "search_spaces"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "minbert" / "techniques" / "regularizers.py"
+    code, name = file.read_text(), str(re.findall(r"^class (\w+)", technique, flags=re.MULTILINE)[0])
+    before, table, after = code.partition("\nREGULARIZERS")
+    row, closing, rest = after.partition(")}")
+    assert table and closing, "the table at the end of the family's file"
+    file.write_text(f"{before}\n{technique}\n{table}{row}, {name}{closing}{rest}")
+    return folder
+
+
+@pytest.mark.timeout(900)  # some nine short sweeps, each with a cluster of its own
 @pytest.mark.xdist_group("readme")
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     data = make_corpus(tmp_path / "data", train=64, dev=24)
     shutil.copy(SAMPLE / "nli-train.tsv", data)  # beside the real data there is one
-    (tmp_path / "my_space.py").write_text(space())
+    space, technique = how_tos()
+    (tmp_path / "my_space.py").write_text(space)
     environment = {
         **os.environ,
+        "PYTHONPATH": str(packages_with(technique, tmp_path / "packages")),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MINBERT_CACHE": str(tmp_path / "cache"),
     }
-    found = commands()
-    assert len(found) >= 15, "the README lost its tour"
-    for words in found:
+    lines = commands()
+    assert len(lines) >= 15, "the README lost its tour"
+    for words in lines:
         short = shorten(words, data)
         done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        told = f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        output = f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         if short[:2] == ["hpo", "stop"]:  # by now the shortened sweep has ended, and that is what it must say
-            assert done.returncode == 2, told
-            assert "is not running" in done.stderr, told
+            assert done.returncode == 2, output
+            assert "is not running" in done.stderr, output
         else:
-            assert done.returncode == 0, told
+            assert done.returncode == 0, output
+    assert (tmp_path / "trained" / "confidence").is_dir(), "the README's own technique has trained"
+    assert not (tmp_path / "runs" / "full-1").exists(), "hpo rm"
     assert (tmp_path / "augmented" / "ids-sst-train-augmented.csv").is_file()
     written = {path.name for path in (tmp_path / "predictions").iterdir()}
     assert {f"{task}-{split}-output.csv" for task in ("sst", "para", "sts") for split in ("dev", "test")} <= written

@@ -1,13 +1,14 @@
-"""`sweep.json`: what a sweep is. It is written once, when the sweep begins; every later launch and reader goes by it.
+"""Record of a sweep, stored in `sweep.json`. It is written once, when the sweep begins; every later launch reads it.
 
-The file's shape stands here alone: `SweepRecord` is written, read and compared in this file. A field that a later
-version adds needs a line in `_completed`, with the value that sweeps had before; fields that this version does not know
-are kept and ignored.
+Only this file knows the format: `SweepRecord` is written, read and compared here. A field that a later version adds
+needs a line in `_completed` with the value that earlier sweeps had. Fields that this version does not know are kept and
+ignored.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os.path
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from results.store import SweepFolder
 
 PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
-"""Packages whose versions are recorded; a resume under others is warned about."""
+"""Packages whose versions are recorded; a resume under another version shows a warning."""
 
 
 class RecordError(ValueError):
-    """A `sweep.json` that is damaged, or not ours."""
+    """The `sweep.json` is damaged, or another program wrote it."""
 
 
 class MismatchError(ValueError):
-    """A resume with another space, data, weights or meaning of the configuration than the sweep began with."""
+    """The space, data, base weights, tasks, techniques or configuration version differ from those the sweep began with."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class DataRecord:
     fingerprint: str
     """SHA-256 over the tasks' files."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """File name -> SHA-256, of the other files that some trial reads; see `hpo.launch.inputs`."""
+    """File name -> SHA-256, for the input files besides the tasks' data files; see `hpo.launch.inputs`."""
 
     @property
     def place(self) -> str:
-        """The folder, in words."""
+        """The folder as text for messages."""
         return self.folder or "the sample corpus"
 
 
@@ -59,7 +60,7 @@ class BaseRecord:
     """The base encoder that trials begin from."""
 
     asked: str | None
-    """Name as asked for; None: the packaged encoder."""
+    """Name or directory in the launch's request; None: the packaged encoder."""
     name: str
     sha256: str
     """SHA-256 of its weights."""
@@ -67,7 +68,7 @@ class BaseRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task as the sweep judges it: all that scoring its predictions needs."""
+    """Declaration of a task, as far as scoring its predictions needs it."""
 
     kind: str
     """classification or regression."""
@@ -80,7 +81,7 @@ class TaskRecord:
     high: float
     """Highest label."""
     leaderboard: tuple[str, str]
-    """Begin of the names of its files in the class leaderboard format, and the title of their column."""
+    """First part of the names of its files in the class leaderboard format, and the title of their column."""
 
     @classmethod
     def of(cls, task: Task) -> TaskRecord:
@@ -92,7 +93,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """All that a sweep was asked for and all that was decided before its first trial."""
+    """Everything that was requested for a sweep and decided before its first trial."""
 
     name: str
     space: Mapping[str, Any]
@@ -104,7 +105,7 @@ class SweepRecord:
     start: Sequence[Mapping[str, Any]]
     """Complete configurations to run right after the default one."""
     seed: int
-    """Seed of draws and of training."""
+    """Seed of the draws and of the training."""
     trials: int
     """Trials that the first launch asked for; a later one may have asked for more."""
     milestones: tuple[int, ...]
@@ -116,9 +117,9 @@ class SweepRecord:
     trainer: str
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
     resources: ResourceRequest
-    """What the first launch got of its machines; a later one may ask for something else."""
+    """Resources that the first launch got; a later launch may request others."""
     keep: int
-    """Trials whose weights stay."""
+    """Number of trials whose weights are kept."""
     data: DataRecord
     base: BaseRecord
     search_sizes: Mapping[str, int]
@@ -131,9 +132,9 @@ class SweepRecord:
     argv: Sequence[str]
     """Command line of the first launch."""
     created: float
-    """Seconds since 1970."""
+    """When the sweep began, in seconds since 1970."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a later version of this file, as they are."""
+    """Fields that a later version of this file wrote, unchanged."""
 
     @property
     def budget(self) -> int:
@@ -148,7 +149,7 @@ class SweepRecord:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepRecord:
-        """The record in the content of a `sweep.json`; FieldError names a field that is missing or wrong."""
+        """The record from the content of a `sweep.json`. Raises FieldError, which names a missing or wrong field."""
         if values.get("milestones") == []:
             raise FieldError("`milestones` must name at least the budget, not []")
         grouped = _with_resources(_completed(values))
@@ -163,7 +164,7 @@ class SweepRecord:
 
 
 def record_of(folder: SweepFolder) -> SweepRecord:
-    """The record of a stored sweep."""
+    """The record of a stored sweep. Raises RecordError."""
     try:
         return SweepRecord.from_json(folder.meta)
     except FieldError as error:
@@ -173,7 +174,7 @@ def record_of(folder: SweepFolder) -> SweepRecord:
 def job_of(
     record: SweepRecord, folder: Path, resources: Resources, *, memory_limit: int | None = None, pause_key: str = ""
 ) -> Job:
-    """What workers are told of the sweep in `folder`."""
+    """The job that the workers of the sweep in `folder` get."""
     return Job(
         folder=str(folder.absolute()),
         milestones=record.milestones,
@@ -194,9 +195,9 @@ def job_of(
 
 
 def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with the fields that earlier versions did not write, as sweeps were then."""
-    before: dict[str, Any] = {"trainer": "hpo.worker.trainer", "searcher": {"name": "tpe"}, "argv": []}
-    content = before | dict(values)
+    """The content, with the fields that earlier versions did not write set to the values that sweeps had then."""
+    earlier: dict[str, Any] = {"trainer": "hpo.worker.trainer", "searcher": {"name": "tpe"}, "argv": []}
+    content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
     if "scheduler" not in content and isinstance(milestones, list) and milestones:
         content["scheduler"] = {"name": "asha", "eta": eta, "grace": milestones[0]}
@@ -206,7 +207,7 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(moment: str) -> float:
-    """Seconds since 1970 of a moment in ISO 8601."""
+    """An ISO 8601 time in seconds since 1970."""
     try:
         return datetime.fromisoformat(moment).timestamp()
     except ValueError as error:
@@ -214,7 +215,7 @@ def _seconds(moment: str) -> float:
 
 
 def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `ResourceRequest`, which the file holds side by side with all others, as one group."""
+    """The content with the fields of `ResourceRequest` in one group; the file holds them beside all other fields."""
     content = dict(values)
     names = [each.name for each in fields(ResourceRequest)]
     return content | {"resources": {name: content.pop(name) for name in names if name in content}}
@@ -224,20 +225,21 @@ def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
-    """Refuse to go on where results would no longer be comparable. Raises MismatchError.
+    """Raise MismatchError if results of this launch could not be compared with earlier ones.
 
-    `now` is the record with what is there at this moment: space, data, weights, tasks, versions, searcher, scheduler.
+    `now` is the record with the present space, data, base weights, tasks, configuration version, searcher and scheduler.
     """
-    for what, before, after in _compared(recorded, now):
+    for noun, before, after in _compared(recorded, now):
         if before != after:
+            old, new = _shortened(str(before), str(after))
             raise MismatchError(
-                f"sweep {recorded.name!r} began with another {what}: {_short(before)}, now {_short(after)}. Its trials "
-                "and new ones could not be compared: start a new sweep under another name, or bring the old one back"
+                f"sweep {recorded.name!r} began with another {noun}: {old}, now {new}. Its trials and new ones could "
+                "not be compared: start a new sweep under another name, or bring the old one back"
             )
 
 
 def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, Any, Any]]:
-    """What must be equal: in words, as recorded, as it is now."""
+    """What must be equal: a noun for messages, the recorded value, the present value."""
     from hpo.search.searchers import searcher_from  # imports Optuna, which a reader of records does not need
 
     yield "configuration version", recorded.config_version, now.config_version
@@ -252,7 +254,7 @@ def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, An
 
 
 def changed_versions(recorded: SweepRecord) -> list[str]:
-    """One line for each package whose version is another one now."""
+    """One line for each package whose version has changed since the sweep began."""
     now = versions()
     return [
         f"{name} was {version} when the sweep began and is {now.get(name, 'absent')} now"
@@ -272,6 +274,15 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+SHOWN = 80
+"""Characters of a value that a message shows."""
+
+
+def _shortened(before: str, after: str) -> tuple[str, str]:
+    """Two different texts, each cut to SHOWN characters that hold the first difference."""
+    start = 0
+    if max(len(before), len(after)) > SHOWN:
+        start = max(0, len(os.path.commonprefix([before, after])) - SHOWN // 2)
+    texts = [f"...{text[start:]}" if start else text for text in (before, after)]
+    old, new = (text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..." for text in texts)
+    return old, new

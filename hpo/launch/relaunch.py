@@ -1,4 +1,7 @@
-"""From the record of a sweep to the plan of another launch: what may differ is taken over, what may not is refused."""
+"""Preparation of another launch of a sweep: from its record and a request to a plan.
+
+The plan takes over what a launch may change. Anything else that differs from the record raises MismatchError.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from hpo.space.space import Space
 
 
 def total_of(before: int, relaunch: Relaunch, name: str) -> int:
-    """Trials of the sweep from this launch on. Raises LaunchError where they would be fewer than `before`."""
+    """Total number of trials from this launch on. Raises LaunchError if it is lower than `before`."""
     if relaunch.trials is not None and relaunch.trials < before:
         raise LaunchError(
             f"`trials`: sweep {name!r} has {before} trials, a total of {relaunch.trials} would be fewer. Give at least "
@@ -23,7 +26,7 @@ def total_of(before: int, relaunch: Relaunch, name: str) -> int:
 
 
 def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunch) -> Plan:
-    """The plan of another launch of `trials` in all; MismatchError where its trials could not be compared."""
+    """The plan of another launch, with `trials` in all. Raises MismatchError if results could not be compared."""
     record = changed(recorded, relaunch)
     plan = Plan(
         store=store,
@@ -40,7 +43,7 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
 
 
 def changed(recorded: SweepRecord, relaunch: Relaunch) -> SweepRecord:
-    """The record with what this launch asks for."""
+    """The record with the changes that this launch requests."""
     data = recorded.data
     if relaunch.data is not None:
         data = replace(data, folder=str(Path(relaunch.data).expanduser().absolute()))
@@ -49,20 +52,20 @@ def changed(recorded: SweepRecord, relaunch: Relaunch) -> SweepRecord:
 
 
 def present(plan: Plan, relaunch: Relaunch) -> SweepRecord:
-    """The plan's record with what is there now: files, weights, declarations, searcher and scheduler."""
+    """The plan's record as it would be written now: present data, base weights, tasks, searcher and scheduler."""
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
     from minbert.migrations import CONFIG_VERSION
 
     record = plan.record
     corpus, base = read_corpus(record.data.folder, plan.declared()), find_base(record.base.asked)
-    others = inputs(plan.space, record.start, corpus) if record.data.inputs else {}
+    hashes = inputs(plan.space, record.start, corpus) if record.data.inputs else {}
     return replace(
         record,
         space_hash=plan.space.hash,
         searcher=record.searcher if relaunch.searcher is None else relaunch.searcher,
         scheduler=record.scheduler if relaunch.scheduler is None else relaunch.scheduler,
-        data=DataRecord(record.data.folder, corpus.fingerprint, others),
+        data=DataRecord(record.data.folder, corpus.fingerprint, hashes),
         base=BaseRecord(record.base.asked, base.name, base.sha256),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         config_version=CONFIG_VERSION,

@@ -1,13 +1,13 @@
-"""What somebody asks for, before anything of it is looked at: `Launch` begins a sweep, `Relaunch` goes on with one.
+"""Requests: `Launch` begins a sweep, `Relaunch` continues one. Only single values are checked here.
 
-Both travel whole, from the command line (or `hpo.run`, `hpo.resume`) to the plan; `ResourceRequest` is the part of them
-that is about machines. A new option of the command line touches three files:
+A request goes as one object from the command line (or `hpo.run`, `hpo.resume`) to the plan. Its part about machines is a
+`ResourceRequest`. A new option of the command line touches three files:
 
-1. here: a field with its default and its unit, in `Launch`, also in `Relaunch` if later launches may change it (in
-   `hpo.cluster.resources.ResourceRequest`, and there alone, if it says what a trial gets of a machine);
+1. here: a field with its default and its unit in `Launch`, and in `Relaunch` if later launches may change it. A field
+   about a trial's share of a machine goes into `hpo.cluster.resources.ResourceRequest` instead;
 2. `hpo.commands.options`: the flag with its help text, one line under the field's name in LAUNCH (and GOING_ON);
-3. where it is used: `hpo.launch.prepare` for what must be known before compute, `hpo.launch.record` for what a resume
-   must know, the driver for the rest.
+3. where it is used: `hpo.launch.prepare` for checks before compute, `hpo.launch.record` for what a resume must know,
+   the driver for all else.
 
 The commands, their defaults, `hpo.run`, `hpo.resume` and `hpo extend` need no edit.
 """
@@ -24,16 +24,16 @@ from hpo.cluster.resources import ResourceRequest
 from search_spaces.domains import Node
 
 Settings = Mapping[str, Any]
-"""A technique as plain data: its `name`, and its settings beside it."""
+"""A searcher or scheduler as plain data: its `name`, with its settings beside it."""
 
 
 class LaunchError(ValueError):
-    """A launch that cannot be run as asked."""
+    """The launch cannot be run as requested."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A new sweep. Numbers that mean nothing, whatever the space and the data are, raise LaunchError."""
+    """Request for a new sweep. Raises LaunchError for a number that no sweep could have, such as 0 trials."""
 
     space: str | Path | Mapping[str, Node]
     """Name of a space, path of a Python file that defines SPACE, or the tree itself."""
@@ -44,17 +44,17 @@ class Launch:
     base: str | None = None
     """Base encoder: a directory, a hub id, `tiny`; None: the packaged MiniLM."""
     store: str = "runs"
-    """Folder of all sweeps."""
+    """Folder that holds all sweeps."""
     name: str | None = None
     """Name of the sweep; None: the space's name and the next free number."""
     trials: int = 24
-    """Trials in all, the default configuration among them."""
+    """Total number of trials, the default configuration's included."""
     budget: int | None = None
     """Largest number of examples of a trial; None: three epochs, at most 20,000."""
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
     seed: int = 0
-    """Seed of draws and of training."""
+    """Seed of the draws and of the training."""
     settings: tuple[str, ...] = ()
     """Pinned parameters as `path=value`."""
     start: tuple[Path, ...] = ()
@@ -62,9 +62,9 @@ class Launch:
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
-    """What trials get of the machines."""
+    """Number of workers, and CPU cores and GPUs of a trial."""
     keep: int = 20
-    """Trials whose weights stay."""
+    """Number of trials whose weights are kept."""
     searcher: str | Settings = "tpe"
     """Searcher that draws configurations: a name in `hpo.search.searchers.SEARCHERS`, or its name and settings."""
     scheduler: str | Settings = "asha"
@@ -72,7 +72,7 @@ class Launch:
     eta: int | None = None
     """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
     grace: int | None = None
-    """Examples before which no trial is stopped; None: the scheduler's default, but at least a step's."""
+    """Examples before which no trial is stopped; None: the scheduler's default, but at least one optimiser step's."""
     trainer: str = "hpo.worker.trainer"
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
 
@@ -83,26 +83,26 @@ class Launch:
 
 @dataclass(frozen=True)
 class Relaunch:
-    """Another launch of a sweep: what may differ from the launch before; None: as before."""
+    """Request for another launch of a sweep: the values that it may change. None: as in the sweep's record."""
 
     trials: int | None = None
-    """New, larger total of trials."""
+    """New total number of trials, not lower than before."""
     takeover: bool = False
-    """Go on although another driver seems to be at work; that one leaves."""
+    """Start although another driver seems to work on the sweep; that driver then stops."""
     data: str | None = None
-    """Folder where the same data lies now."""
+    """Folder that holds the same data now."""
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
-    """What trials get of the machines."""
+    """Number of workers, and CPU cores and GPUs of a trial."""
     keep: int | None = None
-    """Trials whose weights stay."""
+    """Number of trials whose weights are kept."""
     searcher: Settings | None = None
-    """Searcher of this launch; another one than before is refused."""
+    """Searcher of this launch; must equal the recorded one."""
     scheduler: Settings | None = None
-    """Scheduler of this launch; another one than before is refused."""
+    """Scheduler of this launch; must equal the recorded one."""
 
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1)
@@ -113,19 +113,19 @@ Request = TypeVar("Request", Launch, Relaunch)
 
 
 def from_options(kind: type[Request], values: Mapping[str, Any]) -> Request:
-    """A request from flat values by option; those of `ResourceRequest` are gathered into its `resources`."""
-    of_machines = {each.name for each in fields(ResourceRequest)}
-    resources = ResourceRequest(**{name: value for name, value in values.items() if name in of_machines})
-    return kind(**{name: value for name, value in values.items() if name not in of_machines}, resources=resources)
+    """A request from the values of its options; options of `ResourceRequest` go into its `resources`."""
+    resource_names = {option.name for option in fields(ResourceRequest)}
+    resources = ResourceRequest(**{name: value for name, value in values.items() if name in resource_names})
+    return kind(**{name: value for name, value in values.items() if name not in resource_names}, resources=resources)
 
 
 def default_of(kind: type[Launch] | type[Relaunch], name: str) -> Any:
-    """Default of a request's field, or of the field of `ResourceRequest` in it; `dataclasses.MISSING`: none."""
-    return {each.name: each.default for each in (*fields(ResourceRequest), *fields(kind))}[name]
+    """Default of a request's field, or of a field of its `ResourceRequest`; `dataclasses.MISSING`: it has none."""
+    return {option.name: option.default for option in (*fields(ResourceRequest), *fields(kind))}[name]
 
 
 def _check_lowest(request: Launch | Relaunch, **lowest: int) -> None:
-    """Raise unless each field is an integer of at least so much; None passes where it is the field's default."""
+    """Raise LaunchError unless each field is an integer of at least its bound; None passes where it is the default."""
     for name, least in lowest.items():
         value = getattr(request, name)
         if value is None and default_of(type(request), name) is None:
@@ -135,5 +135,7 @@ def _check_lowest(request: Launch | Relaunch, **lowest: int) -> None:
 
 
 def _check_time(seconds: float | None) -> None:
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+    """Raise LaunchError unless the time limit is None or a positive, finite number of seconds."""
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and math.isfinite(seconds) and seconds > 0):
         raise LaunchError(f"`time` must be a positive number of seconds, not {seconds!r}.")

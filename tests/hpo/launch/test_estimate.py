@@ -1,4 +1,4 @@
-"""What a dry run says of time and of the stages before training."""
+"""Estimate of a dry run: time of the search, work of the stages before training."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def worded(plan: Plan, data: Data) -> list[str]:
 def test_each_stage_that_can_be_drawn_has_its_rows_and_steps(tmp_path: Path, sample: Data) -> None:
     mlm, nli, mnrl = worded(planned(tmp_path, space="stages"), sample)
     assert mlm == "MLM 3,000 rows, 94 to 281 steps of 32", "600 reviews and 2 x 1,200 sentences of pairs; 1 or 3 epochs"
-    every = len(NLI().read(sample).labels)
-    assert nli == f"NLI {every} rows, {round(every / 32)} to {round(5 * every / 32)} steps of 32"
+    rows = len(NLI().read(sample).labels)
+    assert nli == f"NLI {rows} rows, {round(rows / 32)} to {round(5 * rows / 32)} steps of 32"
     assert mnrl.startswith(f"MNRL {len(MNRL().read(sample).labels)} rows, ")
 
 
-def test_a_pin_a_start_file_or_a_space_without_stages_changes_it(tmp_path: Path, sample: Data) -> None:
+def test_a_pin_a_start_file_or_a_space_without_stages_changes_the_estimate(tmp_path: Path, sample: Data) -> None:
     pinned = planned(tmp_path, space="stages", settings=("stages/mlm/kind=none", "stages/nli/kind=none"))
     assert [line.split()[0] for line in worded(pinned, sample)] == ["MNRL"]
     assert worded(planned(tmp_path), sample) == []
-    given = tmp_path / "given.json"
-    given.write_text('{"stages": {"mlm": {"kind": "mlm", "epochs": 2, "batch_size": 100}}}')
-    assert worded(planned(tmp_path, start=(given,)), sample) == ["MLM 3,000 rows, 60 steps of 100"]
+    start = tmp_path / "start.json"
+    start.write_text('{"stages": {"mlm": {"kind": "mlm", "epochs": 2, "batch_size": 100}}}')
+    assert worded(planned(tmp_path, start=(start,)), sample) == ["MLM 3,000 rows, 60 steps of 100"]
     ranges = {"adapter": Kind(none={}, lora={"/stages/mnrl": Kind(mnrl={"min_score": OneOf(3.0, 5.0)})}),
               "stages": {"mlm": Kind(mlm={"epochs": Float(0.5, 1.0)})}}  # fmt: skip
     mlm, mnrl = worded(planned(tmp_path, space=ranges), sample)

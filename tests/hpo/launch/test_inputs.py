@@ -1,4 +1,4 @@
-"""What a sweep's trials read besides the tasks' files belongs to its fingerprint."""
+"""Input files besides the tasks' data files: their SHA-256 is recorded and compared on a resume."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ AUGMENTED, NLI, SYNONYMS = "ids-sst-train-augmented.csv", "nli-train.tsv", "syno
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A corpus with everything that any space reads beside the tasks' files."""
-    made = make_corpus(tmp_path / "corpus")
-    shutil.copy(SAMPLE / NLI, made)
-    shutil.copy(SAMPLE / SYNONYMS, made)
-    shutil.copy(made / "ids-sst-train.csv", made / AUGMENTED)
-    return made
+    """A corpus with every input file that some space reads."""
+    corpus = make_corpus(tmp_path / "corpus")
+    shutil.copy(SAMPLE / NLI, corpus)
+    shutil.copy(SAMPLE / SYNONYMS, corpus)
+    shutil.copy(corpus / "ids-sst-train.csv", corpus / AUGMENTED)
+    return corpus
 
 
 def planned(folder: Path, *settings: str, **changes: Any) -> Plan:
     if changes.get("space") == "full":
-        settings += ("adapter/layers/kind=all",)  # it asks for up to three layers, and the tiny encoder has two
+        settings += ("adapter/layers/kind=all",)  # the space draws up to three layers, and the tiny encoder has two
     return prepare(launch(folder.parent / "store", data=str(folder), settings=settings, **changes))
 
 
@@ -75,7 +75,7 @@ def test_a_resume_with_another_file_is_refused_by_its_name(folder: Path, name: s
     (folder / name).write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(MismatchError, match=rf"sweep 's' began with another {name} \(SHA-256\): .* bring the old one"):
         again(plan, record)
-    again(plan, replace(record, data=replace(record.data, inputs={})))  # a store from before
+    again(plan, replace(record, data=replace(record.data, inputs={})))  # an older store recorded no inputs
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"needs {name}"):
         again(plan, record)

@@ -1,4 +1,4 @@
-"""Bad input: refused before any compute, by messages that say what would be accepted; and what a plan says."""
+"""Preparation: bad input is refused before any compute, by messages that say what would be accepted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.hpo.conftest import launch, written
 def refused(tmp_path: Path, match: str, **changes: Any) -> None:
     with pytest.raises(ValueError, match=match):
         prepare(launch(**{"store": tmp_path / "store"} | changes))
-    assert not (tmp_path / "store").exists(), "nothing was written"
+    assert not (tmp_path / "store").exists(), "nothing is written"
 
 
 def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     again = plan_again(plan.store, record, record.trials, Relaunch())
     assert again.record == record
     assert record == replace(plan.record, resources=record.resources, created=record.created)
-    sweep, other = plan.sweep(workers=1), again.sweep(workers=1)
-    assert [sweep.next(), sweep.next()] == [other.next(), other.next()]
+    sweep, resumed = plan.sweep(workers=1), again.sweep(workers=1)
+    assert [sweep.next(), sweep.next()] == [resumed.next(), resumed.next()]
 
 
 def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
         ({"trials": 0}, "`trials` must be an integer of at least 1, not 0"),
         ({"eta": 1}, "`eta` must be an integer of at least 2"),
         ({"time": -1.0}, "`time` must be a positive number of seconds"),
+        ({"time": "1h"}, "`time` must be a positive number of seconds, not '1h'"),
         ({"gpus_per_trial": 1.5}, "`gpus_per_trial` must be 0, a fraction below 1, or a whole number"),
         ({"gpus_per_trial": float("inf")}, "`gpus_per_trial` must be 0, .*, not inf"),
         ({"store": "s3://bucket/runs"}, "`store` must be a folder, .* not s3://bucket/runs"),
@@ -90,8 +91,8 @@ def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
     assert prepare(launch(tmp_path, budget=64, grace=None)).record.milestones == (64,)
     small = ("batch_size/sst=1", "batch_size/qqp=2", "batch_size/sts=1")
     assert prepare(launch(tmp_path, budget=36, grace=4, settings=small)).record.milestones == (4, 12, 36)
-    one = ("mixing/kind=single", "mixing/task=sst")
-    assert prepare(launch(tmp_path, budget=16, grace=None, settings=one)).record.milestones == (16,)
+    single = ("mixing/kind=single", "mixing/task=sst")
+    assert prepare(launch(tmp_path, budget=16, grace=None, settings=single)).record.milestones == (16,)
     refused(tmp_path, r"configuration \(16 of sst\), not 15", budget=15, grace=None, tasks="sst")
 
 

@@ -1,4 +1,4 @@
-"""`sweep.json`: what an earlier version wrote, what is damaged, what must be the same on a resume."""
+"""`sweep.json`: records of earlier versions, damaged records, and what must be equal on a resume."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ OLD = json.loads("""{
  "versions": {"python": "3.11.7", "ray": "2.60.0"}, "config_version": 4,
  "argv": ["run", "quickstart", "--checkpoint", "tiny"], "created": 1795746412.741969
 }""")
-"""A record as it was written before the trainer, the searcher and the scheduler were recorded."""
+"""A record as an earlier version wrote it: without trainer, searcher and scheduler."""
 
 
-def test_a_record_of_an_earlier_version_takes_the_values_of_then() -> None:
+def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -> None:
     record = SweepRecord.from_json(OLD)
     assert record.trainer == "hpo.worker.trainer"
     assert record.searcher == {"name": "tpe"}
@@ -57,7 +57,7 @@ def test_a_record_of_an_earlier_version_takes_the_values_of_then() -> None:
     assert SweepRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
-def test_a_moment_in_words_is_read_as_seconds() -> None:
+def test_a_time_in_iso_8601_is_read_as_seconds() -> None:
     assert SweepRecord.from_json({**OLD, "created": "2026-01-02T03:04:05+00:00"}).created == 1767323045.0
     with pytest.raises(FieldError, match="`created` must be seconds since 1970 or ISO 8601, not 'today'"):
         SweepRecord.from_json({**OLD, "created": "today"})
@@ -131,6 +131,17 @@ def test_what_makes_trials_incomparable_is_refused(words: str) -> None:
         check_same(record, replace(record, **CHANGES[words]))
 
 
+def test_long_values_are_cut_around_their_first_difference() -> None:
+    record = SweepRecord.from_json(OLD)
+    tasks = dict(record.tasks) | {"sts": replace(record.tasks["sts"], weight=0.5)}
+    with pytest.raises(MismatchError) as error:
+        check_same(record, replace(record, tasks=tasks))
+    before, after = str(error.value).split(": ", 1)[1].split(". Its trials")[0].split(", now ")
+    assert max(len(before), len(after)) <= 80
+    assert "weight=1.0" in before
+    assert "weight=0.5" in after
+
+
 def test_other_data_and_weights_are_refused() -> None:
     record = SweepRecord.from_json(OLD)
     with pytest.raises(ValueError, match=r"began with another data in the sample corpus \(fingerprint\): ade4"):
@@ -142,8 +153,8 @@ def test_other_data_and_weights_are_refused() -> None:
 def test_a_relaunch_changes_what_it_may_and_nothing_else(tmp_path: Path) -> None:
     record = written(prepare(launch(tmp_path)))
     resources = ResourceRequest(cpus_per_trial=2)
-    asked = Relaunch(time=60.0, address="auto", resources=resources, keep=3)
-    plan = plan_again(str(tmp_path), record, 12, asked)
+    request = Relaunch(time=60.0, address="auto", resources=resources, keep=3)
+    plan = plan_again(str(tmp_path), record, 12, request)
     assert (plan.trials, plan.time, plan.address, plan.resources) == (12, 60.0, "auto", None)
     assert plan.record == replace(record, keep=3, resources=ResourceRequest(1, 2, 0.0))
 
@@ -152,9 +163,9 @@ def test_a_relaunch_changes_what_it_may_and_nothing_else(tmp_path: Path) -> None
 def test_a_relaunch_with_another_technique_is_refused(tmp_path: Path, field: str) -> None:
     record = written(prepare(launch(tmp_path)))
     plan_again(str(tmp_path), record, 8, Relaunch(**{field: getattr(record, field)}))
-    other = {"searcher": "random", "scheduler": "none"}[field]
+    name = {"searcher": "random", "scheduler": "none"}[field]
     with pytest.raises(MismatchError, match=f"began with another {field}: (Tpe|Asha).*, now (Random|NoStopping)"):
-        plan_again(str(tmp_path), record, 8, Relaunch(**{field: {"name": other}}))
+        plan_again(str(tmp_path), record, 8, Relaunch(**{field: {"name": name}}))
 
 
 def test_a_total_never_shrinks() -> None:
@@ -169,6 +180,5 @@ def test_a_new_sweep_records_its_trainer_searcher_and_scheduler(tmp_path: Path) 
     assert content["trainer"] == "tests.hpo.fakes"
     assert content["searcher"] == {"name": "tpe", "startup": 8}
     assert content["scheduler"] == {"name": "asha", "eta": 2, "grace": 100}
-    other = launch(tmp_path, searcher="random", scheduler="none", grace=None)
-    content = written(prepare(other)).to_json()
+    content = written(prepare(launch(tmp_path, searcher="random", scheduler="none", grace=None))).to_json()
     assert (content["searcher"], content["scheduler"]) == ({"name": "random"}, {"name": "none"})

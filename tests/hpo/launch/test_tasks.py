@@ -1,4 +1,4 @@
-"""A sweep's tasks are a choice that its record keeps: launch, plan, workers, predictions."""
+"""Tasks of a sweep: chosen at its launch, kept in its record, used by plan, workers and predictions."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def planned(store: Path, folder: Path, tasks: Any, **changes: Any) -> Plan:
-    asked = {"space": SPACE, "data": str(folder), "tasks": tasks}
-    wanted = {**asked, "trainer": "hpo.worker.trainer", "budget": 96, "grace": 96}
-    return prepare(launch(store, **wanted | changes))
+    options = {"space": SPACE, "data": str(folder), "tasks": tasks}
+    options |= {"trainer": "hpo.worker.trainer", "budget": 96, "grace": 96}
+    return prepare(launch(store, **options | changes))
 
 
 def test_the_default_tasks_are_the_papers_three(tmp_path: Path, folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_default_tasks_are_the_papers_three(tmp_path: Path, folder: Path) ->
 
 
 @pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
-def test_a_plan_is_about_its_own_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
+def test_a_plan_names_only_its_own_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
     plan = planned(tmp_path, folder, ",".join(reversed(tasks)))
     assert tuple(plan.record.tasks) == tuple(plan.preview.sizes) == tuple(plan.record.search_sizes) == tasks
     assert plan.record.data.fingerprint == fingerprint(folder, choose_tasks(tasks))
@@ -71,9 +71,9 @@ def test_a_plan_is_about_its_own_tasks(tmp_path: Path, folder: Path, tasks: tupl
     assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.preview.defaults)
     record = written(plan)
     again = plan_again(plan.store, record, 8, Relaunch())
-    other = replace(record, data=replace(record.data, fingerprint=fingerprint(folder, choose_tasks())))
+    of_other_tasks = replace(record, data=replace(record.data, fingerprint=fingerprint(folder, choose_tasks())))
     with pytest.raises(MismatchError, match="began with another data"):
-        plan_again(plan.store, other, 8, Relaunch())
+        plan_again(plan.store, of_other_tasks, 8, Relaunch())
     first = plan.sweep(workers=1).next()
     assert first is not None
     assert first.config == again.sweep(workers=1).next().config  # type: ignore[union-attr]
@@ -106,8 +106,8 @@ def test_a_sweep_of_one_task_does_not_ask_how_to_mix(tmp_path: Path, folder: Pat
         planned(tmp_path, folder, "sst", space={"mixing": Kind(summed={}, round_robin={})})
 
 
-def test_a_default_configuration_is_told_to_the_sampler_as_a_draw(tmp_path: Path, folder: Path) -> None:
-    """A choice {"sst": 16, ...} of three tasks is the complete configuration's value for four."""
+def test_a_default_configuration_is_entered_in_the_study_with_its_parameters(tmp_path: Path, folder: Path) -> None:
+    """A choice of the space gives batch sizes of three tasks; the complete configuration has four."""
     space = {"batch_size": OneOf({"sst": 8, "qqp": 16, "sts": 8}, {"sst": 16, "qqp": 32, "sts": 16})}
     start = planned(tmp_path, folder, "sst,qqp,sts,cfimdb", space=space).sweep(workers=1).next()
     assert start is not None
@@ -128,7 +128,7 @@ def test_a_dry_run_shows_the_tasks(tmp_path: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("tasks", CHOICES[::2], ids="+".join)
 def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
-    """What the driver, a worker and `hpo predict` do, without Ray between them."""
+    """The work of the driver, a worker and `hpo predict`, without Ray."""
     plan = planned(tmp_path, folder, tasks)
     sweep = Store(tmp_path).create("s", written(plan).to_json())
     job = Job.from_json(job_of(record_of(sweep), sweep.path, Resources()).to_json())
@@ -139,11 +139,12 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
     *_, last = trainer.train(job, Assignment(0, 0, start.config, start.seed), lambda: False)
     assert tuple(last.scores) == tasks
     with sweep.writer() as writer:
-        about = {"trial": 0, "attempt": 0}
-        writer.append("trials", {**about, "event": "start", "config": start.config, "params": start.params})
-        told = {k: v for k, v in last.to_dict().items() if k not in ("checkpoint_bytes", "checkpoint_sha256", "paused")}
-        writer.append("reports", {**about, **told})
-        writer.append("trials", {**about, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
+        keys = {"trial": 0, "attempt": 0}
+        writer.append("trials", {**keys, "event": "start", "config": start.config, "params": start.params})
+        no_columns = ("checkpoint_bytes", "checkpoint_sha256", "paused")
+        report = {name: value for name, value in last.to_dict().items() if name not in no_columns}
+        writer.append("reports", {**keys, **report})
+        writer.append("trials", {**keys, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
     assert finalise_here(sweep, None, print) == [0]
     paths = write(sweep, of_trial(sweep, 0), tmp_path / "out", "trial 0")
     assert len(paths) == 2 * len(tasks)
