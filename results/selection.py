@@ -143,7 +143,9 @@ def _pool(
     order = [*ranked, *(trial for trial in attempts if trial not in ranked)]
     if trials is not None:
         if missing := sorted(set(trials) - attempts.keys()):
-            raise StoreError(f"Trials {missing} of `{folder.name}` have no predictions. Trials with predictions: {order}.")
+            raise StoreError(
+                f"Trials {missing} of `{folder.name}` have no predictions. Trials with predictions: {order}."
+            )
         order = [trial for trial in order if trial in trials]
     labelled = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
     pool, skipped = {}, []
