@@ -1,1 +1,1 @@
-"""Measurements: what techniques do, how fast training is, how far a sweep gets. The product imports nothing of it."""
+"""Benchmarks: the effect of each technique, the speed of training, the progress of a sweep. No package imports them."""

@@ -1,4 +1,4 @@
-"""What benchmarks share: configurations, tables, intervals, JSON lines, runs in processes of their own."""
+"""Helpers of all benchmarks: configurations, tables, intervals, JSON lines, runs in separate processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from minbert.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The repository: other processes start there, so that `benchmarks` is found without being installed."""
+"""Root of the repository. Other processes start there, so that they find `benchmarks`, which is not installed."""
 
 PACKAGES = ("benchmarks", "hpo", "minbert", "results", "search_spaces")
 
 
 def configuration(*pairs: str, tasks: Mapping[str, Task] | None = None) -> Config:
-    """The default configuration over `tasks` (None: the default ones) with `path=value` settings laid over it.
+    """The default configuration over `tasks` (None: the default tasks), changed by `path=value` settings.
 
     Raises ConfigError.
     """
@@ -35,13 +35,13 @@ def configuration(*pairs: str, tasks: Mapping[str, Task] | None = None) -> Confi
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; a bar inside a cell would end it."""
+    """A Markdown table. A bar in a cell would end the cell, so it becomes a slash."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; none where there is no file."""
+    """The rows of a file of JSON lines; empty if the file does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -50,30 +50,30 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def compile_bytecode() -> None:
-    """Compile our packages: otherwise the first process of a round pays for what later ones find."""
+    """Compile our packages to bytecode. Otherwise the first process of a round would do it and take longer."""
     for name in PACKAGES:
         compileall.compile_dir(ROOT / name, quiet=2)
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this repository; start it in ROOT."""
+    """The command that runs a module of this repository. Its working directory must be ROOT."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's variables and more."""
+    """Environment variables of this process, with `more` added."""
     return {**os.environ, **more}
 
 
 def run_all(
     jobs: Iterable[dict[str, Any]], command: Callable[[dict[str, Any]], list[str]], out: Path, processes: int
 ) -> None:
-    """Run each job's command, `processes` at a time; the JSON object that it prints is appended to `out` with the job.
+    """Run the jobs' commands, `processes` at a time, and append to `out` each job with the JSON object that it prints.
 
-    Jobs that the file holds are not run again; a job that fails is told, and the others go on.
+    Jobs that `out` already holds are not run again. The error of a failed job is printed; the other jobs continue.
     """
     rows = read_lines(out)
-    wanted = [job for job in jobs if not any(all(row.get(key) == job[key] for key in job) for row in rows)]
+    missing = [job for job in jobs if not any(all(row.get(key) == job[key] for key in job) for row in rows)]
 
     def run(job: dict[str, Any]) -> None:
         finished = subprocess.run(command(job), cwd=ROOT, capture_output=True, text=True, check=False)
@@ -85,7 +85,7 @@ def run_all(
         print(f"{job} done", flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        list(pool.map(run, wanted))
+        list(pool.map(run, missing))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -93,7 +93,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def interval(values: Sequence[float]) -> str:
-    """Half width of a 95 % interval of the mean over seeds, by Student's t; nothing for one seed."""
+    """Half width of the 95 % interval of a mean over seeds, by Student's t, as text; empty for one seed."""
     from scipy.stats import t
 
     if len(values) < 2:

@@ -1,7 +1,9 @@
-"""Our trial with the padded encoder of `transformers` in place of ours: all else stays, to the heads' first weights.
+"""Padded encoder: our trial with the encoder of `transformers` instead of ours.
 
-with in_place_of_ours():
-    train(config, data, state)
+Everything else is the same, also the initial weights of the heads.
+
+    with in_place_of_ours():
+        train(config, data, state)
 """
 
 from __future__ import annotations
@@ -26,15 +28,16 @@ from minbert.encoder.packed import Packed
 
 @contextlib.contextmanager
 def in_place_of_ours() -> Iterator[None]:
-    """Encoders that are loaded inside are padded."""
+    """A context in which loaded encoders are padded encoders."""
     with mock.patch("minbert.encoder.base.Bert", PaddedBert):
         yield
 
 
 class PaddedBert(Bert):
-    """Our parameters, computed by `BertModel` on sequences padded to the longest of their batch.
+    """Encoder with our parameters, computed by `BertModel` on sequences padded to the longest of their batch.
 
-    Dropout masks come from torch's global generator. Word embeddings get their gradients the plain way.
+    Dropout masks come from torch's global generator. Gradients of word embeddings are computed by torch, without our
+    shortcut.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -51,25 +54,28 @@ class PaddedBert(Bert):
         frozen_layers: int = 0,
         start: Tensor | None = None,
     ) -> Tensor:
-        """As `Bert.forward`. Raises ValueError where it is given what the comparison does not use."""
+        """See `Bert.forward`. Raises ValueError for frozen layers, an offset or a start: the comparison uses none."""
         if frozen_layers or offset is not None or start is not None:
-            raise ValueError("The padded encoder is trained as a whole and without perturbations.")
+            raise ValueError(
+                "The padded encoder is trained as a whole and without perturbations: `frozen_layers` must be 0, "
+                "`offset` and `start` None."
+            )
         lengths = batch.bounds.diff().tolist()
         ids, segments = (
             pad_sequence(list(values.split(lengths)), batch_first=True)  # type: ignore[no-untyped-call]
             for values in (batch.ids, batch.segments)
         )
-        there = torch.arange(ids.shape[1]) < batch.bounds.diff()[:, None]  # [B, T]
+        real = torch.arange(ids.shape[1]) < batch.bounds.diff()[:, None]  # [B, T]
         model = _transformers(self.config, noise.hidden, noise.attention).train(noise.generator is not None)
         names = tensor_names(self.config)
         ours = {names[name]: value for name, value in self.named_parameters()}
-        inputs = {"input_ids": ids, "attention_mask": there.long(), "token_type_ids": segments}
+        inputs = {"input_ids": ids, "attention_mask": real.long(), "token_type_ids": segments}
         states: Tensor = torch.func.functional_call(model, ours, kwargs=inputs).last_hidden_state  # [B, T, D]
-        return states[:, 0].index_select(0, batch.place) if first_only else states[there]
+        return states[:, 0].index_select(0, batch.place) if first_only else states[real]
 
 
 @functools.cache
 def _transformers(config: BertConfig, hidden: float, attention: float) -> Any:
-    """A model of this shape and these dropout rates, whose own weights are never used."""
+    """A `BertModel` of this shape with these dropout rates; its own weights are never used."""
     shape = TheirConfig(**vars(config), hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
     return BertModel(shape, add_pooling_layer=False)

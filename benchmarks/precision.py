@@ -1,14 +1,14 @@
-"""Whether bf16 and packing cost scores: padded float32, packed float32 and packed bf16 on SST, QQP and STS.
+"""Precision: do bf16 and packing lower scores? Padded float32, packed float32 and packed bf16 on SST, QQP and STS.
 
     python -m benchmarks.precision --data ../shared/data/cs224n --out benchmarks/precision.jsonl
     python -m benchmarks.precision --out benchmarks/precision.jsonl --table
 
-All arms train MiniLM on one task and are scored on rows of `held`: the same rows in the same order, heads that begin
-with the same weights, the same optimiser. `padded` has the encoder of `transformers` in place of ours (`padded.py`);
-its dropout masks differ from the others', which is what the comparison's noise is.
+All arms train MiniLM on one task and are scored on rows of `held`. They train on the same rows in the same order, with
+the same initial weights of the head and the same optimiser. Arm `padded` has the encoder of `transformers` instead of
+ours (`padded.py`). Its dropout masks differ from those of the other arms; this is the noise of the comparison.
 
-Where no bf16 matrix product is native, the products take their bf16 inputs to float32, add up there and round once to
-bf16, as units for bf16 do; all else of the bf16 path runs as it is. That says nothing about speed.
+On a CPU without native bf16 matrix products, a product converts its bf16 inputs to float32, sums in float32 and rounds
+once to bf16, as bf16 units do. The rest of the bf16 path is unchanged. Such a run does not measure speed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TASKS_HERE = ("sst", "qqp", "sts")
 SIZES = dict.fromkeys(TASKS_HERE, 16)
 ARMS = ("padded", "packed", "bf16")
 HELD = 2000
-"""Rows of `held` that are scored, at most."""
+"""Largest number of `held` rows that are scored."""
 
 
 def trained(task: str, seed: int, data: str, budget: int, precision: str) -> float:
-    """Held-out score of one trial."""
+    """Train one trial; returns its score on `held`."""
     import numpy as np
 
     from minbert.data.tokens import open_data
@@ -57,7 +57,7 @@ def trained(task: str, seed: int, data: str, budget: int, precision: str) -> flo
 
 
 def as_units_do() -> contextlib.AbstractContextManager[Any]:
-    """bf16 matrix products with float32 sums, where the CPU has none; nothing where it has."""
+    """A context for bf16 matrix products with float32 sums on a CPU without native ones; else it does nothing."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -81,32 +81,37 @@ def as_units_do() -> contextlib.AbstractContextManager[Any]:
 
 
 def run_one(arm: str, task: str, seed: int, data: str, budget: int) -> dict[str, Any]:
-    """The held-out score of one run."""
+    """Run one arm; returns its score on `held`."""
     import torch
 
     from benchmarks.padded import in_place_of_ours
 
     torch.set_num_threads(1)
-    torch.manual_seed(seed)  # for the padded encoder's masks
-    around = {"padded": in_place_of_ours, "packed": contextlib.nullcontext, "bf16": as_units_do}[arm]
-    with around():
+    torch.manual_seed(seed)  # for the dropout masks of the padded encoder
+    contexts: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
+        "padded": in_place_of_ours, "packed": contextlib.nullcontext, "bf16": as_units_do
+    }  # fmt: skip
+    with contexts[arm]():
         return {"score": trained(task, seed, data, budget, "bf16" if arm == "bf16" else "float32")}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a task and arm: the mean over seeds, and the difference from `padded` paired by seed, with intervals."""
-    found = {(row["task"], row["arm"], row["seed"]): row["score"] for row in rows}
-    lines = []
+    """A row for each task and arm: the mean over seeds, and the mean gain over `padded` by seed, with intervals."""
+    scores: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        scores.setdefault((row["task"], row["arm"]), {})[row["seed"]] = row["score"]
+    cells = []
     for task in TASKS_HERE:
+        padded = scores.get((task, "padded"), {})
         for arm in ARMS:
-            scores = [value for (one, which, _), value in found.items() if (one, which) == (task, arm)]
-            pairs = [(task, "padded", seed) for one, which, seed in found if (one, which) == (task, arm)]
-            gains = [found[task, arm, base[2]] - found[base] for base in pairs if base in found]
-            shown = "" if arm == "padded" or not gains else f"{mean(gains):+.4f}{interval(gains)}"
-            if scores:
-                each = ", ".join(f"{value:.4f}" for value in scores)
-                lines.append([task, arm, each, f"{mean(scores):.4f}{interval(scores)}", shown])
-    return markdown(("task", "", "score by seed", "mean", "against padded"), lines)
+            by_seed = scores.get((task, arm), {})
+            gains = [score - padded[seed] for seed, score in by_seed.items() if seed in padded]
+            gain = "" if arm == "padded" or not gains else f"{mean(gains):+.4f}{interval(gains)}"
+            if by_seed:
+                values = list(by_seed.values())
+                listed = ", ".join(f"{value:.4f}" for value in values)
+                cells.append([task, arm, listed, f"{mean(values):.4f}{interval(values)}", gain])
+    return markdown(("task", "", "score by seed", "mean", "against padded"), cells)
 
 
 def main() -> None:
@@ -115,11 +120,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--data", help="folder in the class format")
-    parser.add_argument("--out", type=Path, required=True, help="results, one JSON line a run")
-    parser.add_argument("--budget", type=int, default=1600, help="training examples of a run")
+    parser.add_argument("--out", type=Path, required=True, help="file of results, one JSON line for each run")
+    parser.add_argument("--budget", type=int, default=1600, help="training examples of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    parser.add_argument("--table", action="store_true", help="print the table of the stored results")
     parser.add_argument("--one", nargs=3, metavar=("ARM", "TASK", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

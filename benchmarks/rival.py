@@ -1,8 +1,9 @@
-"""The rival: what users of `transformers` write. One encoder, AdamW, dynamic padding, shuffled batches.
+"""The rival: training as users of `transformers` write it. One encoder, AdamW, dynamic padding, shuffled batches.
 
-One task is `BertForSequenceClassification`; several are one `BertModel` with a linear layer for each on its pooled
-output, a forward pass for each and the losses summed. Texts are tokenised once, before any clock starts, and batches
-hold the rows that ours hold, in the same order. `tuned` is what a careful user adds: bf16 autocast and fused AdamW.
+One task is trained with `BertForSequenceClassification`. Several tasks share one `BertModel` with a linear layer for
+each task on its pooled output; each task has a forward pass, and the losses are summed. Texts are tokenised once,
+before a clock starts, and batches hold the same rows as ours in the same order. `tuned` adds what a careful user adds:
+bf16 autocast and fused AdamW.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CLIP_NORM = 1.0
 
 
 class Multitask(nn.Module):
-    """One encoder, a linear layer for each task on its pooled output."""
+    """Multitask model: one encoder, and for each task a linear layer on its pooled output."""
 
     def __init__(self, encoder: nn.Module, width: int, dropout: float, tasks: Mapping[str, Task]) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Multitask(nn.Module):
 
 
 def multitask(path: Path, tasks: Mapping[str, Task]) -> Multitask:
-    """The model of several tasks from a checkpoint folder, with the checkpoint's own dropouts."""
+    """The multitask model of a pretrained encoder's folder, with the dropout rates of that encoder."""
     encoder = BertModel.from_pretrained(path)
     return Multitask(encoder, encoder.config.hidden_size, encoder.config.hidden_dropout_prob, tasks)
 
@@ -63,13 +64,13 @@ def tokenizer_of(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised rows for a DataLoader, in flat arrays: processes share them without copies, as they do Arrow tables."""
+    """R tokenised rows for a DataLoader, in flat arrays that processes share without copies, like Arrow tables."""
 
     ids: NDArray[np.int32]
     """Word pieces of all rows end to end, special tokens included."""
     segments: NDArray[np.int8]
     offsets: NDArray[np.int64]
-    """Where each row begins [R + 1]."""
+    """Start of each row in `ids`, and the end of the last row [R + 1]."""
     labels: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -82,20 +83,20 @@ class Tokens:
 
 
 def tokenised(rows: Rows, numbers: Iterable[int], tokenizer: Any) -> Tokens:
-    """These rows of a file."""
-    chosen = list(numbers)
-    columns = zip(*(rows.texts[row] for row in chosen), strict=True)
+    """The rows with these numbers, tokenised."""
+    selected = list(numbers)
+    columns = zip(*(rows.texts[row] for row in selected), strict=True)
     encoded = tokenizer(*(list(column) for column in columns), truncation=True, max_length=MAX_LENGTH)
     return Tokens(
         np.concatenate([np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]),
         np.concatenate([np.asarray(ids, dtype=np.int8) for ids in encoded["token_type_ids"]]),
         np.concatenate([[0], np.cumsum([len(ids) for ids in encoded["input_ids"]])]),
-        rows.labels[chosen].astype(np.float32),
+        rows.labels[selected].astype(np.float32),
     )
 
 
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:
-    """A loader's batches, epoch after epoch."""
+    """A loader's batches, repeated epoch after epoch."""
     while True:
         yield from loader
 
@@ -111,7 +112,7 @@ def device() -> torch.device:
 
 
 def autocast(tuned: bool) -> contextlib.AbstractContextManager[Any]:
-    """bf16 for a tuned rival, otherwise nothing."""
+    """Autocast to bf16 for the tuned rival; otherwise a context that does nothing."""
     return torch.autocast(device().type, torch.bfloat16) if tuned else contextlib.nullcontext()
 
 
@@ -137,7 +138,7 @@ def one_task_step(path: Path, task: Task, loader: DataLoader[Any], *, tuned: boo
 def multitask_step(
     model: Multitask, tasks: Mapping[str, Task], loaders: Mapping[str, DataLoader[Any]], *, tuned: bool = False
 ) -> Callable[[], None]:
-    """A function that trains on the next batch of every task: a forward pass each, one backward pass of the sum."""
+    """A function that trains on the next batch of every task: one forward pass each, one backward pass of the sum."""
     model.to(device()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True if tuned else None)
     sources = {name: endless(loader) for name, loader in loaders.items()}
@@ -153,10 +154,10 @@ def multitask_step(
     return step
 
 
-def summed_loss(model: Multitask, tasks: Mapping[str, Task], given: Mapping[str, Any]) -> Tensor:
-    """The sum of the tasks' mean losses, a padded batch each."""
+def summed_loss(model: Multitask, tasks: Mapping[str, Task], padded: Mapping[str, Any]) -> Tensor:
+    """Sum of the tasks' mean losses; `padded` holds one padded batch for each task."""
     losses = []
-    for name, inputs in given.items():
+    for name, inputs in padded.items():
         inputs = inputs.to(device())
         labels = inputs.pop("labels")
         losses.append(task_loss(tasks[name], model(name, **inputs), labels))
@@ -167,12 +168,12 @@ def summed_loss(model: Multitask, tasks: Mapping[str, Task], given: Mapping[str,
 def predict(model: Multitask, task: Task, loader: Iterable[Any], *, tuned: bool = False) -> NDArray[np.float64]:
     """Predicted classes or scores [R], in the loader's order."""
     model.eval()
-    found = []
+    predictions = []
     for inputs in loader:
         inputs = inputs.to(device())
         inputs.pop("labels")
         with autocast(tuned):
             outputs = model(task.name, **inputs)
-        found.append(outputs.argmax(-1) if task.kind == "classification" else outputs.squeeze(-1))
+        predictions.append(outputs.argmax(-1) if task.kind == "classification" else outputs.squeeze(-1))
     model.train()
-    return np.asarray(torch.cat(found).double().cpu().numpy())
+    return np.asarray(torch.cat(predictions).double().cpu().numpy())

@@ -1,15 +1,15 @@
-"""How much SMART's ascent decides of the direction that it perturbs, and what training with the penalty does to it.
+"""SMART: how far its ascent step decides the direction of the perturbation, and how training changes its penalty.
 
     python -m benchmarks.smart
     python -m benchmarks.smart --data ../shared/data/cs224n        # some minutes
 
-With --data MiniLM is trained on SST with and without SMART, three seeds, and the penalty (papers' settings, without its
-weight) is measured without dropout on rows of `held`.
+Without --data the ascent step is measured: packaged MiniLM, eight training rows of the sample corpus for each task,
+untrained heads with weights times 5 instead of trained heads, sigma 1e-5 and eta 1e-3 as in the papers, default
+dropout. Printed are the size of the ascent step relative to the noise, and the divergence for the noise alone, for the
+noise after one step, and for the gradient alone, each scaled to max|delta| = 1.
 
-Without --data: packaged MiniLM, eight training rows of the sample corpus a task, fresh heads with weights times 5 in
-place of trained ones, sigma 1e-5 and eta 1e-3 as in the papers, dropout as by default. Prints the ascent's share of the
-noise and the divergence for the noise alone, the noise after one step, and the gradient alone, each scaled to
-max|delta| = 1.
+With --data MiniLM is trained on SST with and without SMART, three seeds each. The penalty (the papers' settings,
+without its weight) is then measured without dropout on rows of `held`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BUDGET, SEEDS, ROWS, WEIGHT = 1000, 3, 256, 5
 
 
 def ascent() -> None:
-    """What the ascent adds to its random start."""
+    """Print the effect of the ascent step on its random start."""
     data, cpu = open_data(None, find_base()), torch.device("cpu")
     model = MultitaskModel(Config.from_dict({}, data.tasks), data.base, data.tasks, 0)
     with torch.no_grad():
@@ -66,11 +66,11 @@ def ascent() -> None:
 
 
 def penalties(folder: str) -> None:
-    """The penalty and the accuracy after training with and without it."""
+    """Print penalty and accuracy after training with and without SMART."""
     from minbert.metrics import score
     from minbert.training.evaluation import predict_rows
 
-    data, lines = open_data(folder, find_base(), tasks=choose_tasks("sst"), search_sizes={"sst": 100}), []
+    data, rows = open_data(folder, find_base(), tasks=choose_tasks("sst"), search_sizes={"sst": 100}), []
     held = data.parts["sst", "held"]
     for seed in range(SEEDS):
         for settings in ((), ("regularizer/sst/kind=smart", f"regularizer/sst/weight={WEIGHT}")):
@@ -81,12 +81,12 @@ def penalties(folder: str) -> None:
             values = predict_rows(model, data, "sst", "dev", held).values
             accuracy = score("accuracy", values, data.file("sst", "dev").labels[held])
             arm = "with" if settings else "without"
-            lines.append([str(seed), arm, f"{penalty(model, data):.5f}", f"{accuracy:.4f}"])
-    print(markdown(("seed", "SMART", "penalty on `held`", "accuracy on `held`"), lines))
+            rows.append([str(seed), arm, f"{penalty(model, data):.5f}", f"{accuracy:.4f}"])
+    print(markdown(("seed", "SMART", "penalty on `held`", "accuracy on `held`"), rows))
 
 
 def penalty(model: MultitaskModel, data: Data) -> float:
-    """Mean of SMART's penalty over rows of `held`."""
+    """Mean of SMART's penalty over the first ROWS rows of `held`."""
     batch = model.batch("sst", data.file("sst", "dev"), data.parts["sst", "held"][:ROWS].tolist())
     inputs = PassInput(pack(batch.sequences))
 

@@ -1,12 +1,12 @@
-"""Every technique against the same run without it: short, on real data, several seeds.
+"""Techniques: each one compared with the same short run without it, on real data, with several seeds.
 
     python -m benchmarks.techniques --data ../shared/data/cs224n --out benchmarks/techniques.jsonl
     python -m benchmarks.techniques --out benchmarks/techniques.jsonl --table docs/techniques.md
 
-Each run is a process of its own with one thread, two at a time; results are appended line by line, and what is there
-is not run again. A run trains `--budget` examples with batches of 8 of each task and is scored on rows of `held`, which
-nothing else looks at. It shows that a technique does what it claims, not which one is best: a few hundred steps of one
-small encoder decide nothing about that.
+Each run is a separate process with one thread; two run at a time. Results are appended line by line, and stored runs
+are not repeated. A run trains `--budget` examples with batches of 8 rows of each task, and is scored on rows of `held`,
+which nothing else uses. The runs show that a technique does what it claims. They do not show which technique is best: a
+few hundred steps of one small encoder cannot decide that.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ LORA = ["adapter/kind=lora", "optimizer/encoder_lr=1e-3"]
 
 @dataclass(frozen=True)
 class Case:
-    """One technique: its settings and those of the run that it is compared with."""
+    """One technique: its settings, and the case that it is compared with."""
 
     name: str
     settings: list[str]
     against: str = "baseline"
+    """Name of the case without the technique."""
 
 
 def cases() -> list[Case]:
-    """The baselines first, then every technique by family."""
-    bi = [*BI]
+    """All cases: the baselines first, then every technique by family."""
 
     def case(name: str, *settings: str, against: str = "baseline") -> Case:
         return Case(name, [*settings], against)
 
     return [
         case("baseline"),
-        case("pairs apart, [u;v]", *bi),
+        case("pairs apart, [u;v]", *BI),
         # What is trained
         case("heads alone", "adapter/kind=frozen", "adapter/dropout=on"),
         case("LoRA r=8 query+value", *LORA),
@@ -65,19 +65,19 @@ def cases() -> list[Case]:
             for pooling in ("pooler", "mean", "max")
         ),
         *(
-            case(f"features {name}", *bi, *(f"encoding/{task}/head/features={name}" for task in ("qqp", "sts")),
+            case(f"features {name}", *BI, *(f"encoding/{task}/head/features={name}" for task in ("qqp", "sts")),
                  against="pairs apart, [u;v]")
             for name in ("sum", "product", "difference", "cosine")
         ),
-        case("QQP with added cosine", *bi, "encoding/qqp/head/cosine=added", against="pairs apart, [u;v]"),
+        case("QQP with added cosine", *BI, "encoding/qqp/head/cosine=added", against="pairs apart, [u;v]"),
         *(
-            case(f"STS cosine, {name}", *bi, "encoding/sts/head/kind=cosine", f"encoding/sts/head/transform={name}",
+            case(f"STS cosine, {name}", *BI, "encoding/sts/head/kind=cosine", f"encoding/sts/head/transform={name}",
                  against="pairs apart, [u;v]")
             for name in ("relu", "shift", "sigmoid")
         ),
-        case("STS cosine-embedding loss", *bi, "encoding/sts/head/kind=cosine_embedding",
+        case("STS cosine-embedding loss", *BI, "encoding/sts/head/kind=cosine_embedding",
              against="pairs apart, [u;v]"),
-        case("shared layer", *bi, "shared_head/kind=linear", against="pairs apart, [u;v]"),
+        case("shared layer", *BI, "shared_head/kind=linear", against="pairs apart, [u;v]"),
         # Mixing
         case("epochs of the smallest task", "mixing/multiplier=1"),
         case("three times the iterations", "mixing/multiplier=3"),
@@ -116,11 +116,11 @@ def cases() -> list[Case]:
 
 
 HELD = 2000
-"""Rows of a task's `held` part that are scored, at most."""
+"""Largest number of a task's `held` rows that are scored."""
 
 
 def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
-    """Train and score one case; what is measured of it."""
+    """Train and score one case; returns its measurements."""
     import numpy as np
     import torch
 
@@ -132,8 +132,8 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     from minbert.training.train import State, train
 
     torch.set_num_threads(1)
-    found = next(one for one in cases() if one.name == case)
-    config = configuration(*BASE, *found.settings)
+    technique = next(candidate for candidate in cases() if candidate.name == case)
+    config = configuration(*BASE, *technique.settings)
     opened = open_data(data, find_base(), search_sizes={"sst": 100, "qqp": 100, "sts": 100})
     milestones = (budget // 3, 2 * budget // 3, budget)
     with tempfile.TemporaryDirectory() as folder:
@@ -165,9 +165,9 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """All cases, seed by seed, each in its own process; what the file holds is not run again."""
+    """Run all cases, seed by seed, each in its own process; runs that the file holds are not repeated."""
     if any(row["budget"] != options.budget for row in read_lines(options.out)):
-        sys.exit(f"{options.out} holds runs of another --budget; name another file")
+        sys.exit(f"{options.out} holds runs with another --budget than {options.budget}; name another file with --out")
 
     def command(job: dict[str, Any]) -> list[str]:
         return python("benchmarks.techniques", "--data", options.data, "--budget", str(options.budget),
@@ -179,23 +179,23 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def mechanics(rows: list[dict[str, Any]]) -> str:
-    """What the technique did, by its own measure: first third of the run to the last."""
+    """What the technique did, by its own measures, in the first and the last third of the run."""
     first, last = rows[0]["losses"][0], rows[0]["losses"][-1]
-    noted = []
+    notes = []
     if "pairs" in last:
-        noted.append(f"conflicts {first['conflicts']:.2f} -> {last['conflicts']:.2f} of {last['pairs']:.0f} pairs")
-    noted += [f"{name} {first.get(name, float('nan')):.3g} -> {last[name]:.3g}" for name in last if "/" in name]
+        notes.append(f"conflicts {first['conflicts']:.2f} -> {last['conflicts']:.2f} of {last['pairs']:.0f} pairs")
+    notes += [f"{name} {first.get(name, float('nan')):.3g} -> {last[name]:.3g}" for name in last if "/" in name]
     if rows[0]["stage_seconds"]:
-        noted.append(f"stage {rows[0]['stage_seconds']:.0f} s, once")
-    noted.extend(flag for flag in rows[0]["flags"])
+        notes.append(f"stage {rows[0]['stage_seconds']:.0f} s, once")
+    notes.extend(rows[0]["flags"])
     shares = rows[0]["examples_per_task"]
     if len(set(shares.values())) > 1:
-        noted.append("rows " + "/".join(str(value) for value in shares.values()))
-    return "; ".join(noted)
+        notes.append("rows " + "/".join(str(value) for value in shares.values()))
+    return "; ".join(notes)
 
 
 def table(options: argparse.Namespace) -> str:
-    """Markdown: one line a technique, differences paired by seed."""
+    """The Markdown table: one line for each technique, differences by seed."""
     by_case: dict[str, dict[int, dict[str, Any]]] = {}
     for row in read_lines(options.out):
         by_case.setdefault(row["case"], {})[row["seed"]] = row
@@ -203,11 +203,11 @@ def table(options: argparse.Namespace) -> str:
                "examples/CPU s", "peak MiB", "what it did")  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
     for case in cases():
-        found = by_case.get(case.name, {})
-        if not found:
+        by_seed = by_case.get(case.name, {})
+        if not by_seed:
             continue
-        rows, base = [found[seed] for seed in sorted(found)], by_case.get(case.against, {})
-        gains = [found[seed]["overall"] - base[seed]["overall"] for seed in sorted(found) if seed in base]
+        rows, baseline = [by_seed[seed] for seed in sorted(by_seed)], by_case.get(case.against, {})
+        gains = [by_seed[seed]["overall"] - baseline[seed]["overall"] for seed in sorted(by_seed) if seed in baseline]
         gain = ""
         if gains and case.name != "baseline":
             gain = f"{mean(gains):+.4f}{interval(gains)} ({case.against})"
@@ -230,12 +230,12 @@ def table(options: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder in the class format")
-    parser.add_argument("--out", type=Path, help="results, one JSON line a run")
-    parser.add_argument("--budget", type=int, default=3000)
+    parser.add_argument("--out", type=Path, help="file of results, one JSON line for each run")
+    parser.add_argument("--budget", type=int, default=3000, help="training examples of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", help="cases whose name holds this")
-    parser.add_argument("--table", type=Path, help="Markdown file whose measured part is replaced")
+    parser.add_argument("--only", help="run only cases whose name contains this text")
+    parser.add_argument("--table", type=Path, help="Markdown file in which the table is replaced")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

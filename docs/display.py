@@ -1,4 +1,4 @@
-"""Draws docs/display.svg: the live display of a stored sweep, as it stood when a share of its rows was written.
+"""Draws docs/display.svg: the live display of a stored sweep after a share of its rows, 0.6 by default.
 
     python docs/display.py STORE SWEEP [SHARE]
 """
@@ -22,7 +22,7 @@ WIDTH = 80
 
 
 def moment(store: str, sweep: str, share: float) -> Snapshot:
-    """The sweep after that share of its rows, with the times that they carry."""
+    """The sweep after a share (0 to 1) of its rows, at the time of the last of them."""
     folder = Store(store).open(sweep)
     rows = folder.events()
     rows = rows[: max(1, round(share * len(rows)))]
@@ -33,6 +33,7 @@ def moment(store: str, sweep: str, share: float) -> Snapshot:
 
 
 def main(store: str, sweep: str, share: str = "0.6") -> None:
+    """Draw the picture; print its path."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(picture(moment(store, sweep, float(share)), WIDTH), width=WIDTH)
     out = Path(__file__).with_suffix(".svg")

@@ -1,6 +1,7 @@
-"""The results of sweeps: a Parquet store, queries over it, and ensembles chosen from it.
+"""Results of sweeps: a Parquet store, SQL and tables over it, and ensembles of its trials.
 
-Usable alone: nothing here knows how trials are trained or which search made them. Start with `results.store.Store`.
+The package works alone: it does not know how trials are trained or which search made them. Start with
+`results.store.Store`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What a trial cost up to a report, as the papers tell it: how much of the model is trained, time, memory, rows.
+"""Costs of a trial up to a report, in the papers' measures: share of trained parameters, time, memory, training rows.
 
 seconds per 1,000 examples = 1000 (seconds - evaluation seconds) / examples
 
-The stages before training are not in it: their result is kept, and costs its seconds once for all trials that share it.
+The stages before training are not included. Their result is cached: its seconds are spent once for all trials that
+share it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 COUNTS = ("trainable_parameters", "peak_memory_bytes")
-"""Costs that are whole numbers: parameters that training changes; the worker's largest memory so far, in bytes."""
+"""Costs that are integers: parameters that training changes; the worker's peak memory so far, in bytes."""
 RATES = ("trainable_share", "seconds_per_1000", "stage_seconds")
-"""Trainable parameters / all parameters, in [0, 1]; seconds of training, evaluation left out, per 1,000 examples;
-seconds of the stages before training."""
+"""Costs that are real numbers: trainable parameters / all parameters, in [0, 1]; seconds of training without evaluation
+per 1,000 examples; seconds of the stages before training."""
 EXAMPLES = "examples_"
-"""How the columns of training rows used so far begin, one for each task."""
+"""Prefix of the columns that count the training rows used so far, one column for each task."""
 
 
 def cost(report: Mapping[str, Any]) -> dict[str, Any]:
-    """`COUNTS` and `RATES` of a row of `reports`, and `examples_per_task`; None where the report does not tell."""
+    """Costs in a row of `reports`: `COUNTS`, `RATES` and `examples_per_task`; None for what the row does not hold."""
     trainable, total = report.get("trainable_parameters"), report.get("total_parameters")
     seconds, examples = report.get("seconds"), report.get("examples")
     training = None if seconds is None else seconds - (report.get("evaluation_seconds") or 0.0)
@@ -35,7 +36,7 @@ def cost(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def columns(report: Mapping[str, Any], tasks: list[str]) -> dict[str, Any]:
-    """`cost` as the columns of a table: `examples_<task>` instead of `examples_per_task`."""
-    found = cost(report)
-    used = found.pop("examples_per_task")
-    return {**found, **{EXAMPLES + task: used.get(task) for task in tasks}}
+    """The costs as columns of a table: `examples_<task>` instead of `examples_per_task`."""
+    values = cost(report)
+    examples = values.pop("examples_per_task")
+    return {**values, **{EXAMPLES + task: examples.get(task) for task in tasks}}

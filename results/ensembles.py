@@ -1,12 +1,12 @@
-"""Ensembles: which members to take, how often, and how their predictions become one.
+"""Ensembles: methods that select members, and functions that combine the members' predictions.
 
     top-k    the k best members; majority vote for classes, mean for scores (`beyond_bert`)
     greedy   forward selection with replacement on the metric itself (Caruana et al. 2004): begin with the best
-             member, add again and again the one that helps most, keep the best prefix; probabilities and scores
+             member, add again and again the member that helps most, keep the best prefix; probabilities and scores
              are averaged
 
-Pure functions of arrays: M members, N rows, C classes. A selection is the tuple of chosen members, in order, with
-repetition; a member chosen twice counts twice.
+All functions are pure functions of arrays: M members, N rows, C classes. A selection is a tuple of indices of members,
+in the order of the picks, with repetitions: a member that was picked twice counts twice.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from results.predictions import Member, Prediction
 from results.scoring import Vector
 
 Judge = Callable[[Mapping[str, Vector]], float]
-"""Predictions by task on the selection data -> overall; higher is better."""
+"""Function from predictions [N] by task, on the rows for selection, to the overall score; higher is better."""
 
 
 def majority_vote(values: Vector, weights: Vector, probabilities: Vector | None = None) -> Vector:
-    """Labels [N] with the most weight among values [M, N].
+    """Majority vote [N]: the label with the largest total weight [M] in each column of values [M, N].
 
-    A tie goes to the tied label with the larger sum of probabilities [M, N, C] where these are given (labels are then
-    0..C-1), and otherwise, or if that ties too, to the smaller label.
+    Of tied labels the one with the larger weighted sum of probabilities [M, N, C] wins, if these are given; labels must
+    then be 0..C-1. Without probabilities, or if the sums tie too, the smaller label wins.
     """
-    classes = np.unique(values)  # [C'], ascending, so that argmax takes the smaller label of a tie
+    classes = np.unique(values)  # [C'], ascending, so that argmax takes the smaller of tied labels
     votes = np.stack([weights @ (values == label) for label in classes], axis=1)  # [N, C']
     tied = np.isclose(votes, votes.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-    total = np.zeros_like(votes)
+    totals = np.zeros_like(votes)
     if probabilities is not None:
-        total = np.einsum("m,mnc->nc", weights, probabilities)[:, classes.astype(int)]
-    chosen: Vector = classes[np.argmax(np.where(tied, total, -np.inf), axis=1)]
-    return chosen
+        totals = np.einsum("m,mnc->nc", weights, probabilities)[:, classes.astype(int)]
+    labels: Vector = classes[np.argmax(np.where(tied, totals, -np.inf), axis=1)]
+    return labels
 
 
 def mean_score(values: Vector, weights: Vector) -> Vector:
-    """Weighted mean [N] of values [M, N] (or of any [M, ...])."""
+    """Mean [N] of values [M, N], weighted by weights [M]; works for any shape [M, ...]."""
     mean: Vector = np.tensordot(weights / weights.sum(), values, axes=1)
     return mean
 
 
 def vote(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
-    """Majority for classes, mean for scores."""
+    """Combination by vote [N]: majority vote for classes, weighted mean for scores."""
     values = np.stack([prediction.values for prediction in predictions])
     if kind == "regression":
         return mean_score(values, weights)
@@ -56,7 +56,10 @@ def vote(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vecto
 
 
 def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
-    """Most probable class of the averaged probabilities, mean for scores; a vote where probabilities are missing."""
+    """Combination by average [N]: the most probable class by the mean probabilities, the weighted mean for scores.
+
+    If a member has no probabilities, classes are combined by `vote`.
+    """
     probabilities = _probabilities(predictions)
     if kind == "regression" or probabilities is None:
         return vote(predictions, weights, kind)
@@ -65,40 +68,40 @@ def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Ve
 
 
 COMBINATIONS: dict[str, Callable[[Sequence[Prediction], Vector, str], Vector]] = {"vote": vote, "average": average}
-"""How the members' predictions for one task become one."""
+"""Combination -> function from the members' predictions for one task, weights [M] and the task's kind to values [N]."""
 
 
 def blend(
     members: Sequence[Member], chosen: Sequence[int], combination: str, kinds: Mapping[str, str]
 ) -> dict[str, Vector]:
-    """The ensemble's predictions [N] by task; of a single member they are that member's own."""
+    """The ensemble's predictions [N] by task. If `chosen` names only one member, they are that member's predictions."""
     counts = sorted(Counter(chosen).items())
+    first = members[counts[0][0]]
     if len(counts) == 1:
-        return {task: members[counts[0][0]][task].values for task in members[counts[0][0]]}
+        return {task: prediction.values for task, prediction in first.items()}
     weights = np.array([count for _, count in counts], dtype=np.float64)
-    tasks = members[counts[0][0]]
     return {
         task: COMBINATIONS[combination]([members[index][task] for index, _ in counts], weights, kinds[task])
-        for task in tasks
+        for task in first
     }
 
 
 class Ensemble(Protocol):
-    """A method: its hyperparameters are its fields, `select` applies it."""
+    """An ensemble method. Its fields are its hyperparameters; `select` chooses the members."""
 
     combination: ClassVar[str]
 
     def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """The chosen members, in order, with repetition."""
+        """The chosen members' indices, in order, with repetitions."""
         ...
 
 
 @dataclass(frozen=True)
 class TopK:
-    """The `size` best members, each once, by majority vote and mean."""
+    """The `size` best members, each once, combined by majority vote and mean."""
 
     size: int = 5
-    """k, how many members are taken; all of them if there are fewer."""
+    """k, the number of members; if there are fewer, all are taken."""
 
     combination: ClassVar[str] = "vote"
 
@@ -106,7 +109,7 @@ class TopK:
         _check_size(self.size)
 
     def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """The best members by their own scores; of equals the earlier one."""
+        """The best members by their own scores; of equal members the earlier one."""
         alone = [judge(blend(members, (index,), self.combination, kinds)) for index in range(len(members))]
         return tuple(sorted(range(len(members)), key=lambda index: -alone[index])[: self.size])
 
@@ -116,7 +119,7 @@ class Greedy:
     """Forward selection with replacement on `overall`; never worse on the selection data than the best member."""
 
     size: int = 5
-    """Picks, repetitions counted; the best prefix is kept, so that the ensemble may be smaller."""
+    """Number of picks, with repetitions. The best prefix is kept, so the ensemble may be smaller."""
 
     combination: ClassVar[str] = "average"
 
@@ -124,7 +127,7 @@ class Greedy:
         _check_size(self.size)
 
     def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """Each pick maximises the judge's value; of equals the earlier member, of equal prefixes the shorter."""
+        """Each pick maximises the judge's value. Of equal members the earlier wins, of equal prefixes the shorter."""
         chosen: tuple[int, ...] = ()
         best, best_value = chosen, -np.inf
         for _ in range(self.size if members else 0):
@@ -143,10 +146,10 @@ def _check_size(size: int) -> None:
 
 
 def _probabilities(predictions: Sequence[Prediction]) -> Vector | None:
-    """Probabilities [M, N, C] of the members; None where one has none."""
-    known = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]
-    return np.stack(known) if len(known) == len(predictions) else None
+    """Probabilities [M, N, C] of the members; None if a member has none."""
+    present = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]
+    return np.stack(present) if len(present) == len(predictions) else None
 
 
 ENSEMBLES: dict[str, type[TopK] | type[Greedy]] = {"top-k": TopK, "greedy": Greedy}
-"""Every method by the name that `--method` takes."""
+"""Ensemble methods by name, as option --method takes it."""

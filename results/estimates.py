@@ -1,10 +1,11 @@
-"""What a score on n examples says about the score on all: 95 % intervals.
+"""Confidence intervals (95 %) of scores that are measured on n examples.
 
     accuracy    Wilson (1927):  (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
     pearson     Fisher (1921):  tanh(atanh r -+ z / sqrt(n - 3))
-    others, overall, differences:  percentiles of a bootstrap over examples, each task resampled by itself, seed fixed
+    other metrics, overall, differences:  percentiles of a bootstrap over examples; each task is resampled separately,
+                with a fixed seed
 
-A pearson interval assumes bivariate normality, which bounded scores only approach.
+The interval of pearson assumes bivariate normality, which bounded scores only approach.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from results.scoring import Scoring, Vector
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-"""Of a bootstrap; the ends of the interval then have a standard error of about 3 % of its width."""
+"""Resamples of a bootstrap; the standard error of an end of the interval is then about 2 % of the interval's width."""
 SEED = 20240607
-"""Of a bootstrap: the same predictions give the same interval."""
+"""Seed of a bootstrap: the same predictions give the same interval."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Estimate:
     n: int
 
     def to_dict(self) -> dict[str, float | int]:
-        """As JSON has it."""
+        """The estimate as a JSON object."""
         return asdict(self)
 
 
 def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Interval of a share observed on n examples, within [0, 1]."""
+    """Wilson's interval of a share that was observed on n examples, within [0, 1]."""
     z = float(ndtri((1 + confidence) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -49,7 +50,7 @@ def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float,
 
 
 def fisher(r: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Interval of a correlation observed on n examples, within [-1, 1]; all of it if n < 4."""
+    """Fisher's interval of a correlation that was observed on n examples; [-1, 1] if n < 4."""
     if n < 4:
         return -1.0, 1.0
     if abs(r) >= 1:
@@ -59,7 +60,7 @@ def fisher(r: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
 
 
 INTERVALS: dict[str, Callable[[float, int], tuple[float, float]]] = {"accuracy": wilson, "pearson": fisher}
-"""Closed forms by metric; a metric without one is bootstrapped."""
+"""Metric -> closed form of its interval. The intervals of other metrics are bootstrapped."""
 
 
 def bootstrap(
@@ -70,7 +71,10 @@ def bootstrap(
     seed: int = SEED,
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic of row indices; each task's rows are drawn by themselves, with replacement."""
+    """Percentile interval of a statistic of row indices by task.
+
+    `sizes`: rows of each task. Each task's rows are drawn separately, with replacement.
+    """
     generator = np.random.default_rng(seed)
     values = [
         statistic({task: generator.integers(0, size, size) for task, size in sizes.items()}) for _ in range(resamples)
@@ -91,31 +95,34 @@ def of_task(scoring: Scoring, task: str, predictions: Vector, labels: Vector) ->
 
 
 def of_overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> Estimate:
-    """The overall score with its interval; n counts the examples of all tasks."""
+    """The overall score with its interval; n is the number of examples of all tasks together."""
 
     def statistic(index: Mapping[str, NDArray[np.int64]]) -> float:
         return _overall(scoring, predictions, labels, index)
 
-    sizes = {task: len(wanted) for task, wanted in labels.items()}
+    sizes = {task: len(truth) for task, truth in labels.items()}
     low, high = bootstrap(statistic, sizes)
-    return Estimate(statistic(whole(sizes)), low, high, sum(sizes.values()))
+    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
 
 
 def of_difference(
-    scoring: Scoring, one: Mapping[str, Vector], other: Mapping[str, Vector], labels: Mapping[str, Vector]
+    scoring: Scoring, left: Mapping[str, Vector], right: Mapping[str, Vector], labels: Mapping[str, Vector]
 ) -> Estimate:
-    """Overall of `one` less overall of `other`, on the same resampled examples: far narrower than two intervals."""
+    """Overall of `left` minus overall of `right`, with its interval.
+
+    Both are scored on the same resampled examples, so the interval is far narrower than those of the two scores.
+    """
 
     def statistic(index: Mapping[str, NDArray[np.int64]]) -> float:
-        return _overall(scoring, one, labels, index) - _overall(scoring, other, labels, index)
+        return _overall(scoring, left, labels, index) - _overall(scoring, right, labels, index)
 
-    sizes = {task: len(wanted) for task, wanted in labels.items()}
+    sizes = {task: len(truth) for task, truth in labels.items()}
     low, high = bootstrap(statistic, sizes)
-    return Estimate(statistic(whole(sizes)), low, high, sum(sizes.values()))
+    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
 
 
-def whole(sizes: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Every row of every task, once."""
+def _all_rows(sizes: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Indices of all rows of each task."""
     return {task: np.arange(size) for task, size in sizes.items()}
 
 

@@ -1,7 +1,7 @@
-"""The name of a parameter for people, from the name that the store keeps.
+"""Parameter names: from the store's name to the path in the configuration.
 
-The store's `params` column names the branch of each parameter, as Optuna knows it (`adapter.lora/rank`), so that two
-branches may give one parameter different domains. People read and write the path in the configuration (`adapter/rank`).
+The store and Optuna put the branch into a parameter's name (`adapter.lora/rank`), because two branches may give one
+parameter different domains. People read and write the parameter's path in the configuration (`adapter/rank`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from typing import Any
 
 
 def path_of(name: str) -> str:
-    """`adapter/rank` of `adapter.lora/rank`; `optimizer/encoder_lr` of `adapter.lora//optimizer/encoder_lr`.
+    """The path of a parameter: `adapter/rank` for `adapter.lora/rank`.
 
-    Each part of a name loses its `.branch`; what follows a double slash is a path from the root of the configuration.
+    Each part of the name loses its `.branch`. After a double slash the path starts at the root of the configuration:
+    `optimizer/encoder_lr` for `adapter.lora//optimizer/encoder_lr`.
     """
     relative = name.rpartition("//")[2]
     return "/".join(part.partition(".")[0] for part in relative.split("/"))
 
 
 def by_path(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The drawn parameters of one trial under their paths. A trial has one branch of a kind, so no two paths meet."""
+    """One trial's drawn parameters by path. A trial takes one branch of each kind, so no two names share a path."""
     return {path_of(name): value for name, value in parameters.items()}

@@ -1,7 +1,7 @@
-"""Predictions as arrays: of a trial as the store keeps them, of an ensemble, row for row beside their labels.
+"""Predictions of a trial or an ensemble as arrays, and as rows of the store; labels in the same order.
 
-One file holds one trial's predictions, under the key `<trial>-<attempt>`; of several attempts the latest counts.
-N rows, C classes.
+One file of table `predictions` holds one trial's predictions, under the key `<trial>-<attempt>`. If there are several
+attempts, the latest counts. N rows, C classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from results.scoring import Vector
 from results.store import SweepFolder
 
 LABELLED = ("search", "held")
-"""The splits of the dev file that have labels; together they are the full dev set."""
+"""Splits of the dev file with labels; together they are the full dev set."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Prediction:
     """Predictions for rows of one task."""
 
     rows: NDArray[np.int64]
-    """[N], position in the file; ascending, where it comes from the store."""
+    """[N], positions of the rows in the file; ascending if they were read from the store."""
     values: Vector
-    """[N], class or score."""
+    """[N], predicted classes or scores."""
     probabilities: Vector | None = None
-    """[N, C]; None for a regression, and where only the classes are known."""
+    """[N, C], probabilities of the classes; None for a regression, or if only the classes are known."""
 
     def at(self, rows: NDArray[np.int64]) -> Prediction | None:
-        """The predictions for exactly these rows; None if some are missing or not finite."""
+        """The predictions for exactly these rows (ascending); None if some are missing or not finite."""
         places = np.searchsorted(self.rows, rows)
         if len(rows) and (places[-1] >= len(self.rows) or not np.array_equal(self.rows[places], rows)):
             return None
@@ -47,7 +47,7 @@ class Prediction:
 
 
 Member = Mapping[str, Prediction]
-"""One trial's predictions by task."""
+"""Predictions of one member of an ensemble, by task."""
 
 
 def key(trial: int, attempt: int) -> str:
@@ -56,21 +56,24 @@ def key(trial: int, attempt: int) -> str:
 
 
 def predicted(folder: SweepFolder) -> dict[int, int]:
-    """Trials that have predictions, with the latest attempt that has."""
-    pairs = [match for name in folder.keys("predictions") if (match := re.fullmatch(r"(\d+)-(\d+)", name))]
+    """Trials with predictions -> their latest attempt with predictions."""
+    matches = [match for name in folder.keys("predictions") if (match := re.fullmatch(r"(\d+)-(\d+)", name))]
     latest: dict[int, int] = {}
-    for match in pairs:
+    for match in matches:
         trial, attempt = int(match[1]), int(match[2])
         latest[trial] = max(attempt, latest.get(trial, 0))
     return dict(sorted(latest.items()))
 
 
 def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str, Prediction]:
-    """A trial's predictions on the given splits; of one file if the splits share it."""
+    """A trial's predictions by task on some splits, which must be of the same file, as rows are positions in a file.
+
+    Raises StoreError if the trial has no predictions.
+    """
     attempts = predicted(folder)
     if trial not in attempts:
-        kept = ", ".join(map(str, attempts)) or "none"
-        raise StoreError(f"Trial {trial} of `{folder.name}` has no predictions. Trials that have: {kept}.")
+        trials = ", ".join(map(str, attempts)) or "none"
+        raise StoreError(f"Trial {trial} of `{folder.name}` has no predictions. Trials with predictions: {trials}.")
     table = folder.read("predictions", keys=[key(trial, attempts[trial])])
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string())))
     return {
@@ -80,10 +83,10 @@ def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str
 
 
 def labels(folder: SweepFolder, splits: Collection[str]) -> dict[str, tuple[NDArray[np.int64], Vector]]:
-    """Rows [N] and labels [N] of each task on the given splits, ordered by row."""
+    """Rows [N] and labels [N] of each task on some splits, ordered by row."""
     table = folder.read("examples")
-    chosen = pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string()))
-    table = table.filter(pc.and_(chosen, pc.is_valid(table["label"])))
+    in_splits = pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string()))
+    table = table.filter(pc.and_(in_splits, pc.is_valid(table["label"])))
     labelled = {}
     for task in pc.unique(table["task"]).to_pylist():
         rows = table.filter(pc.equal(table["task"], task)).sort_by("row")
@@ -91,15 +94,15 @@ def labels(folder: SweepFolder, splits: Collection[str]) -> dict[str, tuple[NDAr
     return labelled
 
 
-def aligned(member: Member, wanted: Mapping[str, NDArray[np.int64]]) -> dict[str, Prediction] | None:
-    """The predictions for exactly the wanted rows of each task; None if some are missing or not finite."""
-    parts = {task: member[task].at(rows) if task in member else None for task, rows in wanted.items()}
-    whole = {task: part for task, part in parts.items() if part is not None}
-    return whole if len(whole) == len(parts) else None
+def aligned(member: Member, rows: Mapping[str, NDArray[np.int64]]) -> dict[str, Prediction] | None:
+    """A member's predictions for exactly these rows of each task; None if some are missing or not finite."""
+    parts = {task: member[task].at(numbers) if task in member else None for task, numbers in rows.items()}
+    complete = {task: part for task, part in parts.items() if part is not None}
+    return complete if len(complete) == len(parts) else None
 
 
 def to_table(trial: int, attempt: int, parts: Iterable[tuple[str, str, Prediction]]) -> pa.Table:
-    """The rows of table `predictions` for (task, split, prediction) triples of one attempt."""
+    """Rows of table `predictions` from the (task, split, prediction) triples of one attempt."""
     schema = find("predictions").schema
     batches = []
     for task, split, prediction in parts:
@@ -118,7 +121,7 @@ def to_table(trial: int, attempt: int, parts: Iterable[tuple[str, str, Predictio
 
 
 def _lists(probabilities: Vector | None, size: int) -> pa.Array:
-    """Probabilities [N, C] as a list column of N rows."""
+    """Probabilities [N, C] as a list column of N rows; nulls if there are none."""
     if probabilities is None:
         return pa.nulls(size, pa.list_(pa.float32()))
     rows, classes = probabilities.shape

@@ -1,10 +1,11 @@
-"""SQL over a sweep, or over all sweeps of a store with a column `sweep`.
+"""SQL over one sweep, or over all sweeps of a store. Every table has a column `sweep`.
 
-trials           one row per trial: state, scores at its last step, parameters by name
+trials           one row per trial: state, scores at its last step, parameters by path
 reports          one row per trial and step; `scores`, `losses`, `examples_per_task` are maps: `scores['sst']`
 attempt_reports  every report of every attempt: a resumed trial may report a step again
-starts, ends     the events of attempts
-examples, predictions
+starts, ends     start and end events of attempts
+examples         ids and labels of the rows that are predicted
+predictions      predictions of trials for these rows
 sweeps           one row per sweep: seed, budget, milestones, data_..., base_..., searcher_..., scheduler_...
 """
 
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from results import sql
 from results.files import StoreError
-from results.reading import one_for_each_step
+from results.reading import report_per_step
 from results.sql import QueryError
 from results.store import Store, SweepFolder
 from results.views import trials_frame
@@ -36,14 +37,14 @@ def _event(kind: str) -> Callable[[SweepFolder], pa.Table]:
     return load
 
 
-PLAIN = ("created", "seed", "trials", "budget", "workers", "milestones", "trainer", "config_version", "space_hash")
+VALUES = ("created", "seed", "trials", "budget", "workers", "milestones", "trainer", "config_version", "space_hash")
 GROUPS = ("data", "base", "searcher", "scheduler")
-"""Single values, and groups of values, of a sweep's description that SQL shows; null where it has none."""
+"""Single values, and groups of values, that table `sweeps` shows of a sweep's description; null if it has none."""
 
 
 def _sweep(folder: SweepFolder) -> pd.DataFrame:
     description = folder.meta
-    row: dict[str, Any] = {name: description.get(name) for name in PLAIN}
+    row: dict[str, Any] = {name: description.get(name) for name in VALUES}
     for group in GROUPS:
         values = description.get(group)
         row |= {f"{group}_{name}": value for name, value in (values if isinstance(values, Mapping) else {}).items()}
@@ -52,7 +53,7 @@ def _sweep(folder: SweepFolder) -> pd.DataFrame:
 
 VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
     "trials": trials_frame,
-    "reports": lambda folder: one_for_each_step(folder.read("reports")),
+    "reports": lambda folder: report_per_step(folder.read("reports")),
     "attempt_reports": lambda folder: folder.read("reports"),
     "starts": _event("start"),
     "ends": _event("end"),
@@ -60,13 +61,14 @@ VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
     "predictions": lambda folder: folder.read("predictions"),
     "sweeps": _sweep,
 }
-"""What SQL may name, and how a sweep's rows of it are read."""
+"""Tables of SQL: name -> function that reads a sweep's rows."""
 
 
 def query(source: Store | SweepFolder, statement: str) -> pd.DataFrame:
-    """The answer to one SELECT; QueryError (a ValueError) for anything else, naming the nearest table or column.
+    """Run one statement of `results.sql` over a sweep or a store; returns its answer.
 
-    What could not be read, and so is not in the answer, is named in `source.warnings`.
+    `source.warnings` names the files and folders that could not be read and are missing from the answer. Raises
+    QueryError (a ValueError), which names the nearest table or column.
     """
     folders = [source] if isinstance(source, SweepFolder) else _folders(source)
     try:
@@ -93,7 +95,7 @@ def _loader(
                 [part.add_column(0, "sweep", pa.array([name] * part.num_rows, pa.string())) for name, part in parts]
             )
         frames = [part.assign(sweep=name) for name, part in parts]
-        whole = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-        return whole[["sweep", *(column for column in whole.columns if column != "sweep")]]
+        merged = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        return merged[["sweep", *(column for column in merged.columns if column != "sweep")]]
 
     return load

@@ -1,8 +1,8 @@
-"""The tables of the store: every column's type, unit and meaning, said once, here.
+"""Schemas of the store's tables: type, unit and meaning of every column.
 
-Meaning and unit travel in each Parquet file (field metadata), the schema's version in the file's own metadata. A change
-of a schema only adds nullable columns: a file of an older version is read with nulls there, one of a newer version is
-read without the columns that this version does not know.
+Each Parquet file carries meaning and unit in its field metadata and the schema's version in its own metadata. A schema
+change only adds nullable columns. The missing columns of an older file are read as nulls; the unknown columns of a
+newer file are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 from results.files import StoreError
 
 VERSION = 3
-"""Schema version; grows by one whenever columns are added."""
+"""Schema version; it grows by one when columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
 COUNTS = pa.map_(pa.string(), pa.int64())
@@ -28,23 +28,23 @@ EXACT = pa.float64()
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its schema, and when a row says again what an earlier one said."""
+    """One table: its schema, and the rule by which a row repeats an earlier one."""
 
     schema: pa.Schema
     key: tuple[str, ...] = ()
-    """What a row is about. Empty: a table of whole files, which only `write_table` adds; otherwise rows carry `seq` and
-    `generation`, and only a `Writer` adds them."""
+    """Columns that identify the subject of a row. A table with a key has rows with `seq` and `generation`, which only a
+    `Writer` adds. A table without a key consists of whole files, which only `write_table` adds."""
     news: tuple[str, ...] = ()
-    """Of two rows with one key, in order of `seq`, the later counts only if one of these columns has changed."""
+    """Columns that make a later row with the same key count: it counts only if one of them has changed."""
 
     @property
     def sequenced(self) -> bool:
-        """Whether the rows are events, counted by `seq`."""
+        """Whether the rows are events, numbered by `seq`."""
         return bool(self.key)
 
 
 def column(name: str, kind: pa.DataType, meaning: str, unit: str = "", required: bool = False) -> pa.Field:
-    """One column with its meaning and unit in the field's metadata."""
+    """A column, with its meaning and unit in the field's metadata."""
     return pa.field(name, kind, nullable=not required, metadata={"meaning": meaning, "unit": unit})
 
 
@@ -52,23 +52,23 @@ def _schema(columns: Iterable[pa.Field]) -> pa.Schema:
     return pa.schema(list(columns), metadata={"schema_version": str(VERSION)})
 
 
-_ORIGIN = [
-    column("seq", pa.int64(), "one counter over trials and reports, in the order of events", required=True),
-    column("generation", pa.int64(), "which run or resume of the sweep wrote the row; the first is 1", required=True),
+_ORDER = [
+    column("seq", pa.int64(), "counter over the rows of trials and reports, in the order of events", required=True),
+    column("generation", pa.int64(), "number of the run or resume that wrote the row; 1 is the first", required=True),
 ]
-_WHO = [
+_ATTEMPT = [
     column("trial", pa.int64(), "number of the trial in its sweep; 0 is the default configuration", required=True),
-    column("attempt", pa.int64(), "how often the trial was issued before; 0 the first time", required=True),
+    column("attempt", pa.int64(), "how often the trial was issued before; 0 is the first attempt", required=True),
 ]
-_WHERE = [
-    column("time", EXACT, "when the row was appended", "seconds since 1970"),
+_WRITTEN = [
+    column("time", EXACT, "time at which the row was appended", "seconds since 1970"),
     column("host", pa.string(), "name of the machine that appended the row"),
 ]
 
 TRIALS = _schema(
     [
-        *_ORIGIN,
-        *_WHO,
+        *_ORDER,
+        *_ATTEMPT,
         column(
             "event",
             pa.string(),
@@ -80,42 +80,42 @@ TRIALS = _schema(
         column("config", pa.string(), "of a start: the complete nested configuration", "JSON"),
         column("params", pa.string(), "of a start: the drawn parameters by name, `adapter.lora/rank`", "JSON"),
         column("seed", pa.int64(), "of a start: the seed of the trial's training"),
-        column("config_id", pa.string(), "of a start: identity of the configuration at birth", "hexadecimal"),
+        column("config_id", pa.string(), "of a start: identity of the trial's first configuration", "hexadecimal"),
         column("replicate", pa.int64(), "of a start: number of the repetition of this configuration; 0 is the first"),
         column("searcher", pa.string(), "of a start: the searcher that drew the configuration; null if none did"),
-        *_WHERE,
+        *_WRITTEN,
         column("pid", pa.int64(), "process that appended the row"),
         column("error", pa.string(), "traceback of an attempt that raised"),
         column("reason", pa.string(), "why the attempt ended, in words"),
-        column("checkpoint", pa.string(), "of an end: path of the weights that are kept, null if none are"),
+        column("checkpoint", pa.string(), "of an end: path of the kept weights; null if none are kept"),
     ]
 )
 
 REPORTS = _schema(
     [
-        *_ORIGIN,
-        *_WHO,
-        column("step", pa.int64(), "nominal milestone, which schedulers compare", "examples", required=True),
+        *_ORDER,
+        *_ATTEMPT,
+        column("step", pa.int64(), "milestone at which the trial reported", "examples", required=True),
         column("examples", pa.int64(), "training rows that have passed through the loss", "examples"),
         column(
             "overall", EXACT, "weighted mean of the tasks' scores on the search subset; NaN if it diverged", "score"
         ),
         column("scores", SCORES, "score of each task on the search subset", "the task's metric"),
         column("losses", SCORES, "mean training loss of each task since the report before", "loss"),
-        column("flags", WORDS, "what was odd, for example `constant:sts`"),
-        column("diverged", pa.bool_(), "whether a loss or score was not finite; then the scores do not count"),
-        column("verdict", pa.string(), "what the search answered: continue or stop"),
+        column("flags", WORDS, "anomalies of the predictions or the training, for example `constant:sts`"),
+        column("diverged", pa.bool_(), "whether a loss or a score was not finite; its scores do not count"),
+        column("verdict", pa.string(), "the search's answer: continue or stop"),
         column("seconds", EXACT, "time of training and evaluation so far, over all attempts", "seconds"),
-        column("evaluation_seconds", EXACT, "part of it that was spent on evaluation", "seconds"),
+        column("evaluation_seconds", EXACT, "part of `seconds` that was spent on evaluation", "seconds"),
         column("stage_seconds", EXACT, "time of the stages before training, once for all that share them", "seconds"),
-        column("trainable_parameters", pa.int64(), "numbers that training changes"),
-        column("total_parameters", pa.int64(), "numbers in the whole model"),
+        column("trainable_parameters", pa.int64(), "parameters that training changes"),
+        column("total_parameters", pa.int64(), "parameters of the whole model"),
         column("peak_memory_bytes", pa.int64(), "largest memory of the worker so far", "bytes"),
         column("examples_per_task", COUNTS, "training rows of each task", "examples"),
-        column("checkpoint", pa.string(), "path of the checkpoint that was written before the report"),
+        column("checkpoint", pa.string(), "path of the checkpoint that was written just before the report"),
         column("checkpoint_bytes", pa.int64(), "size of that checkpoint", "bytes"),
         column("checkpoint_sha256", pa.string(), "digest of that checkpoint's weights", "hexadecimal"),
-        *_WHERE,
+        *_WRITTEN,
     ]
 )
 
@@ -130,14 +130,14 @@ _EXAMPLE = [
 EXAMPLES = _schema(
     [
         *_EXAMPLE,
-        column("id", pa.string(), "the row's id as its file has it"),
-        column("label", EXACT, "class or score; null where none is known"),
+        column("id", pa.string(), "id of the row in its file"),
+        column("label", EXACT, "class or score; null if the row has no label"),
     ]
 )
 
 PREDICTIONS = _schema(
     [
-        *_WHO,
+        *_ATTEMPT,
         *_EXAMPLE,
         column("value", EXACT, "predicted class or score"),
         column("probabilities", pa.list_(pa.float32()), "probability of each class; null for a regression"),
@@ -154,16 +154,16 @@ TABLES: dict[str, Table] = {
 
 
 def find(name: str) -> Table:
-    """The table of that name."""
+    """The table called `name`. Raises StoreError for an unknown name."""
     if name not in TABLES:
         raise StoreError(f"Unknown table `{name}`. Expected one of: {', '.join(TABLES)}.")
     return TABLES[name]
 
 
 def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table with that table's schema; a column that is absent or None becomes null.
+    """Rows as an Arrow table with the schema of table `name`; an absent column, or None, becomes null.
 
-    A dict is taken for a map column, and for a JSON column too.
+    Map columns and JSON columns take dicts. Raises StoreError for an unknown column or a value of the wrong type.
     """
     schema = find(name).schema
     return pa.Table.from_pylist([_checked(name, schema, row) for row in rows], schema=schema)
@@ -194,7 +194,10 @@ def _value(name: str, field: pa.Field, value: Any) -> Any:
 
 
 def conform(name: str, table: pa.Table) -> pa.Table:
-    """A table with exactly the columns of this version: unknown ones left out, missing nullable ones null."""
+    """The rows in exactly this version's columns: unknown columns are dropped, missing nullable columns are null.
+
+    Raises StoreError if a required column is missing.
+    """
     schema = find(name).schema
     if table.schema.equals(schema):
         return table.replace_schema_metadata(schema.metadata).cast(schema)
@@ -210,7 +213,7 @@ def conform(name: str, table: pa.Table) -> pa.Table:
 
 
 def to_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Plain rows; map columns as dicts."""
+    """Rows as dicts; map columns become dicts too."""
     maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:

@@ -1,7 +1,7 @@
-"""How predictions are scored, as a caller binds it: this package knows no metric by itself.
+"""Scoring of predictions. The package has no metrics of its own; the caller passes the functions that compute them.
 
-The declaration of a sweep's tasks says which metric, weight and kind each has; the two functions come from whoever
-trained the trials.
+A sweep's description gives metric, weight and kind of each task. The two functions come from the package that trained
+the trials.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Overall = Callable[[Mapping[str, float], Mapping[str, str], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Scoring:
-    """The tasks of a sweep, and the functions that score them."""
+    """The tasks of a sweep with the functions that score them. The three mappings are by task."""
 
     metrics: Mapping[str, str]
     weights: Mapping[str, float]
@@ -34,7 +34,7 @@ class Scoring:
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task], score: Score, overall: Overall) -> Scoring:
-        """The scoring that a sweep's tasks declare, done by `score` and `overall`."""
+        """The scoring that a sweep's tasks declare, computed by `score` and `overall`."""
         return cls(
             metrics={name: task.metric for name, task in tasks.items()},
             weights={name: task.weight for name, task in tasks.items()},
@@ -44,9 +44,9 @@ class Scoring:
         )
 
     def scores(self, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> dict[str, float]:
-        """The score of each task that has labels."""
-        return {task: self.score(self.metrics[task], predictions[task], wanted) for task, wanted in labels.items()}
+        """The score of each task in `labels`."""
+        return {task: self.score(self.metrics[task], predictions[task], truth) for task, truth in labels.items()}
 
     def overall(self, scores: Mapping[str, float]) -> float:
-        """The tasks' scores as one number."""
+        """The tasks' scores combined into one number."""
         return self.combine(scores, self.metrics, self.weights)

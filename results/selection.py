@@ -1,8 +1,8 @@
-"""An ensemble of a sweep: chosen on `search`, estimated on `held`, saved as JSON.
+"""Ensemble selection: an ensemble of a sweep's trials is chosen on `search`, estimated on `held`, and saved as JSON.
 
-What is chosen on data looks good on that data. So the headline is the score on `held`, with n and a 95 % interval,
-beside the best single trial (chosen on `search` too) and the default trial 0; full dev, as papers report it, stands
-beside them and is marked as selected on.
+A choice scores too well on the data on which it was made. So the main result is the score on `held`, with n and a 95 %
+interval, next to the scores of the best single trial (also chosen on `search`) and of the default trial 0. The score on
+the full dev set, which papers report, is given too and marked as used for the selection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from results.store import SweepFolder
 from results.views import ranking, trials_frame
 
 PARTS: dict[str, tuple[str, ...]] = {"held": ("held",), "search": ("search",), "dev": LABELLED}
-"""What is estimated on; only `held` was not selected on."""
+"""Part for which scores are estimated -> its splits. Only `held` takes no part in the selection."""
 
 
 def choose(
@@ -37,11 +37,12 @@ def choose(
     name: str | None = None,
     trials: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Select an ensemble among the trials that have predictions (or `trials` of them), estimate it, and save it.
+    """Select an ensemble, estimate its scores, and save it. Candidates are all trials with predictions, or `trials`.
 
-    The result is what `load` gives back: name, method, size, combination, members (trial, attempt, weight), candidates,
-    best_single, default, skipped, and `estimates` by who ("ensemble", "best_single", "default") and part ("held",
-    "search", "dev"): overall and each task with value, low, high, n; `gain` is ensemble less best single on held.
+    The result is the record that `load` returns: name, method, size, combination, members (trial, attempt, weight),
+    candidates, best_single, default, skipped, selected_on, `estimates` by role ("ensemble", "best_single", "default")
+    and part ("held", "search", "dev") with value, low, high and n of overall and of each task, and `gain`, the
+    ensemble's overall minus that of the best single trial on held. Raises StoreError, ValueError for a size below 1.
     """
     if method not in ENSEMBLES:
         raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
@@ -75,43 +76,49 @@ def choose(
 
 
 def load(folder: SweepFolder, name: str) -> dict[str, Any]:
-    """A saved ensemble."""
+    """The record of a saved ensemble. Raises StoreError if it does not exist or cannot be read."""
     try:
         record: dict[str, Any] = json.loads(
             folder.folder.child("ensembles").read(f"{safe_name(name, 'Ensemble name')}.json")
         )
     except FileNotFoundError:
-        known = ", ".join(saved(folder)) or "no ensembles yet"
-        raise StoreError(f"No ensemble `{name}` in sweep `{folder.name}`. It has: {known}.") from None
+        existing = ", ".join(saved(folder)) or "no ensembles yet"
+        raise StoreError(f"No ensemble `{name}` in sweep `{folder.name}`. It has: {existing}.") from None
     except ValueError as error:
         raise StoreError(f"`{folder.path}/ensembles/{name}.json` is damaged or foreign: {error}.") from error
     return record
 
 
 def saved(folder: SweepFolder) -> list[str]:
-    """Names of the saved ensembles."""
+    """Names of the saved ensembles, sorted."""
     return [name.removesuffix(".json") for name in folder.folder.child("ensembles").names() if name.endswith(".json")]
 
 
 def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Prediction]:
-    """The ensemble's predictions by task, without probabilities, from its members' stored ones: `("test",)`, or for
-    every row of the dev files `("search", "held", "dev")`."""
+    """The ensemble's predictions by task, without probabilities, combined from its members' stored predictions.
+
+    `splits`: `("test",)`, or `("search", "held", "dev")` for every row of the dev files. Raises StoreError if members
+    have predicted different rows.
+    """
     kinds = {name: task.kind for name, task in folder.tasks.items()}
     members = [member(folder, int(entry["trial"]), splits) for entry in record["members"]]
     rows = {task: prediction.rows for task, prediction in members[0].items()}
     parts = [aligned(predictions, rows) for predictions in members]
-    whole = [part for part in parts if part is not None]
-    if len(whole) != len(parts):
+    complete = [part for part in parts if part is not None]
+    if len(complete) != len(parts):
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
     chosen = [index for index, entry in enumerate(record["members"]) for _ in range(int(entry["weight"]))]
-    values = blend(whole, chosen, str(record["combination"]), kinds)
+    values = blend(complete, chosen, str(record["combination"]), kinds)
     return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
 def _select(
     folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Member], technique: TopK | Greedy
 ) -> dict[str, tuple[int, ...]]:
-    """Places in the pool of the ensemble, the best single member and, if it is there, trial 0; by `search` alone."""
+    """Role -> places in the pool: the ensemble, the best single member, and trial 0 if the pool has it.
+
+    Only labels of `search` are used.
+    """
     search = _labels(folder, scoring, PARTS["search"])
     members = [_part(predictions, search) for predictions in pool.values()]
     expected = {task: values for task, (_, values) in search.items()}
@@ -129,19 +136,21 @@ def _select(
 def _pool(
     folder: SweepFolder, scoring: Scoring, trials: Sequence[int] | None
 ) -> tuple[dict[int, dict[str, Prediction]], list[str]]:
-    """Candidates, best first, with all their labelled predictions; and why others are none."""
+    """Candidates, best first, with predictions for all labelled rows; and why other trials are skipped."""
     attempts = predicted(folder)
     ranked = [trial for trial in ranking(trials_frame(folder)) if trial in attempts]
-    # Trial 0 stays a candidate for comparison even where the search has stopped it early.
+    # Trials with predictions but without a rank come last. Trial 0 must be in the pool, to be compared with.
     order = [*ranked, *(trial for trial in attempts if trial not in ranked)]
     if trials is not None:
         if missing := sorted(set(trials) - attempts.keys()):
-            raise StoreError(f"Trials {missing} of `{folder.name}` have no predictions; those that have: {order}.")
+            raise StoreError(
+                f"Trials {missing} of `{folder.name}` have no predictions. Trials with predictions: {order}."
+            )
         order = [trial for trial in order if trial in trials]
-    rows_wanted = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
+    labelled = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
     pool, skipped = {}, []
     for trial in order:
-        predictions = aligned(member(folder, trial, LABELLED), rows_wanted)
+        predictions = aligned(member(folder, trial, LABELLED), labelled)
         if predictions is None:
             skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
         else:
@@ -157,14 +166,14 @@ def _labels(
     labelled = labels(folder, splits)
     missing = [task for task in scoring.metrics if task not in labelled]
     if missing:
-        raise StoreError(f"No labels of {', '.join(missing)} for {' and '.join(splits)} in table `examples`.")
+        raise StoreError(f"Table `examples` has no labels of {', '.join(missing)} for {' and '.join(splits)}.")
     return {task: labelled[task] for task in scoring.metrics}
 
 
 def _part(predictions: Member, part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Prediction]:
-    of_part = aligned(predictions, {task: rows for task, (rows, _) in part.items()})
-    assert of_part is not None, "the pool holds all labelled rows"
-    return of_part
+    predicted_part = aligned(predictions, {task: rows for task, (rows, _) in part.items()})
+    assert predicted_part is not None, "the pool holds all labelled rows"
+    return predicted_part
 
 
 def _estimates(
@@ -185,9 +194,9 @@ def _estimates(
         }
         for role, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
-            whole = estimates.of_overall(scoring, predictions, expected)
-            result[role][part] = {"overall": whole.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+            overall = estimates.of_overall(scoring, predictions, expected)
+            result[role][part] = {"overall": overall.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
         if part == "held":
-            pair = values["ensemble"], values["best_single"]
-            gain = estimates.of_difference(scoring, *pair, expected).to_dict()
+            ensemble, single = values["ensemble"], values["best_single"]
+            gain = estimates.of_difference(scoring, ensemble, single, expected).to_dict()
     return {"estimates": result, "gain": gain}

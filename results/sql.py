@@ -1,7 +1,7 @@
-"""One read-only SQL statement over tables in memory (DuckDB).
+"""Read-only SQL: runs one statement over tables in memory (DuckDB).
 
-The database is empty, in memory, and cut off before the statement is seen: no files, no network, no extensions, no
-Python variables, no way to change a setting. Only one SELECT, WITH, DESCRIBE or SHOW is taken.
+The database is in memory and holds only these tables. Before it runs the statement, it is cut off from files, network,
+extensions and Python variables, and its settings are locked. A statement must be one SELECT, WITH, DESCRIBE or SHOW.
 """
 
 from __future__ import annotations
@@ -18,28 +18,31 @@ from results.files import StoreError
 
 ALLOWED = ("SELECT", "WITH", "DESCRIBE", "SHOW")
 SETTINGS = {
-    "python_enable_replacements": "false",  # a name is a table given here, never a variable of the calling code
-    "temp_directory": "''",  # nothing is spilled to the disk
+    "python_enable_replacements": "false",  # a name never stands for a variable of the calling code
+    "temp_directory": "''",  # no spilling to the disk
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
     "autoinstall_known_extensions": "false",
-    "lock_configuration": "true",  # last: the settings above stay as they are
+    "lock_configuration": "true",  # last, so that the settings above cannot be changed
 }
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 QUOTED = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")""")
 
 
 class QueryError(StoreError):
-    """A statement that was refused or that failed; the message names the nearest table or column."""
+    """An SQL statement was refused or failed; the message names the nearest table or column."""
 
 
 def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFrame]]) -> pd.DataFrame:
-    """The answer as a frame. Only tables that the statement names are loaded."""
+    """Run a statement; returns its answer. `tables` are loaded only if the statement names them.
+
+    Raises QueryError.
+    """
     with duckdb.connect(":memory:") as database:
         words = {word.lower() for word in re.findall(r"\w+", statement)}
         every = bool(words & {"describe", "show"})
         loaded = {name: _arrow(load()) for name, load in tables.items() if every or name in words}
-        statement = _quoted(statement, loaded)  # before it is parsed: `mixing/order` holds a word of SQL
+        statement = _quoted(statement, loaded)  # before parsing: `mixing/order` contains an SQL keyword
         problem = _refusal(statement)
         for name, table in loaded.items():
             database.register(name, table)
@@ -56,7 +59,7 @@ def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFram
 
 
 def _refusal(statement: str) -> str | None:
-    """Why the statement is not run; None if it may be."""
+    """The reason why a statement is refused; None if it may run."""
     try:
         parsed = duckdb.extract_statements(statement)
     except duckdb.Error as error:
@@ -72,13 +75,13 @@ def _refusal(statement: str) -> str | None:
 
 
 def _quoted(statement: str, tables: Mapping[str, pa.Table]) -> str:
-    """The statement with column names such as `adapter/rank` quoted, where they stand outside of quotes."""
-    odd = {name for table in tables.values() for name in table.column_names if not re.fullmatch(r"\w+", name)}
-    if not odd:
+    """The statement with quotes around column names such as `adapter/rank`, except inside existing quotes."""
+    unusual = {name for table in tables.values() for name in table.column_names if not re.fullmatch(r"\w+", name)}
+    if not unusual:
         return statement
-    names = "|".join(re.escape(name) for name in sorted(odd, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w/])(?:{names})(?![\w./])")  # a dot before it: `t.adapter/rank`
-    pieces = QUOTED.split(statement)  # quoted pieces at odd places
+    names = "|".join(re.escape(name) for name in sorted(unusual, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w/])(?:{names})(?![\w./])")  # a dot may come before: `t.adapter/rank`
+    pieces = QUOTED.split(statement)  # every second piece is quoted
     return "".join(
         piece if place % 2 else pattern.sub(lambda match: f'"{match[0]}"', piece) for place, piece in enumerate(pieces)
     )
@@ -92,7 +95,7 @@ def _arrow(table: pa.Table | pd.DataFrame) -> pa.Table:
         values = table[name]
         try:
             columns[name] = pa.array(values, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a parameter with numbers and words among its choices
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a parameter whose choices are numbers and texts
             columns[name] = pa.array([None if pd.isna(value) else str(value) for value in values], pa.string())
         if pa.types.is_null(columns[name].type):
             columns[name] = columns[name].cast(pa.string())

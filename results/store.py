@@ -1,40 +1,41 @@
-"""The store: every sweep's rows in append-only Parquet, safe against kill -9, without a server and without locks.
+"""The store: rows of all sweeps in append-only Parquet files, safe against kill -9, without a server and without locks.
 
 The contract
 ------------
-Layout. `<store>/<sweep>/` holds `sweep.json` (written once: what the sweep is), `trials/`, `reports/`, `examples/` and
-`predictions/` (Parquet, schemas in `results.schemas`), `fences/` (one line for each generation), `ensembles/` (JSON)
-and whatever the search keeps beside them, such as `checkpoints/`. Many sweeps share one store.
+Layout. `<store>/<sweep>/` holds `sweep.json` (the sweep's description, written once), `trials/`, `reports/`,
+`examples/` and `predictions/` (Parquet, schemas in `results.schemas`), `fences/` (one fence for each generation of
+writer), `ensembles/` (JSON), and further folders of the search, such as `checkpoints/`. A store holds many sweeps.
 
-Writing. A sweep has one writer of `trials` and `reports`, its newest generation's. Every row of the two carries
-`seq`, one counter over both, strictly increasing, that goes on from the highest seq that counts. Rows are committed
-in groups every half second, a `barrier` at once. Anybody writes `examples` and `predictions`: a whole file under a
-key, and writing the same key again changes nothing.
+Writing. A sweep has one writer of `trials` and `reports`: that of its newest generation. Every row of these tables has
+a `seq`: one counter over both tables, strictly increasing, continued from the highest seq that counts. The writer
+commits rows in groups, every half second, and at each `barrier` at once. Any process may write `examples` and
+`predictions`: one whole file for each key. Writing a key again changes nothing.
 
-Durability. A file becomes visible whole or not at all: a temporary name in the same directory, fsync of the file,
-rename, fsync of the directory; on an object store one PUT. Acknowledged means durable: `barrier` has returned, or
-`durable_seq` has reached the row. What kill -9 of any process at any instant leaves is a prefix of the rows that were
-appended, with all that were acknowledged. A disk error is raised by the next `append` or `barrier`; nothing that was
-acknowledged is lost by it, and `barrier` may be called again.
+Durability. A file is visible as a whole or not at all: temporary name in the same directory, fsync of the file,
+rename, fsync of the directory; on an object store one PUT. A row is acknowledged, and then durable, once `barrier` has
+returned or `durable_seq` has reached the row's seq. After kill -9 of any process at any instant the store holds a
+prefix of the appended rows, which includes all acknowledged rows. The next `append` or `barrier` raises a disk error;
+no acknowledged row is lost, and `barrier` may be called again.
 
-Reading. Readers take no lock and may run at any time. A row counts if its file is whole and ours, no merged file
-replaces that file, and no newer generation began before it (`results.fences`). A truncated or foreign file is named
-in `warnings` and skipped. A report said twice for one (trial, attempt, step), or an event that repeats the one before
-it, counts once, the first time. For a step that two attempts have reported, the first finite report feeds the search,
-and views show that row alone (`results.reading.one_for_each_step`); a report that is not finite ends its trial.
-A folder without a whole `sweep.json` of ours is named in the store's `warnings` and skipped.
+Reading. Readers take no lock and may run at any time. A row counts if its file is whole and written by a store, no
+merged file replaces that file, and no newer generation had begun before the row was written (`results.fences`).
+`warnings` names every truncated or foreign file, which is skipped. If a report repeats one of the same
+(trial, attempt, step), or an event repeats the event before it, only the first counts. If two attempts report the same
+step, the search goes by the first finite report, and views show that row alone (`results.reading.report_per_step`);
+a report that is not finite ends its trial. The store's `warnings` name every folder without a valid `sweep.json`,
+which is skipped.
 
-Compaction (`results.compaction`). A merged file names those that it replaces; readers leave these out, and they are
-deleted ten minutes later. A reader whose file vanished lists again.
+Compaction (`results.compaction`). A merged file names the files that it replaces; readers skip these, and they are
+deleted ten minutes later. If a file vanishes while it is read, the reader lists the folder again.
 
-Versions. Schema changes only add nullable columns; the version stands in each file's metadata, type, unit and meaning
-of every column in its schema.
+Versions. A schema change only adds nullable columns. Each file's metadata holds the schema's version; each file's
+schema holds type, unit and meaning of every column.
 
-Trust. Nothing read from a store is ever unpickled or run. Names of sweeps, keys and ensembles cannot leave their
-folder. SQL (`results.query`) reads and does nothing else.
+Trust. Nothing read from a store is ever unpickled or executed. Names of sweeps, keys and ensembles cannot leave their
+folder. SQL (`results.query`) only reads.
 
-Place. A local path, NFS, or a URI that pyarrow knows (`s3://bucket/runs`). An object store has no exclusive creation,
-so there two drivers that claim one name or generation in the same instant are not told apart.
+Place. A local path, NFS, or a URI that pyarrow knows (`s3://bucket/runs`). An object store cannot create a file
+exclusively: two drivers that claim one name or generation there in the same instant may both succeed.
 """
 
 from __future__ import annotations
@@ -60,50 +61,53 @@ from results.writer import PERIOD, Writer
 __all__ = ["Store", "StoreError", "Superseded", "SweepExists", "SweepFolder", "SweepMissing", "Writer"]
 
 META = "sweep.json"
-"""The description of a sweep: JSON, written by whoever begins it. This package reads its `name`, its `tasks`
-(`results.tasks`) and, for SQL, single values as they are; the rest is its writer's."""
+"""File name of a sweep's description: JSON, written once by the code that creates the sweep. This package reads its
+`name`, its `tasks` (`results.tasks`) and the values that SQL shows (`results.query`)."""
 
 
-class SweepExists(StoreError):  # noqa: N818 - the name says what is
-    """A sweep of that name is in the store already."""
+class SweepExists(StoreError):  # noqa: N818 - names the state, as FileExistsError does
+    """The store already has a sweep of that name."""
 
 
-class SweepMissing(StoreError):  # noqa: N818 - the name says what is
-    """No sweep of that name is in the store."""
+class SweepMissing(StoreError):  # noqa: N818 - names the state, as FileNotFoundError does
+    """The store has no sweep of that name."""
 
 
 class Store:
-    """The sweeps under one path or URI. Opening it touches nothing: reading an absent store finds no sweeps."""
+    """The sweeps under one path or URI. Opening a store creates nothing; a store that does not exist has no sweeps."""
 
     def __init__(self, uri: str | Path, *, filesystem: fs.FileSystem | None = None) -> None:
         self.uri = str(uri)
         self.warnings: list[str] = []
-        """What the latest `readable`, or a query over the store, skipped, and why."""
+        """Folders and files that the latest `readable`, or a query over the store, has skipped, with the reasons."""
         self._folder = locate(uri, filesystem)
 
     def sweeps(self) -> list[str]:
-        """Names of the sweeps, sorted."""
+        """Names of the sweeps, sorted: the folders with a `sweep.json`."""
         with explained("read the store", self.uri):
             return [name for name in self._folder.folders() if self._folder.child(name).exists(META)]
 
     def readable(self) -> list[SweepFolder]:
-        """The sweeps whose description can be read, by name; every other folder is named in `warnings`."""
+        """The sweeps whose description can be read, sorted by name; `warnings` names every other folder."""
         with explained("read the store", self.uri):
             names = self._folder.folders()
-        found, self.warnings = [], []
+        sweeps, self.warnings = [], []
         for name in names:
             try:
                 folder = self.open(name)
-                assert folder.meta, "a description that was checked is never empty"
-                found.append(folder)
+                assert folder.meta, "a checked description is never empty"
+                sweeps.append(folder)
             except SweepMissing:
-                self.warnings.append(f"{self._folder.path}/{name} is skipped: it is no sweep, it has no {META}.")
+                self.warnings.append(f"{self._folder.path}/{name} is skipped: it has no {META}, so it is not a sweep.")
             except StoreError as error:
                 self.warnings.append(f"{self._folder.path}/{name} is skipped: {error}")
-        return found
+        return sweeps
 
     def create(self, name: str, meta: Mapping[str, Any]) -> SweepFolder:
-        """Begin a sweep; of several that create one name at once, one gets it and the others SweepExists."""
+        """Create a sweep with the description `meta`.
+
+        Raises SweepExists if the store has a sweep of that name; of several simultaneous creators one succeeds.
+        """
         folder = self._sweep(name)
         content = json.dumps({"name": name, **meta}, indent=1).encode()
         with explained("write to the store", self.uri):
@@ -118,7 +122,7 @@ class Store:
         raise SweepExists(f"Sweep `{name}` exists already in `{self.uri}`. Open it, or choose another name.")
 
     def open(self, name: str) -> SweepFolder:
-        """An existing sweep."""
+        """An existing sweep. Raises SweepMissing, which names the nearest sweep, if there is none of that name."""
         folder = self._sweep(name)
         with explained("read the store", self.uri):
             if folder.exists(META):
@@ -129,7 +133,7 @@ class Store:
         raise SweepMissing(f"No sweep `{name}` in `{self.uri}`. {hint}")
 
     def remove(self, name: str) -> None:
-        """Delete a sweep with all that is in it. Its name is free at once."""
+        """Delete a sweep with its whole folder. Its name is free at once."""
         folder = self.open(name)
         with explained("delete", folder.path):
             self._sweep(name).remove()
@@ -144,9 +148,9 @@ class SweepFolder:
     def __init__(self, folder: Folder, name: str) -> None:
         self.name = name
         self.path = Path(folder.path)
-        """Where the sweep is; for an object store a path within it, not on this machine."""
+        """Folder of the sweep; for an object store a path in that store, not on this machine."""
         self.warnings: list[str] = []
-        """What the latest reading of each table, or of some keys of it, skipped, and why."""
+        """Files that the latest reading of each table, or of some of its keys, has skipped, with the reasons."""
         self.folder = folder
         self._cache: Cache = {}
         self._warnings: dict[tuple[str, frozenset[str] | None], list[str]] = {}
@@ -154,7 +158,7 @@ class SweepFolder:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What `create` was given, as JSON."""
+        """The description: what `create` was given, and `name`. Raises StoreError if it is damaged or foreign."""
         if self._meta is None:
             with explained("read", f"{self.path}/{META}"):
                 content = self.folder.read(META)
@@ -177,22 +181,22 @@ class SweepFolder:
 
     @property
     def generation(self) -> int:
-        """The highest generation that has begun; 0 before the first."""
+        """Number of the newest generation of writer that has begun; 0 before the first."""
         return fences.generation(self.folder)
 
     def writer(self, generation: int | None = None, *, period: float = PERIOD) -> Writer:
-        """Begin a generation (the next one if not given) as the sole writer of `trials` and `reports`.
+        """Begin a generation, by default the next one, and return it as the sole writer of `trials` and `reports`.
 
-        Begin it before `events()` is read: from then on no row of an older generation can be added.
+        `period`: seconds between group commits. Call this before `events()`: from then on no older writer can add rows.
         """
         number = self.generation + 1 if generation is None else generation
         with explained("write to", self.path):
             return Writer(self.folder, number, period=period)
 
     def write_table(self, table: str, rows: pa.Table | Iterable[Mapping[str, Any]], key: str) -> bool:
-        """Write one whole file of `examples` or `predictions`; False if the key is there already, whole."""
+        """Write one whole file of `examples` or `predictions`. Returns False if a readable file has the key already."""
         if find(table).sequenced:
-            raise StoreError(f"Table `{table}` is written by a `writer`, row by row.")
+            raise StoreError(f"Rows of table `{table}` are appended by a `writer`; `write_table` writes the others.")
         name = safe_name(str(key), "Key") + SUFFIX
         content = conform(table, rows) if isinstance(rows, pa.Table) else to_table(table, rows)
         folder = self.folder.child(table)
@@ -204,7 +208,7 @@ class SweepFolder:
         return True
 
     def has(self, table: str, key: str) -> bool:
-        """Whether `write_table` has written that key, and the file can be read."""
+        """Whether `write_table` has written that key and its file can be read."""
         folder, name = self.folder.child(table), safe_name(str(key), "Key") + SUFFIX
         try:
             decode(table, folder.read(name))
@@ -213,48 +217,52 @@ class SweepFolder:
         return True
 
     def keys(self, table: str) -> list[str]:
-        """The keys that `write_table` has written, sorted; the files themselves are not looked into."""
+        """The keys that `write_table` has written, sorted; the files are not opened, so some may be damaged."""
         return [name.removesuffix(SUFFIX) for name in self.folder.child(table).names() if name.endswith(SUFFIX)]
 
     def read(self, table: str, *, keys: Collection[str] | None = None) -> pa.Table:
-        """All rows of a table that count (see the contract); of `examples` and `predictions`, those of `keys`."""
+        """All rows of a table that count (see the contract).
+
+        `keys` selects files of `examples` and `predictions`; for `trials` and `reports` it has no effect.
+        """
         rule = find(table)
         folder = self.folder.child(table)
         chosen = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
         with explained("read", folder.path):
             if not rule.sequenced:
-                found = listing(folder, table, wanted=None if chosen is None else chosen.__contains__)
-                self._warn((table, chosen), found.warnings)
-                return joined(table, list(found.tables.values()))
-            # Rows first, fences after: a fence always stands before the first row of its generation.
-            found = listing(folder, table, self._cache)
-            lines, warnings = fences.fences(self.folder)
-        self._warn((table, None), found.warnings + warnings)
-        return in_order(table, fenced(joined(table, list(found.tables.values())), lines))
+                files = listing(folder, table, accept=None if chosen is None else chosen.__contains__)
+                self._warn((table, chosen), files.warnings)
+                return joined(table, list(files.tables.values()))
+            # Rows are read before fences: a generation writes its fence before its first row.
+            files = listing(folder, table, self._cache)
+            continued, warnings = fences.fences(self.folder)
+        self._warn((table, None), files.warnings + warnings)
+        return in_order(table, fenced(joined(table, list(files.tables.values())), continued))
 
     def events(self) -> list[dict[str, Any]]:
-        """Rows of `trials` and `reports` in order of seq, each with its `table`: all that a replay needs.
+        """Rows of `trials` and `reports` in order of seq, each with its `table`: the input of a replay.
 
-        `config` and `params` are JSON text, maps are dicts. Beside a running writer: a prefix of what it appended.
+        `config` and `params` are JSON text, maps are dicts. While a writer runs, the rows are a prefix of those that it
+        has appended.
         """
-        # Beside a writer the two tables are of different instants, but rows become durable in order: everything up to
-        # the last trial row of before and up to the last report is there, and what comes after that may have gaps.
+        # While a writer runs, the two tables are read at different instants. Rows become durable in order, so the rows
+        # up to the newest of `before` and of `reports` are complete. Later trial rows may have gaps and are left out.
         before = self.read("trials")
         tables = {"reports": self.read("reports"), "trials": self.read("trials")}
-        whole = max([0, *before["seq"].to_pylist(), *tables["reports"]["seq"].to_pylist()])
+        complete = max([0, *before["seq"].to_pylist(), *tables["reports"]["seq"].to_pylist()])
         rows = [
-            {"table": name, **row} for name, table in tables.items() for row in to_rows(table) if row["seq"] <= whole
+            {"table": name, **row} for name, table in tables.items() for row in to_rows(table) if row["seq"] <= complete
         ]
         return sorted(rows, key=lambda row: int(row["seq"]))
 
     def compact(self, *, fewest: int = 2) -> None:
-        """Merge small files now; a writer does so by itself as it goes."""
+        """Merge small files now. A running writer merges them by itself."""
         with explained("write to", self.path):
             for name, table in TABLES.items():
                 if table.sequenced:
                     compact(self.folder.child(name), name, fewest=fewest)
                     discard(self.folder.child(name), name)
 
-    def _warn(self, what: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
-        self._warnings[what] = warnings
-        self.warnings = sorted({warning for several in self._warnings.values() for warning in several})
+    def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
+        self._warnings[reading] = warnings
+        self.warnings = sorted({warning for latest in self._warnings.values() for warning in latest})

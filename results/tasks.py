@@ -1,4 +1,4 @@
-"""The tasks of a sweep, as its `sweep.json` declares them: all that this package reads of that file by meaning."""
+"""Tasks of a sweep, read from its `sweep.json`. The package interprets no other part of that file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from results.files import StoreError
 
 @dataclass(frozen=True)
 class Task:
-    """What scoring a task's predictions needs."""
+    """One task: what is needed to score its predictions."""
 
     kind: str
     """`classification` or `regression`."""
     metric: str
-    """Name of the metric, for the functions that `results.scoring` is given."""
+    """Name of the metric; the functions given to `results.scoring` know it."""
     weight: float
     """Weight of the task's score in `overall`."""
 
 
 def tasks_of(description: Mapping[str, Any]) -> dict[str, Task]:
-    """The tasks by name, in the order of the declaration; StoreError names what is missing or wrong."""
+    """The tasks by name, in the order of the declaration. Raises StoreError for a missing or wrong entry."""
     declared = description.get("tasks")
     if not isinstance(declared, Mapping) or not declared:
         raise StoreError(f"`tasks` of sweep.json must name each task's kind, metric and weight; found {declared!r}.")
@@ -30,8 +30,8 @@ def tasks_of(description: Mapping[str, Any]) -> dict[str, Task]:
 
 
 def _task(name: str, values: Any) -> Task:
-    known = values if isinstance(values, Mapping) else {}
-    kind, metric, weight = (known.get(field) for field in ("kind", "metric", "weight"))
+    entry = values if isinstance(values, Mapping) else {}
+    kind, metric, weight = (entry.get(field) for field in ("kind", "metric", "weight"))
     if not (isinstance(kind, str) and isinstance(metric, str) and isinstance(weight, int | float)):
         raise StoreError(f"`tasks.{name}` of sweep.json must have a kind, a metric and a weight; found {values!r}.")
     return Task(kind, metric, float(weight))

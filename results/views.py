@@ -1,9 +1,8 @@
-"""One row per trial, the best trials, all about one: what the store's events amount to.
+"""Tables of trials, computed from the store's rows: one row per trial, the best trials, one trial in detail.
 
-A step that several attempts have reported shows one report, that by which the search went
-(`results.reading.one_for_each_step`).
-Trials are ranked by (last step, overall): a trial that went further was judged better there. Diverged and failed ones
-have no rank.
+If several attempts have reported a step, the tables show the report by which the search went
+(`results.reading.report_per_step`). Trials are ranked by (last step, overall): a trial that trained longer ranks above
+the trials that were stopped earlier. Diverged and failed trials have no rank.
 """
 
 from __future__ import annotations
@@ -19,40 +18,41 @@ import pandas as pd
 from results import costs, predictions, sql
 from results.files import StoreError
 from results.names import by_path
-from results.reading import one_for_each_step
+from results.reading import report_per_step
 from results.schemas import to_rows
 from results.scoring import Scoring
 from results.store import SweepFolder
 
 Row = dict[str, Any]
 UNRANKED = ("diverged", "failed")
+"""States of trials without a rank."""
 TYPES = {
     **dict.fromkeys(("trial", "attempts", "step", "examples"), "int64"),
     **dict.fromkeys(("overall", "seconds", *costs.RATES), "float64"),
-    **dict.fromkeys((*costs.COUNTS, "replicate"), "Int64"),  # with nulls: a trial without a report has no cost
+    **dict.fromkeys((*costs.COUNTS, "replicate"), "Int64"),  # nullable: a trial without a report has no cost
     **dict.fromkeys(("state", "checkpoint", "origin", "config_id", "reason", "error", "config", "params"), "str"),
     "kept": "bool",
 }
-"""Types of the columns that every `trials_frame` has."""
+"""Types of the columns that every `trials_frame` has: a column has the same type in every sweep, even an empty one."""
 HELD = "held_"
-"""How columns of scores on the held split begin."""
+"""Prefix of the columns of scores on the held split."""
 
 
 def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.DataFrame:
-    """One row per trial, by number.
+    """One row per trial, ordered by number.
 
-    Columns: trial, state, attempts, step, examples, overall, one for each task (scores on `search` at the last step),
+    Columns: trial, state, attempts, step, examples, overall, one score for each task (on `search`, at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
-    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error, config and
-    params (JSON), then every drawn parameter by its path (`adapter/rank`): what the trial drew, else what its
-    configuration has there, null where it has nothing. `params` holds the drawn ones, by path too. With `scoring`:
-    held_overall and held_<task> of trials that have predictions.
+    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error, config
+    (JSON), params (JSON: the drawn parameters by path). Then one column for each parameter that any trial has drawn,
+    named by its path (`adapter/rank`): the value that the trial drew, or else that of its configuration, or null. With
+    `scoring` also held_overall and held_<task>, for trials that have predictions.
     """
     events: dict[int, list[Row]] = {}
     for row in to_rows(folder.read("trials")):
         events.setdefault(int(row["trial"]), []).append(row)
     reports: dict[int, list[Row]] = {}
-    for row in to_rows(one_for_each_step(folder.read("reports"))):
+    for row in to_rows(report_per_step(folder.read("reports"))):
         reports.setdefault(int(row["trial"]), []).append(row)
     tasks = list(folder.tasks)
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
@@ -63,9 +63,8 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
         row.update(_values(config, params, paths))
         row["params"] = json.dumps(params)
     columns = [*_trial(0, [], [], tasks), *paths]
-    # Said, not guessed: a column must have one type in every sweep, however few trials it has yet.
-    used = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
-    frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **used})
+    counts = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
+    frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
     if scoring is not None:
         held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder)}
         for name in ["overall", *scoring.metrics]:
@@ -74,28 +73,33 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
 
 
 def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, float]:
-    """A trial's score on the held split for each task, and `overall`; empty if its predictions are not all there."""
-    known = predictions.labels(folder, ("held",))
-    columns = predictions.aligned(
-        predictions.member(folder, trial, ("held",)), {task: rows for task, (rows, _) in known.items()}
+    """A trial's scores on the held split by task, and `overall`; empty if its predictions are incomplete."""
+    labelled = predictions.labels(folder, ("held",))
+    held = predictions.aligned(
+        predictions.member(folder, trial, ("held",)), {task: rows for task, (rows, _) in labelled.items()}
     )
-    if columns is None or not known:
+    if held is None or not labelled:
         return {}
-    values = {task: column.values for task, column in columns.items()}
-    scores = scoring.scores(values, {task: labels for task, (_, labels) in known.items()})
+    values = {task: prediction.values for task, prediction in held.items()}
+    scores = scoring.scores(values, {task: labels for task, (_, labels) in labelled.items()})
     return {"overall": scoring.overall(scores), **scores}
 
 
 def ranking(frame: pd.DataFrame) -> list[int]:
-    """Trials best first by (last step, overall), of equals the older; without diverged, failed and unreported ones."""
+    """Numbers of the ranked trials, best first by (last step, overall); among equals the lower number comes first.
+
+    Diverged and failed trials, and trials without a report, are left out.
+    """
     ranked = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
     ordered = ranked.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
     return [int(trial) for trial in ordered["trial"]]
 
 
 def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Scoring | None = None) -> pd.DataFrame:
-    """The `n` best trials, best first; `where` is an SQL condition on the columns of `trials_frame`:
-    `overall > 0.6 and adapter/rank >= 8`."""
+    """Rows of the `n` best trials, best first.
+
+    `where`: an SQL condition on the columns of `trials_frame`, such as `overall > 0.6 and adapter/rank >= 8`.
+    """
     frame = trials_frame(folder, scoring)
     if where is not None:
         frame = frame[frame["trial"].isin(_matching(frame, where))]
@@ -104,7 +108,7 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
 
 
 def _matching(frame: pd.DataFrame, where: str) -> pd.Series:
-    """Numbers of the trials for which an SQL condition holds. Raises QueryError for what is no condition."""
+    """Numbers of the trials for which an SQL condition holds. Raises QueryError if `where` is not a condition."""
     tables = {"trials": lambda: frame}
     rule = "`where` must be a condition that is true or false for each trial, such as overall > 0.6"
     if not where.strip():
@@ -116,13 +120,17 @@ def _matching(frame: pd.DataFrame, where: str) -> pd.Series:
 
 
 def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row:
-    """All about one trial: its row of `trials_frame` with `config` and `params` parsed, `rank` (1 is best), `held`
-    scores, `attempts` (the events of each) and `reports` in order of seq, each with its `cost` (`results.costs`)."""
+    """One trial in detail.
+
+    The result holds the trial's row of `trials_frame` without the parameters' columns, `config` and `params` as dicts,
+    `rank` (1 is best), `held` scores, `attempts` (start and end events) and `reports` in order of seq, each with its
+    `cost` (`results.costs`). Raises StoreError for an unknown trial.
+    """
     frame = trials_frame(folder)
     numbers = [int(number) for number in frame["trial"]]
     if trial not in numbers:
-        known = f"It has trials {numbers[0]} to {numbers[-1]}." if numbers else "It has no trials yet."
-        raise StoreError(f"No trial {trial} in sweep `{folder.name}`. {known}")
+        existing = f"It has trials {numbers[0]} to {numbers[-1]}." if numbers else "It has no trials yet."
+        raise StoreError(f"No trial {trial} in sweep `{folder.name}`. {existing}")
     row = {
         str(name): None if pd.isna(value) else _plain(value) for name, value in frame.iloc[numbers.index(trial)].items()
     }
@@ -149,10 +157,10 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
 
 
 def _values(config: Mapping[str, Any], drawn: Mapping[str, Any], paths: Iterable[str]) -> Row:
-    """One trial's value at each path: what it drew, else what its configuration has there.
+    """One trial's value at each path: the value that it drew, or else that of its configuration.
 
-    A path may be a number in one branch (`adapter/dropout`) and a group in another (`adapter/dropout/sst`). A group has
-    no value: its members have columns of their own.
+    A path may hold a number in one branch (`adapter/dropout`) and a group of parameters in another
+    (`adapter/dropout/sst`). A group's value is None, because its members have columns of their own.
     """
     groups = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}
     values = {path: drawn[path] if path in drawn else _configured(config, path) for path in paths}
@@ -161,7 +169,7 @@ def _values(config: Mapping[str, Any], drawn: Mapping[str, Any], paths: Iterable
 
 
 def _configured(config: Mapping[str, Any], path: str) -> Any:
-    """What a configuration has at a path, a list as `query+value`; None where it took another branch."""
+    """The value of a configuration at a path, a list as `query+value`; None if the configuration has no such path."""
     node: Any = config
     for key in path.split("/"):
         node = node.get(key) if isinstance(node, Mapping) else None
@@ -169,7 +177,7 @@ def _configured(config: Mapping[str, Any], path: str) -> Any:
 
 
 def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) -> Row:
-    """One row from a trial's events and its chosen reports, both in order of seq."""
+    """One row of `trials_frame`, from a trial's events and its reports (one per step), both in order of seq."""
     starts = [event for event in events if event["event"] == "start"]
     start, event = (starts or [{}])[0], (events or [{}])[-1]
     report = max(reports, key=lambda row: int(row["step"]), default={})
@@ -203,7 +211,7 @@ def _number(value: float | None) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types; a composite choice as JSON text."""
+    """The value as a JSON type; a list or dict as JSON text."""
     if isinstance(value, list | dict):
         return json.dumps(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -1,9 +1,9 @@
-"""The one writer of `trials` and `reports`: rows gather for half a second and become durable together.
+"""The writer of `trials` and `reports`: it collects rows for half a second and makes them durable together.
 
-Rows become durable in the order in which they were appended: what a crash leaves is always a prefix. A group is
-written as one file for each run of rows of one table. `barrier` commits at once, in the caller's own thread;
-otherwise a daemon thread does. If the disk refuses, the rows stay here, `append` takes no more, and `barrier` tries
-again.
+Rows become durable in the order in which they were appended, so a crash always leaves a prefix. A group of rows is
+written as one file for each run of rows of the same table. A daemon thread commits every half second; `barrier` commits
+at once, in the caller's thread. If the disk fails, the rows stay in memory, `append` takes no more rows, and `barrier`
+tries again.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ SEQUENCED = tuple(name for name, table in TABLES.items() if table.sequenced)
 
 
 class Writer:
-    """Appends rows to a sweep as one of its generations; a newer generation ends it with `Superseded`."""
+    """Writer of one generation: appends rows to a sweep. Once a newer generation has begun, it raises `Superseded`."""
 
     def __init__(self, sweep: Folder, generation: int, *, period: float = PERIOD) -> None:
         fences.claim(sweep, generation)
         self.generation = generation
         self.continued_from = durable_seq(sweep)
-        """The highest seq of the generations before."""
+        """Highest seq of the generations before this one; 0 if they have written no rows."""
         fences.fence(sweep, generation, self.continued_from)
         self.warnings: list[str] = []
-        """What went wrong beside the writing itself: failed compactions."""
+        """Compactions that failed, with the reasons. They lose no rows."""
         self._sweep = sweep
         self._seq = self._durable = self.continued_from
         self._pending: list[tuple[str, int, pa.Table]] = []
         self._error: StoreError | None = None
-        self._lock = threading.Lock()  # guards the five above; held for microseconds
-        self._committing = threading.Lock()  # held while files are written: one commit at a time
+        self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for microseconds
+        self._committing = threading.Lock()  # held while files are written, so that one commit runs at a time
         self._files = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, args=(period,), name="store-writer", daemon=True)
@@ -53,15 +53,16 @@ class Writer:
 
     @property
     def durable_seq(self) -> int:
-        """The highest seq that is on the disk: every row up to it is acknowledged."""
+        """Highest seq on the disk; every row up to it is acknowledged."""
         with self._lock:
             return self._durable
 
     def append(self, table: str, row: Mapping[str, Any]) -> int:
-        """Take a row and give it the next seq; durable within half a second, or at the next `barrier`.
+        """Append a row to `trials` or `reports`; returns its seq.
 
-        `seq` and `generation` are filled in, and `time`, `host` and `pid` where they are missing. A row that does not
-        fit the schema, or one that comes after the disk refused, raises StoreError and is not taken.
+        The row becomes durable within half a second, or at the next `barrier`. `seq` and `generation` are filled in,
+        and `time`, `host` and `pid` where they are missing. Raises StoreError, and does not take the row, if it does
+        not fit the schema, the disk has failed, or the writer is closed.
         """
         if table not in SEQUENCED:
             raise StoreError(f"A writer appends to {' and '.join(SEQUENCED)}; found `{table}`. Others: `write_table`.")
@@ -79,13 +80,16 @@ class Writer:
             return seq
 
     def barrier(self) -> int:
-        """Make every appended row durable now; the durable seq. Raises StoreError if the disk refuses: nothing is lost
-        of what was acknowledged, the rest waits here, and the next `barrier` tries again."""
+        """Make every appended row durable now; returns the durable seq.
+
+        Raises StoreError if the disk fails: no acknowledged row is lost, the other rows stay in memory, and the next
+        `barrier` tries again. Raises Superseded if a newer generation has begun.
+        """
         self._commit()
         return self.durable_seq
 
     def close(self) -> None:
-        """A last barrier, and the end of the thread. A second call does nothing."""
+        """Commit the last rows and end the thread. A second call does nothing."""
         if self._stop.is_set():
             return
         try:
@@ -105,7 +109,7 @@ class Writer:
             try:
                 self._commit()
             except StoreError:
-                continue  # kept in `_error`: `append` and `barrier` raise it
+                continue  # `_commit` has stored the error; `append` raises it, and `barrier` tries again
             if self._files >= FEWEST:
                 self._files = 0
                 self._compact()
@@ -150,10 +154,10 @@ class Writer:
 
 
 def durable_seq(sweep: Folder) -> int:
-    """The highest seq that counts in a sweep; 0 if it has no rows."""
+    """Highest seq that counts in a sweep; 0 if it has no rows."""
     highest = 0
     tables = [joined(name, list(listing(sweep.child(name), name).tables.values())) for name in SEQUENCED]
-    lines, _ = fences.fences(sweep)
+    continued, _ = fences.fences(sweep)
     for table in tables:
-        highest = max([highest, *fenced(table, lines)["seq"].to_pylist()])
+        highest = max([highest, *fenced(table, continued)["seq"].to_pylist()])
     return highest

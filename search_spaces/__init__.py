@@ -1,6 +1,6 @@
-"""Search spaces by name: one module per question asked, each with `SPACE`, a tree of domains. Plain data.
+"""Search spaces by name: each module asks one question and holds `SPACE`, a tree of domains. Spaces are plain data.
 
-A new space is a new file in this folder; `names()` lists the files, `load(name)` imports one when it is asked for.
+A new file in this folder is a new space. `names()` lists the files; `load(name)` imports one of them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
@@ -16,23 +17,23 @@ __all__ = ["Float", "Int", "Kind", "Node", "OneOf", "PerTask", "SpaceError", "de
 
 
 def names() -> tuple[str, ...]:
-    """The spaces of this package, by file name."""
+    """Names of the spaces in this package: their file names, sorted."""
     files = (path.stem for path in Path(__file__).parent.glob("*.py"))
     return tuple(sorted(name for name in files if name != "domains" and not name.startswith("_")))
 
 
 def load(name: str) -> Mapping[str, Node]:
-    """The tree of the space called `name`."""
+    """The tree of the space `name`. Raises SpaceError for an unknown name."""
     space: Mapping[str, Node] = _module(name).SPACE
     return space
 
 
 def describe(name: str) -> str:
-    """What the space asks: its docstring."""
+    """The docstring of the space `name`. Its first paragraph is `name: question`, the rest gives ranges and costs."""
     return (_module(name).__doc__ or "").strip()
 
 
-def _module(name: str):  # type: ignore[no-untyped-def]
+def _module(name: str) -> ModuleType:
     if name not in names():
         near = get_close_matches(name, names(), n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""

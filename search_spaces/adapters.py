@@ -1,15 +1,17 @@
-"""adapters: how little of the encoder has to be trained?
+"""adapters: how few of the model's weights must be trained for a good score?
 
-Everything but the trained part stands at its default, so that scores and costs (trainable parameters, memory, seconds
-per 1,000 examples) differ for that reason alone: the whole encoder with its rate and layer-wise decay, the heads alone,
-LoRA and DoRA over rank 1..256 with every set of targets, in all layers or in the top one to three, and low-rank
-branches per task over rank 1..100. Ranges from mE (ranks, alpha 16, dropout), bB (targets, DoRA) and pl (branches,
-their dropout); see `_parts`.
+What it varies: full fine-tuning with its learning rate and layer-wise decay; the heads alone; LoRA and DoRA with rank
+1..256 and all sets of target layers, in all layers or in the top one to three; low-rank branches for each task with
+rank 1..100. All other settings keep their defaults, so that differences in score and cost (trainable parameters,
+memory, seconds per 1,000 examples) come from this choice alone.
 
-What it costs: a trial of LoRA or DoRA in all layers runs through the same layers as full fine-tuning and saves the
-optimiser's memory; in the top layers, without dropout below them, the rest is computed once for all trials; branches
-per task need a pass for each task; frozen encoders are cheapest, and without dropout cost next to nothing after the
-first trial. 30 trials tell the kinds apart, 100 the ranks within a kind.
+Where the ranges come from: `multi_extended` (ranks, alpha 16, dropout), `beyond_bert` (targets, DoRA) and `pal_lora`
+(branches and their dropout); details in `search_spaces/_parts.py`.
+
+What it costs: LoRA and DoRA in all layers compute the same layers as full fine-tuning and save the optimiser's memory.
+In the top layers, without dropout below them, the lower layers are computed once for all trials. Branches need one
+pass for each task. A frozen encoder is cheapest: without dropout it costs almost nothing after the first trial. 30
+trials show which kind is best, 100 also which rank.
 """
 
 from search_spaces import _parts as parts

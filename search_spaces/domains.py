@@ -1,12 +1,12 @@
-"""The five words a search space is written in; plain data that knows neither Optuna nor the model.
+"""Domains: the five words of a search space. They are plain data without Optuna or the model.
 
     Float(low, high, log)   a real number                 Kind(name={...}, ...)  a choice that owns parameters
     Int(low, high, ...)     an integer                    PerTask(node)          the same node for every declared task
-    OneOf(a, b, ...)        a labelled choice of JSON values, lists and dicts included
+    OneOf(a, b, ...)        a labelled choice of JSON values, also of lists and dicts
 
-A space is a dict whose keys are the configuration's and whose leaves are domains. A branch of a `Kind` owns its
-parameters, so an illegal combination cannot be written. Where one parameter that lives elsewhere needs a domain of
-its own in every branch (a learning rate that suits LoRA is far too high for full fine-tuning), the branch names it by
+A space is a dict with the configuration's keys and domains as leaves. A branch of a `Kind` owns its parameters, so an
+illegal combination cannot be written. A parameter elsewhere in the configuration may need a different domain in every
+branch: a learning rate that suits LoRA is far too high for full fine-tuning. Then each branch names the parameter by
 its absolute path, with a leading slash:
 
     "adapter": Kind(none={"/optimizer/encoder_lr": Float(5e-6, 2e-4, log=True)},
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
-"""What a key, a branch or a task may be called: `/` and `.` separate the parts of a parameter's name."""
+"""Pattern for keys, branches and tasks. `/` and `.` are excluded: they separate the parts of a parameter's name."""
 
 
 class SpaceError(ValueError):
-    """A search space, or a value pinned in one, that cannot be used; the message says which part and why."""
+    """A search space, or a value pinned in it, cannot be used; the message says which part and why."""
 
 
 def _number(domain: str, field: str, value: Any, *, integer: bool) -> None:
-    right = isinstance(value, int) if integer else isinstance(value, int | float)
-    if isinstance(value, bool) or not right or not math.isfinite(value):
-        wanted = "an integer" if integer else "a finite number"
-        raise SpaceError(f"{domain}: `{field}` must be {wanted}, not {value!r}.")
+    typed = isinstance(value, int) if integer else isinstance(value, int | float)
+    if isinstance(value, bool) or not typed or not math.isfinite(value):
+        expected = "an integer" if integer else "a finite number"
+        raise SpaceError(f"{domain}: `{field}` must be {expected}, not {value!r}.")
 
 
 def _ordered(domain: str, low: float, high: float, log: bool) -> None:
@@ -46,7 +46,7 @@ def _ordered(domain: str, low: float, high: float, log: bool) -> None:
 
 @dataclass(frozen=True)
 class Float:
-    """A real number, low <= x <= high; with `log` uniform in its logarithm."""
+    """A real number x, low <= x <= high; with `log`, log x is drawn uniformly."""
 
     low: float
     high: float
@@ -63,7 +63,7 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """An integer, low <= x <= high, in steps of `step` from `low`; with `log` uniform in its logarithm (step 1)."""
+    """An integer x, low <= x <= high, in steps of `step` from `low`; with `log` (step 1), log x is drawn uniformly."""
 
     low: int
     high: int
@@ -85,7 +85,7 @@ class Int:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality of JSON values in which true is not 1 (but 16 is 16.0)."""
+    """Whether two JSON values are equal: true is not 1, but 16 is 16.0."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -96,7 +96,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _json(value: Any) -> Any:
-    """`value` as JSON reads it back (tuples become lists)."""
+    """A copy of `value` through JSON: tuples become lists. Raises SpaceError if `value` is not JSON."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -107,7 +107,7 @@ def _json(value: Any) -> Any:
 
 
 def _label(value: Any) -> str:
-    """A short name: query+value for a list of words, 3/32/2 for a dict of numbers, else JSON."""
+    """Label of a value: query+value for a list of texts, 3/32/2 for a dict of numbers, else JSON."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return "+".join(value)
     if isinstance(value, dict) and value and all(isinstance(item, int | float) for item in value.values()):
@@ -117,11 +117,11 @@ def _label(value: Any) -> str:
 
 @dataclass(frozen=True, init=False)
 class OneOf:
-    """One of some JSON values; composite ones (lists, dicts) are known to Optuna and the store by their label.
+    """A choice between JSON values. Optuna and the store know composite values (lists, dicts) by their labels.
 
     OneOf(8, 16, 32)
     OneOf(("query", "value"), ("query", "key"))                  labels query+value, query+key
-    OneOf(labels={"small": {"sst": 3, "qqp": 32, "sts": 2}})     labels of one's own
+    OneOf(labels={"small": {"sst": 3, "qqp": 32, "sts": 2}})     explicit labels
     """
 
     values: tuple[Any, ...]
@@ -137,7 +137,7 @@ class OneOf:
         for index, (label, value) in enumerate(pairs):
             for earlier_label, earlier in pairs[:index]:
                 if same(value, earlier):
-                    raise SpaceError(f"OneOf: every value may stand once, but {value!r} stands twice.")
+                    raise SpaceError(f"OneOf: every value may be given once, but {value!r} is given twice.")
                 if label == earlier_label:
                     raise SpaceError(f"OneOf: {earlier!r} and {value!r} have the same label {label!r}; "
                                      "name them with labels={label: value}.")
@@ -146,21 +146,21 @@ class OneOf:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """What Optuna and the store see: the values, or the labels where a value is composite."""
+        """The choices that Optuna and the store know: the values, or their labels if any value is composite."""
         composite = any(isinstance(value, list | dict) for value in self.values)
         return self.labels if composite else self.values
 
     def value(self, choice: Any) -> Any:
-        """The JSON value behind a choice (a copy, so that nobody shares a list with the space)."""
-        for known, value in zip(self.choices, self.values, strict=True):
-            if same(known, choice):
+        """The JSON value of a choice; a copy, so that callers cannot change the space. Raises SpaceError."""
+        for candidate, value in zip(self.choices, self.values, strict=True):
+            if same(candidate, choice):
                 return _json(value)
         raise SpaceError(f"{choice!r} is none of the choices {', '.join(map(repr, self.choices))}.")
 
     def choice(self, value: Any) -> Any:
-        """The choice that stands for a JSON value; raises SpaceError where there is none."""
-        for choice, known in zip(self.choices, self.values, strict=True):
-            if same(known, _json(value)):
+        """The choice of a JSON value. Raises SpaceError if the domain does not have the value."""
+        for choice, candidate in zip(self.choices, self.values, strict=True):
+            if same(candidate, _json(value)):
                 return choice
         raise SpaceError(f"{value!r} is none of {', '.join(self.labels)}.")
 
@@ -168,7 +168,7 @@ class OneOf:
         return " | ".join(self.labels)
 
     def __repr__(self) -> str:
-        """As it is written in a space."""
+        """The domain as it is written in a space."""
         values = ", ".join(map(repr, self.values))
         if self.labels == tuple(map(_label, self.values)):
             return f"OneOf({values})"
@@ -177,7 +177,7 @@ class OneOf:
 
 @dataclass(frozen=True, init=False)
 class Kind:
-    """A choice between branches, written to the field `kind`; each branch is a tree of its own parameters."""
+    """A choice between branches. Field `kind` gets the branch's name; each branch is a tree of its own parameters."""
 
     branches: Mapping[str, Mapping[str, Node]]
 
@@ -200,9 +200,9 @@ class Kind:
 
 @dataclass(frozen=True, init=False)
 class PerTask:
-    """The same node for every declared task, drawn apart: PerTask(OneOf(8, 16)) becomes sst, qqp, ...
+    """One node for every declared task, drawn separately: PerTask(OneOf(8, 16)) becomes sst, qqp, ...
 
-    Named tasks may have a node of their own: PerTask(OneOf(8, 16), qqp=OneOf(32, 64)).
+    Keywords give some tasks another node: PerTask(OneOf(8, 16), qqp=OneOf(32, 64)).
     """
 
     node: Node

@@ -1,28 +1,31 @@
-"""full: which way of training one BERT on sentiment, paraphrase and similarity at once is best?
+"""full: which combination of all techniques gives one BERT its best score on sentiment, paraphrase and similarity?
 
-Asks everything that the five papers varied and that they name as future work; `_parts` says where each range comes
-from. A branch owns its parameters: gradient surgery and the balancing of losses exist where tasks are summed, features
-of two sentences where they are encoded apart, a layer shared by the pair tasks where both are encoded apart and read by
-linear heads.
+What it varies:
 
-- What is trained: the whole encoder with layer-wise decay, the heads alone, LoRA and DoRA in all layers or in the top
-  ones, low-rank branches per task.
-- Stages before it: masked language modelling on the tasks' own text, natural-language inference, contrastive training
-  on paraphrases. Each is one setting or none: a stage's result is computed once and shared by all trials that ask for
-  it, so a few settings cost little where a range would cost one stage a trial. The space `stages` asks for more.
-- Augmentation of SST by edits, drawn from each row; none, half a new row or a whole one for each row.
-- Pairs cross-encoded (mE, the largest single gain) or apart; pooling; heads and losses of similarity.
-- Mixing, tapering, batch sizes, SMART per task, the Bregman proximal point, dropout, schedules, accumulation, and
-  whether a trial answers with its last weights or its best.
+- Trained part: the whole encoder with layer-wise decay, the heads alone, LoRA and DoRA in all layers or in the top
+  ones, low-rank branches for each task.
+- Stages before training: masked language modelling on the tasks' text, natural language inference, contrastive training
+  on paraphrases. Each is off or has one setting: all trials that ask for the same stage share its result, so few
+  settings cost little, but a range would cost one stage for each trial. The space `stages` varies more.
+- Augmentation of SST by edits, drawn for each row: none, half a new row or one new row for each row.
+- Pairs: cross-encoded (the largest single gain of `multi_extended`) or encoded separately; pooling; heads and losses of
+  similarity.
+- Task mixing, tapered losses, batch sizes, SMART for each task, the Bregman proximal point, dropout, learning-rate
+  schedules, gradient accumulation, and whether a trial returns its last weights or its best.
 
-Left out: `mixing` of kind `single`, one model per task, which cannot win a score over all tasks; `--tasks sst` asks
-that question better.
+A branch owns its parameters. PCGrad, GSE and balanced losses exist only where the tasks' losses are summed; features of
+two sentences only where these are encoded separately; a layer shared by the pair tasks only where both are encoded
+separately and have linear heads. Left out is `mixing` of kind `single`, one model per task, which cannot win on a score
+over all tasks; `--tasks sst` answers that question better.
 
-What it costs, per example of budget: cross-encoding and encoding apart are about equal (the tokens are the same);
-SMART adds two more forward passes and one and a half backward ones to every batch of its task; Bregman one forward
-pass; PCGrad a backward pass for each task, GSE that and one more step; LoRA saves memory and the optimiser's time but
-runs forward and backward through the layers that it reaches; what a frozen part of the encoder gives is computed once
-for all trials, unless it has dropout. Some seventy parameters: give it 100 trials where you can.
+Where the ranges come from: the five papers, their proposals for future work included; `search_spaces/_parts.py` gives
+the source of each range.
+
+What it costs, per training example: cross-encoding and separate encoding cost about the same (the tokens are the same).
+SMART adds two forward and one and a half backward passes to each batch of its task, Bregman one forward pass. PCGrad
+needs one backward pass for each task, GSE the same and one more step. LoRA saves memory and the optimiser's time, but
+computes forward and backward passes of the layers that it adapts. The output of a frozen part of the encoder is
+computed once for all trials, unless that part has dropout. The space has about seventy parameters: 100 trials or more.
 """
 
 from search_spaces import _parts as parts
@@ -39,7 +42,7 @@ SIMILARITY_BESIDE_PARAPHRASE = Kind(
     cross=PAIR,
     bi={
         **PAIR,
-        # bB: a layer that paraphrase and similarity share, added to each one's own.
+        # `beyond_bert`: a layer shared by paraphrase and similarity, added to the layer of each task.
         "head": Kind(
             linear={**parts.LINEAR_PAIR, "/shared_head": Kind(none={}, linear={})},
             **parts.COSINE_HEADS,
@@ -56,11 +59,11 @@ SPACE = {
         pal=parts.PAL,
     ),
     "stages": {
-        # pl trains on until the loss settles; one pass is what a short trial can wait for.
+        # `pal_lora` trains until the loss converges; a short trial can wait for one pass.
         "mlm": Kind(none={}, mlm={"epochs": OneOf(1.0), "mask_rate": OneOf(0.15)}),
-        # mE: 5e-6 and 5 epochs of 433,000 pairs.
+        # `multi_extended`: 5e-6 and 5 epochs of 433,000 pairs.
         "nli": Kind(none={}, nli={"lr": OneOf(2e-5), "epochs": OneOf(0.25)}),
-        # bB: scale 10, 20, 40 and 1, 3, 5, 10 epochs.
+        # `beyond_bert`: scale 10, 20, 40 and 1, 3, 5, 10 epochs.
         "mnrl": Kind(none={}, mnrl={"scale": OneOf(20.0), "epochs": OneOf(1.0)}),
     },
     "augmentation": Kind(none={}, edit={"amount": OneOf(0.5, 1.0)}),

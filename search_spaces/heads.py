@@ -1,12 +1,14 @@
-"""heads: how should two sentences be read, and a score be made of them?
+"""heads: how should sentence pairs be encoded, and how should a score be computed from them?
 
-Cross- or bi-encoding for each pair task, pooling for every task, features of two states, a cosine added to the
-paraphrase score, every head and loss of similarity, and a layer that both pair tasks share. Ranges from mE
-(cross-encoding), ex (cosine heads, the cosine-embedding loss, mean pooling), bB (5 relu, 2.5 (cos + 1), the shared
-layer) and pl (the added cosine); see `_parts`.
+What it varies: cross- or bi-encoding of each pair task, the pooling of every task, the features of two sentences, a
+cosine added to the paraphrase score, all heads and losses of similarity, and a layer shared by both pair tasks.
 
-What it costs: all heads are small beside the encoder; pooling other than [CLS] computes the whole last layer (about a
-sixth more time on six layers). 40 trials.
+Where the ranges come from: `multi_extended` (cross-encoding), `exploration` (cosine heads, cosine-embedding loss, mean
+pooling), `beyond_bert` (5 relu(cos), 2.5 (cos + 1), the shared layer) and `pal_lora` (the added cosine); details in
+`search_spaces/_parts.py`.
+
+What it costs: all heads are small beside the encoder. Any pooling but [CLS] computes the whole last layer (with six
+layers about a sixth more time). 40 trials.
 """
 
 from search_spaces.domains import Float

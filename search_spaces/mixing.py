@@ -1,14 +1,16 @@
 """mixing: in what proportion, order and weight should the tasks be trained?
 
-Summed losses with their combinations (plain sum, PCGrad, GSE) and weights (fixed, by uncertainty, GradNorm), round
-robin, draws by N^alpha with the small tasks weighed up, annealed exponents, one task after the other, and one task
-alone (its other scores are those of untrained heads: a lower bound, not a candidate). Batch sizes and tapering belong
-to the question, for they weigh tasks as well. Ranges from mE (batch sizes, tapering), bB (exponents, annealing,
-weights), ex (iterations, GSE), en (PCGrad) and pl (sequential order; uncertainty and GradNorm as future work); see
-`_parts`.
+What it varies: summed losses with their combinations (plain sum, PCGrad, GSE) and weights (fixed, by uncertainty,
+GradNorm); round robin; tasks drawn in proportion to N^alpha with larger weights for small tasks; annealed exponents;
+one task after the other; and one task alone (its scores on other tasks are those of untrained heads: a lower bound, not
+a candidate). Batch sizes and tapered losses are varied too, because they also weight the tasks.
 
-What it costs: draws of one task a step make steps cheaper and more of them; PCGrad needs a backward pass for each task
-of a step, GSE one more step on the same rows. 40 trials show the kinds.
+Where the ranges come from: `multi_extended` (batch sizes, tapering), `beyond_bert` (exponents, annealing, weights),
+`exploration` (iterations, GSE), `enhancing` (PCGrad) and `pal_lora` (sequential order; uncertainty and GradNorm as
+future work); details in `search_spaces/_parts.py`.
+
+What it costs: with one task a step, steps are cheaper but more numerous. PCGrad needs one backward pass for each task
+of a step, GSE one more step on the same rows. 40 trials show which kind is best.
 """
 
 from search_spaces import _parts as parts

@@ -1,13 +1,15 @@
 """quickstart: what do a dozen short trials already show?
 
-A small cut of `full` for a first look: on the sample corpus and the packaged MiniLM it ends within minutes on two
-cores. It asks the questions with the largest answers: the whole encoder or LoRA (rank 4..64), each at its own learning
-rate (higher than in `full`: what a small encoder needs to move in few steps), pairs cross-encoded or apart, batch
-sizes, how tasks are mixed, whether SST's loss is tapered, and SMART on SST.
+What it varies: the settings with the largest effects in `full`. The whole encoder or LoRA (rank 4..64), each with its
+own learning rates; pairs cross-encoded or encoded separately; batch sizes; task mixing; whether the loss of SST is
+tapered; SMART on SST. Other settings keep their defaults, which `--dry-run` lists.
 
-What it costs: as in `full`. Left out are the dear corners (ranks above 64, batches of three, frozen encoders, the last
-of which learn too little in a short run to say anything) and what a short run cannot tell apart (dropouts, weight
-decay, schedules): those take the defaults, which `--dry-run` lists.
+Where the ranges come from: `full`, with higher learning rates, because a small encoder must move in few steps. Left out
+are expensive settings (ranks above 64, batches of three rows), frozen encoders, which learn too little in a short run,
+and settings whose effect a short run cannot show (dropout, weight decay, schedules).
+
+What it costs: minutes, with the sample corpus and the packaged MiniLM on two cores; per example as in `full`. A dozen
+trials.
 """
 
 from search_spaces.domains import Float, Int, Kind, OneOf

@@ -1,13 +1,15 @@
-"""regularization: what keeps a small training set from being learnt by heart?
+"""regularization: what keeps the model from learning a small training set by heart?
 
-SMART, R-Drop or FGM on each task, the Bregman proximal point with its momentum teacher, the dropout rates, weight
-decay, augmentation of SST, and the choice of the step. Ranges from mE (lambda 0.5, 1, 3; dropout 0.3; augmentation), ex
-(lambda 5, dropout of heads), en (SMART), Jiang et al. (Bregman), Wu et al. (R-Drop) and Miyato et al. (FGM); see
-`_parts`.
+What it varies: SMART, R-Drop or FGM on each task, the Bregman proximal point with its momentum teacher, dropout rates,
+weight decay, augmentation of SST, and whether a trial returns its last weights or its best.
 
-What it costs, in plain steps of its task: SMART and FGM two to three, R-Drop two; Bregman adds a forward pass to every
-task. Regularisation shows where training goes on until it overfits: give it several passes over SST (a budget of
-100,000 and more) and 40 trials.
+Where the ranges come from: `multi_extended` (lambda 0.5, 1, 3; dropout 0.3; augmentation), `exploration` (lambda 5;
+dropout of heads), `enhancing` (SMART), Jiang et al. (Bregman), Wu et al. (R-Drop) and Miyato et al. (FGM); details in
+`search_spaces/_parts.py`.
+
+What it costs, in plain steps of its task: SMART and FGM two to three, R-Drop two; Bregman adds one forward pass to
+every task. Regularisation helps when training goes on until it overfits: use a budget of several passes over SST
+(100,000 examples or more) and 40 trials.
 """
 
 from search_spaces import _parts as parts
@@ -17,7 +19,7 @@ SPACE = {
     "regularizer": {
         "sst": Kind(
             none={},
-            # epsilon and sigma from the papers' tables; steps beyond their single one.
+            # epsilon and sigma from the papers' tables; they take one step, here also two.
             smart={
                 **parts.SMART,
                 "steps": Int(1, 2),

@@ -1,15 +1,18 @@
-"""stages: what should the encoder learn before it meets the tasks?
+"""stages: what should the encoder learn before it is trained on the tasks?
 
-Masked language modelling on the text of all tasks (pl), natural-language inference (mE), contrastive training on
-paraphrases and similar pairs (bB), each alone and after one another, with their papers' settings: inference at 5e-6 and
-up to 5 epochs, contrastive scale 10, 20, 40 and 1, 3, 5, 10 epochs. Settings are choices, not ranges: a stage's result
-is kept under the hash of all that it depends on, so trials that ask for the same chain share it (3 settings of
-language modelling, 12 of inference after them; the 180 contrastive ones seldom meet). The paper's inference
-stage reads MNLI alone: `--set stages/nli/source=mnli` where the file has such rows.
+What it varies: masked language modelling on the text of all tasks, natural language inference, and contrastive training
+on paraphrases and similar pairs; each alone and one after the other. Settings are choices instead of ranges: a stage's
+result is cached under the hash of everything that it depends on, so trials that ask for the same chain of stages share
+it. There are 3 settings of language modelling (one is none) and 12 of inference after them; the 180 chains with
+contrastive training rarely repeat.
 
-What it costs: the stages are the cost. An epoch of inference passes 83,000 pairs, one of contrastive training some
-30,000 pairs, one of language modelling 175,000 texts; each distinct chain is computed once by one trial while others
-that want it wait. On two cores that is hours; on a GPU minutes.
+Where the ranges come from: `pal_lora` (language modelling), `multi_extended` (inference: rate 5e-6, up to 5 epochs) and
+`beyond_bert` (contrastive training: scale 10, 20, 40; 1, 3, 5, 10 epochs). `multi_extended` trains inference on MNLI
+alone: `--set stages/nli/source=mnli`, if the file has such rows.
+
+What it costs: mainly the stages. One epoch passes 83,000 pairs of inference, about 30,000 contrastive pairs, or 175,000
+texts of language modelling. One trial computes each distinct chain, while other trials that need it wait. On two cores
+this takes hours, on a GPU minutes.
 """
 
 from search_spaces.domains import Float, Kind, OneOf

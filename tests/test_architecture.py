@@ -1,8 +1,8 @@
-"""The shape of the code, read from its syntax trees: who may import whom, no cycles, and a tree of files that is true.
+"""The architecture, checked on syntax trees: allowed imports, no cycles, and a true tree of files in the docs.
 
-Three libraries that do not know each other and one driver that knows all three. An import counts as lazy when it stands
-inside a function (or under TYPE_CHECKING): it costs nothing until that function runs. So does every import of a
-`__main__.py`, which is run and never imported.
+Three libraries do not import each other; one driver imports all three. An import is lazy if it is inside a function (or
+under TYPE_CHECKING): it costs nothing until that function runs. All imports of a `__main__.py` count as lazy, because
+it is run and never imported.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PACKAGES = ("hpo", "minbert", "search_spaces", "results")
 
 @dataclass(frozen=True)
 class May:
-    """What a package may import beside the standard library and itself."""
+    """Imports that a package may have beside the standard library and itself."""
 
     import_: frozenset[str] = frozenset()
-    """Anywhere."""
+    """Allowed anywhere."""
     import_lazily: frozenset[str] = frozenset()
-    """Inside functions only."""
+    """Allowed only inside functions."""
 
 
 TABLE: Mapping[str, May] = {
@@ -40,7 +40,7 @@ TABLE: Mapping[str, May] = {
     "results": May(frozenset({"numpy", "scipy", "pyarrow", "pandas", "duckdb", "plotly"})),
     "hpo": May(
         frozenset({"ray", "optuna", "typer", "rich", "minbert", "results", "search_spaces"})
-        # what its three libraries stand on, and click, on which typer stands
+        # dependencies of its three libraries, and click, a dependency of typer
         | {"torch", "numpy", "scipy", "tokenizers", "safetensors", "huggingface_hub"}
         | {"pyarrow", "pandas", "duckdb", "plotly", "click"}
     ),
@@ -51,7 +51,7 @@ ONLY: Mapping[str, frozenset[str]] = {
     "minbert/metrics.py": frozenset({"numpy"}),
     "hpo/search/sweep.py": frozenset({"optuna", "search_spaces"}),
 }
-"""Files with a narrower rule: all they may import, eagerly or not, beside the standard library and their package."""
+"""Files with a narrower rule: file -> all that it may import, lazily or not, beside standard library and package."""
 
 
 ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
@@ -77,7 +77,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
         frozenset({"fields", "randomness", "disk", "minbert"}),
     ),
 }
-"""Folders of a package, and files beside them, from the top down. Each may import what stands below it."""
+"""Package -> its folders and top-level files, from the top down. Each may only import what is below it."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ class Import:
 
 
 def module_name(path: Path) -> str:
-    """`minbert/bert.py` is `minbert.encoder.bert`, `minbert/__init__.py` is `minbert`."""
+    """Dotted name of a file: `minbert.encoder.bert` of `minbert/encoder/bert.py`, `minbert` of its `__init__.py`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(source: str, module: str = "", is_package: bool = False) -> Iterator[Import]:
-    """Every import of a file. `from a import b` gives `a.b` (b may be a module), relative ones are resolved."""
+    """All imports of a file. `from a import b` gives `a.b` (b may be a module); relative imports are resolved."""
 
     def visit(node: ast.AST, lazy: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
@@ -125,6 +125,7 @@ def imports(source: str, module: str = "", is_package: bool = False) -> Iterator
 
 
 def read(path: Path) -> list[Import]:
+    """All imports of the file at `path`."""
     return list(imports(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py"))
 
 
@@ -132,12 +133,13 @@ def files(package: str) -> list[Path]:
     return sorted(path for path in (ROOT / package).rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def foreign(found: list[Import], package: str) -> list[Import]:
-    return [one for one in found if one.top not in sys.stdlib_module_names and one.top != package]
+def foreign(listed: list[Import], package: str) -> list[Import]:
+    """The imports from outside the standard library and the package."""
+    return [imported for imported in listed if imported.top not in sys.stdlib_module_names and imported.top != package]
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Some cycle of a directed graph as a path that ends where it began; empty if there is none."""
+    """A cycle of a directed graph, as a path that ends where it began; empty if there is none."""
     done: set[str] = set()
 
     def walk(node: str, path: list[str]) -> list[str]:
@@ -155,16 +157,16 @@ def cycle(graph: Mapping[str, set[str]]) -> list[str]:
 
 
 def module_graph(package: str, *, lazy: bool) -> dict[str, set[str]]:
-    """Which module of a package imports which other; `lazy` counts imports inside functions too."""
+    """Module -> modules of the same package that it imports; `lazy` includes lazy imports."""
     paths = {module_name(path): path for path in files(package)}
     graph: dict[str, set[str]] = {}
     for name, path in paths.items():
         targets = set()
-        for one in read(path):
-            if one.lazy and not lazy:
+        for imported in read(path):
+            if imported.lazy and not lazy:
                 continue
-            # `a.b.name`: the longest prefix that is a file, so that `from . import x` names x, not the package itself.
-            prefixes = [".".join(one.module.split(".")[:n]) for n in range(one.module.count(".") + 1, 0, -1)]
+            # Of `a.b.name` the longest prefix that is a file counts, so `from . import x` imports x, not the package.
+            prefixes = [".".join(imported.module.split(".")[:n]) for n in range(imported.module.count(".") + 1, 0, -1)]
             target = next((prefix for prefix in prefixes if prefix in paths), None)
             if target is not None and target != name:
                 targets.add(target)
@@ -177,12 +179,12 @@ def test_package_imports_what_it_may(package: str) -> None:
     may = TABLE[package]
     wrong = []
     for path in files(package):
-        for one in foreign(read(path), package):
-            lazy = one.lazy or path.name == "__main__.py"
-            if one.top in may.import_ or (lazy and one.top in may.import_lazily):
+        for imported in foreign(read(path), package):
+            lazy = imported.lazy or path.name == "__main__.py"
+            if imported.top in may.import_ or (lazy and imported.top in may.import_lazily):
                 continue
-            how = "at its top; only lazily, inside a function" if one.top in may.import_lazily else "which it may not"
-            wrong.append(f"{path.relative_to(ROOT)}:{one.line} imports {one.module}, {how}")
+            rule = "must do so inside a function" if imported.top in may.import_lazily else "must not do so"
+            wrong.append(f"{path.relative_to(ROOT)}:{imported.line} imports {imported.module}, but {rule}")
     assert files(package), f"the package {package} has no files"
     assert not wrong, "\n".join(wrong)
 
@@ -192,7 +194,9 @@ def test_file_imports_nothing_else(name: str) -> None:
     package = name.split("/")[0]
     path = ROOT / name
     wrong = [
-        f"{name}:{one.line} imports {one.module}" for one in foreign(read(path), package) if one.top not in ONLY[name]
+        f"{name}:{imported.line} imports {imported.module}"
+        for imported in foreign(read(path), package)
+        if imported.top not in ONLY[name]
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -203,7 +207,7 @@ def test_no_import_cycles(package: str) -> None:
 
 
 def room(module: str) -> str:
-    """`hpo.search.sweep` is in `search`, `minbert.config` is `config`, `hpo` is `hpo`."""
+    """Folder or top-level file of a module: `search` of `hpo.search.sweep`, `config` of `minbert.config`."""
     return ".".join(module.split(".")[:2]).rpartition(".")[2]
 
 
@@ -211,12 +215,12 @@ def room(module: str) -> str:
 def test_folders_import_downwards_only(package: str) -> None:
     floor = {name: number for number, names in enumerate(ROOMS[package]) for name in names}
     graph = module_graph(package, lazy=True)
-    unknown = sorted({room(module) for module in graph} - floor.keys())
-    gone = sorted(floor.keys() - {room(module) for module in graph})
-    assert not unknown, f"no line of ROOMS names {', '.join(unknown)}"
-    assert not gone, f"ROOMS names what is not there: {', '.join(gone)}"
+    missing = sorted({room(module) for module in graph} - floor.keys())
+    obsolete = sorted(floor.keys() - {room(module) for module in graph})
+    assert not missing, f"ROOMS does not name {', '.join(missing)}"
+    assert not obsolete, f"ROOMS names what does not exist: {', '.join(obsolete)}"
     wrong = [
-        f"{module} imports {target}: {room(target)} does not stand below {room(module)}"
+        f"{module} imports {target}: {room(target)} is not below {room(module)}"
         for module, targets in sorted(graph.items())
         for target in sorted(targets)
         if room(module) != room(target) and floor[room(target)] <= floor[room(module)]
@@ -248,7 +252,7 @@ HEAVY = {
     "search_spaces": {"torch", "numpy", "optuna", "ray", "minbert", "results", "hpo"},
     "results": {"torch", "ray", "optuna", "minbert", "hpo"},
 }
-"""What an import must not drag in, seen from outside: the imports of imports count too."""
+"""Module -> packages that its import must not load, directly or through other imports."""
 
 
 @pytest.mark.parametrize("module", HEAVY)
@@ -274,13 +278,14 @@ TREE_LINE = re.compile(r"^(?P<indent>[ │├└─|`+-]*)(?P<name>[\w.*{},-]+/?
 
 
 def tree_paths(page: str) -> dict[str, str]:
-    """Path -> description of every line of a page's tree: the fenced block in which all four packages stand.
+    """Path -> description of each line of a page's tree: the fenced block that names all four packages.
 
-    A line is `indent name  description`, a folder's name ends in `/`, deeper lines are indented further.
+    A line is `indent name  description`. A folder's name ends in `/`; deeper lines are indented further. Raises
+    ValueError for a path that is named twice.
     """
     blocks = re.findall(r"^```[^\n]*\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     block = next((b for b in blocks if all(re.search(rf"(^|[^\w]){p}/(\s|$)", b, re.MULTILINE) for p in PACKAGES)), "")
-    found: dict[str, str] = {}
+    described: dict[str, str] = {}
     folders: list[tuple[int, str]] = []
     for line in block.splitlines():
         match = TREE_LINE.match(line)
@@ -292,14 +297,16 @@ def tree_paths(page: str) -> dict[str, str]:
         path = (folders[-1][1] if folders else "") + name
         if name.endswith("/"):
             folders.append((indent, path))
-        found[path] = (match["text"] or "").strip()
-    return found
+        if path in described:
+            raise ValueError(f"the tree names {path} twice")
+        described[path] = (match["text"] or "").strip()
+    return described
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_tree_is_true(package: str) -> None:
     described = tree_paths((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
-    # One line for each folder, one for each file of code; the line of a folder is that of its __init__.py.
+    # One line for each folder and each file of code; a folder's line stands for its __init__.py.
     needed = set()
     for name in tracked(package):
         path = Path(name)
@@ -308,16 +315,16 @@ def test_the_tree_is_true(package: str) -> None:
         else:
             needed.add(name)
     missing = sorted(name for name in needed if not described.get(name))
-    gone = sorted(name for name in described if name.startswith(f"{package}/") and not (ROOT / name).exists())
+    obsolete = sorted(name for name in described if name.startswith(f"{package}/") and not (ROOT / name).exists())
     assert not missing, f"docs/architecture.md has no line (or no words) for: {', '.join(missing)}"
-    assert not gone, f"docs/architecture.md names what is not there: {', '.join(gone)}"
+    assert not obsolete, f"docs/architecture.md names what does not exist: {', '.join(obsolete)}"
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_are_found_inside_functions_too() -> None:
     source = "import a.b\nfrom . import c\nfrom ..d import e\ndef f():\n    import g\nif True:\n    from h import i\n"
-    found = {(one.module, one.lazy) for one in imports(source, "p.q.r")}
-    assert found == {("a.b", False), ("p.q.c", False), ("p.d.e", False), ("g", True), ("h.i", False)}
-    assert {one.module for one in imports("from .x import y", "p", is_package=True)} == {"p.x.y"}
+    names = {(imported.module, imported.lazy) for imported in imports(source, "p.q.r")}
+    assert names == {("a.b", False), ("p.q.c", False), ("p.d.e", False), ("g", True), ("h.i", False)}
+    assert {imported.module for imported in imports("from .x import y", "p", is_package=True)} == {"p.x.y"}
 
 
 def test_cycles_are_found() -> None:
@@ -328,7 +335,9 @@ def test_cycles_are_found() -> None:
 def test_tree_is_read() -> None:
     tree = ["hpo/  driver", "├── a.py  does a", "minbert/  core", "  sample/  corpus", "  b.py  does b"]
     text = "\n".join(["```", *tree, "results/  r", "search_spaces/  s", "```", ""])
-    found = tree_paths(text)
-    assert found["hpo/a.py"] == "does a"
-    assert found["minbert/sample/"] == "corpus"
-    assert found["minbert/b.py"] == "does b"
+    described = tree_paths(text)
+    assert described["hpo/a.py"] == "does a"
+    assert described["minbert/sample/"] == "corpus"
+    assert described["minbert/b.py"] == "does b"
+    with pytest.raises(ValueError, match=r"names hpo/a\.py twice"):
+        tree_paths(text.replace("├── a.py  does a", "├── a.py  does a\n├── a.py  does b"))

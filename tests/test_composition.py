@@ -1,7 +1,7 @@
-"""Combinations compose: random configurations of the space `full` train, pause, go on and predict as one would expect.
+"""Techniques in combination: random configurations of space `full` train, pause, resume and predict.
 
-Any adapter with any mixing, regulariser, encoding, stage and augmentation: all finite, what is frozen untouched, a
-checkpoint's round trip exact, and a resumed trial equal bit by bit to an unbroken one.
+Any adapter is combined with any mixing, regulariser, encoding, stage and augmentation. All scores are finite, frozen
+weights do not change, checkpoints are exact, and a resumed trial equals an uninterrupted trial bit by bit.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from tests.minbert.conftest import make_corpus
 
 CONFIGURATIONS, GROUPS = 300, 30
 QUICK = 10
-"""Groups of the default test run, a third of the configurations; the slow tests take all."""
+"""Groups in the default test run, a third of the configurations; the slow tests run all."""
 SPACE = leaves(expand(load_space("full"), DEFAULT_TASKS))
 
 
 def draw(number: int) -> dict[str, Any]:
-    """Configuration `number` of the 300."""
+    """Random configuration `number`."""
     source = random.Random(number)
     nested = compose(SPACE, lambda leaf: leaf.random(source))[0]
     layers = nested["adapter"].get("layers", {})
@@ -50,7 +50,7 @@ def draw(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Bit by bit is promised for one thread."""
+    """Use one thread, because only then are results equal bit by bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -59,7 +59,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Data]:
-    """The tiny encoder on a small corpus, with a cache of its own that stages share."""
+    """The tiny encoder and a small corpus, with a separate cache that all stages share."""
     folder = make_corpus(tmp_path_factory.mktemp("corpus"))
     shutil.copy(SAMPLE / "nli-train.tsv", folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,12 +68,13 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Data]:
 
 
 def after(polls: int) -> Callable[[], bool]:
+    """A `should_pause` that is true after so many polls."""
     count = iter(range(10**9))
     return lambda: next(count) >= polls
 
 
 def one_step(config: Config) -> int:
-    """Examples of the first step, about."""
+    """About the number of examples of the first step."""
     return max(config.batch_size.values()) * config.optimizer.accumulation
 
 
@@ -84,34 +85,36 @@ def test_random_configurations_train_pause_and_go_on(group: int, opened: Data, t
     for number in range(group, CONFIGURATIONS, GROUPS):
         nested = draw(number)
         try:
-            check_one(Config.from_dict(nested, opened.tasks), opened, tmp_path / str(number))
+            check(Config.from_dict(nested, opened.tasks), opened, tmp_path / str(number))
         except Exception as error:
             error.add_note(f"configuration {number}: {nested}")
             raise
 
 
-def check_one(config: Config, data: Data, folder: Path) -> None:
+def check(config: Config, data: Data, folder: Path) -> None:
+    """Train one configuration without and with interruptions; check reports, checkpoints and predictions."""
     milestones = (2 * one_step(config), 4 * one_step(config))
-    whole = list(train(config, data, State.fresh(1, milestones, folder / "whole")))
-    assert [report.step for report in whole] == list(milestones)
-    for report in whole:
+    reports = list(train(config, data, State.fresh(1, milestones, folder / "whole")))
+    assert [report.step for report in reports] == list(milestones)
+    for report in reports:
         assert not report.diverged and math.isfinite(report.overall)
         assert report.losses and all(math.isfinite(value) for value in report.losses.values())
-    parts = interrupted(config, data, folder / "parts", milestones)
-    assert parts[-1].scores == whole[-1].scores and parts[-1].flags == whole[-1].flags
-    one, two = (read(reports[-1], "weights") for reports in (whole, parts))
-    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-    one, two = (read(reports[-1], "optimizer") for reports in (whole, parts))
-    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-    model = load_model(Path(whole[-1].checkpoint), data, torch.device("cpu"))
-    untouched(model, data, config)
+    last = reports[-1]
+    resumed = interrupted(config, data, folder / "parts", milestones)[-1]
+    assert resumed.scores == last.scores and resumed.flags == last.flags
+    for file in ("weights", "optimizer"):
+        expected, tensors = read(last, file), read(resumed, file)
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected), file
+    model = load_model(Path(last.checkpoint), data, torch.device("cpu"))
+    check_frozen(model, data, config)
     for task in data.tasks:
         values = predict_rows(model, data, task, "dev", data.search_rows(task)).values
         assert all(map(math.isfinite, values))
 
 
 def interrupted(config: Config, data: Data, folder: Path, milestones: tuple[int, ...]) -> list[Report]:
-    """The reports of the same trial, paused after every step and continued from its checkpoint."""
+    """Reports of the same trial, paused after every one to three steps and resumed from its checkpoint."""
     reports = list(train(config, data, State.fresh(1, milestones, folder), after(1)))
     attempt = 0
     while reports[-1].paused and attempt < 200:
@@ -127,11 +130,12 @@ def interrupted(config: Config, data: Data, folder: Path, milestones: tuple[int,
 
 
 def read(report: Report, name: str) -> dict[str, torch.Tensor]:
+    """Tensors in file `name` of a report's checkpoint."""
     return checkpoints.read_tensors(Path(report.checkpoint), name)
 
 
-def untouched(model: MultitaskModel, data: Data, config: Config) -> None:
-    """Frozen weights are those of the base, or what the stages before made of them."""
+def check_frozen(model: MultitaskModel, data: Data, config: Config) -> None:
+    """Check that frozen weights equal those of the base, or of the last stage."""
     result = staged(config.stages, data, dtype=model.dtype)
     assert result is not None
     base = result.tensors or data.base.load().state_dict()

@@ -1,6 +1,6 @@
-"""The README's commands, typed as they stand there, on a small corpus with the tiny encoder and few, short trials.
+"""The README's commands, run on a small corpus with the tiny encoder and few, short trials.
 
-What is shortened is listed in `shorten`; a command that the README gains is run without a change here.
+`shorten` lists all changes to the commands. A new command in the README is run without a change here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SMALL = ["--base", "tiny", "--trials", "4", "--budget", "192", "--workers", "1"]
-"""Instead of the options of the same names: a sweep of seconds."""
+"""Options that replace those of the README, for a sweep of seconds."""
 
 
 def commands() -> list[list[str]]:
@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
 
 
 def without(words: list[str], *names: str, values: int = 1) -> list[str]:
-    """The command less these options and their values."""
+    """A command without these options and their values."""
     kept, skip = [], 0
     for word in words:
         if skip:
@@ -46,12 +46,12 @@ def without(words: list[str], *names: str, values: int = 1) -> list[str]:
 
 
 def shorten(words: list[str], data: Path) -> list[str]:
-    """The same command with less to do, and without a cluster that is not there."""
+    """The same command with less work, and without a cluster, which does not exist here."""
     words = [str(data) if word.startswith("../shared/data") else word for word in words]
     words = without(words, "--watch", "-f", values=0)
     if words[:2] == ["hpo", "run"]:
         words = without(words, "--trials", "--budget", "--address", "--gpus-per-trial") + SMALL
-        if words[2] in ("full", "adapters"):  # they ask for up to three layers, and the tiny encoder has two
+        if words[2] in ("full", "adapters"):  # they vary up to three layers, but the tiny encoder has two
             words += ["--set", "adapter/layers/kind=all"]
     if words[:2] == ["hpo", "extend"]:
         words = [*without(words, "--trials"), "--trials", "5"]
@@ -92,13 +92,13 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MINBERT_CACHE": str(tmp_path / "cache"),
     }
-    lines = commands()
-    assert len(lines) >= 15, "the README lost its tour"
-    for words in lines:
+    tour = commands()
+    assert len(tour) >= 15, "the README must show at least 15 commands"
+    for words in tour:
         short = shorten(words, data)
         done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         output = f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        if short[:2] == ["hpo", "stop"]:  # by now the shortened sweep has ended, and that is what it must say
+        if short[:2] == ["hpo", "stop"]:  # the shortened sweep has ended, which the command must say
             assert done.returncode == 2, output
             assert "is not running" in done.stderr, output
         else:
@@ -112,6 +112,6 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = set(re.findall(r"\bmake ([a-z-]+)", README))
-    assert {"sweep", "test", "help"} <= named
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named), named
+    targets = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"sweep", "test", "help"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), targets

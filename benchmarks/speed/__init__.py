@@ -1,6 +1,6 @@
-"""How fast the core is, each case against a rival in the same run: `python -m benchmarks.speed`, or `make bench`.
+"""Speed of training and evaluation, compared with rivals: `python -m benchmarks.speed`, or `make bench`.
 
-A case has two sides, ours and what it is compared with. Within a round each side runs in processes of its own, one
-thread each (two at a time, as two trials share a machine); sides alternate, and what counts is the ratio within a
-round. Processes load and warm up first and start their clocks together.
+A case has two sides: ours and a rival. In a round each side runs in separate processes with one thread each, two at the
+same time, as two trials share a machine. The sides alternate, and the result is the ratio within a round. Processes
+load and warm up first, then they start their clocks together.
 """

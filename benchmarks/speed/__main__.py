@@ -1,10 +1,10 @@
-"""The command: choose cases, measure them in rounds, print one Markdown table.
+"""Command of the speed benchmark: it measures cases in rounds and prints one Markdown table.
 
     python -m benchmarks.speed --data ../shared/data/cs224n
     python -m benchmarks.speed --only lora --only smart --rounds 1 --steps 2
 
-With a GPU the cases of a GPU are measured, otherwise those of a CPU. What cannot be measured is named below the table
-with its reason; a side that fails does not end the others, but the exit code is then 1.
+With a GPU the GPU's cases are measured, otherwise the CPU's. Below the table stand the cases that cannot be measured,
+with the reasons. If a case fails, the other cases are still measured, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ COLUMNS = ("what", "ours", "rival", "ratio by round", "median", "goal")
 
 @dataclass
 class Measured:
-    """What the rounds of one case gave, in the case's unit."""
+    """Measurements of one case by round, in the case's unit."""
 
     case: Case
     ours: list[float] = field(default_factory=list)
     rival: list[float] = field(default_factory=list)
-    """Empty where there is no rival here."""
+    """Empty if the rival cannot be measured here."""
 
     def cells(self) -> list[str]:
+        """The case's row of the table."""
         unit = self.case.unit
-        ratios = [mine / theirs for mine, theirs in zip(self.ours, self.rival, strict=False)]
-        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios) or "-"
+        ratios = [ours / rival for ours, rival in zip(self.ours, self.rival, strict=False)]
+        by_round = ", ".join(f"{ratio:.2f}" for ratio in ratios) or "-"
         median = f"{statistics.median(ratios):.2f}" if ratios else "-"
-        theirs = f"{number(statistics.median(self.rival))} {unit}: {self.case.against}" if self.rival else "-"
-        return [self.case.what, f"{number(statistics.median(self.ours))} {unit}", theirs, shown, median, self.case.goal]
+        rival = f"{number(statistics.median(self.rival))} {unit}: {self.case.against}" if self.rival else "-"
+        ours = f"{number(statistics.median(self.ours))} {unit}"
+        return [self.case.what, ours, rival, by_round, median, self.case.goal]
 
 
 def number(value: float) -> str:
-    """Three significant digits, more for large values."""
+    """A number as text: three significant digits, from 100 on all digits before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -53,33 +55,32 @@ def parse() -> argparse.Namespace:
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", help="folder in the class format; default: the sample corpus")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a case; may be repeated")
-    parser.add_argument("--list", action="store_true", help="name the cases, and what keeps one from being measured")
-    parser.add_argument("--all", action="store_true", help="also what makes no sense here, such as slow bf16")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="fewest steps inside the clock")
-    parser.add_argument("--seconds", type=float, default=0.0, help="fewest seconds inside the clock")
-    parser.add_argument("--processes", type=int, default=2, help="processes of a side at a time, one thread each")
-    parser.add_argument("--out", type=Path, help="write the table there as well")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="measure this case; repeatable")
+    parser.add_argument("--list", action="store_true", help="list the cases, and why some cannot be measured")
+    parser.add_argument("--all", action="store_true", help="also measure what makes no sense here, such as slow bf16")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each side is measured")
+    parser.add_argument("--steps", type=int, default=20, help="smallest number of timed steps")
+    parser.add_argument("--seconds", type=float, default=0.0, help="smallest number of timed seconds")
+    parser.add_argument("--processes", type=int, default=2, help="processes of a side, run together, one thread each")
+    parser.add_argument("--out", type=Path, help="file to which the table is written too")
     return parser.parse_args()
 
 
 def chosen(options: argparse.Namespace) -> list[Case]:
-    """The cases of this machine that are asked for."""
+    """The selected cases for this machine: --only, or all."""
     import torch
 
     from benchmarks.speed.cases import ON_A_CPU, ON_A_GPU, find
 
-    here = ON_A_GPU if torch.cuda.is_available() else ON_A_CPU
-    known = [case.name for case in here]
+    names = [case.name for case in (ON_A_GPU if torch.cuda.is_available() else ON_A_CPU)]
     for name in options.only:
-        if name not in known:
-            sys.exit(f"Unknown case `{name}` of --only. Expected some of: {', '.join(known)}.")
-    return [find(name) for name in options.only or known]
+        if name not in names:
+            sys.exit(f"Unknown case `{name}` of --only. Expected some of: {', '.join(names)}.")
+    return [find(name) for name in options.only or names]
 
 
 def obstacle(case: Case, everything: bool) -> str | None:
-    """Why a case cannot be measured here; None: it can."""
+    """The reason why a case cannot be measured here; None if it can. `everything`: --all."""
     from minbert.encoder.base import PACKAGE
 
     if case.minilm and importlib.util.find_spec(PACKAGE) is None:
@@ -88,37 +89,38 @@ def obstacle(case: Case, everything: bool) -> str | None:
 
 
 def without_rival(case: Case) -> str | None:
-    """Why the rival's side cannot be measured here; None: it can."""
+    """The reason why the rival of a case cannot be measured here; None if it can."""
     return "transformers is not installed" if case.foreign and not importlib.util.find_spec("transformers") else None
 
 
 def measure(case: Case, settings: Options, rounds: int, processes: int) -> Measured:
-    """All rounds of a case, the sides in turn. Raises RuntimeError where a process fails."""
-    found = Measured(case)
-    sides = [("ours", case.processes[0], found.ours)]
+    """Measure all rounds of a case, the sides in turn. Raises RuntimeError if a process fails."""
+    measured = Measured(case)
+    sides = [("ours", case.processes[0], measured.ours)]
     if without_rival(case) is None:
-        sides.append(("rival", case.processes[1], found.rival))
+        sides.append(("rival", case.processes[1], measured.rival))
     for place in range(rounds):
         for side, count, values in sides:
             results = together(case, side, settings, count or processes)
             values.append(combined(case, results))
-            print(f"{case.name}, round {place + 1}, {side}: {told(results)}", file=sys.stderr, flush=True)
-    return found
+            print(f"{case.name}, round {place + 1}, {side}: {in_words(results)}", file=sys.stderr, flush=True)
+    return measured
 
 
 def combined(case: Case, results: list[dict[str, Any]]) -> float:
-    """The value of several processes together."""
-    values = [float(one["value"]) for one in results]
+    """The value of processes that ran together: their sum for rates, otherwise their mean."""
+    values = [float(result["value"]) for result in results]
     return sum(values) if case.unit in TOTALS else statistics.mean(values)
 
 
-def told(results: list[dict[str, Any]]) -> str:
-    """What each process measured, in words."""
-    def one(name: str, value: Any) -> str:
+def in_words(results: list[dict[str, Any]]) -> str:
+    """The measurements of each process in words."""
+
+    def entry(name: str, value: Any) -> str:
         text = number(value) if isinstance(value, int | float) else str(value)
         return text if name == "value" else f"{name} {text}"
 
-    return " + ".join(", ".join(one(*item) for item in result.items()) for result in results)
+    return " + ".join(", ".join(entry(*item) for item in result.items()) for result in results)
 
 
 def main() -> int:
@@ -150,19 +152,19 @@ def main() -> int:
 
 
 def prepared(options: argparse.Namespace, cases: list[Case], folder: Path) -> Options:
-    """Everything that several processes would otherwise make at the same time: tokenised data, the large checkpoint."""
+    """The options of the processes. Prepares what they share: tokenised data and the encoder of BERT-base's size."""
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
 
     data = str(Path(options.data).expanduser().absolute()) if options.data else None
-    able = [case for case in cases if obstacle(case, options.all) is None]
+    measurable = [case for case in cases if obstacle(case, options.all) is None]
     base_size = ""
-    if any(case.base_size for case in able):
+    if any(case.base_size for case in measurable):
         from benchmarks.speed.base_size import write
 
         base_size = str(write(folder, data))
         open_data(data, find_base(base_size))
-    if any(case.minilm for case in able):
+    if any(case.minilm for case in measurable):
         open_data(data, find_base())
     return Options(data, base_size, options.steps, options.seconds, process=0)
 

@@ -1,4 +1,4 @@
-"""Around training: evaluation, the start of a trial on a warm worker, peak memory of a whole trial."""
+"""Cases around training: evaluation, start of a trial on a warm worker, peak memory of a whole trial."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from minbert.training.report import State, peak_memory
 from minbert.training.train import train
 
 SCORED_PER_STEP = 100
-"""Rows of a task that are predicted for each of --steps, at most its whole search part (2,000 pairs of QQP)."""
+"""Rows of a task that are predicted for each of --steps; at most all of its `search` rows (2,000 pairs of QQP)."""
 
 SCORED = 500
-"""Rows of a task that a report of the memory case is scored on: the fewest that a sweep uses."""
+"""Rows of a task on which a report of the memory case is scored: the smallest number that a sweep uses."""
 
 TASKS_HERE = choose_tasks()
 SIZES = {"sst": 16, "qqp": 32, "sts": 16}
@@ -38,10 +38,12 @@ CPU = torch.device("cpu")
 
 
 def scored(parts: Any, task: str, count: int) -> list[int]:
+    """The first `count` rows of a task's `search` split."""
     return [int(row) for row in parts[task, "search"][:count]]
 
 
 def our_evaluation(options: Options) -> Measure:
+    """Evaluated examples a second, ours."""
     trial = ours.opened(options, *ours.THREE)
     chosen = {name: scored(trial.data.parts, name, SCORED_PER_STEP * options.steps) for name in TASKS_HERE}
 
@@ -54,6 +56,7 @@ def our_evaluation(options: Options) -> Measure:
 
 
 def their_evaluation(options: Options) -> Measure:
+    """Evaluated examples a second, the rival's."""
     from benchmarks import rival
 
     path, corpus = theirs.folder(options, False), theirs.rows_of(options, TASKS_HERE)
@@ -84,7 +87,10 @@ def _dev_loaders(corpus: Corpus, chosen: Mapping[str, list[int]], tokenizer: Any
 
 
 def start(*, second: bool) -> Side:
-    """Seconds from the call of the worker's `train` to its first optimiser step; told beside: to the end of that."""
+    """Seconds from the call of the worker's `train` to its first optimiser step; beside it those to the step's end.
+
+    `second`: measure the second trial of the process instead of the first.
+    """
 
     def side(options: Options) -> Measure:
         from hpo.worker import trainer
@@ -97,7 +103,7 @@ def start(*, second: bool) -> Side:
         def measure(number: int) -> dict[str, Any]:
             polls: list[float] = []
 
-            def should_pause() -> bool:  # the worker's own way to see a step begin: asked before each
+            def should_pause() -> bool:  # called before each step, so it shows when a step begins
                 polls.append(time.perf_counter())
                 return len(polls) > 1
 
@@ -114,12 +120,13 @@ def start(*, second: bool) -> Side:
 
 
 def our_memory(options: Options) -> Measure:
+    """Peak memory in MiB of a process that trains one of our trials."""
     data: Data = open_data(options.data, find_base())
     data = replace(data, search_sizes=dict.fromkeys(TASKS_HERE, SCORED))
     budget = (WARM_UP + options.steps) * sum(SIZES.values())
 
     def measure() -> dict[str, Any]:
-        loaded = peak_memory(CPU)  # a trial forgets the peak before it
+        loaded = peak_memory(CPU)  # a trial resets the peak at its start
         with tempfile.TemporaryDirectory() as folder:
             state = State.fresh(options.process, (budget,), Path(folder))
             for _ in train(configuration(*ours.THREE), data, state, device=CPU):
@@ -130,6 +137,7 @@ def our_memory(options: Options) -> Measure:
 
 
 def their_memory(options: Options) -> Measure:
+    """Peak memory in MiB of a process that trains the rival."""
     from benchmarks import rival
 
     path, corpus = theirs.folder(options, False), theirs.rows_of(options, TASKS_HERE)

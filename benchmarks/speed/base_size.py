@@ -1,8 +1,8 @@
-"""A checkpoint of BERT-base's size with random weights, in Hugging Face layout, which both sides load.
+"""Encoder of BERT-base's size with random weights, as a folder in Hugging Face layout that both sides load.
 
-The shape is that of `transformers.BertConfig()`, the weights are N(0, 0.02) as BERT begins. The vocabulary is the
-packaged encoder's; where that is not installed, the commonest words of the training text, which gives about as many
-word pieces.
+The shape is that of `transformers.BertConfig()`; the weights are drawn from N(0, 0.02), as BERT is initialised. The
+vocabulary is that of the packaged encoder. If that is not installed, it consists of the most frequent words of the
+training text, which gives about as many word pieces.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHAPE = {
 
 
 def write(folder: Path, data: str | None) -> Path:
-    """Write the checkpoint, and return its folder."""
+    """Write the encoder into `folder`; returns the folder."""
     config = {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu", "layer_norm_eps": 1e-12,
               "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, **SHAPE}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
@@ -79,14 +79,15 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def words(data: str | None) -> list[str]:
-    """A vocabulary of the training text: special tokens, characters, then words, the commonest first."""
+    """A vocabulary from the training text: special tokens, characters, then words, the most frequent first."""
     corpus = read_corpus(data)
     counts: Counter[str] = Counter()
     for (_, file), rows in corpus.rows.items():
         if file == "train":
             counts.update(word for texts in rows.texts for text in texts for word in re.findall(r"\w+", text.lower()))
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{one}" for one in characters)]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *characters, *(f"##{character}" for character in characters)]
     pieces = list(dict.fromkeys([*pieces, *(word for word, _ in counts.most_common(SHAPE["vocab_size"]))]))
     pieces = pieces[: SHAPE["vocab_size"]]
     return pieces + [f"[unused{number}]" for number in range(SHAPE["vocab_size"] - len(pieces))]

@@ -1,4 +1,4 @@
-"""What a case is, and how a step is timed."""
+"""Case of the speed benchmark, and the timing of steps."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 WARM_UP = 3
-"""Steps before the clock starts: allocations, caches, the optimiser's state."""
+"""Steps before the clock starts. They fill caches and allocate memory and the optimiser's state."""
 
 Unit = Literal["examples/s", "ms a step", "s", "MiB", "GFLOP/s a process"]
 
 TOTALS: tuple[Unit, ...] = ("examples/s",)
-"""Units that add up over processes that run together; of the others the mean is shown."""
+"""Units whose values are summed over processes that run together; values of other units are averaged."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What one process is told."""
+    """Options of one process."""
 
     data: str | None
     """Folder in the class format; None: the sample corpus."""
     base_size: str
-    """Folder of the BERT-base sized checkpoint; empty where no chosen case needs it."""
+    """Folder of the encoder of BERT-base's size; empty if no selected case needs it."""
     steps: int
-    """Fewest steps inside the clock."""
+    """Smallest number of timed steps."""
     seconds: float
-    """Fewest seconds inside the clock."""
+    """Smallest number of timed seconds."""
     process: int
-    """Number among those that run together, from 0: the seed."""
+    """Number of the process among those that run together, from 0; also its seed."""
 
 
 Measure = Callable[[], Mapping[str, Any]]
-"""Runs with the clock on; `value` in the case's unit, other entries are told beside it."""
+"""Function that runs the timed part; returns `value`, in the case's unit, and further measurements to print."""
 
 Side = Callable[[Options], Measure]
-"""Loads and warms up."""
+"""Function that loads and warms up; returns the timed part."""
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,31 @@ class Case:
     """One row of the table."""
 
     name: str
-    """For --only."""
+    """Name of the case, for --only."""
     what: str
-    """The row's first cell."""
+    """Description, the row's first cell."""
     unit: Unit
     goal: str
     ours: Side
     rival: Side
     against: str
-    """What `rival` is, in words."""
+    """Description of the rival."""
     why_not: Callable[[], str | None] = lambda: None
-    """Why this machine, or this version, cannot measure it; None: it can."""
+    """Returns the reason why this machine or version cannot measure the case; None if it can."""
     foreign: bool = False
     """Whether the rival needs `transformers`."""
     base_size: bool = False
-    """Whether it needs the BERT-base sized checkpoint."""
+    """Whether the case needs the encoder of BERT-base's size."""
     minilm: bool = True
-    """Whether it needs the packaged encoder."""
+    """Whether the case needs the packaged encoder."""
     processes: tuple[int | None, int | None] = (None, None)
-    """Processes of ours and of the rival; None: as many as --processes says."""
+    """Number of our processes and of the rival's; None: --processes."""
     rival_environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the rival's processes."""
 
 
 def synchronise() -> None:
-    """Wait for the GPU where there is one."""
+    """Wait until the GPU has finished, if there is one."""
     import torch
 
     if torch.cuda.is_available():
@@ -75,7 +76,7 @@ def synchronise() -> None:
 
 
 def run(step: Callable[[], object], steps: int, seconds: float = 0.0) -> tuple[int, float]:
-    """Steps taken and seconds they took: at least so many of both."""
+    """Run at least `steps` steps and `seconds` seconds; returns the number of steps and the seconds that they took."""
     synchronise()
     begun, taken = time.perf_counter(), 0
     while taken < steps or time.perf_counter() - begun < seconds:
@@ -86,13 +87,14 @@ def run(step: Callable[[], object], steps: int, seconds: float = 0.0) -> tuple[i
 
 
 def warm(step: Callable[[], object]) -> None:
+    """Run WARM_UP steps."""
     for _ in range(WARM_UP):
         step()
     synchronise()
 
 
 def gpu_peak() -> dict[str, float]:
-    """Peak of the GPU's allocator in MiB, where there is a GPU."""
+    """Peak of the GPU's allocator in MiB; empty without a GPU."""
     import torch
 
     return {"GPU MiB": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_available() else {}

@@ -1,4 +1,4 @@
-"""Every case: those of a CPU, and those of a GPU."""
+"""All cases: those for a CPU and those for a GPU."""
 
 from __future__ import annotations
 
@@ -10,4 +10,5 @@ ON_A_GPU: tuple[Case, ...] = gpu.CASES
 
 
 def find(name: str) -> Case:
+    """The case called `name`, which must exist."""
     return next(case for case in (*ON_A_CPU, *ON_A_GPU) if case.name == name)

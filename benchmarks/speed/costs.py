@@ -1,4 +1,4 @@
-"""What a technique costs: its step against our plain step, or what is kept against what is computed again."""
+"""Costs of techniques: their step compared with our plain step, and cached features compared with computed ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ SMART = (*ours.SST, "regularizer/sst/kind=smart")
 PCGRAD = (*ours.THREE, "mixing/combine/kind=pcgrad")
 
 LONGER = 27
-"""With features kept so many times as many steps: 20 of them are then an epoch of SST (8,544 rows), which the clock
-can resolve."""
+"""Factor on the number of steps with cached features: 20 steps become an epoch of SST (8,544 rows), long enough to be
+timed."""
 
 
-def heads_alone(*, kept: bool) -> Side:
-    """Training examples a second with the encoder frozen; `kept`: in the second of two trials on the same rows."""
+def heads_alone(*, cached: bool) -> Side:
+    """Training examples a second with a frozen encoder; `cached`: of the second of two trials on the same rows."""
 
     def side(options: Options) -> Measure:
-        steps = options.steps * (LONGER if kept else 1)
-        if kept:
+        steps = options.steps * (LONGER if cached else 1)
+        if cached:
             run(ours.opened(options, *FROZEN).step, steps)
         trial = ours.opened(options, *FROZEN)
-        if not kept:
+        if not cached:
             warm(trial.step)
         return lambda: ours.rate(trial, steps, 0.0)
 
@@ -32,8 +32,8 @@ def heads_alone(*, kept: bool) -> Side:
 
 
 CASES = (
-    Case("kept", "last linear layers, features kept, SST, batch 16", "examples/s", "210 x", heads_alone(kept=True),
-         heads_alone(kept=False), "the same without (MINBERT_FEATURES=off)",
+    Case("kept", "last linear layers, features kept, SST, batch 16", "examples/s", "210 x", heads_alone(cached=True),
+         heads_alone(cached=False), "the same without (MINBERT_FEATURES=off)",
          rival_environment={"MINBERT_FEATURES": "off"}),
     Case("lora", "LoRA step, SST, batch 16", "ms a step", "0.5 of it", ours.stepping(*LORA),
          ours.stepping(*ours.SST), "our full step"),

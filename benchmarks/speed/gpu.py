@@ -1,4 +1,4 @@
-"""On a GPU: BERT-base's size with random weights against the rival in float32 and bf16; several trials on a card."""
+"""Cases for a GPU: training at BERT-base's size against the rival in float32 and bf16; several trials on one card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our sides: a trial with given settings, its rate or the cost of its step."""
+"""Our sides of the cases: the rate of a trial with some settings, or the time of its step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minbert.training.train import default_device
 from minbert.training.trial import Trial
 
 BUDGET = 10**6
-"""Examples of a trial that is never trained to its end."""
+"""Budget in examples; no timed trial reaches it."""
 
 SST = ("mixing/kind=single", "mixing/task=sst", "batch_size/sst=16")
 QQP = ("mixing/kind=single", "mixing/task=qqp", "batch_size/qqp=32")
@@ -28,16 +28,18 @@ THREE = ("batch_size/sst=16", "batch_size/qqp=32", "batch_size/sts=16")
 
 
 def base_of(options: Options, base_size: bool) -> Base:
+    """The encoder of BERT-base's size, or the packaged encoder."""
     return find_base(options.base_size if base_size else None)
 
 
 def trial(config: Config, data: Data, seed: int) -> Trial:
-    """A trial to be stepped by hand: steps alone write nothing, so its folder is never made."""
+    """A trial whose steps are called one by one. Steps write no files, so its folder is never created."""
     state = State.fresh(seed, (BUDGET,), Path(tempfile.gettempdir()) / "never-made")
     return Trial(config, data, state, default_device())
 
 
 def opened(options: Options, *pairs: str, base_size: bool = False) -> Trial:
+    """A trial with `path=value` settings on the benchmark's data."""
     return trial(configuration(*pairs), open_data(options.data, base_of(options, base_size)), options.process)
 
 
@@ -45,32 +47,33 @@ def training(*pairs: str, base_size: bool = False) -> Side:
     """Training examples a second with these settings."""
 
     def side(options: Options) -> Measure:
-        model = opened(options, *pairs, base_size=base_size)
-        warm(model.step)
-        return lambda: rate(model, options.steps, options.seconds)
+        trial = opened(options, *pairs, base_size=base_size)
+        warm(trial.step)
+        return lambda: rate(trial, options.steps, options.seconds)
 
     return side
 
 
-def rate(model: Trial, steps: int, seconds: float) -> dict[str, Any]:
-    before = model.examples
-    _, taken = run(model.step, steps, seconds)
-    arithmetic = str(model.model.dtype).removeprefix("torch.")
-    return {"value": (model.examples - before) / taken, "arithmetic": arithmetic, **gpu_peak()}
+def rate(trial: Trial, steps: int, seconds: float) -> dict[str, Any]:
+    """Training examples a second of a warm trial, and its arithmetic."""
+    before = trial.examples
+    _, taken = run(trial.step, steps, seconds)
+    arithmetic = str(trial.model.dtype).removeprefix("torch.")
+    return {"value": (trial.examples - before) / taken, "arithmetic": arithmetic, **gpu_peak()}
 
 
 def stepping(*pairs: str, again: bool = False) -> Side:
-    """Milliseconds of a step; `again`: of the second of two trials on the same rows, with what the first kept."""
+    """Milliseconds of a step; `again`: in the second of two trials on the same rows, with the first one's cache."""
 
     def side(options: Options) -> Measure:
         if again:
             run(opened(options, *pairs).step, options.steps + WARM_UP)
-        model = opened(options, *pairs)
-        warm(model.step)
+        trial = opened(options, *pairs)
+        warm(trial.step)
 
         def measure() -> dict[str, Any]:
-            # Rows beyond those of the first trial have nothing kept: then steps alone decide when to stop.
-            steps, taken = run(model.step, options.steps, 0.0 if again else options.seconds)
+            # The cache only holds the rows of the first trial, so the number of steps alone decides when to stop.
+            steps, taken = run(trial.step, options.steps, 0.0 if again else options.seconds)
             return {"value": 1e3 * taken / steps}
 
         return measure
@@ -79,7 +82,7 @@ def stepping(*pairs: str, again: bool = False) -> Side:
 
 
 def refused(*pairs: str) -> str | None:
-    """Why this version does not take the settings; None where it does."""
+    """The reason why this version refuses the settings; None if it takes them."""
     try:
         configuration(*pairs)
     except ConfigError as error:

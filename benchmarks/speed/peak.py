@@ -1,12 +1,12 @@
-"""Our share of what the machine's matrix units can do.
+"""Share of the matrix peak: the operations that training needs, compared with the peak of the machine's matrix units.
 
-The peak is the fastest of several large square products. What training needs is counted from the packed tokens, 2
-operations a multiplication and addition, the backward pass twice the forward one; all layers see N tokens, and the last
-one, which answers for [CLS] alone, B rows but for keys and values:
+The peak is the fastest of several large square products. The operations of training are counted from the packed tokens:
+2 for each multiplication and addition, and the backward pass twice the forward pass. All layers compute N tokens; the
+last layer, of which only [CLS] is used, computes N tokens for keys and values and B rows for the rest:
 
     forward = (L - 1) (N (8 D^2 + 4 D F) + 4 D sum_i T_i^2)  +  4 N D^2 + B (4 D^2 + 4 D F) + 4 D sum_i T_i
 
-Padding inside attention, normalisation, dropout and the optimiser count as nothing, because they are what costs.
+Padding inside attention, normalisation, dropout and the optimiser do not count: they are what lowers the share.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from minbert.training.train import default_device
 from minbert.training.trial import Trial
 
 SIZE = {"cpu": 2048, "cuda": 16384}
-"""Rows of the square matrices: large enough that moving them does not count."""
+"""Rows of the square matrices, large enough that memory transfers do not matter."""
 
 PRODUCTS = 8
-"""Products of which the fastest is the peak, at least."""
+"""Smallest number of products; the fastest gives the peak."""
 
 
 def forward_operations(config: BertConfig, lengths: Sequence[int]) -> int:
@@ -42,13 +42,13 @@ def forward_operations(config: BertConfig, lengths: Sequence[int]) -> int:
 
 
 def trained_lengths(trial: Trial, task: str, begin: int, end: int) -> list[int]:
-    """Lengths of the sequences that a trial of one task consumed from row `begin` to row `end`."""
+    """Lengths of the sequences of a one-task trial from training row `begin` to `end`."""
     rows = training_rows(trial.data.parts[task, "train"], trial.state.seed, task, begin, end - begin)
     return [len(ids) for ids, _ in trial.model.batch(task, trial.data.file(task, "train"), rows).sequences]
 
 
 def used(*pairs: str, base_size: bool = False) -> Side:
-    """GFLOP/s that training on SST needs."""
+    """GFLOP/s of training on SST, from the counted operations."""
 
     def side(options: Options) -> Measure:
         trial = ours.opened(options, *pairs, base_size=base_size)
@@ -66,7 +66,7 @@ def used(*pairs: str, base_size: bool = False) -> Side:
 
 
 def matrix_peak(precision: str = "auto") -> Side:
-    """GFLOP/s of the fastest of several large products, in the arithmetic that `precision` means here."""
+    """GFLOP/s of the fastest of several large products, in the arithmetic that `precision` selects on this machine."""
 
     def side(options: Options) -> Measure:
         from minbert.training.model import arithmetic

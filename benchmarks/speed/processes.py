@@ -1,6 +1,7 @@
-"""Processes of one side of a case: all load and warm up, then start their clocks together.
+"""Processes of one side of a case: all load and warm up, then they start their clocks together.
 
-The parent waits until each has said `ready`, then tells all to go, so that none measures while another still loads.
+The parent waits until every process has printed `ready`, then sends `go` to all. So no process measures while another
+still loads.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from benchmarks.speed.case import Case, Options
 READY, GO = "ready", "go"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""For libraries that look before anybody can tell them."""
+"""Environment variables for one thread: some libraries read them at import."""
 
 
 def together(case: Case, side: str, options: Options, count: int) -> list[dict[str, Any]]:
-    """What `count` processes of a side measured at the same time. Raises RuntimeError where one fails."""
+    """Measurements of `count` processes of a side that run together. Raises RuntimeError if one fails."""
     more = dict(case.rival_environment) if side == "rival" else {}
     running, pipe = [], subprocess.PIPE
     with tempfile.TemporaryFile("w+") as errors:
         for number in range(count):
-            told = json.dumps(asdict(replace(options, process=number)))
-            command = python("benchmarks.speed.processes", case.name, side, told)
+            settings = json.dumps(asdict(replace(options, process=number)))
+            command = python("benchmarks.speed.processes", case.name, side, settings)
             variables = environment(**ONE_THREAD, **more)
             running.append(
                 subprocess.Popen(command, cwd=ROOT, env=variables, stdin=pipe, stdout=pipe, stderr=errors, text=True)
@@ -56,14 +57,14 @@ def _is_ready(process: subprocess.Popen[str]) -> bool:
 
 
 def main() -> None:
-    """One process: case, side and options as arguments."""
+    """Run one process. Arguments: case, side, and options as JSON."""
     import torch
 
     from benchmarks.speed.cases import find
 
-    name, side, told = sys.argv[1:]
+    name, side, settings = sys.argv[1:]
     torch.set_num_threads(1)
-    measure = getattr(find(name), side)(Options(**json.loads(told)))
+    measure = getattr(find(name), side)(Options(**json.loads(settings)))
     print(READY, flush=True)
     if sys.stdin.readline().strip() == GO:
         print(json.dumps(dict(measure())))

@@ -1,4 +1,4 @@
-"""Training speed on a CPU: MiniLM on one task, on the papers' mix, against a tuned rival, and BERT-base's size."""
+"""Cases of training on a CPU: MiniLM on one task and on the papers' mix, a tuned rival, and BERT-base's size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ MIX = {"sst": 3, "qqp": 32, "sts": 2}
 
 
 def no_bf16() -> str | None:
+    """The reason why bf16 makes no sense on this CPU; None if it does."""
     import torch
 
     from minbert.training.model import native_bf16
 
     if native_bf16(torch.device("cpu")):
         return None
-    return "this CPU multiplies no bf16 matrices natively, so that both sides would be slower with it (--all measures)"
+    return "this CPU has no native bf16 matrix products, so bf16 would slow both sides (--all measures it)"
 
 
 def only_float32() -> str | None:
-    return None if no_bf16() is None else "it is the row of SST: our arithmetic here is float32 anyway"
+    """The reason why float32 needs no case of its own here; None if it does."""
+    return None if no_bf16() is None else "it equals case `sst`, because our arithmetic is float32 here anyway"
 
 
 CASES = (

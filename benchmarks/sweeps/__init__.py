@@ -1,1 +1,1 @@
-"""A sweep with stock parts beside one with ours, in the same minutes: the pieces of `benchmarks/sweep.py`."""
+"""Parts of `benchmarks/sweep.py`: a sweep with stock parts and a sweep with `hpo run`, with equal time."""

@@ -1,4 +1,4 @@
-"""The rows that both sweeps are scored on: `search` while they run, `held` afterwards."""
+"""Rows on which both sweeps are scored: `search` while they run, `held` afterwards."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Chosen = dict[str, NDArray[np.int32]]
 
 
 def search_rows(corpus: Corpus, budget: int) -> Chosen:
-    """The `search` rows that every report is scored on, as `hpo run` chooses them for this budget."""
+    """The `search` rows of every report, as `hpo run` chooses them for this budget."""
     available = {name: corpus.size(name, "search") for name in corpus.tasks}
     sizes, _ = search_sizes(available, milestones(budget))
     return {name: corpus.parts[name, "search"][:size] for name, size in sizes.items()}
 
 
 def held_rows(corpus: Corpus, most: int | None) -> Chosen:
-    """The `held` rows, at most `most` a task."""
+    """The `held` rows, at most `most` of each task; None: all."""
     return {name: corpus.parts[name, "held"][:most] for name in corpus.tasks}
 
 

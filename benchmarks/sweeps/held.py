@@ -1,4 +1,4 @@
-"""Held-out scores of what a sweep would have handed over at each minute, by one code for both sides."""
+"""Held-out scores of the trials that a sweep would have returned at each minute; the same code scores both sides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from benchmarks import rival
 from benchmarks.sweeps.data import held_rows, labels_of
 from benchmarks.sweeps.stock_trial import TASKS_HERE, build, predictions
-from benchmarks.sweeps.timeline import Given, Timeline, incumbents
+from benchmarks.sweeps.timeline import Setup, Timeline, incumbents
 from minbert.data.files import read_corpus
 from minbert.data.tokens import open_data
 from minbert.encoder.base import find_base
@@ -20,12 +20,13 @@ from minbert.training.evaluation import Values, judge, predict_rows
 from minbert.training.predict import load_model
 
 Predict = Callable[[Path], Values]
-"""From a path of weights to predictions and labels on the held rows."""
+"""Function from a path of weights to predictions and labels of the held rows."""
 
 
-def of_ours(given: Given, most: int | None) -> Predict:
-    corpus = read_corpus(given.data)
-    data = open_data(given.data, find_base(), corpus=corpus)
+def of_ours(setup: Setup, most: int | None) -> Predict:
+    """The prediction function for checkpoints of our sweep, on at most `most` held rows of each task."""
+    corpus = read_corpus(setup.data)
+    data = open_data(setup.data, find_base(), corpus=corpus)
     chosen = held_rows(corpus, most)
     labels = labels_of(corpus, chosen)
 
@@ -38,8 +39,9 @@ def of_ours(given: Given, most: int | None) -> Predict:
     return predict
 
 
-def of_stock(given: Given, most: int | None) -> Predict:
-    corpus, base = read_corpus(given.data), find_base()
+def of_stock(setup: Setup, most: int | None) -> Predict:
+    """The prediction function for weights of the stock sweep, on at most `most` held rows of each task."""
+    corpus, base = read_corpus(setup.data), find_base()
     assert base.path is not None
     tokenizer, chosen = rival.tokenizer_of(base.path), held_rows(corpus, most)
     labels = labels_of(corpus, chosen)
@@ -55,13 +57,11 @@ def of_stock(given: Given, most: int | None) -> Predict:
 
 
 def scores(timeline: Timeline, predict: Predict) -> dict[str, float]:
-    """The overall score on `held` of every incumbent, by the path of its weights."""
-    found = {}
-    for report in incumbents(timeline.reports):
-        found[report.weights] = judge(TASKS_HERE, predict(Path(report.weights))).overall
-    return found
+    """The overall score on `held` of each incumbent, by the path of its weights."""
+    paths = [report.weights for report in incumbents(timeline.reports)]
+    return {path: judge(TASKS_HERE, predict(Path(path))).overall for path in paths}
 
 
-def size(given: Given, most: int | None) -> int:
-    """Held rows of all tasks together."""
-    return int(np.sum([len(rows) for rows in held_rows(read_corpus(given.data), most).values()]))
+def size(setup: Setup, most: int | None) -> int:
+    """Number of held rows of all tasks together."""
+    return int(np.sum([len(rows) for rows in held_rows(read_corpus(setup.data), most).values()]))

@@ -1,7 +1,8 @@
-"""Our sweep: `hpo run` as a user types it, and its timeline from its store.
+"""Our sweep: runs `hpo run` as a user types it, and reads its timeline from its store.
 
-A running trial keeps only its newest checkpoint. To score later what was best at each minute, this process gives every
-complete checkpoint's files a second name as they appear; the sweep knows nothing of it.
+A running trial keeps only its newest checkpoint, but the best checkpoint of each minute is scored later. So this
+process gives the files of every complete checkpoint a second name (a hard link) as soon as they appear. The sweep is
+not affected.
 """
 
 from __future__ import annotations
@@ -13,54 +14,56 @@ import time
 from pathlib import Path
 
 from benchmarks.common import ROOT, environment, python
-from benchmarks.sweeps.timeline import Given, Report, Timeline
+from benchmarks.sweeps.timeline import Report, Setup, Timeline
 from results.schemas import to_rows
 from results.store import Store
 
 NAME = "ours"
 TRIALS = 10_000
-"""More than any time allows: the time ends the sweep."""
+"""More trials than the time allows, so that the time ends the sweep."""
 LOOK = 0.5
-"""Seconds between two looks for new checkpoints; they live at least as long as the trial takes to the next rung."""
+"""Seconds between searches for new checkpoints. A checkpoint lives at least until the trial reaches its next rung."""
 STOPPED = 3
-"""Exit code of a sweep that its time has ended."""
+"""Exit code of a sweep that was stopped by its time limit."""
 FILES = ("weights.safetensors", "trial.json", "done.json")
+"""Files of a checkpoint that predictions need; done.json is linked last, because it marks a complete checkpoint."""
 
 
-def command(given: Given, store: Path) -> list[str]:
+def command(setup: Setup, store: Path) -> list[str]:
+    """The `hpo run` command."""
     space = str(ROOT / "benchmarks" / "sweeps" / "space.py")
     return python(
-        "hpo", "run", space, "--data", given.data, "--store", str(store), "--name", NAME, "--trials", str(TRIALS),
-        "--budget", str(given.budget), "--time", f"{given.seconds:.0f}s", "--workers", str(given.workers),
-        "--keep", str(TRIALS), "--seed", str(given.seed),
+        "hpo", "run", space, "--data", setup.data, "--store", str(store), "--name", NAME, "--trials", str(TRIALS),
+        "--budget", str(setup.budget), "--time", f"{setup.seconds:.0f}s", "--workers", str(setup.workers),
+        "--keep", str(TRIALS), "--seed", str(setup.seed),
     )  # fmt: skip
 
 
-def sweep(given: Given, work: Path) -> Timeline:
-    """Run it to its deadline. Raises RuntimeError where it ends otherwise."""
+def sweep(setup: Setup, work: Path) -> Timeline:
+    """Run the sweep until its time is over; returns its timeline. Raises RuntimeError if it ends in another way."""
     store, kept = work / "store", work / "weights"
-    variables = environment(MINBERT_CACHE=str(work / "cache"))  # the stock side tokenises too
+    variables = environment(MINBERT_CACHE=str(work / "cache"))  # an empty cache, because the stock side tokenises too
     begun = time.time()
     with (work / "output.txt").open("w") as output:
         process = subprocess.Popen(
-            command(given, store), cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
+            command(setup, store), cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         while process.poll() is None:
             link_new(store / NAME / "checkpoints", kept)
             time.sleep(LOOK)
     link_new(store / NAME / "checkpoints", kept)
     if process.returncode not in (0, STOPPED):
-        raise RuntimeError(f"hpo run ended with exit code {process.returncode}: {(work / 'output.txt').read_text()}")
+        raise RuntimeError(f"hpo run stopped with exit code {process.returncode}: {(work / 'output.txt').read_text()}")
     return timeline(store, kept, begun)
 
 
 def link_new(checkpoints: Path, kept: Path) -> None:
-    """A second name for every complete checkpoint's files that has none yet."""
+    """Link the files of every complete checkpoint into `kept`, unless they have been linked already."""
     for done in checkpoints.glob("*/*/done.json"):
         target = kept / done.parent.parent.name / done.parent.name
         if (target / "done.json").exists():
             continue
-        with contextlib.suppress(FileNotFoundError):  # it may just be making room for the next one
+        with contextlib.suppress(FileNotFoundError):  # the checkpoint may just be replaced by the next one
             target.mkdir(parents=True, exist_ok=True)
             for name in FILES:
                 if not (target / name).exists():
@@ -68,7 +71,7 @@ def link_new(checkpoints: Path, kept: Path) -> None:
 
 
 def timeline(store: Path, kept: Path, begun: float) -> Timeline:
-    """From the store's rows, whose times are those at which the driver wrote them."""
+    """The timeline from the store's rows, which carry the time at which the driver wrote them."""
     folder = Store(str(store)).open(NAME)
     reports = [
         Report(
@@ -80,9 +83,8 @@ def timeline(store: Path, kept: Path, begun: float) -> Timeline:
         )
         for row in to_rows(folder.read("reports"))
     ]
-    ends = {
-        row["trial"]: (row["time"] - begun) / 60
-        for row in to_rows(folder.read("trials"))
-        if row["event"] == "end" and row["state"] in ("complete", "pruned", "diverged", "failed")
-    }
+    ends: dict[int, float] = {}
+    for row in to_rows(folder.read("trials")):
+        if row["event"] == "end" and row["state"] in ("complete", "pruned", "diverged", "failed"):
+            ends.setdefault(row["trial"], (row["time"] - begun) / 60)  # later rows only change the kept weights
     return Timeline(tuple(reports), tuple(ends.values()))

@@ -1,6 +1,6 @@
-"""The picture: best held-out score over minutes, one stepped line a side, as SVG without a library.
+"""Plot of the sweep benchmark: best held-out score over minutes, one stepped line for each side, as SVG.
 
-Plotly writes pictures with the help of a browser alone, which few machines for sweeps have.
+The SVG is written without a library: Plotly needs a browser to write pictures, and few machines for sweeps have one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Lines = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def draw(sides: Lines, minutes: float, title: str) -> str:
-    """The SVG. A side without a scored report has no line, but its words."""
+    """The SVG. A side without a scored report has no line, only its summary."""
     scores = [line["best_held"] for lines in sides.values() for line in lines if line["best_held"] is not None]
     low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.01
@@ -48,17 +48,17 @@ def draw(sides: Lines, minutes: float, title: str) -> str:
         ]
     for place, (side, lines) in enumerate(sides.items()):
         colour = COLOURS[side]
-        parts.append(text(WIDTH - RIGHT - 8, HEIGHT - BOTTOM - 14 - 16 * place, words(side, lines), "end", colour))
+        parts.append(text(WIDTH - RIGHT - 8, HEIGHT - BOTTOM - 14 - 16 * place, summary(side, lines), "end", colour))
         scored = [line for line in lines if line["best_held"] is not None]
         if scored:
-            corners = "".join(f"H{x(one['minutes']):.1f}V{y(one['best_held']):.1f}" for one in scored)
-            way = f"M{x(scored[0]['minutes']):.1f} {y(scored[0]['best_held']):.1f}{corners}H{x(minutes):.1f}"
-            parts.append(f'<path d="{way}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            steps = "".join(f"H{x(line['minutes']):.1f}V{y(line['best_held']):.1f}" for line in scored)
+            path = f"M{x(scored[0]['minutes']):.1f} {y(scored[0]['best_held']):.1f}{steps}H{x(minutes):.1f}"
+            parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return "\n".join([*parts, "</svg>", ""])
 
 
-def words(side: str, lines: Sequence[Mapping[str, Any]]) -> str:
-    """A side's name and how far it got."""
+def summary(side: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """A side's name, final score, examples and finished trials in words."""
     if not lines:
         return f"{side}: no report"
     last = lines[-1]
@@ -67,7 +67,8 @@ def words(side: str, lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def text(
-    x: float, y: float, words: str, anchor: str = "start", colour: str = "#222222", *, weight: str = "normal"
+    x: float, y: float, content: str, anchor: str = "start", colour: str = "#222222", *, weight: str = "normal"
 ) -> str:
+    """An SVG text element at (x, y)."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}"'
-    return f"<text {place}>{escape(words)}</text>"
+    return f"<text {place}>{escape(content)}</text>"

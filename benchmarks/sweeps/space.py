@@ -1,8 +1,9 @@
-"""What both sweeps search: what both can express, with one set of domains.
+"""Search space of both sweeps, with one set of domains. It varies only what both sides can express.
 
-Full fine-tuning or LoRA on query and value, each at its own learning rate; the batch of each task; dropouts; weight
-decay; the heads' rate. `SPACE` says it to `hpo run`, `suggest` to Optuna as a user of OptunaSearch writes it. Both
-begin with the same point: our default configuration, in ranges of the space `quickstart`.
+Varied are full fine-tuning or LoRA on query and value, each with its own learning rates; the batch size of each task;
+dropout; weight decay; and the learning rate of the heads. `SPACE` is the space for `hpo run`; `suggest` draws from the
+same space with Optuna, as a user of OptunaSearch writes it. Both begin with our default configuration. The learning
+rates and the rank have the ranges of space `quickstart`.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ FIRST = {
     "adapter": "none", "full_lr": 1e-4, "batch_size": "16/32/16", "hidden_dropout": 0.1, "attention_dropout": 0.1,
     "head_dropout": 0.1, "head_lr": 5e-4, "weight_decay": 0.01,
 }  # fmt: skip
-"""Our default configuration, which `hpo run` tries first, in the words of `suggest`."""
+"""Our default configuration, which `hpo run` tries first, with the parameter names of `suggest`."""
 
 
 def suggest(trial: Any) -> None:
-    """Draw one configuration from an Optuna trial; Tune finds the parameters in the trial."""
+    """Draw one configuration with an Optuna trial; Tune takes the parameters from the trial."""
 
     def number(name: str, domain: Float | Int) -> None:
         draw = trial.suggest_int if isinstance(domain, Int) else trial.suggest_float
@@ -65,7 +66,7 @@ def suggest(trial: Any) -> None:
 
 
 def as_settings(drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """What `suggest` drew as our nested configuration: the proof that both speak of the same."""
+    """A draw of `suggest` as our nested configuration; tests use it to show that both spaces are the same."""
     lora = drawn["adapter"] == "lora"
     adapter: dict[str, Any] = {"kind": drawn["adapter"]}
     if lora:

@@ -1,8 +1,8 @@
-"""One trial of the stock stack, as users of Ray Tune, `transformers` and `peft` write it.
+"""Trial of the stock sweep, as users of Ray Tune, `transformers` and `peft` write it.
 
-One encoder with a linear layer for each task, a batch of each task a step, losses summed, AdamW with two groups, linear
-schedule with warm-up, clipping; a report with a checkpoint at each rung of ASHA. Texts were tokenised once, in the
-driver, and lie in Ray's object store without copies.
+The model is one encoder with a linear layer for each task. Each step takes one batch of each task and sums the losses.
+AdamW has two parameter groups, a linear schedule with warm-up, and clipping. At each rung of ASHA the trial reports
+with a checkpoint. The driver tokenises the texts once; trials read them from Ray's object store without copies.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ FILE = "model.pt"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all trials share."""
+    """Data that all trials share."""
 
     encoder: str
-    """Folder of the checkpoint."""
+    """Folder of the pretrained encoder."""
     train: Mapping[str, Tokens]
     search: Mapping[str, Tokens]
     labels: Mapping[str, NDArray[np.float32]]
     """Labels of the `search` rows."""
     reports: Sequence[int]
-    """Examples at which a trial reports: the rungs and the budget, ascending."""
+    """Milestones in examples, ascending: ASHA's rungs and the budget."""
     seed: int
 
 
 def build(config: Mapping[str, Any], encoder: str) -> Multitask:
-    """The model of a drawn configuration."""
+    """The model for a drawn configuration."""
     model = BertModel.from_pretrained(
         encoder,
         hidden_dropout_prob=config["hidden_dropout"],
@@ -71,6 +71,7 @@ def build(config: Mapping[str, Any], encoder: str) -> Multitask:
 
 
 def optimizer_of(model: Multitask, config: Mapping[str, Any]) -> torch.optim.AdamW:
+    """AdamW with one learning rate for the encoder and one for the heads."""
     rate = config["lora_lr" if config["adapter"] == "lora" else "full_lr"]
     encoder = [value for value in model.encoder.parameters() if value.requires_grad]
     groups = [{"params": encoder, "lr": rate}, {"params": model.heads.parameters(), "lr": config["head_lr"]}]
@@ -78,7 +79,7 @@ def optimizer_of(model: Multitask, config: Mapping[str, Any]) -> torch.optim.Ada
 
 
 def train(config: dict[str, Any], prepared: Prepared) -> None:
-    """The function that Tune runs."""
+    """Train one trial; Tune calls this function in a worker."""
     torch.manual_seed(prepared.seed)
     tokenizer = rival.tokenizer_of(Path(prepared.encoder))
     sizes = BATCHES[config["batch_size"]]
@@ -111,8 +112,8 @@ def predictions(
     model: Multitask, rows: Mapping[str, Tokens], labels: Mapping[str, NDArray[np.float32]], tokenizer: Any
 ) -> Values:
     """Predictions and labels of every task."""
-    found: Values = {}
+    values: Values = {}
     for name, tokens in rows.items():
         loader = rival.batches(tokens, SCORED_AT_ONCE, tokenizer, shuffle=False)
-        found[name] = rival.predict(model, TASKS_HERE[name], loader), labels[name]
-    return found
+        values[name] = rival.predict(model, TASKS_HERE[name], loader), labels[name]
+    return values

@@ -1,4 +1,4 @@
-"""What a sweep did, minute by minute: reports and ends of trials, on one clock that starts with the command."""
+"""Timeline of a sweep: reports and ends of trials, in minutes since the command started."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Given:
-    """What both sweeps are told."""
+class Setup:
+    """Setup of both sweeps."""
 
     data: str
     """Folder in the class format."""
     minutes: float
     workers: int
     budget: int
-    """Most examples of a trial (max_t)."""
+    """Largest number of examples of a trial (max_t)."""
     seed: int
 
     @property
     def seconds(self) -> float:
+        """Time of a sweep in seconds."""
         return 60.0 * self.minutes
 
 
 @dataclass(frozen=True)
 class Report:
-    """A trial's report."""
+    """One report of a trial."""
 
     minutes: float
     trial: str
     examples: int
-    """Of this trial so far."""
+    """Examples of this trial so far."""
     overall: float
-    """On `search`, which chooses."""
+    """Overall score on `search`, by which trials are chosen."""
     weights: str
-    """Path of the weights that were judged."""
+    """Path of the reported weights."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """One sweep, up to its deadline."""
+    """Events of one sweep."""
 
     reports: tuple[Report, ...]
-    """In order of time."""
+    """Reports in order of time."""
     ends: tuple[float, ...]
-    """Minutes at which a trial was finished: at its budget, or stopped by the scheduler."""
+    """Minutes at which trials ended: at their budget, or stopped by the scheduler."""
 
     def until(self, minutes: float) -> Timeline:
-        """Without what came too late."""
-        reports = sorted((one for one in self.reports if one.minutes <= minutes), key=lambda one: one.minutes)
+        """The timeline without the events after `minutes`."""
+        in_time = (report for report in self.reports if report.minutes <= minutes)
+        reports = sorted(in_time, key=lambda report: report.minutes)
         return Timeline(tuple(reports), tuple(sorted(end for end in self.ends if end <= minutes)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,11 +60,11 @@ class Timeline:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Timeline:
-        return Timeline(tuple(Report(**one) for one in values["reports"]), tuple(values["ends"]))
+        return Timeline(tuple(Report(**report) for report in values["reports"]), tuple(values["ends"]))
 
 
 def incumbents(reports: Sequence[Report]) -> list[Report]:
-    """The reports that were, when they came, the best on `search` so far: what one would have taken at that minute."""
+    """The reports that were the best on `search` when they arrived. A user would have chosen them at that minute."""
     best: list[Report] = []
     for report in reports:
         if math.isfinite(report.overall) and (not best or report.overall > best[-1].overall):
@@ -71,16 +73,16 @@ def incumbents(reports: Sequence[Report]) -> list[Report]:
 
 
 def points(timeline: Timeline, held: dict[str, float]) -> list[dict[str, Any]]:
-    """A line for each report: what was best then on held-out rows, examples trained and trials finished until then.
+    """One line for each report: the incumbent's held-out score, the examples trained and the trials finished by then.
 
-    `held`: the overall score on `held` of an incumbent, by the path of its weights.
+    `held`: the overall score on `held` of each incumbent, by the path of its weights.
     """
-    chosen = {one.weights: held[one.weights] for one in incumbents(timeline.reports)}
-    found, best, examples = [], float("nan"), dict[str, int]()
+    chosen = {report.weights: held[report.weights] for report in incumbents(timeline.reports)}
+    lines, best, examples = [], float("nan"), dict[str, int]()
     for report in timeline.reports:
         best = chosen.get(report.weights, best)
         examples[report.trial] = report.examples
-        found.append({
+        lines.append({
             "minutes": round(report.minutes, 3),
             "trial": report.trial,
             "trial_examples": report.examples,
@@ -89,7 +91,7 @@ def points(timeline: Timeline, held: dict[str, float]) -> list[dict[str, Any]]:
             "examples": sum(examples.values()),
             "finished": sum(end <= report.minutes for end in timeline.ends),
         })  # fmt: skip
-    return found
+    return lines
 
 
 def _finite(value: float) -> float | None:
@@ -97,6 +99,6 @@ def _finite(value: float) -> float | None:
 
 
 def minutes_to(lines: Sequence[dict[str, Any]], score: float) -> float | None:
-    """When the best held-out score first reached a value; None: never."""
+    """Minutes until the incumbent's held-out score reached `score`; None if it never did."""
     reached = (line["minutes"] for line in lines if line["best_held"] is not None and line["best_held"] >= score)
     return next(reached, None)

@@ -1,4 +1,4 @@
-"""The small corpus and the tiny encoder of the core's tests."""
+"""Fixtures of the tests of minbert: the small corpus and the tiny encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The padded stand-in for our encoder: the same function of the same parameters, trained by the same trial."""
+"""The padded encoder: it computes the same function of the same parameters, and trials train it in the same way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.minbert.encoder.test_bert import packed
 
 @pytest.mark.parametrize("first_only", [False, True])
 def test_states_and_gradients_are_those_of_ours(tiny: Base, first_only: bool) -> None:
-    batch, found = packed(tiny), []
+    batch, results = packed(tiny), []
     ours = tiny.load()
     with in_place_of_ours():
         theirs = tiny.load()
@@ -30,14 +30,14 @@ def test_states_and_gradients_are_those_of_ours(tiny: Base, first_only: bool) ->
     for encoder in (ours, theirs):
         states = encoder(batch, SILENT, first_only=first_only)
         states.square().mean().backward()
-        found.append((states, {name: value.grad for name, value in encoder.named_parameters()}))
-    (expected, gradients), (padded, padded_gradients) = found
+        results.append((states, {name: value.grad for name, value in encoder.named_parameters()}))
+    (expected, gradients), (padded, padded_gradients) = results
     torch.testing.assert_close(padded, expected, rtol=1e-4, atol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(padded_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_its_dropout_is_on_where_ours_is(tiny: Base) -> None:
+def test_dropout_is_on_when_ours_is(tiny: Base) -> None:
     with in_place_of_ours():
         encoder = tiny.load()
     batch = packed(tiny)
@@ -60,6 +60,7 @@ def test_a_trial_takes_the_same_steps(data: Data, tmp_path: Path) -> None:
     expected = two_steps("packed")
     with in_place_of_ours():
         padded = two_steps("padded")
-    # AdamW's first steps are as large where a gradient is nearly 0 and its sign is rounding: few and small differences.
+    # AdamW's first steps have full size even if a gradient is nearly 0 and rounding decides its sign, so a few weights
+    # may differ.
     for name, value in expected.items():
         assert (padded[name] - value).abs().mean() < 1e-6, name

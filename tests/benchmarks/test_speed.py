@@ -1,4 +1,4 @@
-"""What the speed benchmark counts and compares: operations, sentences, checkpoints, ratios. It times nothing."""
+"""The speed benchmark's counts and comparisons: operations, sentences, encoders, ratios. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from minbert.encoder.bert import Bert
 
 
 def operations(encoder: Bert, lengths: list[int], *, backward: bool) -> int:
-    """What torch counts of the products that it really does."""
+    """Operations of matrix products as torch counts them."""
     ids = torch.arange(max(lengths)).numpy().astype("int32")
     with FlopCounterMode(display=False) as counter:
         states = encoder(pack([(ids[:length], length) for length in lengths]), first_only=True)
@@ -33,23 +33,23 @@ def operations(encoder: Bert, lengths: list[int], *, backward: bool) -> int:
 
 
 @pytest.mark.parametrize("lengths", [[7], [12, 12, 12], [5, 9, 30]])
-def test_counted_operations_are_those_that_torch_does(lengths: list[int]) -> None:
-    base = find_base("tiny")  # lengths so far apart that no run of attention is padded
+def test_counted_operations_equal_those_of_torch(lengths: list[int]) -> None:
+    base = find_base("tiny")  # lengths differ so much that attention pads no sequence
     assert forward_operations(base.config, lengths) == operations(base.load(), lengths, backward=False)
     assert 3 * forward_operations(base.config, lengths) == operations(base.load(), lengths, backward=True)
 
 
 def test_trained_lengths_are_those_of_the_rows_that_a_trial_used(data: Data) -> None:
-    one = trial(configuration(*SST), data, seed=3)
-    ((draw,), _) = one.draw()
-    one.step()
-    assert one.position.consumed["sst"] == 16
-    assert trained_lengths(one, "sst", 0, 16) == [len(ids) for ids, _ in draw.batches[0].sequences]
+    sst = trial(configuration(*SST), data, seed=3)
+    ((draw,), _) = sst.draw()
+    sst.step()
+    assert sst.position.consumed["sst"] == 16
+    assert trained_lengths(sst, "sst", 0, 16) == [len(ids) for ids, _ in draw.batches[0].sequences]
 
 
 @pytest.mark.parametrize(("settings", "sizes"), [(SST, {"sst": 16}), (QQP, {"qqp": 32})])
 def test_both_sides_read_the_same_sentences(data: Data, settings: tuple[str, ...], sizes: dict[str, int]) -> None:
-    """The rival's first batch, unpadded, is ours: the same word pieces and labels in the same order."""
+    """Without padding the rival's first batch equals ours: the same word pieces and labels in the same order."""
     transformers = pytest.importorskip("transformers")
     from benchmarks import rival
     from benchmarks.speed import theirs
@@ -58,17 +58,16 @@ def test_both_sides_read_the_same_sentences(data: Data, settings: tuple[str, ...
     corpus = theirs.rows_of(options, sizes)
     tokenizer = transformers.BertTokenizerFast(vocab={piece: i for i, piece in enumerate(data.base.vocabulary)})
     (loader,) = theirs.loaders(options, corpus, sizes, tokenizer).values()
-    given = next(rival.endless(loader))
-    one = trial(configuration(*settings), data, seed=1)
-    ((draw,), _) = one.draw()
-    (ours,) = draw.batches
-    real = given["attention_mask"].bool()
-    theirs = [row[kept].tolist() for row, kept in zip(given["input_ids"], real, strict=True)]
-    assert theirs == [ids.tolist() for ids, _ in ours.sequences]
-    assert given["labels"].tolist() == ours.labels.tolist()
+    padded = next(rival.endless(loader))
+    ((draw,), _) = trial(configuration(*settings), data, seed=1).draw()
+    (batch,) = draw.batches
+    masks = padded["attention_mask"].bool()
+    sentences = [ids[mask].tolist() for ids, mask in zip(padded["input_ids"], masks, strict=True)]
+    assert sentences == [ids.tolist() for ids, _ in batch.sequences]
+    assert padded["labels"].tolist() == batch.labels.tolist()
 
 
-def test_every_case_has_a_name_of_its_own_and_known_settings() -> None:
+def test_every_case_has_a_unique_name_and_valid_settings() -> None:
     names = [case.name for case in (*ON_A_CPU, *ON_A_GPU)]
     assert len(set(names)) == len(names)
     assert all(find(name).name == name for name in names)
@@ -98,16 +97,17 @@ def test_a_bar_does_not_end_a_cell() -> None:
 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    monkeypatch.setattr(base_size, "SHAPE", base_size.SHAPE | few)
+    """Make the written encoder small."""
+    shape = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    monkeypatch.setattr(base_size, "SHAPE", base_size.SHAPE | shape)
 
 
-def test_the_large_checkpoint_is_one_for_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_load_the_same_large_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = pytest.importorskip("transformers")
     small(monkeypatch)
     base: Base = find_base(str(base_size.write(tmp_path, None)))
-    model, told = transformers.BertModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not told["missing_keys"] and not told["unexpected_keys"]
+    model, loading = transformers.BertModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
     assert torch.equal(base.load().layers[1].up.weight, model.encoder.layer[1].intermediate.dense.weight)
 
 

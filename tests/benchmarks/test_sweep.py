@@ -1,4 +1,4 @@
-"""What the sweep benchmark compares: one space in two languages, what was best at each minute, the picture."""
+"""The sweep benchmark: both search spaces are the same, the best trial of each minute is found, the plot is drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPORTS = (
 
 
 def test_every_draw_of_optuna_belongs_to_our_space() -> None:
-    """Both ways: each draw is one that `hpo run` could make, with as many parameters drawn."""
+    """`hpo run` could make each draw, with the same number of drawn parameters."""
     space = leaves(expand(SPACE, DEFAULT_TASKS))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     kinds = set()
@@ -38,8 +38,8 @@ def test_every_draw_of_optuna_belongs_to_our_space() -> None:
         suggest(trial)
         settings = as_settings(trial.params)
         Config.from_dict(merge(DEFAULT, settings), choose_tasks())
-        found = parameters(space, settings)
-        assert found is not None and len(found) == len(trial.params)
+        drawn = parameters(space, settings)
+        assert drawn is not None and len(drawn) == len(trial.params)
         kinds.add(trial.params["adapter"])
     assert kinds == {"none", "lora"}
 
@@ -78,19 +78,19 @@ def test_the_stock_trial_reports_at_the_rungs_of_asha_and_at_its_budget() -> Non
 
     from benchmarks.sweeps.stock import rungs
 
-    found = rungs(20_000)
-    scheduler = ASHAScheduler(metric="overall", mode="max", max_t=20_000, grace_period=found[0])
+    milestones = rungs(20_000)
+    scheduler = ASHAScheduler(metric="overall", mode="max", max_t=20_000, grace_period=milestones[0])
     (bracket,) = scheduler._brackets
-    assert sorted(milestone for milestone, _ in bracket._rungs) == [740, 2960, 11840]
-    assert found == (740, 2960, 11840, 20_000)
+    assert sorted(rung for rung, _ in bracket._rungs) == [740, 2960, 11840]
+    assert milestones == (740, 2960, 11840, 20_000)
     assert rungs(10) == (1, 4, 10)
 
 
 def test_only_the_search_score_chooses() -> None:
-    assert [one.weights for one in incumbents(REPORTS)] == ["a1", "a3", "b3"]
+    assert [report.weights for report in incumbents(REPORTS)] == ["a1", "a3", "b3"]
 
 
-def test_points_tell_what_was_best_then_and_count_each_trial_once() -> None:
+def test_points_hold_the_incumbent_and_count_each_trial_once() -> None:
     timeline = Timeline(REPORTS, (3.5, 12.0)).until(10.0)
     lines = points(timeline, {"a1": 0.6, "a3": 0.55, "b3": 0.8})
     assert [line["best_held"] for line in lines] == [0.6, 0.6, 0.6, 0.55, 0.8]
@@ -101,8 +101,8 @@ def test_points_tell_what_was_best_then_and_count_each_trial_once() -> None:
     json.dumps(lines, allow_nan=False)
 
 
-def test_what_comes_after_the_deadline_does_not_count() -> None:
-    assert [one.weights for one in Timeline(REPORTS, ()).until(5.0).reports] == ["a1", "b1", "c1", "a3"]
+def test_events_after_the_deadline_do_not_count() -> None:
+    assert [report.weights for report in Timeline(REPORTS, ()).until(5.0).reports] == ["a1", "b1", "c1", "a3"]
 
 
 def test_a_timeline_survives_json() -> None:
@@ -110,12 +110,12 @@ def test_a_timeline_survives_json() -> None:
     assert Timeline.from_dict(json.loads(json.dumps(timeline.to_dict()))) == timeline
 
 
-def test_weights_stay_readable_when_the_trial_goes_on(tmp_path: Path) -> None:
+def test_linked_weights_stay_readable_after_the_trial_has_deleted_them(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "0" / "0-20"
     checkpoint.mkdir(parents=True)
     (checkpoint / FILES[0]).write_text("half")
     link_new(tmp_path / "checkpoints", tmp_path / "kept")
-    assert not (tmp_path / "kept").exists(), "without done.json it does not exist"
+    assert not (tmp_path / "kept").exists(), "a checkpoint without done.json is incomplete"
     for name in FILES:
         (checkpoint / name).write_text(name)
     link_new(tmp_path / "checkpoints", tmp_path / "kept")
@@ -124,7 +124,7 @@ def test_weights_stay_readable_when_the_trial_goes_on(tmp_path: Path) -> None:
         assert (tmp_path / "kept" / "0" / "0-20" / name).read_text() == name
 
 
-def test_the_picture_is_a_picture() -> None:
+def test_the_plot_has_a_line_and_a_summary_of_each_side() -> None:
     lines = points(Timeline(REPORTS, (3.5,)), {"a1": 0.6, "a3": 0.55, "b3": 0.8})
     root = ElementTree.fromstring(plot.draw({"stock": [], "ours": lines}, 10.0, "a < b"))
     words = [node.text or "" for node in root.iter() if node.tag.endswith("text")]

@@ -1,4 +1,4 @@
-"""Rows and sweeps that the tests of the store share."""
+"""Rows, sweeps and predictions that the tests of the store share."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def report(trial: int, step: int, value: float, attempt: int = 0, **more: Any) -
 
 
 def fill(writer: Writer, count: int, first: int = 0) -> list[int]:
-    """Each row a commit of its own: many small files."""
+    """Append rows of `count` trials, each row in a commit of its own: many small files. Returns their seqs."""
     seqs = []
     for trial in range(first, first + count):
         seqs.append(writer.append("trials", start(trial)))
@@ -80,7 +80,7 @@ def seqs(folder: SweepFolder) -> list[int]:
 
 
 def predict(folder: SweepFolder, qualities: list[float], rows: int = 60, attempt: int = 0) -> None:
-    """Labels, and predictions of one trial for each quality in [0, 1] (1: always right)."""
+    """Write labels, and the predictions of one trial for each quality in [0, 1] (1: always right)."""
     generator = np.random.default_rng(0)
     truth = {"colour": generator.integers(0, 3, rows).astype(float), "length": generator.uniform(0, 5, rows)}
     split = ["search" if row % 2 else "held" for row in range(rows)]
@@ -97,15 +97,15 @@ def predict(folder: SweepFolder, qualities: list[float], rows: int = 60, attempt
     folder.write_table("examples", examples + tests, "fingerprint")
     for trial, quality in enumerate(qualities):
         out = []
-        for one in examples + tests:
+        for example in examples + tests:
             right = generator.random() < quality
-            label = one["label"] if one["label"] is not None else 1.0
-            if one["task"] == "colour":
+            label = example["label"] if example["label"] is not None else 1.0
+            if example["task"] == "colour":
                 value = float(label) if right else float((label + 1) % 3)
                 chances = [0.1, 0.1, 0.1]
                 chances[int(value)] = 0.8
             else:
                 value, chances = float(label) + (1 - quality) * float(generator.normal(0, 3)), None
-            about = {name: one[name] for name in ("task", "split", "row")}
-            out.append({"trial": trial, "attempt": attempt, **about, "value": value, "probabilities": chances})
+            place = {name: example[name] for name in ("task", "split", "row")}
+            out.append({"trial": trial, "attempt": attempt, **place, "value": value, "probabilities": chances})
         folder.write_table("predictions", out, f"{trial}-{attempt}")

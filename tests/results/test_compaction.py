@@ -1,4 +1,4 @@
-"""Merged reading equals unmerged reading, whoever reads and whenever the merging was cut short."""
+"""Compaction: readers see the same rows before, during and after a merge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.results.samples import fill, seqs, start, sweep
 
 
 def names(path: Path, table: str = "trials") -> list[str]:
-    return sorted(one.name for one in (path / table).iterdir())
+    return sorted(file.name for file in (path / table).iterdir())
 
 
 def test_merged_reading_equals_unmerged(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_concurrent_readers_see_every_acknowledged_row(tmp_path: Path) -> None:
     def read() -> None:
         while not stop.is_set():
             floor = acknowledged
-            found = seqs(Store(tmp_path / "runs").open("one"))
-            if found != list(range(1, len(found) + 1)) or len(found) < floor:
-                problems.append(f"acknowledged {floor}, found {found[-3:]} ({len(found)})")
+            visible = seqs(Store(tmp_path / "runs").open("one"))
+            if visible != list(range(1, len(visible) + 1)) or len(visible) < floor:
+                problems.append(f"acknowledged {floor}, visible {visible[-3:]} ({len(visible)})")
 
     reader = threading.Thread(target=read)
     with folder.writer(period=60) as writer:
@@ -129,13 +129,13 @@ def test_concurrent_readers_see_every_acknowledged_row(tmp_path: Path) -> None:
                 for table in ("trials", "reports"):
                     place = folder.folder.child(table)
                     compaction.compact(place, table, fewest=2, now=time.time())
-                    compaction.discard(place, table, now=time.time() + 1e4)  # at once: readers must list again
+                    compaction.discard(place, table, now=time.time() + 1e4)  # no grace: readers must list again
         stop.set()
         reader.join()
     assert problems == []
 
 
-def test_a_vanished_file_is_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_whose_file_vanishes_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sweep(tmp_path)
     with folder.writer() as writer:
         fill(writer, 3)
@@ -155,7 +155,7 @@ def test_a_vanished_file_is_looked_for_again(tmp_path: Path, monkeypatch: pytest
     assert vanished
 
 
-def test_old_temporaries_are_swept(tmp_path: Path) -> None:
+def test_old_temporary_files_are_deleted(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     stale = folder.path / "trials" / ".x.parquet.1-00.tmp"
     stale.write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""What a trial cost, from a row of `reports`."""
+"""Costs of a trial, from rows of `reports`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from results.costs import columns, cost
 from results.query import query
 from tests.results.samples import end, report, start, sweep
 
-KNOWN = {
+REPORTED = {
     "examples": 400, "seconds": 10.0, "evaluation_seconds": 2.0, "trainable_parameters": 5, "total_parameters": 50,
     "stage_seconds": 60.0, "peak_memory_bytes": 2**30, "examples_per_task": {"colour": 300, "length": 100},
 }  # fmt: skip
 
 
 def test_cost_of_a_report() -> None:
-    assert cost(KNOWN) == {
+    assert cost(REPORTED) == {
         "trainable_parameters": 5,
         "trainable_share": 0.1,
         "seconds_per_1000": pytest.approx(20.0),
@@ -27,11 +27,11 @@ def test_cost_of_a_report() -> None:
         "peak_memory_bytes": 2**30,
         "examples_per_task": {"colour": 300, "length": 100},
     }
-    assert columns(KNOWN, ["colour", "other"])["examples_colour"] == 300
-    assert columns(KNOWN, ["colour", "other"])["examples_other"] is None
+    assert columns(REPORTED, ["colour", "other"])["examples_colour"] == 300
+    assert columns(REPORTED, ["colour", "other"])["examples_other"] is None
 
 
-def test_what_a_report_does_not_tell_is_none() -> None:
+def test_costs_that_a_report_does_not_hold_are_none() -> None:
     names = ("trainable_parameters", "trainable_share", "seconds_per_1000", "stage_seconds", "peak_memory_bytes")
     empty = dict.fromkeys(names)
     assert cost({}) == {**empty, "examples_per_task": {}}
@@ -45,7 +45,7 @@ def test_costs_are_columns_of_every_trial(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     with folder.writer() as writer:
         writer.append("trials", start(0))
-        writer.append("reports", report(0, 100, 0.5, **{k: v for k, v in KNOWN.items() if k != "examples"}))
+        writer.append("reports", report(0, 100, 0.5, **{k: v for k, v in REPORTED.items() if k != "examples"}))
         writer.append("trials", start(1))
         writer.append("trials", end(1, "failed"))
     frame = views.trials_frame(folder).set_index("trial")
@@ -56,5 +56,5 @@ def test_costs_are_columns_of_every_trial(tmp_path: Path) -> None:
     assert views.top(folder, where="trainable_share < 0.2 AND examples_colour > 200")["trial"].tolist() == [0]
     assert views.show(folder, 0)["reports"][0]["cost"]["trainable_share"] == 0.1
     assert views.show(folder, 1)["peak_memory_bytes"] is None
-    found = query(folder, "SELECT sum(peak_memory_bytes) AS whole FROM trials")
-    assert found["whole"].tolist() == [2**30]
+    answer = query(folder, "SELECT sum(peak_memory_bytes) AS total FROM trials")
+    assert answer["total"].tolist() == [2**30]

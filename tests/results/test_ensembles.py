@@ -1,4 +1,4 @@
-"""Properties of every method, and each against brute force on small cases."""
+"""Ensemble methods: properties of every method, and each compared with brute force on small cases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_majority_vote_and_its_ties() -> None:
     assert majority_vote(values, np.array([3.0, 1, 1])).tolist() == [0, 2, 2, 1], "weights count"
     sure = np.zeros((3, 4, 3))
     sure[np.arange(3)[:, None], np.arange(4), values.astype(int)] = [[0.4], [0.5], [0.9]]
-    assert majority_vote(values, ones, sure).tolist() == [0, 1, 0, 2], "or to the more probable one where that is known"
+    assert majority_vote(values, ones, sure).tolist() == [0, 1, 0, 2], "or to the more probable label"
     even = np.full((3, 4, 3), 1 / 3)
     assert majority_vote(values, ones, even).tolist() == [0, 1, 0, 0]
 
@@ -91,13 +91,13 @@ def test_greedy_takes_the_best_step_and_never_ends_below_the_best_member(seed: i
     best_single = max(value((index,)) for index in range(len(members)))
     first = Greedy(1).select(members, judge, KINDS)
     assert value(first) == best_single
-    pair = max((value((first[0], other)), -other) for other in range(len(members)))
-    two = Greedy(2).select(members, judge, KINDS)
-    assert value(two) == max(best_single, pair[0])
+    best_pair = max(value((first[0], second)) for second in range(len(members)))
+    chosen = Greedy(2).select(members, judge, KINDS)
+    assert value(chosen) == max(best_single, best_pair)
     values = [value(Greedy(size).select(members, judge, KINDS)) for size in range(1, 7)]
     assert values == sorted(values)
-    every = max(value(chosen) for n in (1, 2) for chosen in itertools.combinations_with_replacement(range(5), n))
-    assert best_single <= value(two) <= every
+    optimum = max(value(pair) for n in (1, 2) for pair in itertools.combinations_with_replacement(range(5), n))
+    assert best_single <= value(chosen) <= optimum
 
 
 def test_top_k_takes_the_best_each_once() -> None:
@@ -106,8 +106,8 @@ def test_top_k_takes_the_best_each_once() -> None:
     assert TopK(3).select(members, judge, KINDS) == tuple(np.argsort([-value for value in alone], kind="stable")[:3])
 
 
-def test_of_equals_the_earlier_is_taken() -> None:
+def test_the_earlier_of_equal_members_is_taken() -> None:
     members, judge = problem(4, count=1)
     for name, technique in ENSEMBLES.items():
         assert technique(4).select(members * 3, judge, KINDS)[0] == 0, name
-    assert Greedy(4).select(members * 3, judge, KINDS) == (0,), "of equal prefixes the shorter"
+    assert Greedy(4).select(members * 3, judge, KINDS) == (0,), "the shorter of equal prefixes"

@@ -1,4 +1,4 @@
-"""Intervals against scipy, against each other, and against simulation."""
+"""Confidence intervals: compared with scipy, with each other, and with simulations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_fisher_equals_scipy(n: int) -> None:
     assert fisher(expected.statistic, n) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=1e-9)
 
 
-def test_small_and_extreme() -> None:
+def test_intervals_of_few_examples_and_of_extreme_values() -> None:
     assert fisher(0.5, 3) == (-1.0, 1.0)
     assert fisher(1.0, 10) == (1.0, 1.0)
     for interval in INTERVALS.values():
@@ -39,9 +39,8 @@ def test_coverage_by_simulation() -> None:
     generator = np.random.default_rng(11)
     n, share, r = 150, 0.8, 0.6
     shares = generator.binomial(n, share, 400) / n
-    assert np.mean([low <= share <= high for low, high in (wilson(one, n) for one in shares)]) == pytest.approx(
-        0.95, abs=0.038
-    )
+    intervals = [wilson(observed, n) for observed in shares]
+    assert np.mean([low <= share <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.038)
     inside = []
     for _ in range(400):
         x = generator.normal(size=n)
@@ -53,10 +52,10 @@ def test_coverage_by_simulation() -> None:
 
 def test_bootstrap_agrees_with_the_closed_form_and_repeats() -> None:
     right = (np.arange(500) < 400).astype(float)
-    found = bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
-    assert found == pytest.approx(wilson(0.8, 500), abs=0.008)
-    assert found == bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
-    assert found != bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500}, seed=1)
+    interval = bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
+    assert interval == pytest.approx(wilson(0.8, 500), abs=0.008)
+    assert interval == bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
+    assert interval != bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500}, seed=1)
 
 
 def test_coverage_of_the_bootstrapped_overall() -> None:
@@ -76,12 +75,12 @@ def test_overall_and_difference() -> None:
     good["colour"][:60] = 9
     worse = {"colour": good["colour"].copy(), "length": good["length"] + generator.normal(0, 2, 100)}
     worse["colour"][60:90] = 9
-    one = of_overall(SCORING, good, labels)
-    assert one.n == 300
-    assert one.low < one.value < one.high
-    assert one.value == SCORING.overall(SCORING.scores(good, labels))
+    estimate = of_overall(SCORING, good, labels)
+    assert estimate.n == 300
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.value == SCORING.overall(SCORING.scores(good, labels))
     gain = of_difference(SCORING, good, worse, labels)
-    assert gain.value == pytest.approx(one.value - of_overall(SCORING, worse, labels).value)
+    assert gain.value == pytest.approx(estimate.value - of_overall(SCORING, worse, labels).value)
     assert 0 < gain.low < gain.value < gain.high
     nothing = of_difference(SCORING, good, good, labels)
     assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)

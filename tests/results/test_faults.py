@@ -1,4 +1,4 @@
-"""What the store survives: kill -9, a full disk, damaged and foreign files, a place that cannot be written."""
+"""Faults that the store survives: kill -9, a full disk, damaged and foreign files, a folder that cannot be written."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def test_kill_at_any_instant_loses_nothing_acknowledged(tmp_path: Path) -> None:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert int(first) > acknowledged, "seq goes on from what is durable"
+        assert int(first) > acknowledged, "seq continues from the durable rows"
         time.sleep(pause.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         lines = process.stdout.read().splitlines()
         process.wait()
-        # The last line may have been cut in the pipe; what came whole was acknowledged.
+        # The process prints acknowledged seqs. A number that was cut in the pipe would only be smaller.
         acknowledged = int(lines[-1]) if lines else int(first)
-        found = seqs(folder)
+        visible = seqs(folder)
         assert folder.generation == generation
-        assert found == list(range(1, len(found) + 1)), "a prefix of what was appended"
-        assert len(found) >= acknowledged
-        acknowledged = len(found)
+        assert visible == list(range(1, len(visible) + 1)), "a prefix of the appended rows"
+        assert len(visible) >= acknowledged
+        acknowledged = len(visible)
     assert folder.warnings == []
 
 
@@ -117,14 +117,14 @@ def test_foreign_sweep_json_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     place = Path(folder.path) / "sweep.json"
     genuine = json.loads(place.read_text())
-    for content, words in (
+    for content, message in (
         ({}, "`name` must be a text, found None"),
         ([], "found list"),
         ({**genuine, "tasks": {}}, "`tasks` of sweep.json must name each task's kind, metric and weight; found {}"),
         ({**genuine, "tasks": {"colour": {"kind": "classification"}}}, "`tasks.colour` of sweep.json must have a kind"),
     ):
         place.write_text(json.dumps(content))
-        with pytest.raises(StoreError, match=rf"one/sweep.json` is damaged or foreign: .*{re.escape(words)}"):
+        with pytest.raises(StoreError, match=rf"one/sweep.json` is damaged or foreign: .*{re.escape(message)}"):
             _ = Store(tmp_path / "runs").open("one").meta
 
 
@@ -173,7 +173,7 @@ def test_full_disk_is_raised_and_nothing_acknowledged_is_lost(tmp_path: Path, mo
     assert writer.append("trials", start(3)) == waiting + 1
     writer.close()
     assert seqs(folder) == [1, 2, 3, 4, 5, 6]
-    assert not list(Path(folder.path).rglob(".*")), "no temporaries are left"
+    assert not list(Path(folder.path).rglob(".*")), "no temporary files are left"
 
 
 def test_error_of_a_group_commit_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_error_of_a_group_commit_reaches_the_caller(tmp_path: Path, monkeypatch:
         writer.close()
 
 
-def test_really_full_disk(tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -233,13 +233,13 @@ def test_unwritable_store_says_why(tmp_path: Path) -> None:
     assert Store(tmp_path / "new" / "runs").sweeps() == []
 
 
-def test_create_cut_short_may_be_repeated(tmp_path: Path) -> None:
+def test_an_interrupted_create_may_be_repeated(tmp_path: Path) -> None:
     (tmp_path / "runs" / "one" / "trials").mkdir(parents=True)
     assert Store(tmp_path / "runs").sweeps() == []
     assert sweep(tmp_path).meta["seed"] == 7
 
 
-def test_of_many_creators_one_gets_the_name(tmp_path: Path) -> None:
+def test_one_of_many_simultaneous_creators_succeeds(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def create(number: int) -> bool:

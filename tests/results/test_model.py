@@ -1,4 +1,4 @@
-"""The store against a model of it, a plain list, under random histories of writing, crashing, merging and deleting."""
+"""The store compared with a model, a plain list, under random histories of writes, crashes, merges and deletions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.results.samples import report, start, sweep
 
 
 def write(writer: Writer, trial: int) -> None:
-    """A zombie finds out at the barrier, and from then on when it appends."""
+    """Append a row and commit it. A superseded writer fails at the barrier, and at each later append."""
     writer.append("trials", start(trial))
     writer.barrier()
 
@@ -23,7 +23,7 @@ def write(writer: Writer, trial: int) -> None:
 def test_random_histories(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     folder = sweep(tmp_path)
-    writer = folder.writer(period=3600)  # no commits but those of barriers
+    writer = folder.writer(period=3600)  # only barriers commit
     zombies: list[Writer] = []
     durable: list[tuple[int, str, int]] = []
     waiting: list[tuple[int, str, int]] = []

@@ -1,4 +1,4 @@
-"""The name of a parameter for people."""
+"""Paths of parameters, from the names in the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL answers questions and does nothing else."""
+"""SQL over the store: it answers questions, and it only reads."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.results.samples import META, end, predict, report, start, sweep
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SweepFolder:
-    made = sweep(tmp_path)
-    with made.writer() as writer:
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
         for trial in range(3):
             writer.append("trials", start(trial, params={"adapter.lora/rank": 2**trial, "mixing/kind": "alpha"}))
             writer.append("reports", report(trial, 100, 0.1 * trial))
             writer.append("trials", end(trial, "complete"))
-    predict(made, [0.5])
-    return made
+    predict(stored, [0.5])
+    return stored
 
 
 def test_views_answer(folder: SweepFolder) -> None:
@@ -38,19 +38,19 @@ def test_views_answer(folder: SweepFolder) -> None:
 @pytest.mark.parametrize(
     "condition", ["adapter/rank >= 2", '"adapter/rank" >= 2', "adapter/rank / 2 >= 1", "trials.adapter/rank >= 2"]
 )
-def test_parameters_may_stand_unquoted(folder: SweepFolder, condition: str) -> None:
+def test_parameters_need_no_quotes(folder: SweepFolder, condition: str) -> None:
     assert list(query(folder, f"SELECT trial FROM trials WHERE {condition} ORDER BY 1")["trial"]) == [1, 2]
 
 
-def test_what_stands_in_quotes_stays_as_it_is(folder: SweepFolder) -> None:
+def test_quoted_text_is_not_changed(folder: SweepFolder) -> None:
     assert query(folder, "SELECT 'adapter/rank' AS word FROM trials LIMIT 1")["word"][0] == "adapter/rank"
 
 
-def test_a_parameter_may_hold_a_word_of_sql(tmp_path: Path) -> None:
-    made = sweep(tmp_path)
-    with made.writer() as writer:
+def test_a_parameter_may_contain_an_sql_keyword(tmp_path: Path) -> None:
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
         writer.append("trials", start(0, params={"mixing.sequential/order": "a", "mixing.annealed/end": 0.5}))
-    answer = query(made, "SELECT trial FROM trials WHERE mixing/order = 'a' AND mixing/end < 1")
+    answer = query(stored, "SELECT trial FROM trials WHERE mixing/order = 'a' AND mixing/end < 1")
     assert list(answer["trial"]) == [0]
 
 
@@ -64,7 +64,7 @@ def test_all_sweeps_of_a_store(tmp_path: Path, folder: SweepFolder) -> None:
         query(Store(tmp_path / "nothing"), "SELECT 1")
 
 
-def test_what_a_store_wide_query_leaves_out_is_named(tmp_path: Path, folder: SweepFolder) -> None:
+def test_warnings_name_the_folders_that_a_store_wide_query_skips(tmp_path: Path, folder: SweepFolder) -> None:
     for name, content in (("empty", "{}"), ("cut", '{"name": "cu'), ("list", "[]")):
         (tmp_path / "runs" / name).mkdir()
         (tmp_path / "runs" / name / "sweep.json").write_text(content)
@@ -106,8 +106,8 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("statement", ESCAPES)
-def test_nothing_else_is_run(tmp_path: Path, folder: SweepFolder, statement: str) -> None:
-    secret = folder.read("trials")  # a variable of the calling code is no table
+def test_statements_that_do_more_than_read_are_refused(tmp_path: Path, folder: SweepFolder, statement: str) -> None:
+    secret = folder.read("trials")  # SQL must not see a variable of the calling code
     assert secret.num_rows == 6
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(QueryError):
@@ -117,19 +117,19 @@ def test_nothing_else_is_run(tmp_path: Path, folder: SweepFolder, statement: str
 
 
 def test_a_step_that_two_attempts_report_counts_once(tmp_path: Path) -> None:
-    made = sweep(tmp_path)
-    with made.writer() as writer:
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
         writer.append("trials", start(0))
         writer.append("reports", report(0, 100, 0.4))
         writer.append("reports", report(0, 300, 0.5))
         writer.append("trials", end(0, "lost"))
-    with made.writer() as writer:
+    with stored.writer() as writer:
         writer.append("trials", start(0, attempt=1))
         writer.append("reports", report(0, 300, 0.7, attempt=1))
         writer.append("reports", report(0, 900, 0.6, attempt=1))
-    counted = query(made, "SELECT count(*) AS n, avg(overall) AS mean FROM reports")
+    counted = query(stored, "SELECT count(*) AS n, avg(overall) AS mean FROM reports")
     assert counted.to_dict("records") == [{"n": 3, "mean": pytest.approx(0.5)}]
-    rows = query(made, "SELECT attempt, step, overall FROM attempt_reports ORDER BY seq").values.tolist()
+    rows = query(stored, "SELECT attempt, step, overall FROM attempt_reports ORDER BY seq").values.tolist()
     assert rows == [[0, 100, 0.4], [0, 300, 0.5], [1, 300, 0.7], [1, 900, 0.6]]
 
 
@@ -147,11 +147,11 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("statement", "words"), MISTAKES, ids=[statement for statement, _ in MISTAKES])
-def test_a_mistake_is_answered_with_the_nearest_name(folder: SweepFolder, statement: str, words: str) -> None:
+@pytest.mark.parametrize(("statement", "message"), MISTAKES, ids=[statement for statement, _ in MISTAKES])
+def test_a_mistake_is_answered_with_the_nearest_name(folder: SweepFolder, statement: str, message: str) -> None:
     with pytest.raises(QueryError) as error:
         query(folder, statement)
-    assert words in str(error.value)
+    assert message in str(error.value)
     assert max(map(len, str(error.value).splitlines())) < 200
 
 
@@ -160,6 +160,6 @@ def test_a_mistake_is_marked_in_its_line(folder: SweepFolder) -> None:
         query(folder, "SELECT trial FROM trials WHERE\noveral > 0")
 
 
-def test_what_does_not_read_is_refused(folder: SweepFolder) -> None:
+def test_a_refused_statement_names_what_is_accepted(folder: SweepFolder) -> None:
     with pytest.raises(QueryError, match="expected SELECT, WITH, DESCRIBE or SHOW; found `DROP`"):
         query(folder, "DROP TABLE trials")

@@ -1,4 +1,4 @@
-"""An ensemble from stored predictions: chosen on `search`, reported on `held`, saved, used."""
+"""Ensemble selection from stored predictions: chosen on `search`, estimated on `held`, saved, used."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
     monkeypatch.setattr(
         selection.estimates.bootstrap, "__kwdefaults__", {"resamples": 60, "seed": 1, "confidence": 0.95}
     )
-    made = sweep(tmp_path)
-    with made.writer() as writer:
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
         for trial in range(4):
             writer.append("trials", start(trial))
             writer.append("reports", report(trial, 300, 0.1 * trial))
             writer.append("trials", end(trial, "complete", checkpoint="weights"))
-    predict(made, [0.3, 0.6, 0.7, 0.8])
-    return made
+    predict(stored, [0.3, 0.6, 0.7, 0.8])
+    return stored
 
 
 @pytest.mark.parametrize("method", ENSEMBLES)
-def test_chosen_estimated_saved(folder: SweepFolder, method: str) -> None:
+def test_an_ensemble_is_chosen_estimated_and_saved(folder: SweepFolder, method: str) -> None:
     record = selection.choose(folder, SCORING, method=method, size=3)
     assert record == selection.load(folder, f"{method}-3")
     assert record["candidates"] == [3, 2, 1, 0]
-    assert sum(one["weight"] for one in record["members"]) <= 3
+    assert sum(member["weight"] for member in record["members"]) <= 3
     held = record["estimates"]["ensemble"]["held"]
     assert held["overall"]["n"] == 60
     assert held["tasks"]["colour"]["n"] == 30
     assert record["estimates"]["ensemble"]["dev"]["overall"]["n"] == 120
-    for who in ("ensemble", "best_single", "default"):
-        about = record["estimates"][who]["held"]["overall"]
-        assert about["low"] <= about["value"] <= about["high"]
-    best, default = (record["estimates"][who]["held"]["overall"]["value"] for who in ("best_single", "default"))
+    for role in ("ensemble", "best_single", "default"):
+        estimate = record["estimates"][role]["held"]["overall"]
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+    best, default = (record["estimates"][role]["held"]["overall"]["value"] for role in ("best_single", "default"))
     assert best > default
     value = held["overall"]["value"]
     assert record["gain"]["value"] == pytest.approx(value - best)
     if method == "greedy":
-        on_search = {who: record["estimates"][who]["search"]["overall"]["value"] for who in ("ensemble", "best_single")}
-        assert on_search["ensemble"] >= on_search["best_single"]
+        ensemble, single = (
+            record["estimates"][role]["search"]["overall"]["value"] for role in ("ensemble", "best_single")
+        )
+        assert ensemble >= single
 
 
 def test_held_labels_do_not_choose(tmp_path: Path, folder: SweepFolder) -> None:
-    """Every held label turned into nonsense: the members are the same."""
+    """With random labels on `held` the same members are chosen."""
     expected = selection.choose(folder, SCORING, size=4)["members"]
     file = folder.path / "examples" / "fingerprint.parquet"
     rows = folder.read("examples").to_pylist()
@@ -67,9 +69,9 @@ def test_combined_predictions_cover_every_row(folder: SweepFolder) -> None:
     dev = selection.combined(folder, record, ("search", "held", "dev"))
     assert dev["colour"].rows.tolist() == list(range(60))
     assert set(dev["colour"].values) <= {0.0, 1.0, 2.0}
-    members = [predictions.member(folder, one["trial"], ("test",)) for one in record["members"]]
+    members = [predictions.member(folder, entry["trial"], ("test",)) for entry in record["members"]]
     test = selection.combined(folder, record, ("test",))
-    assert test["length"].values == pytest.approx(np.mean([one["length"].values for one in members], axis=0))
+    assert test["length"].values == pytest.approx(np.mean([member["length"].values for member in members], axis=0))
 
 
 def test_the_latest_attempt_counts(folder: SweepFolder) -> None:
@@ -91,15 +93,15 @@ def test_incomplete_predictions_are_left_out(folder: SweepFolder) -> None:
 def test_errors_say_what_would_work(tmp_path: Path, folder: SweepFolder) -> None:
     with pytest.raises(StoreError, match="Unknown ensemble method `best`. Expected one of: top-k, greedy"):
         selection.choose(folder, SCORING, method="best")
-    with pytest.raises(StoreError, match="is no name"):
+    with pytest.raises(StoreError, match="is not allowed"):
         selection.choose(folder, SCORING, name="../x")
     with pytest.raises(StoreError, match=r"Trials \[9\] of `one` have no predictions"):
         selection.choose(folder, SCORING, trials=[1, 9])
-    with pytest.raises(StoreError, match="Trial 9 of `one` has no predictions. Trials that have: 0, 1, 2, 3"):
+    with pytest.raises(StoreError, match="Trial 9 of `one` has no predictions. Trials with predictions: 0, 1, 2, 3"):
         predictions.member(folder, 9, ("held",))
     with pytest.raises(StoreError, match="No ensemble `x` in sweep `one`"):
         selection.load(folder, "x")
     with pytest.raises(ValueError, match="at least 1"):
         selection.choose(folder, SCORING, size=0)
-    with pytest.raises(StoreError, match="No labels of"):
+    with pytest.raises(StoreError, match="has no labels of"):
         selection.choose(sweep(tmp_path, "empty"), SCORING)

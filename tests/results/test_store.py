@@ -1,4 +1,4 @@
-"""The store's contract, run over a local disk and over a file system that is treated as an object store."""
+"""The store's contract, on a local disk and on a file system that is treated as an object store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.results.samples import META, end, report, seqs, start
 
 
 class Memory(MemoryFileSystem):  # type: ignore[misc]
-    """fsspec shares one memory among all instances; each test gets its own."""
+    """File system in memory. Those of fsspec share one memory; each test gets its own."""
 
     cachable = False
 
@@ -34,7 +34,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store("bucket/runs", filesystem=fs.PyFileSystem(fs.FSSpecHandler(Memory())))
 
 
-def test_rows_come_back_as_they_went_in(store: Store) -> None:
+def test_rows_are_read_as_they_were_written(store: Store) -> None:
     folder = store.create("one", META)
     with folder.writer() as writer:
         writer.append("trials", start(0, params={"adapter.lora/rank": 8}, seed=3))
@@ -54,15 +54,16 @@ def test_rows_come_back_as_they_went_in(store: Store) -> None:
 
 def test_seq_is_one_strictly_increasing_counter(store: Store) -> None:
     folder = store.create("one", META)
-    taken = []
+    numbers = []
     for generation in (1, 2, 5):
         with folder.writer(generation) as writer:
-            taken += [writer.append("trials", start(generation)), writer.append("reports", report(generation, 1, 0.1))]
-    assert taken == [1, 2, 3, 4, 5, 6]
-    assert seqs(folder) == taken
+            numbers.append(writer.append("trials", start(generation)))
+            numbers.append(writer.append("reports", report(generation, 1, 0.1)))
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert seqs(folder) == numbers
 
 
-def test_said_twice_counts_once(store: Store) -> None:
+def test_repeated_rows_count_once(store: Store) -> None:
     folder = store.create("one", META)
     with folder.writer() as writer:
         for value in (0.4, 0.9):
@@ -73,7 +74,7 @@ def test_said_twice_counts_once(store: Store) -> None:
     assert len(folder.read("trials")) == 1
 
 
-def test_kept_weights_may_go_and_return(store: Store) -> None:
+def test_kept_weights_may_be_deleted_and_kept_again(store: Store) -> None:
     folder = store.create("one", META)
     with folder.writer() as writer:
         for checkpoint in ("a", None, None, "a"):
@@ -110,16 +111,16 @@ def test_writing_a_key_again_changes_nothing(store: Store) -> None:
     assert folder.keys("examples") == ["f"]
 
 
-def test_names(store: Store) -> None:
+def test_names_cannot_leave_the_store(store: Store) -> None:
     assert store.sweeps() == []
     for name in ("b", "a.1-x_y", "A"):
         store.create(name, META)
     assert store.sweeps() == ["A", "a.1-x_y", "b"]
     for bad in ("", ".", "..", "../x", "a/b", "/etc", ".hidden", "a\n", "a b", "-x", "é", "x" * 129):
         for use in (store.open, store.remove, lambda name: store.create(name, {})):
-            with pytest.raises(StoreError, match="is no name"):
+            with pytest.raises(StoreError, match="is not allowed"):
                 use(bad)
-    with pytest.raises(StoreError, match="is no name"):
+    with pytest.raises(StoreError, match="is not allowed"):
         store.open("b").write_table("examples", [], "../../escaped")
 
 

@@ -1,4 +1,4 @@
-"""What the events of a sweep amount to."""
+"""Tables of trials, from the rows of a sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from results import views
-from results.reading import one_for_each_step
+from results.reading import report_per_step
 from results.schemas import to_rows
 from results.sql import QueryError
 from results.store import StoreError, SweepFolder
@@ -21,8 +21,8 @@ LORA = {"adapter": {"kind": "lora", "rank": 8, "targets": ["query", "value"]}, "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SweepFolder:
-    made = sweep(tmp_path)
-    with made.writer() as writer:
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
 
         def add(table: str, row: dict) -> None:  # type: ignore[type-arg]
             writer.append(table, row)
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> SweepFolder:
         add("trials", end(3, "failed", error="Traceback: boom"))
         add("trials", start(4))
         add("reports", report(4, 300, 0.44))
-    return made
+    return stored
 
 
 def test_one_row_per_trial(folder: SweepFolder) -> None:
@@ -69,15 +69,15 @@ def test_one_row_per_trial(folder: SweepFolder) -> None:
 def test_parameters_come_from_the_draw_or_the_configuration(folder: SweepFolder) -> None:
     frame = views.trials_frame(folder).set_index("trial")
     assert frame.loc[0, "adapter/kind"] == "lora"
-    assert frame.loc[0, "adapter/rank"] == 8, "not drawn: what its configuration has"
+    assert frame.loc[0, "adapter/rank"] == 8, "not drawn: the value of its configuration"
     assert math.isnan(frame.loc[1, "adapter/rank"]), "another branch has no rank"
     assert json.loads(frame.loc[2, "params"]) == {"adapter/kind": "lora", "adapter/rank": 8, "optimizer/lr": "low"}
     assert not [name for name in frame.columns if ".lora" in name]
 
 
 def test_branches_of_a_parameter_share_one_column(tmp_path: Path) -> None:
-    """One branch has a number where another has a group of them, and two branches give one path different domains."""
-    made = sweep(tmp_path)
+    """A path holds a number in one branch and a group in another, and two branches give one path different domains."""
+    stored = sweep(tmp_path)
     configs = [
         {"adapter": {"kind": "lora", "dropout": 0.1, "targets": ["query", "value"]}, "optimizer": {"lr": 0.2}},
         {"adapter": {"kind": "pal", "dropout": {"sst": 0.3}}, "optimizer": {"lr": 0.4}},
@@ -88,10 +88,10 @@ def test_branches_of_a_parameter_share_one_column(tmp_path: Path) -> None:
         {"adapter.pal/dropout/sst": 0.3},
         {"adapter.dora//optimizer/lr": 0.6},
     ]
-    with made.writer() as writer:
+    with stored.writer() as writer:
         for trial in range(3):
             writer.append("trials", start(trial, config=configs[trial], params=params[trial]))
-    frame = views.trials_frame(made).astype(object)
+    frame = views.trials_frame(stored).astype(object)
     columns = {name: [None if pd.isna(value) else value for value in frame[name]] for name in frame if "/" in name}
     assert columns == {
         "adapter/dropout": [0.1, None, 0.5],
@@ -102,18 +102,18 @@ def test_branches_of_a_parameter_share_one_column(tmp_path: Path) -> None:
 
 
 def test_a_step_shows_its_first_finite_report(tmp_path: Path) -> None:
-    made = sweep(tmp_path)
+    stored = sweep(tmp_path)
     values = {(0, 100): [0.2, 0.3], (1, 100): [math.nan, 0.2, 0.3], (2, 100): [math.nan, None], (2, 300): [0.1]}
-    with made.writer() as writer:
+    with stored.writer() as writer:
         for attempt in range(3):
             for (trial, step), reported in values.items():
                 if attempt < len(reported):
                     writer.append("reports", report(trial, step, 0.0, attempt) | {"overall": reported[attempt]})
-    chosen = to_rows(one_for_each_step(made.read("reports")))
-    found = {(row["trial"], row["step"]): (row["attempt"], row["overall"]) for row in chosen}
-    assert len(chosen) == len(found) == 4
-    assert found.pop((2, 100)) == (0, pytest.approx(math.nan, nan_ok=True))
-    assert found == {(0, 100): (0, 0.2), (1, 100): (1, 0.2), (2, 300): (0, 0.1)}
+    chosen = to_rows(report_per_step(stored.read("reports")))
+    scores = {(row["trial"], row["step"]): (row["attempt"], row["overall"]) for row in chosen}
+    assert len(chosen) == len(scores) == 4
+    assert scores.pop((2, 100)) == (0, pytest.approx(math.nan, nan_ok=True))
+    assert scores == {(0, 100): (0, 0.2), (1, 100): (1, 0.2), (2, 300): (0, 0.1)}
     assert [row["seq"] for row in chosen] == sorted(row["seq"] for row in chosen)
 
 
@@ -129,17 +129,17 @@ def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "found"),
+    ("where", "message"),
     [("", "found nothing"), (" ", "found nothing"), ("5", "found `5`, which is of type INTEGER"),
      ("state", "found `state`, which is of type VARCHAR"), ("overal > 1", "no column `overal`.*Nearest: over")],
 )  # fmt: skip
-def test_a_condition_must_be_true_or_false(folder: SweepFolder, where: str, found: str) -> None:
-    with pytest.raises(QueryError, match=found) as error:
+def test_a_condition_must_be_true_or_false(folder: SweepFolder, where: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message) as error:
         views.top(folder, where=where)
     assert "such as overall > 0.6" in str(error.value) or "Nearest" in str(error.value)
 
 
-def test_show_tells_all(folder: SweepFolder) -> None:
+def test_show_holds_one_trial_in_detail(folder: SweepFolder) -> None:
     facts = views.show(folder, 1)
     assert facts["rank"] == 1
     assert facts["config"] == {"adapter": {"kind": "none"}}

@@ -1,4 +1,4 @@
-"""Domains are refused where they are written down, with the rule and the value found."""
+"""Domains: an invalid domain is refused when it is created, with the rule and the value found."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from search_spaces.domains import Float, Int, Kind, OneOf, SpaceError, same
         (lambda: Int(1, 8, step=2), "divide high - low = 7, not 2"),
         (lambda: Int(8, 16, step=4, log=True), "`step` must be 1 with log=True"),
         (lambda: OneOf(), "at least one value"),
-        (lambda: OneOf(8, 16, 8), "8 stands twice"),
-        (lambda: OneOf(1, 1.0), "1.0 stands twice"),
+        (lambda: OneOf(8, 16, 8), "8 is given twice"),
+        (lambda: OneOf(1, 1.0), "1.0 is given twice"),
         (lambda: OneOf(object()), "must be JSON"),
         (lambda: OneOf(float("nan")), "must be JSON"),
         (lambda: OneOf({"a": 1, "b": 2}, {"b": 1, "a": 2}), "have the same label '1/2'"),
@@ -39,7 +39,7 @@ def test_a_domain_that_cannot_be_drawn_from_is_refused(build: Callable[[], Any],
         build()
 
 
-def test_composite_values_are_labelled_and_come_back_as_json() -> None:
+def test_composite_values_have_labels_and_are_returned_as_json() -> None:
     targets = OneOf(("query", "value"), ("query", "key"))
     assert targets.choices == ("query+value", "query+key")
     assert targets.value("query+key") == ["query", "key"]
@@ -52,7 +52,7 @@ def test_composite_values_are_labelled_and_come_back_as_json() -> None:
     assert OneOf(None, True, 1.5, "x").choices == (None, True, 1.5, "x")
 
 
-def test_nobody_shares_a_value_with_the_space() -> None:
+def test_callers_cannot_change_a_value_of_the_space() -> None:
     domain = OneOf(["a"], ["b"])
     domain.value("a").append("changed")
     assert domain.value("a") == ["a"]

@@ -1,4 +1,4 @@
-"""Every space of the package: found by name, documented, and legal at both ends of every domain for the real Config."""
+"""Named spaces: found by name, documented, and legal for the real Config at both ends of every domain."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_names_are_the_files_and_a_typo_gets_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_space_says_what_it_asks_and_what_it_costs(name: str) -> None:
-    text = search_spaces.describe(name)
-    assert text.startswith(f"{name}: ")
-    assert "?" in text.partition("\n")[0]
-    assert "What it costs" in text
+def test_a_space_says_what_it_asks_where_its_ranges_come_from_and_what_it_costs(name: str) -> None:
+    question, *paragraphs = search_spaces.describe(name).split("\n\n")
+    assert question.startswith(f"{name}: ") and question.endswith("?")
+    for topic in ("What it varies", "Where the ranges come from", "What it costs"):
+        assert sum(paragraph.startswith(topic) for paragraph in paragraphs) == 1, topic
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -49,16 +49,16 @@ def test_both_ends_of_every_domain_are_legal_configurations(name: str) -> None:
 def test_draws_round_trip_through_the_configuration_and_through_json(name: str) -> None:
     space = leaves(expand(load_space(name), tuple(TASKS)))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    reached = set()
+    names = set()
     for _ in range(300):
         nested, drawn = draw(study.ask(), space)
-        whole = complete(nested)
-        again = parameters(space, json.loads(json.dumps(whole)))
-        assert again == drawn
-        assert configuration(space, again) == nested
-        assert complete(configuration(space, again)) == whole
-        reached |= drawn.keys()
-    assert reached == {leaf.name for leaf in space if not leaf.constant}
+        config = complete(nested)
+        recovered = parameters(space, json.loads(json.dumps(config)))
+        assert recovered == drawn
+        assert configuration(space, recovered) == nested
+        assert complete(configuration(space, recovered)) == config
+        names |= drawn.keys()
+    assert names == {leaf.name for leaf in space if not leaf.constant}
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -70,11 +70,11 @@ def test_the_stored_form_draws_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_the_default_configuration_lies_in_the_space(name: str) -> None:
-    """So that trial 0, which runs in any case, also tells the sampler something."""
+    """So the sampler learns from trial 0, which always runs the default configuration."""
     space = leaves(expand(load_space(name), tuple(TASKS)))
-    found = parameters(space, complete({}))
-    assert found is not None
-    assert complete(configuration(space, found)) == complete({})
+    default = parameters(space, complete({}))
+    assert default is not None
+    assert complete(configuration(space, default)) == complete({})
 
 
 def test_a_typo_in_a_space_or_a_pin_gets_the_nearest_name_before_any_compute() -> None:
@@ -85,11 +85,11 @@ def test_a_typo_in_a_space_or_a_pin_gets_the_nearest_name_before_any_compute() -
         Space(expand(load_space("full"), tuple(TASKS)), {"batch_sise": {"sst": 8}}).check(complete)
 
 
-def test_full_varies_all_that_the_mission_names_and_leaves_little_to_defaults() -> None:
+def test_full_varies_the_main_techniques_and_leaves_few_settings_to_defaults() -> None:
     space = Space(expand(load_space("full"), tuple(TASKS)))
     varied = {leaf.path for leaf in space.leaves if not leaf.constant}
     assert {"adapter/rank", "regularizer/sst/weight", "batch_size", "taper/sst/kind", "mixing/alpha",
             "optimizer/encoder_lr", "optimizer/head_lr", "encoding/qqp/kind", "encoding/sts/head/kind"} <= varied
-    taken = space.defaults_taken(complete)
-    assert "precision" in taken
-    assert not any(name.startswith(("adapter", "optimizer/schedule", "dropout")) for name in taken)
+    defaults = space.defaults_taken(complete)
+    assert "precision" in defaults
+    assert not any(name.startswith(("adapter", "optimizer/schedule", "dropout")) for name in defaults)
