@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minbert.data.batches import Sequences, bi_encode, bi_lengths, cross_encode, cross_lengths
 from minbert.data.tokens import TaskFile
-from minbert.encoder.poolings import TOKENS
+from minbert.encoder.poolings import TOKEN_POOLING
 from minbert.fields import ConfigError, branch, choice
 from minbert.tasks import Task
 from minbert.techniques.features import has_score
@@ -57,7 +57,7 @@ class Single:
 
     kind: ClassVar[str] = "single"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKENS)
+    pooling: str = choice(*TOKEN_POOLING)
     """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
@@ -79,7 +79,7 @@ class Cross:
 
     kind: ClassVar[str] = "cross"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKENS)
+    pooling: str = choice(*TOKEN_POOLING)
     """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
@@ -101,7 +101,7 @@ class Bi:
 
     kind: ClassVar[str] = "bi"
     paired: ClassVar[bool] = True
-    pooling: str = choice(*TOKENS)
+    pooling: str = choice(*TOKEN_POOLING)
     """From each sentence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on both sentences' pooled states."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from minbert.data.batches import Sequences, TaskBatch, pack
 from minbert.data.tokens import TaskFile, cache_folder
 from minbert.encoder.bert import Bert
-from minbert.encoder.poolings import TOKENS, pooled
+from minbert.encoder.poolings import TOKEN_POOLING, pooled
 from minbert.techniques.encodings import Encoding
 from minbert.training.feature_cache import CachedRows
 
@@ -100,7 +100,7 @@ class FrozenPart:
             "arithmetic": str(self.dtype).removeprefix("torch."),
             "encoder": asdict(self.encoder.config),
             "weights": self.weights,
-            "output": TOKENS[reading.encoding.pooling] if self.whole else f"layer {self.depth}",
+            "output": TOKEN_POOLING[reading.encoding.pooling] if self.whole else f"layer {self.depth}",
             "texts": file.digest,
             "encoding": reading.encoding.kind,
             "max_length": reading.limit,
@@ -124,7 +124,7 @@ class _Table:
 
     def __init__(self, part: FrozenPart, file: TaskFile, reading: Reading) -> None:
         self.part, self.file, self.reading = part, file, reading
-        self.pooling = TOKENS[reading.encoding.pooling]
+        self.pooling = TOKEN_POOLING[reading.encoding.pooling]
         lengths = reading.encoding.lengths(file, reading.limit)  # [parts, R]
         if part.whole:
             lengths = np.ones_like(lengths)

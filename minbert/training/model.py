@@ -19,7 +19,7 @@ from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import Adapted
 from minbert.encoder.noise import SILENT, Noise
 from minbert.encoder.packed import Packed
-from minbert.encoder.poolings import TOKENS, pooled
+from minbert.encoder.poolings import TOKEN_POOLING, pooled
 from minbert.randomness import derive
 from minbert.tasks import Task
 from minbert.techniques.encodings import sharing
@@ -183,7 +183,7 @@ class MultitaskModel(nn.Module):
         """Each batch's pooled states [S, D], its sequences in the order of the batch."""
         packed = inputs.packed
         assert packed is not None and (offset is None or inputs.start is None), "an offset needs a pass from the tokens"
-        poolings = [TOKENS[self.config.encoding[batch.task].pooling] for batch in batches]
+        poolings = [TOKEN_POOLING[self.config.encoding[batch.task].pooling] for batch in batches]
 
         def encode(first_only: bool) -> Tensor:
             states: Tensor = self.encoder(

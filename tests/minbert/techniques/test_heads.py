@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minbert.encoder.noise import SILENT, Noise
-from minbert.encoder.poolings import TOKENS
+from minbert.encoder.poolings import TOKEN_POOLING
 from minbert.fields import ConfigError
 from minbert.tasks import TASKS, Task
 from minbert.techniques.encodings import ENCODINGS, Bi, Cross, Encoding, Single, check_frozen, check_shared, sharing
@@ -53,7 +53,7 @@ def variants(kind: str) -> Iterator[Head]:
 
 def legal(kind: str) -> Iterator[tuple[Task, Encoding]]:
     """Every task with every encoding, pooling and variant of a head that is not refused."""
-    for task, encoding, head, pooling in itertools.product(TASKS.values(), ENCODINGS, variants(kind), TOKENS):
+    for task, encoding, head, pooling in itertools.product(TASKS.values(), ENCODINGS, variants(kind), TOKEN_POOLING):
         chosen = ENCODINGS[encoding](pooling=pooling, head=head)
         try:
             chosen.check(task)
@@ -94,7 +94,7 @@ def test_a_head_gives_finite_outputs_and_gradients_everywhere(kind: str) -> None
             assert value.grad is not None and torch.isfinite(value.grad).all(), (task.name, encoding, name)
             assert value.grad.any(), (task.name, encoding, name)
         seen.add((task.name, encoding.kind, encoding.pooling))
-    assert {pooling for _, _, pooling in seen} == set(TOKENS)
+    assert {pooling for _, _, pooling in seen} == set(TOKEN_POOLING)
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -301,7 +301,7 @@ def test_shared_heads_give_one_score_or_nothing(kind: str) -> None:
         assert torch.equal(scores, second(states(True), Noise(generator(2), 0.0, 0.0, 0.3)))
 
 
-@pytest.mark.parametrize("pooling", TOKENS)
+@pytest.mark.parametrize("pooling", TOKEN_POOLING)
 @pytest.mark.parametrize(("task", "column"), [(QQP, 1), (STS, 0)])
 def test_the_shared_layer_adds_its_score_to_the_heads_output(pooling: str, task: Task, column: int) -> None:
     shared = SharedModule(WIDTH, generator(9))
