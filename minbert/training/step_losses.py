@@ -132,7 +132,7 @@ class StepLosses:
 
     def _groups(self, batches: Sequence[TaskBatch]) -> Iterator[list[TaskBatch]]:
         """Batches that share a pass."""
-        apart = self.config.adapter.per_task or self.config.mixing.combine.several
+        apart = self.config.adapter.per_task or self.config.mixing.combine.separate_backward
         together = []
         for batch in batches:
             if apart or self.penalties.of_task[batch.task]:

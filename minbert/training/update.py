@@ -25,7 +25,7 @@ class Update:
         """Model and balance must be on their device."""
         self.settings, self.model, self.seed = config.optimizer, model, seed
         self.combiner = config.mixing.combine.build()
-        self.several = config.mixing.combine.several
+        self.several = config.mixing.combine.separate_backward
         self.shared, self.rest = model.shared_and_rest()
         self.rest += list(balance.parameters())
         learned = {f"balance.{name}": value for name, value in balance.named_parameters()}
