@@ -51,7 +51,7 @@ class Bregman:
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight mu of the penalty."""
     momentum: float = number(0.99, 0.0, 0.9999)
-    """beta, share of the old teacher in the new one at an update; 0: the teacher equals the model, and the penalty is 0."""
+    """beta, share of the old teacher in the new one; at 0 the teacher equals the model, and the penalty is 0."""
 
     def build(self, context: PenaltyContext) -> Penalty:
         return MomentumTeacher(self.weight, self.momentum, context)

@@ -213,9 +213,8 @@ def test_pcgrad_on_a_network_equals_the_textbook(seed: int) -> None:
     generator = numpy_generator(seed, "pcgrad", 3)
     orders = [generator.permutation(3).tolist() for _ in TASKS]
     expected = textbook(vectors, orders)
-    statistics = (
-        COMBINERS["pcgrad"]().build().backward(toy.losses(), toy.shared, toy.unshared, numpy_generator(seed, "pcgrad", 3))
-    )
+    combiner, generator = COMBINERS["pcgrad"]().build(), numpy_generator(seed, "pcgrad", 3)
+    statistics = combiner.backward(toy.losses(), toy.shared, toy.unshared, generator)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in toy.shared]
     assert torch.allclose(torch.cat([g.flatten() for g in grads]), expected, rtol=1e-4, atol=1e-6)
     pairs = itertools.combinations(vectors, 2)
