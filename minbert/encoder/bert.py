@@ -1,7 +1,7 @@
 """The BERT encoder (Devlin et al. 2019), on packed tokens.
 
-A batch of B sequences is one row of N tokens without padding: every linear layer and normalisation sees real tokens
-only, and attention each sequence by itself (`minbert.encoder.attention`).
+A batch of B sequences is one row of N tokens without padding. Linear layers and normalisations see real tokens only;
+attention stays within each sequence (`minbert.encoder.attention`).
 
     x = LN(e_word + e_position + e_segment);   x = LN(x + Attention(x));   x = LN(x + W_2 gelu(W_1 x))
 
@@ -70,22 +70,22 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.parallel: nn.Module | None = None
-        """What an adapter adds beside the layer: [M, D] of its input to [M, D] before the last normalisation."""
+        """Branch that an adapter adds: from the layer's input [M, D] to a term [M, D] before the last normalisation."""
 
     def forward(self, x: Tensor, batch: Packed, noise: Noise, first_only: bool) -> Tensor:
-        """Hidden states [N, D] to [N, D], or to [B, D] of the [CLS] tokens alone with `first_only`."""
-        rows = given = x.index_select(0, batch.first) if first_only else x  # [M, D], M = B or N
+        """Hidden states [N, D] to [N, D]; with `first_only` to [B, D], those of the [CLS] tokens alone."""
+        rows = inputs = x.index_select(0, batch.first) if first_only else x  # [M, D], M = B or N
         queries, keys, values = self.query(rows), self.key(x), self.value(x)
         attended = self.output(attention(queries, keys, values, self.heads, batch, noise))
         rows = self.attention_norm(rows + dropout(attended, noise.hidden, noise.generator))
         inner = dropout(self.down(F.gelu(self.up(rows))), noise.hidden, noise.generator)
         if self.parallel is not None:
-            inner = inner + self.parallel(given)
+            inner = inner + self.parallel(inputs)
         return self.norm(rows + inner)  # type: ignore[no-any-return]
 
 
 class Bert(nn.Module):
-    """Embeddings and layers; the output is the last hidden states."""
+    """BERT encoder: embeddings and layers, from a packed batch to its last hidden states."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -103,18 +103,18 @@ class Bert(nn.Module):
         frozen_layers: int = 0,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Last hidden states [N, D]; with `first_only` those of the [CLS] tokens [B, D], in the order that sequences
-        were given in, computed without the rest.
+        """Last hidden states [N, D] in the order of packing.
 
-        `offset` [N, D] is added to the word embeddings, for penalties that perturb them. The lowest `frozen_layers`
-        layers, and where there are any the embeddings, have no dropout. `start` [N, D] are the states that `lowest`
-        gives for them: only the layers above are computed.
+        With `first_only` the last layer is computed for the [CLS] tokens alone: [B, D], in the order in which the
+        sequences were given. `offset` [N, D] is added to the word embeddings, for penalties that perturb them. The
+        lowest `frozen_layers` layers have no dropout, nor have the embeddings if there are any such layers. `start`
+        [N, D] holds the states that `lowest` gives for those layers: only the layers above them are computed.
         """
         x: Tensor = self.embeddings(batch, SILENT if frozen_layers else noise, offset) if start is None else start
         last = len(self.layers) - 1
         for index in range(0 if start is None else frozen_layers, len(self.layers)):
-            own = SILENT if index < frozen_layers else noise
-            x = self.layers[index](x, batch, own, first_only and index == last)
+            layer_noise = SILENT if index < frozen_layers else noise
+            x = self.layers[index](x, batch, layer_noise, first_only and index == last)
         return x.index_select(0, batch.place) if first_only else x
 
     def lowest(self, batch: Packed, count: int) -> Tensor:

@@ -1,11 +1,11 @@
-"""The modules that adapters put into an encoder or a head: low-rank layers beside frozen ones.
+"""Low-rank modules that adapters add to the layers of an encoder or a head.
 
     LoRA (Hu et al. 2021):                W' = W + s B A,   s = alpha / r
     DoRA (Liu et al. 2024, equation 5):   W' = m (W + s B A) / ||W + s B A||,   the norm constant in the gradient (4.3)
     PAL  (`pal_lora` 4.1, after Stickland and Murray 2019):   TS(h) = (h W_hr + b1) W_rh + b2, one for each task
 
-W [d_out, d_in] is frozen, A [r, d_in] Gaussian, B [d_out, r] zero, m [d_out] begins as the norm of W: a fresh module
-changes no output. DoRA's norm is that of one output feature's weights, as in its authors' code and in peft.
+W [d_out, d_in] is frozen. A [r, d_in] starts Gaussian, B [d_out, r] at zero, m [d_out] at the norms of W: a new module
+changes no output. DoRA's norm is taken over each output feature's weights, as in its authors' code and in peft.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ def lora_weight(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tenso
 
 
 def row_norms(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """||W + s B A|| of every output feature [d_out], without the sum [d_out, d_in] ever being formed.
+    """||W + s B A|| for every output feature [d_out], computed without forming the sum [d_out, d_in].
 
     For a row w of W and b of B: ||w + s A^T b||^2 = ||w||^2 + 2 s b . A w + s^2 b . A A^T b.
     """
-    own = torch.linalg.vector_norm(weight, dim=1).square()
-    mixed = (up * (weight @ down.T)).sum(1)
+    frozen = torch.linalg.vector_norm(weight, dim=1).square()
+    cross = (up * (weight @ down.T)).sum(1)
     added = (up * (up @ (down @ down.T))).sum(1)
-    total = own + 2 * scale * mixed + scale**2 * added
-    # A row of zeros has no direction; the smallest number in place of 0 keeps m / norm at 1 there.
+    total = frozen + 2 * scale * cross + scale**2 * added
+    # A row of zeros has no direction: the smallest positive number in place of 0 keeps m / norm at 1 there.
     norms: Tensor = total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()
     return norms
 
 
 def dora_weight(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: Tensor) -> Tensor:
-    """m (W + s B A) / ||W + s B A|| [d_out, d_in]; m [d_out], the others as in `lora_weight`."""
+    """m (W + s B A) / ||W + s B A|| [d_out, d_in]; m [d_out], the other shapes as in `lora_weight`."""
     gain = magnitude / row_norms(weight, down, up, scale)
     return gain[:, None] * lora_weight(weight, down, up, scale)
 
 
 class Adapted(nn.Module):
-    """Base of every module that an adapter adds; the model sets both attributes before each pass."""
+    """Base class of the modules that an adapter adds; the model sets both attributes before each pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.generator: torch.Generator | None = None
-        """Draws the dropout masks of a training pass; None elsewhere."""
+        """Generator of a training pass's dropout masks; None in evaluation."""
         self.task: str | None = None
-        """Task of the pass, for adapters with `per_task`; None where a pass holds several."""
+        """Task of the pass, for adapters with `per_task`; None where a pass holds several tasks."""
 
 
 class LoRALinear(Adapted):
-    """A frozen linear layer and its trainable low-rank addition."""
+    """LoRA: a frozen linear layer with a trainable low-rank addition."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, rate: float, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = alpha / rank
         self.rate = rate
-        # Kaiming-uniform bound of the reference implementations, 1 / sqrt(d_in), as a Gaussian's deviation.
+        # Standard deviation 1 / sqrt(d_in), which is the Kaiming-uniform bound of the reference implementations.
         down = torch.randn(rank, base.in_features, generator=generator) / math.sqrt(base.in_features)
         self.down = nn.Parameter(down)  # A [r, d_in]
         self.up = nn.Parameter(torch.zeros(base.out_features, rank))  # B [d_out, r]
@@ -84,7 +84,7 @@ class LoRALinear(Adapted):
 
 
 class DoRALinear(LoRALinear):
-    """A frozen linear layer whose rows have a trainable length and a low-rank change of direction."""
+    """DoRA: a frozen linear layer whose rows get a trainable length and a low-rank change of direction."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, rate: float, generator: torch.Generator) -> None:
         super().__init__(base, rank, alpha, rate, generator)
@@ -98,18 +98,18 @@ class DoRALinear(LoRALinear):
     def forward(self, x: Tensor) -> Tensor:
         """[*, d_in] to [*, d_out].
 
-        W x + b + (g - 1) W x' + g s B A x', with g = m / norm and x' the input after dropout, as in peft.
+        W x + b + (g - 1) W x' + g s B A x', where g = m / norm and x' is the input after dropout, as in peft.
         """
-        whole: Tensor = self.base(x)
+        frozen: Tensor = self.base(x)
         dropped = dropout(x, self.rate, self.generator)
         bias = self.base.bias
         if dropped is not x:
             plain = F.linear(dropped, self.base.weight)
         else:
-            plain = whole if bias is None else whole - bias.to(whole.dtype)
+            plain = frozen if bias is None else frozen - bias.to(frozen.dtype)
         gain = self.magnitude / self._norms()
-        change = (gain - 1).to(whole.dtype) * plain
-        return whole + change + gain.to(whole.dtype) * self._addition(dropped)
+        change = (gain - 1).to(frozen.dtype) * plain
+        return frozen + change + gain.to(frozen.dtype) * self._addition(dropped)
 
     def merged(self) -> Tensor:
         """The weight of the equivalent plain layer, W' [d_out, d_in]; its bias is `base.bias`."""
@@ -117,7 +117,7 @@ class DoRALinear(LoRALinear):
 
 
 class Branch(nn.Module):
-    """One task's TS(h) = (h W_hr + b1) W_rh + b2; W_rh, b1 and b2 begin at zero."""
+    """PAL branch of one task: TS(h) = (h W_hr + b1) W_rh + b2; W_rh, b1 and b2 start at zero."""
 
     def __init__(self, width: int, rank: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -125,8 +125,8 @@ class Branch(nn.Module):
         self.up = nn.Linear(rank, width)
         with torch.no_grad():
             self.down.weight.normal_(0.0, width**-0.5, generator=generator)
-            for zero in (self.down.bias, self.up.weight, self.up.bias):
-                zero.zero_()
+            for parameter in (self.down.bias, self.up.weight, self.up.bias):
+                parameter.zero_()
 
     def forward(self, h: Tensor) -> Tensor:
         """h [M, D] to TS(h) [M, D]."""
@@ -134,7 +134,7 @@ class Branch(nn.Module):
 
 
 class TaskBranches(Adapted):
-    """One branch a task beside an encoder layer; the task of the pass chooses."""
+    """PAL branches beside an encoder layer, one per task; a pass uses the branch of its task."""
 
     def __init__(self, width: int, rank: int, rates: Mapping[str, float], generator: torch.Generator) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class TaskBranches(Adapted):
     def forward(self, h: Tensor) -> Tensor:
         """h [M, D], all of one task, to Dropout(TS(h)) [M, D]."""
         task = self.task
-        assert task is not None, "an adapter with a branch a task needs `task` set, and one task's batch a pass"
+        assert task is not None, "an adapter with one branch per task needs `task` set, and a pass of one task"
         assert task in self.rates, f"no branch for task `{task}`; built for {', '.join(self.rates)}"
         return dropout(self.branches[task](h), self.rates[task], self.generator)
 

@@ -1,4 +1,4 @@
-"""Dropout with an explicit generator: a trial's masks depend on its seed and step alone, wherever it runs."""
+"""Dropout with an explicit generator, so that a trial's masks depend on its seed and step alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Noise:
-    """The randomness of one forward pass: the generator that draws dropout masks, and their rates."""
+    """Dropout of one forward pass: the generator that draws the masks, and the rates."""
 
     generator: torch.Generator | None
-    """None in evaluation: no dropout."""
+    """Generator of the masks; None in evaluation: no dropout."""
     hidden: float
     """Dropout rate of hidden states."""
     attention: float
@@ -23,14 +23,14 @@ class Noise:
 
 
 SILENT = Noise(None, 0.0, 0.0, 0.0)
-"""No randomness at all: evaluation."""
+"""Noise of a pass without dropout, as in evaluation."""
 
 
 def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Inverted dropout with an explicit generator; the identity without one or at rate 0.
+    """Inverted dropout with an explicit generator; the identity without a generator or at rate 0.
 
-    The mask comes from 16 random bits an element (rates are rounded to 1 / 65536), four elements to a draw: on a CPU
-    that is some ten times faster than drawing Bernoulli numbers.
+    Each element takes 16 random bits (rates are rounded to multiples of 1 / 65536), and one 64-bit draw serves four
+    elements: on a CPU this is about ten times as fast as drawing Bernoulli numbers.
     """
     if generator is None or rate == 0.0:
         return x
@@ -40,4 +40,4 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
     keep, scale = (bits >= round(rate * 2**16) - 2**15).to(x.dtype), 1.0 / (1.0 - rate)
     if x.dtype == torch.float32:
         return x * keep.mul_(scale)
-    return x * keep * scale  # in 16 bits the factor itself would be rounded, the same way everywhere
+    return x * keep * scale  # a factor in 16 bits would be rounded, with the same bias for every element

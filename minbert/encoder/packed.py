@@ -1,4 +1,4 @@
-"""B sequences laid end to end without padding, in order of length, and their runs of similar length.
+"""Packed batch: B sequences laid end to end without padding, in order of length, and their runs of similar length.
 
 Letters: B sequences, N packed tokens, T longest sequence.
 """
@@ -14,12 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Run:
-    """b neighbouring sequences of similar length, at most T."""
+    """Run: b neighbouring sequences of similar length, at most T tokens each."""
 
     tokens: slice
-    """Their tokens among the N."""
+    """Their tokens among the N packed tokens."""
     sequences: slice
-    """Their places among the B, in order of length."""
+    """Their indices among the B sequences in order of length."""
     slots: Tensor
     """Index of each of their tokens in the padded layout, sequence * T + position."""
     mask: Tensor
@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Packed:
-    """B sequences laid end to end, in order of length."""
+    """Packed batch: B sequences laid end to end, in order of length."""
 
     ids: Tensor
     """Word-piece ids [N]."""
@@ -37,23 +37,24 @@ class Packed:
     segments: Tensor
     """Segment (0 first sentence, 1 second) of each token [N]."""
     first: Tensor
-    """Index of each sequence's [CLS], in order of length [B]."""
+    """Index of each sequence's [CLS] token [B], in order of length."""
     place: Tensor
-    """Where each sequence, as it was given, stands in the order of length [B]."""
+    """Index in the order of length [B] of each sequence, in the order in which sequences were given."""
     runs: tuple[Run, ...]
-    """The sequences in runs of similar length."""
+    """Runs that together hold all sequences."""
 
     @functools.cached_property
     def bounds(self) -> Tensor:
-        """Where each sequence begins, and the end of the last one [B + 1], int32."""
+        """Index of each sequence's first token, then the end of the last sequence [B + 1], int32."""
         return torch.cat([self.first, self.first.new_full((1,), len(self.ids))]).int()
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence."""
+        """Number of tokens of the longest sequence."""
         return max(run.mask.shape[-1] for run in self.runs)
 
     def to(self, device: torch.device) -> Packed:
+        """The batch on a device; a copy to a GPU does not wait for it."""
         if device.type == "cpu":
             return self
 

@@ -1,13 +1,13 @@
-"""Word embeddings whose gradient is as small as the step that made it.
+"""Word embeddings whose gradient holds only the rows that a step uses.
 
-A step of a few hundred tokens uses a few hundred of 30,522 rows, yet autograd gives the table a gradient of its whole
-size: 47 MB to clear, add up, measure, clip and give back, at every step. Here the rows in use are taken out as a leaf
+A step of a few hundred tokens uses a few hundred of 30,522 rows, yet autograd gives the table a gradient of its full
+size: 47 MB to clear, add up, measure, clip and give back at every step. Here a leaf tensor holds the rows in use:
 
     leaf = table[unique(ids)],   lookups read leaf[place[ids]],   table.grad[unique(ids)] = leaf.grad
 
-which stands for the table wherever gradients are combined, measured or clipped. The optimiser then sees the table's
-full gradient, zero elsewhere, in memory that stays allocated: every row's moments decay and its weights move, as they
-do the plain way.
+The leaf replaces the table wherever gradients are combined, measured or clipped. The optimiser then sees the table's
+full gradient, zero elsewhere, in memory that stays allocated: every row's moments decay and its weights move, as with
+a plain embedding.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from torch.nn import functional as F
 
 
 class WordEmbedding(nn.Embedding):
-    """A table [V, D] of word pieces; between `take` and `release` lookups go to the rows that were taken."""
+    """Embedding table [V, D] of word pieces; between `take` and `release` lookups read only the rows taken out."""
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__(size, width)
         # Tensors, not parameters or buffers: they belong to a step, not to the model.
         self._leaf: Tensor | None = None  # [U, D]
-        self._rows: Tensor | None = None  # [U], rows of the table that the leaf holds
-        self._place: Tensor | None = None  # [V], place in the leaf of a row that it holds
+        self._rows: Tensor | None = None  # [U], the table's row for each row of the leaf
+        self._place: Tensor | None = None  # [V], each table row's index in the leaf; -1: not taken
         self._gradient: Tensor | None = None  # [V, D], zero between steps
 
     def take(self, ids: Sequence[NDArray[np.int32]]) -> None:
-        """Take out the rows of these word pieces; until `release` no other can be looked up.
+        """Take out the rows of these word pieces; until `release` only they can be looked up.
 
-        A frozen table stays as it is: it has no gradient.
+        A frozen table has no gradient, so nothing is taken out.
         """
         if not self.weight.requires_grad:
             return
@@ -47,12 +47,12 @@ class WordEmbedding(nn.Embedding):
         self._place.fill_(-1).index_copy_(0, self._rows, torch.arange(len(self._rows), device=device))
 
     def stand_in(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """The parameters, with the leaf in place of the table."""
+        """The parameters, with the leaf in place of the table while rows are taken out."""
         leaf = self._leaf
         return [leaf if leaf is not None and value is self.weight else value for value in parameters]
 
     def settle(self) -> None:
-        """Give the table the gradient that the leaf has gathered, if there is one."""
+        """Copy the leaf's gradient, if it has one, into the table's gradient."""
         if self._leaf is None or self._leaf.grad is None:
             return
         assert self._rows is not None
@@ -61,7 +61,7 @@ class WordEmbedding(nn.Embedding):
         self.weight.grad = self._gradient.index_copy_(0, self._rows, self._leaf.grad)
 
     def release(self) -> None:
-        """Forget the rows and their gradient: lookups read the table again."""
+        """Drop the leaf and the gradient: lookups read the table again."""
         if self._rows is None:
             return
         if self._gradient is not None:
@@ -73,4 +73,4 @@ class WordEmbedding(nn.Embedding):
         if self._leaf is None:
             return super().forward(ids)
         assert self._place is not None
-        return F.embedding(self._place[ids], self._leaf)  # an id that was not taken: index -1, an error
+        return F.embedding(self._place[ids], self._leaf)  # an id that was not taken gives index -1, an error

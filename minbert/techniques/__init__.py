@@ -1,1 +1,1 @@
-"""Families of interchangeable techniques, one table a file."""
+"""Families of interchangeable techniques, one table per file."""

@@ -1,13 +1,14 @@
-"""What of the encoder is trained: all of it, none of it, or low-rank additions to frozen layers.
+"""Adapters: which part of the encoder is trained: all of it, none of it, or low-rank additions to frozen layers.
 
-    none, frozen    the encoder as it is, trained or not
+    none            the encoder as it is, trained
+    frozen          the encoder as it is, untrained
     lora, dora      W' = W + (alpha / r) B A, and W' with rows of trained length (`minbert.encoder.lowrank`), in all
                     layers or in the top ones
     pal             BL(h) = LN(h' + SA(h) + TS(h)), one low-rank branch TS for each task beside every layer
 
-An adapter changes a freshly loaded encoder in place and decides what is trained, so a new one touches only this file.
-It also says how many of the lowest layers are frozen layers: untrained and without dropout, a function of the text
-alone, whose results `minbert.training.frozen` caches.
+An adapter changes a newly loaded encoder in place and decides what is trained, so a new adapter touches only this file.
+It also says how many of the lowest layers are frozen layers, untrained and without dropout. Their output depends on the
+text alone, so `minbert.training.frozen` caches it.
 """
 
 from __future__ import annotations
@@ -25,34 +26,39 @@ from minbert.encoder.lowrank import DoRALinear, LoRALinear, TaskBranches
 from minbert.fields import ConfigError, branch, choice, integer, number, subset
 
 TARGETS = ("query", "key", "value", "output", "up", "down")
-"""The linear layers of an encoder layer, in the order in which they act."""
+"""Linear layers of an encoder layer, in the order in which they act."""
 
 
 class Adapter(Protocol):
-    """One of the classes below."""
+    """Adapter: its hyperparameters, and how it changes an encoder."""
 
     kind: ClassVar[str]
     per_task: ClassVar[bool]
-    """Whether each task's batch needs a pass of its own, with `Adapted.task` set."""
+    """Whether each task's batch needs a forward pass of its own, with `Adapted.task` set."""
     trains_encoder: ClassVar[bool]
-    """Whether anything of the encoder is trained, additions included."""
+    """Whether any part of the encoder is trained, additions included."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
-        """Change a fresh encoder, and heads where the adapter reaches them, in place; set every `requires_grad`."""
+        """Change a new encoder, and heads where the adapter reaches them, in place, and set every `requires_grad`.
+
+        The generator draws the initial weights of the additions.
+        """
 
     def shares(self, parameter: str) -> bool:
-        """Whether several tasks use the encoder's parameter of this name; False: it belongs to one task."""
+        """Whether several tasks use the encoder parameter of this name; False: it belongs to one task."""
 
     def frozen_layers(self, layers: int) -> int:
-        """Number of the encoder's lowest layers that are untrained and have no dropout, of `layers` in all; where there
-        are any the embeddings belong to them."""
+        """Number of lowest layers, of `layers` in all, that are untrained and have no dropout.
+
+        If there are any, the embeddings are frozen with them.
+        """
 
     def check(self, layers: int, name: str) -> None:
-        """Refuse the encoder `name` of `layers` layers where the adapter does not fit it. Raises ConfigError."""
+        """Check that the adapter fits the encoder `name`, which has `layers` layers. Raises ConfigError."""
 
 
 class AdapterDefaults:
-    """Answers of an adapter that does not give its own."""
+    """Default answers: a trained encoder, shared parameters, no frozen layers, fits every encoder."""
 
     trains_encoder: ClassVar[bool] = True
 
@@ -68,7 +74,7 @@ class AdapterDefaults:
 
 @dataclass(frozen=True)
 class NoAdapter(AdapterDefaults):
-    """The encoder as it is, fully fine-tuned."""
+    """Full fine-tuning: the encoder as it is, all of it trained."""
 
     kind: ClassVar[str] = "none"
     per_task: ClassVar[bool] = False
@@ -80,14 +86,14 @@ class NoAdapter(AdapterDefaults):
 
 @dataclass(frozen=True)
 class Frozen(AdapterDefaults):
-    """The encoder as it is and stays: only the heads (the last linear layers) learn."""
+    """Frozen encoder: only the heads (the last linear layers) are trained."""
 
     kind: ClassVar[str] = "frozen"
     per_task: ClassVar[bool] = False
     trains_encoder: ClassVar[bool] = False
 
     dropout: str = choice("off", "on")
-    """Whether the encoder's own dropouts are on while the heads learn; heads have theirs either way."""
+    """Whether the encoder has dropout in training; the heads have theirs in any case."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(False)
@@ -98,23 +104,23 @@ class Frozen(AdapterDefaults):
 
 
 class AdaptedLayers(Protocol):
-    """The encoder layers that low-rank additions reach."""
+    """Choice of the encoder layers that get low-rank additions."""
 
     kind: ClassVar[str]
 
     def lowest(self, layers: int) -> int:
-        """Number of the lowest of `layers` layers that has additions, from 0."""
+        """Index from 0 of the lowest layer with additions, of `layers` in all."""
 
     def frozen_layers(self, layers: int) -> int:
         """Number of lowest layers that are untrained and have no dropout; see `Adapter.frozen_layers`."""
 
     def check(self, layers: int, name: str) -> None:
-        """Refuse the encoder `name` of `layers` layers where the choice does not fit it. Raises ConfigError."""
+        """Check that the choice fits the encoder `name`, which has `layers` layers. Raises ConfigError."""
 
 
 @dataclass(frozen=True)
 class AllLayers:
-    """Every layer of the encoder."""
+    """Additions in every layer of the encoder."""
 
     kind: ClassVar[str] = "all"
 
@@ -130,13 +136,13 @@ class AllLayers:
 
 @dataclass(frozen=True)
 class TopLayers:
-    """The top layers alone: the layers below them and the embeddings stay as they are."""
+    """Additions in the top layers alone: the layers below them and the embeddings stay as they are."""
 
     kind: ClassVar[str] = "top"
     count: int = integer(1, 1, 48)
-    """Layers from the top; fewer than the encoder has."""
+    """Number of layers from the top; below the number of the encoder's layers."""
     dropout: str = choice("off", "on")
-    """Whether the dropouts of the layers below and of the embeddings are on in training."""
+    """Whether the layers below and the embeddings have dropout in training."""
 
     def lowest(self, layers: int) -> int:
         return layers - self.count
@@ -153,17 +159,17 @@ class TopLayers:
 
 
 LAYERS: dict[str, type[AdaptedLayers]] = {kind.kind: kind for kind in (AllLayers, TopLayers)}
-"""The layers that low-rank additions reach."""
+"""Choices of the layers that get low-rank additions, by name."""
 
 
 @dataclass(frozen=True)
 class LoRA(AdapterDefaults):
-    """Low-rank additions to the chosen linear layers of encoder layers; the encoder itself is frozen."""
+    """LoRA: low-rank additions to chosen linear layers of encoder layers; the encoder itself is frozen."""
 
     kind: ClassVar[str] = "lora"
     per_task: ClassVar[bool] = False
     module: ClassVar[type[LoRALinear]] = LoRALinear
-    """What takes the place of a linear layer."""
+    """Class of the module that replaces a linear layer."""
 
     rank: int = integer(8, 1, 1024)
     """Rank r; parameters added per layer = r (d_in + d_out)."""
@@ -172,25 +178,27 @@ class LoRA(AdapterDefaults):
     dropout: float = number(0.0, 0.0, 0.9)
     """Dropout rate of the addition's input."""
     targets: tuple[str, ...] = subset(("query", "value"), *TARGETS)
-    """Linear layers that receive an addition."""
+    """Linear layers that get an addition."""
     bias: str = choice("none", "adapted", "all")
-    """Biases that train besides: those of the adapted layers, or all of the encoder (lora_only and all in peft)."""
+    """Biases that are trained too: those of the adapted layers, or all of the encoder (lora_only and all in peft)."""
     heads: str = choice("full", "lora")
-    """full trains the heads as they are; lora freezes their linear layers as initialised and trains an addition to
-    each (`multi_extended` 4: "we adapt attention weights and the last linear layers"), their biases as `bias` says."""
+    """How heads are trained: full trains them as they are; lora freezes their linear layers as initialised, trains an
+    addition to each (`multi_extended` 4: "we adapt attention weights and the last linear layers"), and their biases as
+    `bias` says."""
     rest: str = choice("frozen", "trained")
-    """What no addition reaches, the embeddings and normalisations. `multi_extended` leaves them "untouched", which its
-    21.73 % of trained parameters at r = 1 (table 8) show to mean trained: they are 23.9 of BERT's 109.5 million."""
+    """Whether embeddings and normalisations, which get no addition, are trained. `multi_extended` leaves them
+    "untouched", which means trained: they are 23.9 of BERT's 109.5 million parameters, and 21.73 % are trained at r = 1
+    (table 8)."""
     layers: AdaptedLayers = branch(LAYERS, AllLayers())
-    """Encoder layers that receive additions."""
+    """Encoder layers that get additions."""
 
     def __post_init__(self) -> None:
-        reaching = {"bias": ("all", "none or adapted"), "rest": ("trained", "frozen")}
-        for name, (value, instead) in reaching.items():
+        beyond_top = {"bias": ("all", "none or adapted"), "rest": ("trained", "frozen")}
+        for name, (value, accepted) in beyond_top.items():
             if self.layers.kind == "top" and getattr(self, name) == value:
                 raise ConfigError(
                     f"`adapter/{name}` {value} trains the embeddings and the layers below, which `adapter/layers/kind` "
-                    f"top leaves as they are; use {instead}, or layers of kind all."
+                    f"top leaves as they are; use {accepted}, or layers of kind all."
                 )
 
     def check(self, layers: int, name: str) -> None:
@@ -228,7 +236,7 @@ class LoRA(AdapterDefaults):
 
 @dataclass(frozen=True)
 class DoRA(LoRA):
-    """LoRA for the direction of each output feature's weights, and a trained length besides (Liu et al. 2024).
+    """DoRA: LoRA for the direction of each output feature's weights, and a trained length (Liu et al. 2024).
 
     Parameters added per layer = r (d_in + d_out) + d_out.
     """
@@ -239,7 +247,7 @@ class DoRA(LoRA):
 
 @dataclass(frozen=True)
 class PAL(AdapterDefaults):
-    """One low-rank branch for each task beside every encoder layer, LN(h' + SA(h) + TS(h)) (`pal_lora` 4.1).
+    """PAL: one low-rank branch for each task beside every encoder layer, LN(h' + SA(h) + TS(h)) (`pal_lora` 4.1).
 
     Parameters added per layer and task = r (2 D + 1) + D.
     """
@@ -250,9 +258,9 @@ class PAL(AdapterDefaults):
     rank: int = integer(2, 1, 1024)
     """Rank r of a branch; 2 was the best of 2, 10 and 100 in the paper."""
     dropout: Mapping[str, float] = fields.per_task(number(0.1, 0.0, 0.9))
-    """Dropout rate of each task's TS(h); the paper's choice falls with the size of the task's data, 0.2 to 0.05."""
+    """Dropout rate of each task's TS(h); the paper chooses 0.2 to 0.05, lower for tasks with more data."""
     encoder: str = choice("frozen", "trained")
-    """Whether the encoder that all tasks share learns as well."""
+    """Whether the encoder that all tasks share is trained too."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(self.encoder == "trained")
@@ -266,3 +274,4 @@ class PAL(AdapterDefaults):
 
 
 ADAPTERS: dict[str, type[Adapter]] = {kind.kind: kind for kind in (NoAdapter, Frozen, LoRA, DoRA, PAL)}
+"""Adapters by name."""

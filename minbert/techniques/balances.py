@@ -1,9 +1,9 @@
-"""Loss weights that training finds by itself.
+"""Loss balances: weights of the tasks' losses that are learned in training.
 
 uncertainty (Kendall et al. 2018, equations 7 and 10), s_k = log sigma_k^2 learned with the model:
     regression      L / (2 sigma^2) + log sigma = exp(-s) L / 2 + s / 2
     classification  L / sigma^2 + log sigma     = exp(-s) L + s / 2
-GradNorm (Chen et al. 2018, equations 1 and 2, algorithm 1), w_k moved so that all tasks train at like rates:
+GradNorm (Chen et al. 2018, equations 1 and 2, algorithm 1), w_k moved so that all tasks train at similar rates:
     G_k = w_k |grad_W L_k|,   r_k = (L_k / L_k(0)) / mean_j (L_j / L_j(0)),   target_k = mean(G) r_k^alpha, a constant
     L_grad = sum_k |G_k - target_k|,   so   dL_grad / dw_k = sign(G_k - target_k) |grad_W L_k|
 """
@@ -21,18 +21,18 @@ from minbert.fields import number
 from minbert.tasks import Task
 
 FLOOR = 1e-3
-"""Smallest GradNorm weight before renormalisation: every task keeps a weight above 0."""
+"""Smallest GradNorm weight before renormalisation, so that every task keeps a weight above 0."""
 
 START = 20
-"""Number of first losses whose mean is GradNorm's L(0). A single loss is too noisy: a small first batch without error
-would give its task all the weight for good."""
+"""Number of a task's first losses whose mean is GradNorm's L(0). A single loss is too noisy: a small first batch
+without error would give its task all the weight for the whole trial."""
 
 TINY = 1e-12
-"""Smallest loss that GradNorm divides by; a margin loss can start at 0."""
+"""Smallest initial loss that GradNorm divides by: a margin loss can start at 0."""
 
 
 def uncertain(loss: Tensor, log_variance: Tensor, *, regression: bool) -> Tensor:
-    """The loss under a learned noise level, exp(-s) L (halved for a regression) + s / 2; scalars.
+    """Loss under a learned noise level, exp(-s) L (halved for a regression) + s / 2; scalars.
 
     For a constant L the best s is log L for a regression and log 2L for a classification.
     """
@@ -40,13 +40,13 @@ def uncertain(loss: Tensor, log_variance: Tensor, *, regression: bool) -> Tensor
 
 
 def gradnorm_targets(norms: Tensor, losses: Tensor, initial: Tensor, alpha: float) -> Tensor:
-    """mean(G) r_k^alpha [K] for weighted gradient norms G, losses and the losses at the start, each [K]."""
+    """GradNorm's targets mean(G) r_k^alpha [K] from weighted gradient norms G, losses and initial losses, each [K]."""
     ratios = losses / initial.clamp_min(TINY)
     return norms.mean() * (ratios / ratios.mean().clamp_min(TINY)) ** alpha
 
 
 def gradnorm_step(weights: Tensor, norms: Tensor, targets: Tensor, rate: float, total: Tensor | float) -> Tensor:
-    """One step of gradient descent on L_grad; positive weights [K] of sum `total`.
+    """GradNorm's weights after one step of gradient descent on L_grad: positive, [K], of sum `total`.
 
     `weights` w, `norms` |grad_W L| of the unweighted losses, `targets`: each [K].
     """
@@ -56,24 +56,24 @@ def gradnorm_step(weights: Tensor, norms: Tensor, targets: Tensor, rate: float, 
 
 
 class Balance(nn.Module):
-    """Weighs a step's losses; its parameters learn with the model, its buffers are updated here."""
+    """Loss balance of one trial: weighs losses. The optimiser updates its parameters, `update` its buffers."""
 
     lr = 0.0
-    """Peak learning rate of its parameters."""
+    """Peak learning rate of its parameters; 0 where it has none."""
 
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses that are trained on, in the same order."""
+        """Weighed losses, by task in the same order."""
         return losses
 
     def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        """Called before the backward pass with the unweighted losses, whose graph is kept.
+        """Update the weights from a draw's unweighted losses, before the backward pass; their graph is kept.
 
-        `shared_of` gives the shared parameters on which each task's gradient is measured. The weights of tasks that
-        are not in `losses` do not change.
+        `shared_of` gives the shared parameters on which each task's gradient is measured. Tasks that are not in
+        `losses` keep their weights.
         """
 
     def factors(self) -> dict[str, Tensor]:
-        """The factor of each task's loss at present, scalars on its device; empty without balance."""
+        """Present factor of each task's loss, scalars on the balance's device; empty without a balance."""
         return {}
 
 
@@ -82,7 +82,7 @@ class _Uncertain(Balance):
         super().__init__()
         self.lr = lr
         self.regression = {task.name: task.kind == "regression" for task in tasks}
-        # One parameter a task: an optimiser leaves alone what has no gradient, so an absent task's stays.
+        # One parameter per task: the optimiser skips parameters without gradient, so an absent task's does not move.
         self.log_variance = nn.ParameterDict({task.name: nn.Parameter(torch.zeros(())) for task in tasks})
 
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,25 +109,25 @@ class _GradNorm(Balance):
         self.index = {task.name: place for place, task in enumerate(tasks)}
         self.register_buffer("weights", torch.ones(len(tasks)))  # w [K]
         self.register_buffer("initial", torch.zeros(len(tasks)))  # L(0) [K], the mean of a task's first losses
-        self.register_buffer("begun", torch.zeros(len(tasks)))  # how many it is the mean of [K]
+        self.register_buffer("begun", torch.zeros(len(tasks)))  # number of losses that L(0) is the mean of [K]
 
     def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: loss * self.weights[self.index[name]] for name, loss in losses.items()}
 
     def update(self, losses: Mapping[str, Tensor], shared_of: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        places = [self.index[name] for name in losses]
-        others = [place for place in self.index.values() if place not in places]
-        # All tasks in order: a slice, so that no indices go to a device.
-        present: list[int] | slice = slice(None) if places == [*self.index.values()] else places
+        indices = [self.index[name] for name in losses]
+        absent = [index for index in self.index.values() if index not in indices]
+        # A slice where all tasks are present in order: then no indices are copied to a device.
+        present: list[int] | slice = slice(None) if indices == [*self.index.values()] else indices
         norms = torch.stack([gradient_norm(loss, shared_of[name]) for name, loss in losses.items()])
         values = torch.stack([loss.detach().float() for loss in losses.values()])
-        # New tensors, never in place: the graph of the weighed losses still holds the old ones.
+        # New tensors, not in place: the graph of the weighed losses still holds the old ones.
         initial, begun, weights = self.initial.clone(), self.begun.clone(), self.weights.clone()
         early = (begun[present] < START).float()
         begun[present] += early
         initial[present] += early * (values - initial[present]) / begun[present]
         targets = gradnorm_targets(weights[present] * norms, values, initial[present], self.alpha)
-        total = len(weights) - sum(weights[place] for place in others)  # the weights of all tasks sum to K
+        total = len(weights) - sum(weights[index] for index in absent)  # the weights of all tasks sum to K
         weights[present] = gradnorm_step(weights[present], norms, targets, self.rate, total)
         self.initial, self.begun, self.weights = initial, begun, weights
 
@@ -136,7 +136,7 @@ class _GradNorm(Balance):
 
 
 def gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """2-norm of a loss's gradient over the parameters, 0 where it depends on none of them; the graph is kept."""
+    """2-norm of a loss's gradient over the parameters; 0 where it depends on none of them. The graph is kept."""
     if not parameters or not loss.requires_grad:
         return torch.zeros((), device=loss.device)
     gradients = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
@@ -145,16 +145,18 @@ def gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 class Balancing(Protocol):
-    """The hyperparameters of a balance."""
+    """Hyperparameters of a loss balance."""
 
     kind: ClassVar[str]
 
-    def build(self, tasks: Sequence[Task]) -> Balance: ...
+    def build(self, tasks: Sequence[Task]) -> Balance:
+        """Loss balance of one trial over the run's tasks."""
+        ...
 
 
 @dataclass(frozen=True)
 class NoBalance:
-    """The losses as they are."""
+    """No balance: the losses as they are."""
 
     kind: ClassVar[str] = "none"
 
@@ -164,12 +166,12 @@ class NoBalance:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Each loss divided by a learned noise variance."""
+    """Uncertainty weighting: each loss is divided by a learned noise variance."""
 
     kind: ClassVar[str] = "uncertainty"
     lr: float = number(0.01, 0.0, 1.0, open_low=True)
-    """Peak learning rate of the log variances. AdamW moves them by about that much a step: some hundred steps have to
-    take them from 0 to the logarithm of a loss."""
+    """Peak learning rate of the log variances. AdamW moves them by about that much per step, and a few hundred steps
+    have to take them from 0 to the logarithm of a loss."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         return _Uncertain(tasks, self.lr)
@@ -177,16 +179,17 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class GradNorm:
-    """Weights of sum K that bring the tasks' gradient norms and training rates together."""
+    """GradNorm: weights of sum K that bring the tasks' gradient norms and training rates together."""
 
     kind: ClassVar[str] = "gradnorm"
     alpha: float = number(1.5, 0.0, 3.0)
-    """Restoring force alpha: 0 asks for equal norms, more pulls harder at tasks that lag; the paper's 1.5 on NYUv2."""
+    """Restoring force alpha: 0 aims at equal norms, more favours tasks that lag behind; the paper uses 1.5 on NYUv2."""
     lr: float = number(0.025, 0.0, 1.0, open_low=True)
-    """Rate of the plain gradient descent on the weights, per draw of batches."""
+    """Learning rate of gradient descent on the weights, which takes one step per draw of batches."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         return _GradNorm(tasks, self.alpha, self.lr)
 
 
 BALANCES: dict[str, type[Balancing]] = {kind.kind: kind for kind in (NoBalance, Uncertainty, GradNorm)}
+"""Loss balances by name."""

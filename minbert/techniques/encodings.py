@@ -1,6 +1,6 @@
-"""How a row becomes sequences, how their states are pooled, and which head reads them.
+"""Encodings: how a row becomes sequences, how their states are pooled, and which head reads them.
 
-The kind decides which tasks and heads fit. Two rules concern all tasks of a run together: `check_shared` for a layer
+The kind decides which tasks and heads fit. Two rules look at all tasks of a run together: `check_shared` for a layer
 that the pair tasks share, `check_frozen` for a run whose encoder is not trained.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minbert.data.batches import Sequences, bi_encode, bi_lengths, cross_encode, cross_lengths
 from minbert.data.tokens import TaskFile
-from minbert.encoder.poolings import TOKENS
+from minbert.encoder.poolings import TOKEN_POOLING
 from minbert.fields import ConfigError, branch, choice
 from minbert.tasks import Task
 from minbert.techniques.features import has_score
@@ -23,42 +23,50 @@ from minbert.techniques.heads import HEADS, Head, LinearHead, SharedHead
 
 
 class Encoding(Protocol):
-    """One of the classes below."""
+    """Encoding of one task."""
 
     kind: ClassVar[str]
     paired: ClassVar[bool]
-    """Whether u and v are encoded apart."""
+    """Whether both sentences are encoded apart, to states u and v."""
 
     @property
-    def pooling(self) -> str: ...
-
-    @property
-    def head(self) -> Head: ...
-
-    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences: ...
-
-    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
-        """The lengths of all rows' sequences [parts, R]."""
+    def pooling(self) -> str:
+        """Pooling, a key of `minbert.encoder.poolings.TOKEN_POOLING`."""
         ...
 
-    def check(self, task: Task) -> None: ...
+    @property
+    def head(self) -> Head:
+        """Head on the pooled states."""
+        ...
+
+    def sequences(self, file: TaskFile, rows: Sequence[int], limit: int, cls: int, sep: int) -> Sequences:
+        """Sequences of the rows: all first parts, then all second parts; each of at most `limit` word pieces."""
+        ...
+
+    def lengths(self, file: TaskFile, limit: int) -> NDArray[np.int64]:
+        """Lengths in word pieces of all rows' sequences [parts, R]."""
+        ...
+
+    def check(self, task: Task) -> None:
+        """Check that the encoding and its head fit the task. Raises ConfigError."""
+        ...
 
 
 def _check_columns(kind: str, task: Task, columns: int) -> None:
     if len(task.columns) != columns:
         fits = "cross, bi" if task.is_pair else "single"
-        found = f"{len(task.columns)} text column(s)"
-        raise ConfigError(f"`encoding/{task.name}/kind` {kind} does not fit {found} of {task.name}; use {fits}.")
+        count = f"{len(task.columns)} text column{'s' if len(task.columns) > 1 else ''}"
+        raise ConfigError(f"`encoding/{task.name}/kind` {kind} does not fit the {count} of {task.name}; use {fits}.")
 
 
 @dataclass(frozen=True)
 class Single:
-    """[CLS] a [SEP], for tasks with one text."""
+    """Single encoding: [CLS] a [SEP], for tasks with one text."""
 
     kind: ClassVar[str] = "single"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKENS)
-    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    pooling: str = choice(*TOKEN_POOLING)
+    """Pooling of the sequence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
 
@@ -75,12 +83,12 @@ class Single:
 
 @dataclass(frozen=True)
 class Cross:
-    """[CLS] a [SEP] b [SEP]: attention sees both texts (`multi_extended`)."""
+    """Cross-encoding: [CLS] a [SEP] b [SEP], so that attention sees both texts (`multi_extended`)."""
 
     kind: ClassVar[str] = "cross"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKENS)
-    """From the sequence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    pooling: str = choice(*TOKEN_POOLING)
+    """Pooling of the sequence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
 
@@ -97,12 +105,12 @@ class Cross:
 
 @dataclass(frozen=True)
 class Bi:
-    """[CLS] a [SEP] and [CLS] b [SEP], encoded apart."""
+    """Bi-encoding: [CLS] a [SEP] and [CLS] b [SEP], encoded apart."""
 
     kind: ClassVar[str] = "bi"
     paired: ClassVar[bool] = True
-    pooling: str = choice(*TOKENS)
-    """From each sentence's token states to one: [CLS], BERT's pooler on it, or the mean or maximum of all."""
+    pooling: str = choice(*TOKEN_POOLING)
+    """Pooling of each sentence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on both sentences' pooled states."""
 
@@ -118,22 +126,23 @@ class Bi:
 
 
 ENCODINGS: dict[str, type[Encoding]] = {kind.kind: kind for kind in (Single, Cross, Bi)}
+"""Encodings by name."""
 
 
 def sharing(tasks: Mapping[str, Task]) -> tuple[str, ...]:
-    """The tasks that a shared head is added to: pairs with a score or two classes."""
+    """Names of the tasks that a shared head is added to: pair tasks with a score or two classes."""
     return tuple(name for name, task in tasks.items() if task.is_pair and has_score(task))
 
 
 def check_shared(shared: SharedHead, encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -> None:
-    """Refuse a shared head that no two tasks could share, or whose tasks do not all fit it. Raises ConfigError."""
+    """Check that at least two tasks can share the head, and that all of those fit it. Raises ConfigError."""
     if not shared.active:
         return
     names = sharing(tasks)
     if len(names) < 2:
         raise ConfigError(
-            f"`shared_head/kind` {shared.kind} is shared by pair tasks with a score or two classes; "
-            f"expected at least two, found {', '.join(names) or 'none'}. Use none."
+            f"`shared_head/kind` {shared.kind} needs at least two pair tasks with a score or two classes; "
+            f"found {', '.join(names) or 'none'}. Use none."
         )
     for name in names:
         encoding = encodings[name]
@@ -151,9 +160,9 @@ def check_shared(shared: SharedHead, encodings: Mapping[str, Encoding], tasks: M
 
 
 def check_frozen(encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -> None:
-    """Refuse a run with nothing to train beside a frozen encoder. Raises ConfigError.
+    """Check that a run with a frozen encoder has weights to train. Raises ConfigError.
 
-    One untrained head among others is a baseline: the base's own cosine.
+    An untrained head beside a trained one is legal: it is a baseline, the base's own cosine.
     """
     if any(encodings[name].head.trains or encodings[name].pooling == "pooler" for name in tasks):
         return
@@ -165,5 +174,5 @@ def check_frozen(encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -
 
 
 def default_encoding(task: Task) -> Encoding:
-    """The strongest encoding of a task in the papers: cross for pairs."""
+    """Default encoding of a task, the strongest in the papers: cross for pairs, else single."""
     return Cross() if task.is_pair else Single()

@@ -1,8 +1,8 @@
-"""What is computed from both sentences' states u and v before any weight.
+"""Pair features and cosines: functions of both sentences' states u and v that have no weights.
 
     cos(u, v) = u . v / (max(|u|, e) max(|v|, e)),   e = 1e-8 (`beyond_bert` 4)
 
-Features go into a linear layer, a transformed cosine is a prediction itself, and a score may be added to an output.
+Features are the input of a linear layer, a transformed cosine is a prediction, and a score may be added to an output.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from minbert.tasks import Task
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
-    """cos(u, v) of states [B, D], row by row: [B, 1] in float32."""
+    """Cosine of states u and v [B, D], row by row: [B, 1] in float32."""
     return F.cosine_similarity(u.float(), v.float(), eps=1e-8)[:, None]
 
 
 def add_score(outputs: Tensor, score: Tensor) -> Tensor:
-    """Add a score [B, 1] to outputs [B, C]: to the score (C = 1) or to the logit of class 1 (C = 2)."""
+    """Outputs [B, C] with a score [B, 1] added: to the output itself (C = 1) or to the logit of class 1 (C = 2)."""
     assert outputs.shape[-1] <= 2, outputs.shape
     return outputs + F.pad(score, (outputs.shape[-1] - 1, 0))
 
 
 def has_score(task: Task) -> bool:
-    """Whether `add_score` makes sense: a regression, or a binary task."""
+    """Whether `add_score` fits the task: a regression or two classes."""
     return task.classes <= 2
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a linear head sees of a pair."""
+    """Pair features: the input of a linear head for a sentence pair."""
 
     multiple: int
     """Number of D-wide parts."""
     extra: int
-    """Numbers beside them."""
+    """Number of further features."""
     combine: Callable[[Tensor, Tensor], Tensor]
-    """From u and v [B, D] to the features."""
+    """Function from u and v [B, D] to the features [B, multiple D + extra]."""
 
     def width(self, width: int) -> int:
         """Number of features for hidden size D."""
@@ -63,4 +63,4 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "shift": lambda cosine: 0.5 * (cosine + 1.0),
     "sigmoid": lambda cosine: torch.sigmoid(20.0 * cosine),
 }
-"""Maps of a cosine in [-1, 1] to [0, 1], scaled to the label range afterwards."""
+"""Maps of a cosine in [-1, 1] to [0, 1], by name; the head scales the result to the label range."""

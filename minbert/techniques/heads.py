@@ -1,14 +1,14 @@
 """Task heads: from a sequence's pooled state to the outputs of a task.
 
     linear             W features + b,   features of a pair (u, v): [u;v], u + v, [u;v;u*v], [u;v;|u-v|], [u;v;cos],
-                       and, where wanted, + cos(u, v) (`pal_lora` 4.2.3; [u;v;cos] is `exploration` 5.3.3, 2bii)
+                       optionally + cos(u, v) (`pal_lora` 4.2.3; [u;v;cos] is `exploration` 5.3.3, 2bii)
     cosine             5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos) of u' and v', both through one linear layer, or
                        of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 4, `exploration` 5.3.3, 2bi)
     cosine_embedding   2.5 (cos + 1), trained with the cosine-embedding loss (`exploration` 5.3.3, 2a)
 
-for labels in [0, 5]; for others 5 stands for high - low, above low. What is added to an output, a cosine or the shared
-layer's z = w . [u;v] + b (`beyond_bert` 4), is added to a regression's score or to the logit of class 1 of a binary
-task: one logit with a sigmoid, as in the papers, and two with a softmax agree there.
+These formulas are for labels in [0, 5]; for labels in [low, high] a cosine head gives low + (high - low) f(cos), f in
+[0, 1]. A cosine or the shared layer's z = w . [u;v] + b (`beyond_bert` 4) is added to a regression's score or to the
+logit of class 1 of a binary task: two logits with a softmax then agree with the papers' one logit with a sigmoid.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from minbert.techniques.losses import cosine_embedding, task_loss
 
 @dataclass(frozen=True)
 class HeadContext:
-    """All that a head is built from."""
+    """Arguments that a head is built from."""
 
     task: Task
     width: int
     """Hidden size D."""
     paired: bool
-    """Whether it receives u and v (bi-encoding)."""
+    """Whether the head reads u and v (bi-encoding) instead of one state."""
     generator: torch.Generator
+    """Generator of the initial weights."""
     pooling: str = "cls"
     """The encoding's pooling, a key of `minbert.encoder.poolings.TOKENS`."""
     pooler: tuple[Tensor, Tensor] | None = None
@@ -44,7 +45,7 @@ class HeadContext:
 
 
 class HeadModule(nn.Module):
-    """Base of all heads: a pooler of its own where the encoding asks for one, then `outputs`; float32 in and out."""
+    """Base class of heads: the pooler, if the encoding has pooling pooler, then `outputs`; both in float32."""
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class HeadModule(nn.Module):
         self.pooler = Pooler(context.width, context.pooler, context.generator) if pooled else None
 
     def forward(self, states: tuple[Tensor, ...], noise: Noise, shared: nn.Module | None = None) -> Tensor:
-        """States, one [B, D] or u and v [B, D] each, to outputs [B, C].
+        """Outputs [B, C] from one state [B, D], or from u and v, each [B, D].
 
         `shared` is the layer that several tasks share: it reads the same pooled states, and its score is added.
         """
@@ -63,12 +64,12 @@ class HeadModule(nn.Module):
         return outputs if shared is None else add_score(outputs, shared(states, noise))
 
     def outputs(self, states: tuple[Tensor, ...], noise: Noise) -> Tensor:
-        """Pooled states to outputs [B, C]."""
+        """Outputs [B, C] from pooled states."""
         raise NotImplementedError
 
 
 class LinearModule(HeadModule):
-    """Dropout, then one linear layer on the features; with `added` the cosine of u and v is added to its output."""
+    """Linear head: dropout, then one linear layer on the features; with `added` cos(u, v) is added to its output."""
 
     def __init__(self, context: HeadContext, features: str, added: bool) -> None:
         super().__init__(context)
@@ -86,7 +87,7 @@ class LinearModule(HeadModule):
 
 
 class CosineModule(HeadModule):
-    """The scaled cosine of both sentences, by default after a linear layer for both that starts as the identity."""
+    """Cosine head: the scaled cosine of both sentences' states, by default after one linear layer for both."""
 
     def __init__(self, context: HeadContext, transform: str, layer: str) -> None:
         super().__init__(context)
@@ -106,7 +107,7 @@ class CosineModule(HeadModule):
 
 
 class SharedModule(nn.Module):
-    """Dropout, then z = w . [u;v] + b: [B, 1] in float32, for every task that shares it."""
+    """Layer that tasks share: dropout, then z = w . [u;v] + b, [B, 1] in float32."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -126,32 +127,37 @@ def _linear(inputs: int, outputs: int, bias: float, generator: torch.Generator) 
 
 
 class Head(Protocol):
-    """A head's hyperparameters."""
+    """Hyperparameters of a head."""
 
     kind: ClassVar[str]
 
     takes_score: ClassVar[bool]
-    """Whether the score of a shared layer may be added to its output."""
+    """Whether a shared layer's score may be added to its output."""
 
     @property
     def trains(self) -> bool:
-        """Whether it has weights of its own, besides a pooler."""
+        """Whether it has weights other than a pooler's."""
         ...
 
     def check(self, task: Task, encoding: str, paired: bool) -> None:
-        """Refuse a task, or an encoding (its kind, and whether it gives u and v), that it does not fit."""
+        """Check that the head fits the task and the encoding, given by its kind and whether it gives u and v.
+
+        Raises ConfigError.
+        """
         ...
 
-    def build(self, context: HeadContext) -> HeadModule: ...
+    def build(self, context: HeadContext) -> HeadModule:
+        """Head module with its initial weights."""
+        ...
 
     def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss, a scalar, of its outputs [B, C] against labels [B]."""
+        """Mean loss, a scalar, of the head's outputs [B, C] against labels [B]."""
         ...
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """One linear layer on the pooled state, or on features of both sentences' states."""
+    """Linear head: one linear layer on the pooled state, or on features of both sentences' states."""
 
     kind: ClassVar[str] = "linear"
     takes_score: ClassVar[bool] = True
@@ -159,15 +165,15 @@ class LinearHead:
     features: str = choice("concat", "sum", "product", "difference", "cosine")
     """Pair features; used by bi-encoding alone."""
     cosine: str = choice("none", "added")
-    """Whether cos(u, v) is added to the score or to the logit of class 1; for bi-encoded pairs."""
+    """Whether cos(u, v) is added to the score or to the logit of class 1; for bi-encoded pairs alone."""
 
     def check(self, task: Task, encoding: str, paired: bool) -> None:
         path = f"`encoding/{task.name}/head"
-        lacking = f"which `encoding/{task.name}/kind` {encoding} does not have. Leave it out, or use encoding bi."
+        remedy = f"which `encoding/{task.name}/kind` {encoding} does not have. Leave it out, or use encoding bi."
         if not paired and self.features != LinearHead.features:
-            raise ConfigError(f"{path}/features` {self.features} combines two sentence states, {lacking}")
+            raise ConfigError(f"{path}/features` {self.features} combines two sentence states, {remedy}")
         if not paired and self.cosine != "none":
-            raise ConfigError(f"{path}/cosine` {self.cosine} compares two sentence states, {lacking}")
+            raise ConfigError(f"{path}/cosine` {self.cosine} compares two sentence states, {remedy}")
         if self.cosine != "none" and not has_score(task):
             raise ConfigError(
                 f"{path}/cosine` {self.cosine} adds to a score or to the logit of class 1 of two, "
@@ -183,14 +189,14 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class CosineHead:
-    """The cosine of both sentences, scaled to the label range; for bi-encoded regression."""
+    """Cosine head: the cosine of both sentences, scaled to the label range; for bi-encoded regression."""
 
     kind: ClassVar[str] = "cosine"
     takes_score: ClassVar[bool] = False
     transform: str = choice("relu", "shift", "sigmoid")
     """5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos), for labels in [0, 5]."""
     layer: str = choice("linear", "none")
-    """A linear layer of D features on each state, which starts as the identity, or the states as they are."""
+    """linear: one layer of D features on each state, which starts as the identity; none: the states as they are."""
 
     @property
     def trains(self) -> bool:
@@ -208,15 +214,18 @@ class CosineHead:
 
 @dataclass(frozen=True)
 class CosineEmbeddingHead:
-    """2.5 (cos + 1) for labels in [0, 5], trained only on which side of a threshold a label lies; no layer."""
+    """Cosine-embedding head: 2.5 (cos + 1) for labels in [0, 5], without weights.
+
+    Its loss sees of each label only whether it reaches a threshold.
+    """
 
     kind: ClassVar[str] = "cosine_embedding"
     takes_score: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     threshold: float = number(2.5, -1e6, 1e6)
-    """Smallest label, in label units, of a pair that counts as similar."""
+    """Smallest label of a similar pair, in label units."""
     margin: float = number(0.0, 0.0, 1.0)
-    """Cosine up to which a dissimilar pair costs nothing."""
+    """Largest cosine at which a dissimilar pair has no loss."""
 
     def check(self, task: Task, encoding: str, paired: bool) -> None:
         _check_cosine(self.kind, task, encoding, paired)
@@ -247,7 +256,7 @@ def _check_cosine(kind: str, task: Task, encoding: str, paired: bool) -> None:
 
 
 class SharedHead(Protocol):
-    """The choice of a layer that pair tasks share."""
+    """Choice of a layer that pair tasks share."""
 
     kind: ClassVar[str]
     active: ClassVar[bool]
@@ -260,7 +269,7 @@ class SharedHead(Protocol):
 
 @dataclass(frozen=True)
 class NoSharedHead:
-    """Every task has only its own head."""
+    """No shared head: every task has only its own head."""
 
     kind: ClassVar[str] = "none"
     active: ClassVar[bool] = False
@@ -271,7 +280,7 @@ class NoSharedHead:
 
 @dataclass(frozen=True)
 class LinearSharedHead:
-    """One linear layer on [u;v], shared by the pair tasks and added to the output of each one's own (`beyond_bert`)."""
+    """Linear shared head: one layer on [u;v] for all pair tasks, added to each task's own output (`beyond_bert`)."""
 
     kind: ClassVar[str] = "linear"
     active: ClassVar[bool] = True
@@ -281,5 +290,7 @@ class LinearSharedHead:
 
 
 HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, CosineHead, CosineEmbeddingHead)}
+"""Heads by name."""
 
 SHARED_HEADS: dict[str, type[SharedHead]] = {kind.kind: kind for kind in (NoSharedHead, LinearSharedHead)}
+"""Shared heads by name."""

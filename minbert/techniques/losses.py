@@ -1,4 +1,4 @@
-"""What a head's outputs are compared with labels by.
+"""Losses of a head's outputs against labels.
 
     cross-entropy        mean_i -log softmax(z_i)[y_i]
     squared error        mean_i (z_i - y_i)^2
@@ -31,7 +31,7 @@ def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def cosine_embedding(cosines: Tensor, similar: Tensor, margin: float) -> Tensor:
-    """Pull similar pairs to cosine 1 and push the others below `margin`; cosines [B] in [-1, 1], similar [B] bool."""
+    """Mean cosine-embedding loss of cosines [B] in [-1, 1], given whether each pair is similar [B], bool."""
     return torch.where(similar, 1.0 - cosines, torch.relu(cosines - margin)).mean()
 
 
@@ -39,7 +39,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "classification": cross_entropy,
     "regression": squared_error,
 }
-"""The loss of outputs [B, C] against labels [B] for each kind of task, unless its head has one of its own."""
+"""Loss of outputs [B, C] against labels [B] for each kind of task; a head may have a loss of its own instead."""
 
 
 def task_loss(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Which parameter learns at which rate.
+"""Optimiser: AdamW's settings and its groups of parameters.
 
-AdamW's groups: encoder and heads have rates of their own, matrices decay and vectors do not, and with layer-wise decay
-(Howard and Ruder 2018, discriminative fine-tuning) each layer learns more slowly than the one above it:
+Encoder and heads have learning rates of their own, and weight decay acts on matrices, not on vectors. With layer-wise
+decay (Howard and Ruder 2018, discriminative fine-tuning) each layer learns more slowly than the layer above it:
 
     lr_l = encoder_lr * layer_decay^(L - l),   l = L at the top layer, 0 at the embeddings
 """
@@ -23,7 +23,7 @@ LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), betas 0.9 and 0.999."""
+    """Settings of AdamW (Loshchilov and Hutter 2019); its betas are 0.9 and 0.999."""
 
     encoder_lr: float = number(
         1e-4, 0.0, 1.0, open_low=True, usual=Usual(1e-6, 1e-3, 1e-2, "rates above 1e-2 diverge as a rule")
@@ -34,28 +34,30 @@ class Optimizer:
     )
     """Peak learning rate of the heads."""
     layer_decay: float = number(1.0, 0.0, 1.0, open_low=True)
-    """Factor by which each encoder layer learns more slowly than the one above it; 1 is none."""
+    """Factor of each encoder layer's learning rate against the layer above it; 1: all layers learn at one rate."""
     weight_decay: float = number(0.01, 0.0, 1.0)
-    """Decoupled weight decay; not on biases and normalisations."""
+    """Decoupled weight decay; biases and normalisations have none."""
     clip_norm: float = number(1.0, 0.0, 1e6, open_low=True)
     """Largest 2-norm of the whole gradient."""
     accumulation: int = integer(1, 1, 1024)
-    """Draws of batches whose mean gradient makes one update."""
+    """Number of draws of batches whose mean gradient makes one update."""
     schedule: Schedule = branch(SCHEDULES, Linear())
-    """Learning-rate factor over the budget."""
+    """Schedule of the learning-rate factor over the budget."""
 
 
 def depth(name: str) -> int:
-    """Layer l of an encoder's parameter by its name: 0 for the embeddings, 1 for the lowest layer."""
-    found = LAYER.match(name)
-    return int(found[1]) + 1 if found else 0
+    """Layer l of an encoder parameter of this name: 0 for the embeddings, 1 for the lowest layer."""
+    match = LAYER.match(name)
+    return int(match[1]) + 1 if match else 0
 
 
 def parameter_groups(
     parameters: Mapping[str, nn.Parameter], settings: Optimizer, layers: int, balance_lr: float = 0.0
 ) -> list[dict[str, Any]]:
-    """AdamW's groups over trained parameters by name, each with its peak rate; `layers` is L, `balance_lr` the rate of
-    what weighs losses."""
+    """AdamW's groups of trained parameters, each with its `peak` learning rate and weight decay.
+
+    `parameters` by name, `layers` is L, `balance_lr` the peak rate of a loss balance's parameters (`balance.<name>`).
+    """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, value in parameters.items():
         rate = settings.head_lr

@@ -1,9 +1,9 @@
-"""What a penalty may use, and what it gives: the seam between a technique and the training loop.
+"""Penalty: the interface between the training loop and a technique that adds to a task's loss.
 
-A technique is the frozen record of its hyperparameters. `build(context)` makes its working form for one trial, a
-`Penalty`. For every pass of a step the training loop hands it a `Pass` and adds to the task's loss what it returns;
-after every update of the weights it calls `after_update`. What a technique needs over time, such as a teacher, lives in
-its `Penalty`, and checkpoints hold its `state_dict`.
+A technique is a frozen record of hyperparameters. Its `build(context)` makes a `Penalty` for one trial. The training
+loop hands the `Penalty` a `Pass` for every forward pass of a step, adds the result to the task's loss, and calls
+`after_update` after every update of the weights. State over time, such as a teacher, lives in the `Penalty`, and
+checkpoints hold its `state_dict`.
 
 Letters: B rows, S sequences, N packed tokens, D hidden, C classes (1 for a score).
 """
@@ -23,47 +23,48 @@ from minbert.encoder.packed import Packed
 from minbert.tasks import Task
 
 STEP_MASKS = "dropout"
-"""Random stream of the dropout masks of a step's own pass."""
+"""Name of the random stream of dropout masks in a step's own pass."""
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
-"""Distance between outputs [B, C] of two passes: a scalar, 0 where they agree."""
+"""Function from the outputs [B, C] of two passes to their distance: a scalar, 0 where they agree."""
 
 
 def symmetric_kl(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i KL(p_i || q_i) + KL(q_i || p_i) for logits [B, C]."""
+    """Symmetric KL divergence mean_i KL(p_i || q_i) + KL(q_i || p_i) of logits [B, C]."""
     log_p, log_q = F.log_softmax(a.float(), dim=-1), F.log_softmax(b.float(), dim=-1)
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
 
 
-def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i (a_i - b_i)^2 for scores [B, 1]."""
+def squared_difference(a: Tensor, b: Tensor) -> Tensor:
+    """Squared difference mean_i (a_i - b_i)^2 of scores [B, 1]."""
     return (a.float() - b.float()).square().mean()
 
 
 DIVERGENCES: dict[str, Divergence] = {
     "classification": symmetric_kl,
-    "regression": squared_error,
+    "regression": squared_difference,
 }
-"""The divergence for each kind of task."""
+"""Divergence for each kind of task."""
 
 
 class Forward(Protocol):
-    """Another pass over the rows of a step's pass, with the same weights."""
+    """Function that runs a further forward pass over the rows of a step's pass, with the same weights."""
 
     def __call__(self, offset: Tensor | None = None, masks: str = STEP_MASKS) -> Tensor:
         """Outputs [B, C] of the task.
 
-        `offset` [N, D] is added to the word embeddings. `masks` names the random stream of the dropout masks: by
-        default the step's own masks are drawn again, another name draws other masks.
+        `offset` [N, D] is added to the word embeddings. `masks` names the random stream of the dropout masks: the
+        default draws the step's own masks again, another name draws other masks.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One task's rows in a pass of a step."""
+    """One task's part of a forward pass of a step."""
 
     task: Task
+    """Task that the rows belong to."""
     outputs: Tensor
     """Outputs [B, C] of the step's own pass, with their graph."""
     labels: Tensor
@@ -71,18 +72,19 @@ class Pass:
     loss: Callable[[Tensor], Tensor]
     """Mean loss, a scalar, of outputs [B, C] against the labels, as the task's head defines it."""
     forward: Forward
+    """Runs further forward passes over the same rows."""
     generator: Callable[[str], torch.Generator]
-    """A generator at the start of the named random stream of this step and task."""
+    """Function from a random stream's name to a generator at its start, for this step and task."""
     packed: Packed | None
-    """The pass's tokens; None where it starts from cached features of a frozen encoder."""
+    """Tokens of the pass; None where it starts from cached features of a frozen encoder."""
     width: int
     """Hidden size D."""
     teacher: Tensor | None = None
-    """The outputs [B, C] of the penalty's own `teacher`, without graph; None where it has none."""
+    """Outputs [B, C] of the penalty's `teacher`, without a graph; None where the penalty has no teacher."""
 
     @property
     def divergence(self) -> Divergence:
-        """The divergence for the task's kind."""
+        """Divergence for the task's kind."""
         return DIVERGENCES[self.task.kind]
 
     @property
@@ -92,7 +94,7 @@ class Pass:
 
     @property
     def bounds(self) -> Tensor:
-        """The first token of each packed sequence, and the end of the last one [S + 1]."""
+        """Index of each packed sequence's first token, then the end of the last sequence [S + 1]."""
         return self._tokens.bounds
 
     @property
@@ -102,49 +104,49 @@ class Pass:
 
 
 class Added(NamedTuple):
-    """What a technique adds to the loss of a task."""
+    """Terms that a technique adds to the loss of a task."""
 
     penalty: Tensor
-    """Weighted penalty, a scalar; loss balances do not change it."""
+    """Weighted penalty, a scalar; a loss balance does not change it."""
     second_loss: Tensor | None = None
-    """The task's loss, a scalar, in a second pass of equal standing: the mean of both passes becomes its loss."""
+    """Loss of a second pass, a scalar, or None: the mean of both passes' losses then becomes the task's loss."""
 
 
 @dataclass(frozen=True)
 class PenaltyContext:
-    """What a penalty is built from."""
+    """Arguments that a penalty is built from."""
 
     model: nn.Module
-    """The model in training, on its device."""
+    """Model in training, on its device."""
     trained: Mapping[str, nn.Parameter]
-    """Its trained parameters by name."""
+    """The model's trained parameters by name."""
 
 
 class Penalty(ABC):
-    """The working form of a technique in one trial; without state unless it says otherwise."""
+    """Penalty of one trial; a subclass with state gives `state_dict` and `load_state_dict`."""
 
     teacher: nn.Module | None = None
-    """A copy of the model whose outputs each `Pass` brings, computed with the step's own dropout masks."""
+    """Copy of the model whose outputs, under the step's own dropout masks, each `Pass` holds; None: no teacher."""
 
     @abstractmethod
     def penalty(self, pass_: Pass) -> Added:
-        """What is added to the loss of the pass's task."""
+        """Terms to add to the loss of the pass's task."""
 
     def after_update(self) -> None:
-        """Called after every update of the weights."""
+        """Update the penalty's state; called after every update of the weights."""
         return
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a later `load_state_dict` needs to go on from here, by name."""
+        """State to continue from, by name."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a `state_dict` with the names of this one's."""
+        """Continue from a `state_dict` that has the same names as this penalty's own."""
         return
 
 
 class Stateless(Penalty):
-    """A technique whose record of hyperparameters is its working form too."""
+    """Base class of techniques without state: the record of hyperparameters is also the `Penalty`."""
 
     def build(self, context: PenaltyContext) -> Self:
         return self

@@ -1,11 +1,11 @@
-"""Penalties on every task that keep the weights close to where they have been.
+"""Proximal penalties: on every task, they keep the weights close to those of earlier steps.
 
 The Bregman proximal point (Jiang et al. 2020, equation 5, with the momentum of section 3.2):
 
     mu * mean_i l(f(x_i, theta), f(x_i, teacher)),   teacher <- (1 - beta) theta + beta teacher after every update
 
 with l the symmetric KL divergence for classes and the squared error for a score. Both passes draw the same dropout
-masks, so that the penalty is 0 while teacher and model agree.
+masks, so that the penalty is 0 as long as teacher and model agree.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from minbert.techniques.penalty import Added, Pass, Penalty, PenaltyContext
 
 
 class Proximal(Protocol):
-    """The hyperparameters of a penalty on every task."""
+    """Hyperparameters of a penalty on every task."""
 
     kind: ClassVar[str]
-    """Also the label of its values in reports."""
+    """Name of the technique, also the label of its values in reports."""
 
     def build(self, context: PenaltyContext) -> Penalty | None:
-        """The working form for one trial; None where there is no penalty."""
+        """Penalty of one trial; None where there is none."""
         ...
 
 
 @dataclass(frozen=True)
 class NoProximal:
-    """No proximal point."""
+    """No proximal penalty."""
 
     kind: ClassVar[str] = "none"
 
@@ -45,20 +45,20 @@ class NoProximal:
 
 @dataclass(frozen=True)
 class Bregman:
-    """The momentum Bregman proximal point, on every task of a step."""
+    """Momentum Bregman proximal point, a penalty on every task of a step."""
 
     kind: ClassVar[str] = "bregman"
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight mu of the penalty."""
     momentum: float = number(0.99, 0.0, 0.9999)
-    """beta: share of the teacher that stays at an update; 0 makes the teacher the model of the step before."""
+    """beta, share of the old teacher in the new one; at 0 the teacher equals the model, and the penalty is 0."""
 
     def build(self, context: PenaltyContext) -> Penalty:
         return MomentumTeacher(self.weight, self.momentum, context)
 
 
 class MomentumTeacher(Penalty):
-    """The divergence from a running mean of the weights."""
+    """Bregman penalty: divergence from a teacher whose weights are a running mean of the model's."""
 
     def __init__(self, weight: float, momentum: float, context: PenaltyContext) -> None:
         self.weight, self.momentum = weight, momentum
@@ -75,7 +75,7 @@ class MomentumTeacher(Penalty):
         follow(self.state_dict(), self.trained, self.momentum)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The teacher's weights by the names of the model's trained ones."""
+        """Teacher's weights, by the names of the model's trained parameters."""
         assert self.teacher is not None
         return {name: value for name, value in self.teacher.named_parameters() if name in self.trained}
 
@@ -87,9 +87,9 @@ class MomentumTeacher(Penalty):
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
 def follow(teacher: Mapping[str, Tensor], model: Mapping[str, Tensor], momentum: float) -> None:
-    """teacher <- (1 - beta) theta + beta teacher, in place, over parameters by name."""
+    """Update teacher <- (1 - beta) theta + beta teacher in place, over parameters by name; `momentum` is beta."""
     torch._foreach_lerp_(list(teacher.values()), [model[name].detach() for name in teacher], 1.0 - momentum)
 
 
 PROXIMALS: dict[str, type[Proximal]] = {kind.kind: kind for kind in (NoProximal, Bregman)}
-"""Penalties on every task that hold an update back."""
+"""Proximal penalties by name."""

@@ -1,25 +1,25 @@
-"""Penalties added to the loss of one task.
+"""Regularisers: penalties added to the loss of one task.
 
 SMART's smoothness-inducing adversarial regularisation (Jiang et al. 2020, equation 2):
 
     lambda * mean_i max_delta l(f(x_i + delta), f(x_i)),   delta on the word embeddings
 
-with l the symmetric KL divergence for classes and the squared error for a score. The maximum is approached by `steps`
-gradient ascents from Gaussian noise of deviation sigma, each normalised per token as in the module `smart_pytorch`
-that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon), so that max|delta| is about 1, and
-sigma and eta decide at most its direction. With the papers' values they hardly do: near 0 the divergence's gradient is
-proportional to the noise and so small that eta times it is far below the noise (some 6e-5 of it on the packaged MiniLM,
-`benchmarks/smart.py`), and the penalty is that of a random direction of size 1. A larger eta turns it to the worst one.
-In bf16 the outputs' rounding is larger than what noise of sigma moves, and makes that gradient far larger: a smaller
-eta does the same there, and a space that asks for eta should fix `precision`.
+with l the symmetric KL divergence for classes and the squared error for a score. `steps` gradient ascents approach the
+maximum. They start from Gaussian noise of deviation sigma, and each is normalised per token as in the module
+`smart_pytorch` that the papers used: delta = (delta + eta g) / (max|delta + eta g| + epsilon). So max|delta| is about
+1, and sigma and eta decide at most the direction. With the papers' values they hardly do: near 0 the divergence's
+gradient is proportional to the noise, and eta times it is far smaller than the noise (about 6e-5 of it on the packaged
+MiniLM, `benchmarks/smart.py`). The penalty is then that of a random direction of size 1; a larger eta turns it towards
+the worst direction. In bf16 the outputs' rounding is larger than the effect of noise of deviation sigma, and makes that
+gradient far larger: a smaller eta has the same effect there, and a space that varies eta should fix `precision`.
 
-R-Drop (Wu et al. 2021), for two passes with other dropout masks, outputs z and z', class probabilities p and q:
+R-Drop (Wu et al. 2021), for two passes with different dropout masks, outputs z and z', class probabilities p and q:
 
     L = (NLL(z) + NLL(z')) / 2 + alpha * mean_i d(z_i, z'_i)
     d = (KL(p || q) + KL(q || p)) / 2 for classes,   (z - z')^2 for a score
 
-The paper adds the two NLL where this takes their mean, as its authors' published example does: the task's loss keeps
-its size beside those of other tasks, and alpha here is half the paper's. Without dropout L is the plain loss.
+The paper adds the two NLL. Here, as in its authors' published example, L has their mean: the task's loss keeps its size
+against those of other tasks, and alpha here is half the paper's. Without dropout L is the plain loss.
 
 FGM, adversarial training on word embeddings (Miyato et al. 2017, section 3), for each sequence w [n, D]:
 
@@ -27,7 +27,7 @@ FGM, adversarial training on word embeddings (Miyato et al. 2017, section 3), fo
 
 with one norm over all n D numbers of a sequence, r a constant in the gradient, and the same dropout masks in all
 passes. The paper normalises the embeddings, so that training cannot make r small against them; here they stay those of
-the encoder, as is usual with BERT. Of a pair encoded apart each sentence is a sequence of its own.
+the encoder, as is usual with BERT. In a pair encoded apart each sentence is a sequence of its own.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from minbert.techniques.penalty import (
     Penalty,
     PenaltyContext,
     Stateless,
-    squared_error,
+    squared_difference,
     symmetric_kl,
 )
 
 
 class Regularizer(Protocol):
-    """The hyperparameters of a penalty on one task, which has a pass of its own."""
+    """Hyperparameters of a penalty on one task; such a task has a forward pass of its own."""
 
     kind: ClassVar[str]
-    """Also the label of its values in reports."""
+    """Name of the technique, also the label of its values in reports."""
     moves_words: ClassVar[bool]
-    """Whether it perturbs word embeddings: its passes begin there, never at cached features of a frozen encoder."""
+    """Whether it perturbs word embeddings: its passes then begin there, not at cached features of a frozen encoder."""
 
     def build(self, context: PenaltyContext) -> Penalty | None:
-        """The working form for one task of a trial; None where there is no penalty."""
+        """Penalty on one task of a trial; None where there is none."""
         ...
 
 
@@ -88,7 +88,10 @@ def smart(
     noise_std: float,
     step_size: float,
 ) -> Tensor:
-    """The smoothness term, a scalar without its weight lambda; `outputs` [B, C] are those of the unperturbed pass."""
+    """SMART's smoothness term, a scalar without the weight lambda; `outputs` [B, C] are those of the unperturbed pass.
+
+    `shape` [N, D] of the word embeddings; `noise_std` is sigma, `step_size` eta.
+    """
     target = outputs.detach()
     delta = torch.randn(shape, generator=generator, device=outputs.device) * noise_std  # [N, D]
     for _ in range(steps):
@@ -102,7 +105,7 @@ def smart(
 
 @dataclass(frozen=True)
 class Smart(Stateless):
-    """SMART's smoothness penalty."""
+    """SMART: smoothness penalty under the worst small change of the word embeddings."""
 
     kind: ClassVar[str] = "smart"
     moves_words: ClassVar[bool] = True
@@ -111,14 +114,14 @@ class Smart(Stateless):
     steps: int = integer(1, 1, 10)
     """Number of ascent steps; each costs one more forward and backward pass."""
     epsilon: float = number(1e-6, 0.0, 1.0, open_low=True)
-    """epsilon, which keeps the normalisation away from 0."""
+    """epsilon, which keeps the normalisation from dividing by 0."""
     noise_std: float = number(1e-5, 0.0, 1.0, open_low=True)
     """sigma, deviation of the initial noise."""
     step_size: float = number(1e-3, 0.0, 1e6, open_low=True)
     """eta, step size of the ascent."""
 
     def penalty(self, pass_: Pass) -> Added:
-        """lambda_s times the smoothness term; all its passes draw the step's own dropout masks."""
+        """Penalty lambda_s times the smoothness term; all its passes draw the step's own dropout masks."""
         term = smart(
             pass_.forward,
             pass_.outputs,
@@ -135,36 +138,39 @@ class Smart(Stateless):
 
 DISAGREEMENTS: dict[str, Divergence] = {
     "classification": lambda a, b: symmetric_kl(a, b) / 2,
-    "regression": squared_error,
+    "regression": squared_difference,
 }
 """R-Drop's d, averaged over rows, for each kind of task."""
 
 
 @dataclass(frozen=True)
 class RDrop(Stateless):
-    """R-Drop: two passes with other dropout masks shall agree; one forward and one backward pass more."""
+    """R-Drop: penalty on the disagreement of two passes with different dropout masks.
+
+    It costs one more forward and backward pass.
+    """
 
     kind: ClassVar[str] = "rdrop"
     moves_words: ClassVar[bool] = False
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
-    """Weight alpha of the disagreement; half of the paper's, which adds both passes' losses."""
+    """Weight alpha of the disagreement; half of the paper's alpha, because the paper adds both passes' losses."""
 
     def penalty(self, pass_: Pass) -> Added:
-        """alpha times the disagreement, and the second pass's loss."""
-        again = pass_.forward(masks="rdrop")
-        return Added(self.weight * DISAGREEMENTS[pass_.task.kind](pass_.outputs, again), pass_.loss(again))
+        """Penalty alpha times the disagreement, and the second pass's loss."""
+        second = pass_.forward(masks="rdrop")
+        return Added(self.weight * DISAGREEMENTS[pass_.task.kind](pass_.outputs, second), pass_.loss(second))
 
 
 def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:
-    """norm * g / ||g||_2 for each sequence [N, D]; 0 where its gradient is 0.
+    """FGM's perturbation [N, D]: norm * g / ||g||_2 for each sequence, 0 where its gradient is 0.
 
-    `gradient` [N, D] with respect to the words; `bounds` [S + 1] the first token of each sequence and the end of the
-    last one.
+    `gradient` [N, D] with respect to the word embeddings; `bounds` [S + 1] holds the index of each sequence's first
+    token, then the end of the last sequence.
     """
     lengths = bounds.diff().long()  # [S]
-    numbers = torch.arange(len(lengths), device=lengths.device)
-    sequence = torch.repeat_interleave(numbers, lengths, output_size=len(gradient))  # [N], each token's sequence
-    # In float64: the squares of a small gradient would vanish in float32.
+    indices = torch.arange(len(lengths), device=lengths.device)
+    sequence = torch.repeat_interleave(indices, lengths, output_size=len(gradient))  # [N], each token's sequence
+    # In float64: the squares of a small gradient underflow in float32.
     squares = gradient.new_zeros(len(lengths), dtype=torch.float64)
     norms = squares.index_add_(0, sequence, gradient.double().square().sum(1)).sqrt()  # [S]
     scale = torch.where(norms > 0, norm / norms, 0.0)
@@ -173,7 +179,10 @@ def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:
 
 @dataclass(frozen=True)
 class FGM(Stateless):
-    """The loss on word embeddings moved up the loss's own gradient; two forward and two backward passes more."""
+    """FGM: adversarial loss, on word embeddings moved along the loss's gradient.
+
+    It costs two more forward and backward passes.
+    """
 
     kind: ClassVar[str] = "fgm"
     moves_words: ClassVar[bool] = True
@@ -181,13 +190,13 @@ class FGM(Stateless):
     """epsilon, the 2-norm of each sequence's perturbation."""
 
     def penalty(self, pass_: Pass) -> Added:
-        """The loss on the moved embeddings."""
+        """Loss on the moved embeddings."""
         offset = torch.zeros(pass_.words, device=pass_.outputs.device, requires_grad=True)
-        # A pass of its own: in the step's pass the offset would stay a leaf, and take a backward pass through a frozen
-        # encoder once more.
+        # A further pass: an offset in the step's own pass would stay a leaf of its graph, and the step's backward pass
+        # would then run through a frozen encoder too.
         (gradient,) = torch.autograd.grad(pass_.loss(pass_.forward(offset)), offset)
         return Added(pass_.loss(pass_.forward(steepest(gradient, pass_.bounds, self.norm))))
 
 
 REGULARIZERS: dict[str, type[Regularizer]] = {kind.kind: kind for kind in (NoRegularizer, Smart, RDrop, FGM)}
-"""Penalties that each task has or has not."""
+"""Regularisers by name."""

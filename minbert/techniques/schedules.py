@@ -1,8 +1,8 @@
-"""Values that change with progress: learning-rate factors and loss weights of a task.
+"""Schedules: learning-rate factors and loss weights of tasks as functions of progress.
 
 Progress is the share of the budget used, examples / max_t in [0, 1]. A schedule written in epochs divides the
-budget into E of them: e = floor(progress E), at most E - 1, so that a trial stopped early has still followed the
-prefix of its schedule.
+budget into E of them: e = floor(progress E), at most E - 1. A trial that ends early has then followed a prefix of its
+schedule.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minbert.fields import integer, number
 
 
 def epoch(progress: float, epochs: int) -> int:
-    """Epoch e (from 0) at a progress in [0, 1], when the whole budget is `epochs` of them."""
+    """Epoch e (from 0) at a progress in [0, 1], if the budget is divided into `epochs` epochs."""
     return min(math.floor(progress * epochs), epochs - 1)
 
 
@@ -25,14 +25,18 @@ def ramp(progress: float, warmup: float) -> float:
 
 
 class Schedule(Protocol):
-    """A learning-rate factor in [0, 1]."""
+    """Schedule of the learning rate."""
 
-    def factor(self, progress: float) -> float: ...
+    kind: ClassVar[str]
+
+    def factor(self, progress: float) -> float:
+        """Factor in [0, 1] of the peak learning rate at a progress in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The full rate after warm-up."""
+    """Constant schedule: the peak rate after warm-up."""
 
     kind: ClassVar[str] = "constant"
     warmup: float = number(0.0, 0.0, 0.9)
@@ -44,7 +48,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """Down to 0 at the end of the budget, in a straight line after warm-up."""
+    """Linear schedule: after warm-up, a straight line down to 0 at the end of the budget."""
 
     kind: ClassVar[str] = "linear"
     warmup: float = number(0.1, 0.0, 0.9)
@@ -56,7 +60,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Down to 0 at the end of the budget, along half a cosine after warm-up."""
+    """Cosine schedule: after warm-up, half a cosine down to 0 at the end of the budget."""
 
     kind: ClassVar[str] = "cosine"
     warmup: float = number(0.1, 0.0, 0.9)
@@ -65,22 +69,27 @@ class Cosine:
     def factor(self, progress: float) -> float:
         if progress < self.warmup:
             return ramp(progress, self.warmup)
-        done = min(1.0, (progress - self.warmup) / (1.0 - self.warmup))
-        return 0.5 * (1.0 + math.cos(math.pi * done))
+        decayed = min(1.0, (progress - self.warmup) / (1.0 - self.warmup))
+        return 0.5 * (1.0 + math.cos(math.pi * decayed))
 
 
-SCHEDULES: dict[str, type] = {kind.kind: kind for kind in (Constant, Linear, Cosine)}
+SCHEDULES: dict[str, type[Schedule]] = {kind.kind: kind for kind in (Constant, Linear, Cosine)}
+"""Learning-rate schedules by name."""
 
 
 class Taper(Protocol):
-    """A loss weight of one task, not negative."""
+    """Taper: schedule of one task's loss weight."""
 
-    def value(self, progress: float) -> float: ...
+    kind: ClassVar[str]
+
+    def value(self, progress: float) -> float:
+        """Loss weight, at least 0, at a progress in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
 class Flat:
-    """w, whatever the progress."""
+    """Constant loss weight w."""
 
     kind: ClassVar[str] = "constant"
     weight: float = number(1.0, 0.0, 100.0)
@@ -92,7 +101,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Inverse:
-    """w / (e + 1) at epoch e: `multi_extended`, equation 1, for SST with w = 0.5."""
+    """Inverse taper: w / (e + 1) at epoch e, as in `multi_extended`, equation 1, for SST with w = 0.5."""
 
     kind: ClassVar[str] = "inverse"
     weight: float = number(0.5, 0.0, 100.0)
@@ -106,7 +115,7 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Logarithmic:
-    """w / (log(e + 1) + 1) at epoch e: `multi_extended`, equation 1, for STS with w = 1."""
+    """Logarithmic taper: w / (log(e + 1) + 1) at epoch e, as in `multi_extended`, equation 1, for STS with w = 1."""
 
     kind: ClassVar[str] = "logarithmic"
     weight: float = number(1.0, 0.0, 100.0)
@@ -118,4 +127,5 @@ class Logarithmic:
         return self.weight / (math.log(epoch(progress, self.epochs) + 1) + 1)
 
 
-TAPERS: dict[str, type] = {kind.kind: kind for kind in (Flat, Inverse, Logarithmic)}
+TAPERS: dict[str, type[Taper]] = {kind.kind: kind for kind in (Flat, Inverse, Logarithmic)}
+"""Tapers of a task's loss weight by name."""

@@ -1,16 +1,19 @@
-"""The content of a checkpoint, and how a trial continues from it.
+"""Continuation: what a trial's checkpoint holds, and how a trial continues from it.
 
-`weights.safetensors` holds the weights that answer for the trial: the trained tensors at its last report (at its best
-one, if the configuration says so), and the whole encoder if stages before training changed it, so that predictions need
-only the base and this file. `optimizer.safetensors` serves further training alone; its names have a prefix:
+`weights.safetensors` holds the weights that the trial's scores and predictions come from: the trained tensors at its
+last report (at its best report, if the configuration selects that), and the whole encoder if stages before training
+changed it. Predictions then need only the base and this file. `optimizer.safetensors` is for further training alone;
+its names have a prefix:
 
-    moment:<parameter>/<name>   AdamW's moments          balance:<name>   state of the loss balance
-    penalty:<owner>/<name>      state of penalties       current:<parameter>   weights to continue from, if the best
-                                                         report's are others
+    moment:<parameter>/<name>   AdamW's moments
+    balance:<name>              state of the loss balance
+    penalty:<owner>/<name>      state of penalties
+    current:<parameter>         weights to continue from, if `weights.safetensors` holds those of the best report
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,15 +36,17 @@ from minbert.training.update import Update
 
 @dataclass(frozen=True)
 class Best:
-    """The best report so far and the weights it was scored on."""
+    """Scores of the best report so far, and the weights that were scored."""
 
     step: int
+    """Milestone of the report."""
     scores: Scores
     weights: dict[str, Tensor]
+    """Trained tensors by name."""
 
 
 class Training(Protocol):
-    """The parts of a trial that a checkpoint captures."""
+    """Parts of a trial that a checkpoint captures; `minbert.training.trial.Trial` has them."""
 
     config: Config
     data: Data
@@ -60,7 +65,7 @@ class Training(Protocol):
 
 
 def changed_tensors(trial: Training) -> dict[str, Tensor]:
-    """Tensors that differ from the base: the trained ones, and the encoder's if stages changed it."""
+    """Tensors that may differ from the base: trained ones, and all of the encoder's if stages changed it."""
     staged = bool(trial.config.stages.chain())
     return {
         name: value
@@ -70,7 +75,7 @@ def changed_tensors(trial: Training) -> dict[str, Tensor]:
 
 
 def capture(trial: Training) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """(weights, further tensors, position) of a trial."""
+    """A checkpoint's content: (weights, further tensors, values of `trial.json`)."""
     weights = changed_tensors(trial)
     names = {id(value): name for name, value in trial.update.trained.items()}
     extra = {
@@ -110,13 +115,13 @@ def _position(trial: Training) -> dict[str, Any]:
 
 
 def restore(trial: Training, path: Path) -> dict[str, Any] | None:
-    """Put a checkpoint's state into a fresh trial; returns its report. Raises TrialCheckpointError."""
+    """Restore a checkpoint's state in a new trial; returns the checkpoint's report. Raises TrialCheckpointError."""
     position, report = checkpoints.read_trial(path)
-    _refuse_another(trial, path, position)
+    _check_same_trial(trial, path, position)
     trial.model.dtype = getattr(torch, position["arithmetic"])  # the arithmetic that the trial began with
     weights, parts = checkpoints.read_tensors(path, "weights"), _parts(checkpoints.read_tensors(path, "optimizer"))
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
-        raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial trains.")
+        raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
     _copy(dict(trial.model.named_parameters()), weights)
     if position["best"]:
         best = position["best"]
@@ -127,7 +132,7 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     try:
         trial.penalties.load_state_dict(parts["penalty"])
     except ValueError as error:
-        raise checkpoints.TrialCheckpointError(f"{path} holds other tensors than this trial needs: {error}") from error
+        raise checkpoints.TrialCheckpointError(f"{path} lacks state of this trial: {error}") from error
     trial.balance.load_state_dict(parts["balance"])
     for key, tensor in parts["moment"].items():
         name, _, moment = key.rpartition("/")
@@ -139,30 +144,31 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
 
 
 def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Further tensors by prefix and name."""
+    """Tensors of `optimizer.safetensors` by prefix and name."""
     parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}}
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
-        if prefix == "teacher":  # format 2 had one penalty with state, the proximal
+        if prefix == "teacher":  # format 2: its one penalty with state was the proximal
             prefix, name = "penalty", f"proximal/{name}"
         parts[prefix][name] = tensor
     return parts
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def _copy(into: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        into[name].copy_(tensor)
+        parameters[name].copy_(tensor)
 
 
-def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> None:
-    mine = {
+def _check_same_trial(trial: Training, path: Path, position: dict[str, Any]) -> None:
+    """Check that a checkpoint belongs to the trial. Raises TrialCheckpointError."""
+    mine: dict[str, object] = {
         "config": trial.config,
         "data": trial.data.fingerprint,
         "augmented rows": trial.data.added,
         "base": trial.data.base.sha256,
     }
-    theirs = {
+    theirs: dict[str, object] = {
         "config": Config.from_dict(position["config"], trial.data.tasks),
         "data": position["data"],
         "augmented rows": position["added"],
@@ -175,9 +181,9 @@ def _refuse_another(trial: Training, path: Path, position: dict[str, Any]) -> No
             )
 
 
-def _difference(theirs: Any, mine: Any) -> str:
-    """The value of the checkpoint and of this trial; of two configurations only the values that differ."""
-    if not isinstance(mine, Config):
+def _difference(theirs: object, mine: object) -> str:
+    """The checkpoint's value and this trial's; for two configurations only the settings that differ."""
+    if not (isinstance(theirs, Config) and isinstance(mine, Config)):
         return f"{theirs} there, {mine} here"
     there, here = theirs.flat(), mine.flat()
     paths = [path for path in {**there, **here} if there.get(path) != here.get(path)]

@@ -1,4 +1,4 @@
-"""Predictions and scores of a model on a split, and the number of rows that a report is scored on."""
+"""Evaluation: predictions and scores of a model on a split, and the number of rows that reports are scored on."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from minbert.metrics import is_constant, overall, score
 from minbert.tasks import Task
 from minbert.training.model import MultitaskModel
 
-TOKENS = 4096
-"""Tokens in an evaluation batch: enough to fill the matrix units, small enough for 1 GiB of activations."""
+BATCH_TOKENS = 4096
+"""Tokens of an evaluation batch: enough to fill the matrix units, few enough for 1 GiB of activations."""
 
 FORWARD_SHARE = 1 / 3
-"""Cost of evaluating an example against training on it: a forward pass of forward, backward and update."""
+"""Cost of evaluating an example, as a share of training on it: the forward pass of forward, backward and update."""
 
 
-class Interrupted(Exception):  # noqa: N818  a request, no error
-    """A pause was asked for during an evaluation."""
+class Interrupted(Exception):  # noqa: N818  a request, not an error
+    """Raised when `should_pause()` asks for a pause during an evaluation."""
 
 
 def never() -> bool:
@@ -46,16 +46,16 @@ class Prediction:
 def search_sizes(
     sizes: Mapping[str, int], milestones: Sequence[int], share: float = 0.15, minimum: int = 500
 ) -> tuple[dict[str, int], float]:
-    """Number of search rows of each task that every report is scored on, and the share of a trial that this costs.
+    """Number of search rows of each task that every report is scored on, and the share of a trial's time that it costs.
 
     All reports of a full fine-tuning trial together take at most `share` of its time (an evaluated example costs a
     third of a trained one), but each task has at least `minimum` rows, or all of its rows if they are fewer. `sizes`:
-    search rows by task. The numbers are equal for all trials of a sweep, whatever a trial costs.
+    search rows by task. The numbers are equal for all trials of a sweep, whatever each trial costs.
     """
     training, reports = milestones[-1], len(milestones)
-    room = share / (1 - share) * training / (reports * FORWARD_SHARE)
+    affordable = share / (1 - share) * training / (reports * FORWARD_SHARE)  # rows per report
     chosen = {task: min(size, minimum) for task, size in sizes.items()}
-    spare = room - sum(chosen.values())
+    spare = affordable - sum(chosen.values())
     for index, task in enumerate(sorted(sizes, key=sizes.__getitem__)):
         extra = min(sizes[task] - chosen[task], max(0, int(spare / (len(sizes) - index))))
         chosen[task] += extra
@@ -73,36 +73,40 @@ def predict_rows(
     rows: NDArray[np.int32],
     should_pause: Callable[[], bool] = never,
 ) -> Prediction:
-    """Predict rows of a split, without dropout, in batches of similar length. Raises Interrupted between two batches
-    once `should_pause()` says so."""
+    """Predict rows of a split without dropout, in batches of similar length.
+
+    Raises Interrupted before a batch if `should_pause()` returns True.
+    """
     file, reading = data.file(task, split), model.readings[task]
     batches = []
-    for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], TOKENS):
+    for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], BATCH_TOKENS):
         if should_pause():
             raise Interrupted
         batches.append((group, model([model.batch(task, file, rows[group])])[0]))
     outputs = torch.empty(len(rows), data.tasks[task].classes)
-    for group, values in batches:  # after the last one: the copy waits for the device
+    for group, values in batches:  # after all batches: each copy waits for the device
         outputs[torch.from_numpy(group)] = values.cpu()
     if data.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
-    # Logits that are not finite give no class: NaN, which no metric scores.
+    # Logits that are not finite give no class but NaN, which no metric scores.
     values = torch.where(outputs.isfinite().all(-1), outputs.argmax(-1).double(), torch.nan)
     return Prediction(rows, values.numpy(), outputs.softmax(-1).numpy())
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores on the rows that reports use."""
+    """Scores of each task and overall."""
 
     tasks: dict[str, float]
+    """Score by task, on the task's metric."""
     overall: float
+    """Overall score."""
     flags: tuple[str, ...]
     """`constant:<task>` where a correlation is undefined and counted as 0."""
 
 
 def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
-    """Labelled dev rows: `search` (those that reports use), `held`, or `labelled` (all of them)."""
+    """Labelled dev rows of a split: `search` (those that reports use), `held`, or `labelled` (all of them)."""
     if split == "search":
         return data.search_rows(task)
     if split == "held":
@@ -111,13 +115,16 @@ def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
 
 
 Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
-"""Predicted classes or scores and labels [R] by task, of the same rows."""
+"""By task: predicted classes or scores [R], and the labels [R] of the same rows."""
 
 
 def predict_dev(
     model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
 ) -> Values:
-    """Predictions of a model and labels on `search` (the rows that reports use), `held`, or `labelled` (all of dev)."""
+    """Predictions and labels on the dev split `search`, `held` or `labelled`; see `scored_rows`.
+
+    Raises Interrupted if `should_pause()` returns True.
+    """
     predicted: Values = {}
     for name in data.tasks:
         rows = scored_rows(data, name, split)
@@ -127,7 +134,7 @@ def predict_dev(
 
 
 def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
-    """Score predictions against labels: each task by its metric, all together by `overall`."""
+    """Score predictions against labels: each task by its metric, all tasks by `minbert.metrics.overall`."""
     scores = {name: score(tasks[name].metric, *columns) for name, columns in values.items()}
     flags = [
         f"constant:{name}"
@@ -142,6 +149,8 @@ def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
 def evaluate(
     model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
 ) -> Scores:
-    """Score a model on `search` (the rows that reports use), `held`, or `labelled` (the full dev set). Raises
-    Interrupted once `should_pause()` says so."""
+    """Score a model on the dev split `search`, `held` or `labelled`; see `scored_rows`.
+
+    Raises Interrupted if `should_pause()` returns True.
+    """
     return judge(data.tasks, predict_dev(model, data, split, should_pause))

@@ -1,15 +1,14 @@
-"""A cache of features on disk: each row is computed once and shared by all processes of a node.
+"""Feature cache on disk: each row is computed once and shared by all processes of a node.
 
-    <folder>/values    float32 [sum of n_i, D], row i is the n_i lines from n_0 + .. + n_(i-1) on; holes take no room
+    <folder>/values    float32 [sum of n_i, D]; row i is the n_i lines from line n_0 + .. + n_(i-1) on; sparse file
     <folder>/crc       uint32 [R], the CRC-32 of each row's bytes; 0 for an absent row
 
 Rows are written one by one, without locks: the folder's name identifies everything that decides the values, so all
-writers of a row write the same bytes. A row's CRC is written after the row. A CRC that does not match (a torn write,
-kill -9, a power cut) makes the row absent: it is computed again. Reads go through the page cache, which the processes
-share.
+writers of a row write the same bytes. A row's CRC is written after the row. A row whose CRC does not match (torn write,
+kill -9, power cut) counts as absent and is computed again. Reads go through the page cache, which the processes share.
 
-The cache may neither end a trial nor fill a disk: where a row cannot be written there is one warning, and the row is
-computed at every request.
+The cache never ends a trial or fills a disk: if a row cannot be written, one warning is logged and the row is computed
+at every request.
 """
 
 from __future__ import annotations
@@ -30,52 +29,54 @@ from numpy.typing import NDArray
 log = logging.getLogger("minbert")
 
 Compute = Callable[[list[int]], Mapping[int, NDArray[np.float32]]]
-"""From rows that are missing to their values [n_i, D]; further rows may come with them."""
+"""Function from the numbers of missing rows to their values [n_i, D] by row; it may return further rows."""
 
 RESERVE = 2 << 30
-"""Bytes that stay free on the disk, for checkpoints and the store: features can be computed again."""
+"""Bytes that stay free on the disk for checkpoints and the store; features can be computed again."""
 
 
 class CachedRows:
-    """R rows of n_i x D numbers each."""
+    """Cached rows: R rows, row i with n_i x D numbers."""
 
-    def __init__(self, folder: Path | None, lengths: NDArray[np.int64], width: int, room: Path | None = None) -> None:
-        """`lengths` n_i [R], `width` D. Without a folder the rows go to an unnamed file in `room`, deleted with this
-        object."""
+    def __init__(self, folder: Path | None, lengths: NDArray[np.int64], width: int, parent: Path | None = None) -> None:
+        """`lengths` holds n_i [R], `width` is D.
+
+        If `folder` is None, the rows go to unnamed files in `parent` that are deleted with this object.
+        """
         self.starts = np.concatenate([[0], np.cumsum(lengths)])  # [R + 1]
         self.lengths, self.width = lengths, width
         self.single = bool((lengths == 1).all())
         self.intact = np.zeros(len(lengths), dtype=bool)
-        """Rows that this process has found present and undamaged [R]."""
+        """Whether this process has verified that a row is present and undamaged [R]."""
         self.files: tuple[IO[bytes], IO[bytes]] | None = None
-        """Values and CRCs; None where nothing can be written."""
+        """Files of values and CRCs; None if nothing can be written."""
         self.table: NDArray[np.float32] = np.empty((0, width), dtype=np.float32)
         self.crcs: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
         try:
-            self.files = self._open(folder, room)
+            self.files = self._open(folder, parent)
         except OSError as error:
-            _warn(str(folder or room), str(error))
+            _warn(str(folder or parent), str(error))
 
-    def _open(self, folder: Path | None, room: Path | None) -> tuple[IO[bytes], IO[bytes]]:
+    def _open(self, folder: Path | None, parent: Path | None) -> tuple[IO[bytes], IO[bytes]]:
         sizes = (int(self.starts[-1]) * self.width * 4, len(self.lengths) * 4)
-        with ExitStack() as opened:
+        with ExitStack() as stack:
             files = []
             for name, size in zip(("values", "crc"), sizes, strict=True):
-                file = opened.enter_context(_unnamed(room) if folder is None else _named(folder / name))
+                file = stack.enter_context(_unnamed(parent) if folder is None else _named(folder / name))
                 if os.fstat(file.fileno()).st_size < size:
                     os.ftruncate(file.fileno(), size)
                 files.append(file)
-            if sizes[0]:  # views: a memmap's own indexing is slow
+            if sizes[0]:  # as plain arrays: indexing a memmap is slow
                 shape = (int(self.starts[-1]), self.width)
                 self.table = np.memmap(files[0], np.float32, "r", shape=shape).view(np.ndarray)
                 self.crcs = np.memmap(files[1], np.uint32, "r").view(np.ndarray)
-            opened.pop_all()
+            stack.pop_all()
         return files[0], files[1]
 
     def fetch(self, rows: NDArray[np.int64], compute: Compute) -> NDArray[np.float32]:
-        """The rows' values [sum of n_i, D] in the order of `rows`; missing ones are computed and written."""
-        unseen = rows[~self.intact[rows]]
-        unwritten = self._fill(sorted(set(unseen.tolist())), compute) if len(unseen) else {}
+        """Values of the rows [sum of n_i, D] in the order of `rows`; missing rows are computed and written."""
+        unverified = rows[~self.intact[rows]]
+        unwritten = self._fill(sorted(set(unverified.tolist())), compute) if len(unverified) else {}
         if unwritten:
             parts = [unwritten[row] if row in unwritten else self.table[self._lines(row)] for row in rows.tolist()]
             return np.concatenate(parts)
@@ -90,17 +91,17 @@ class CachedRows:
         return slice(int(self.starts[row]), int(self.starts[row + 1]))
 
     def _fill(self, rows: list[int], compute: Compute) -> dict[int, NDArray[np.float32]]:
-        """Make rows present; returns those that could not be written."""
+        """Compute and write the missing ones of these rows; returns the rows that could not be written, with values."""
         missing = [row for row in rows if not self._present(row)]
         if not missing:
             return {}
         requested = set(missing)
-        self._leave_room()
+        self._check_free_space()
         computed = compute(missing).items()
         return {row: values for row, values in computed if not self._write_row(row, values) and row in requested}
 
     def _present(self, row: int) -> bool:
-        """Whether the file holds a row, undamaged."""
+        """Whether the file holds an undamaged row."""
         if self.files is None:
             return False
         crc = self.crcs[row]
@@ -123,14 +124,15 @@ class CachedRows:
             self.intact[row] = True
         return True
 
-    def _leave_room(self) -> None:
+    def _check_free_space(self) -> None:
+        """Stop writing if less than RESERVE would stay free."""
         if self.files is not None:
             disk = os.fstatvfs(self.files[0].fileno())
             if disk.f_bavail * disk.f_frsize < RESERVE:
                 self._give_up(f"less than {RESERVE >> 20} MiB are free")
 
     def _give_up(self, reason: str) -> None:
-        """Write nothing from now on; intact rows are still read through the memory map."""
+        """Stop writing; rows already verified are still read through the memory map."""
         if self.files is not None:
             _warn(str(self.files[0].name), reason)
         self.files = None
@@ -145,10 +147,10 @@ def _named(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
 
 
-def _unnamed(room: Path | None) -> IO[bytes]:
-    if room is not None:
-        room.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=room, buffering=0)
+def _unnamed(parent: Path | None) -> IO[bytes]:
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=parent, buffering=0)
 
 
 def _write(file: IO[bytes], data: bytes, offset: int) -> None:
@@ -157,6 +159,6 @@ def _write(file: IO[bytes], data: bytes, offset: int) -> None:
 
 
 @functools.cache
-def _warn(place: str, reason: str) -> None:
+def _warn(location: str, reason: str) -> None:
     """Warn once for each file and reason."""
-    log.warning("Features cannot be cached in %s (%s): missing rows are computed at every request.", place, reason)
+    log.warning("Features cannot be cached in %s (%s): missing rows are computed at every request.", location, reason)

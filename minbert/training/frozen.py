@@ -1,12 +1,12 @@
-"""Features of the frozen part of an encoder, computed once for all trials.
+"""Frozen part of an encoder: its features are computed once for all trials.
 
-Frozen layers are untrained and have no dropout, so that their output is a function of the text. If the whole encoder is
-frozen, heads read one pooled state [D] of each sequence; if top layers are trained, they start from the token states
-[n, D] of the frozen layers. Both are cached (`minbert.training.feature_cache`) under `<cache>/features/<key>`, with the
-SHA-256 of everything that decides them as the key.
+Frozen layers are untrained and have no dropout, so their output is a function of the text. If the whole encoder is
+frozen, the heads read one pooled state [D] of each sequence; if top layers are trained, those start from the token
+states [n, D] of the frozen layers. Both are cached (`minbert.training.feature_cache`) under `<cache>/features/<key>`;
+the key is the SHA-256 of everything that decides the values.
 
-A row's value must not depend on neighbouring rows, or a trial's rounding would depend on what other trials cached. On a
-CPU every sequence is computed by itself on one thread, on a GPU in blocks of neighbours in its file.
+A row's value must not depend on which rows are computed with it, or a trial's rounding would depend on what other
+trials cached. So a CPU computes every sequence by itself on one thread, a GPU fixed blocks of neighbours in the file.
 MINBERT_FEATURES=off computes the frozen part in every pass; results agree to rounding (1e-5).
 """
 
@@ -27,54 +27,57 @@ from numpy.typing import NDArray
 from minbert.data.batches import Sequences, TaskBatch, pack
 from minbert.data.tokens import TaskFile, cache_folder
 from minbert.encoder.bert import Bert
-from minbert.encoder.poolings import TOKENS, pooled
+from minbert.encoder.poolings import TOKEN_POOLING, pooled
 from minbert.techniques.encodings import Encoding
 from minbert.training.feature_cache import CachedRows
 
 VERSION = 1
-"""Part of every key: raise it when the same recipe gives other values."""
+"""Version in every key: raise it when the same recipe gives different values."""
 
 BLOCK = 64
-"""Neighbouring sequences that a GPU computes together: enough to fill it, and few unrequested ones."""
+"""Number of neighbouring sequences that a GPU computes together: enough to fill it, with few unrequested ones."""
 
 
 def caching() -> bool:
-    """Whether features are cached: unless MINBERT_FEATURES is `off`."""
+    """Whether features are cached: True unless MINBERT_FEATURES is `off`."""
     return os.environ.get("MINBERT_FEATURES", "").lower() != "off"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a task's rows become sequences."""
+    """Reading of a task's rows: how they become sequences."""
 
     encoding: Encoding
     limit: int
     """Largest number of word pieces of a sequence."""
     cls: int
+    """Id of [CLS]."""
     sep: int
+    """Id of [SEP]."""
 
     def sequences(self, file: TaskFile, rows: Sequence[int]) -> Sequences:
+        """Sequences of the rows: all first parts, then all second parts."""
         return self.encoding.sequences(file, rows, self.limit, self.cls, self.sep)
 
 
 class FrozenPart:
-    """The frozen part of one encoder."""
+    """Frozen part of one encoder: computes features and keeps them in the cache."""
 
     def __init__(self, encoder: Bert, depth: int, weights: str | None, dtype: torch.dtype) -> None:
-        """The embeddings and the lowest `depth` layers of an encoder that is on its device; L layers are all of it.
+        """The part is the embeddings and the lowest `depth` layers of an encoder, which must be on its device.
 
-        `weights`: identity of the encoder's weights; None takes their SHA-256. `dtype`: arithmetic of the linear
-        layers.
+        `weights` identifies the encoder's weights; None: their SHA-256 is computed. `dtype` is the arithmetic of the
+        linear layers.
         """
         self.encoder, self.depth, self.dtype = encoder, depth, dtype
         self.whole = depth == len(encoder.layers)
         self.device = encoder.embeddings.norm.weight.device
         self.weights = weights or self._digest()
         self.tables: dict[tuple[str, int], _Table] = {}
-        """By task and identity of the file; a table holds its file, so that no other object takes the identity."""
+        """Features by task and `id` of the file; a table holds its file, so that no other object gets the same `id`."""
 
     def __deepcopy__(self, memo: object) -> FrozenPart:
-        return self  # constant: copies of the model share it
+        return self  # it does not change: copies of the model share it
 
     def _digest(self) -> str:
         """SHA-256 of the part's weights."""
@@ -85,22 +88,22 @@ class FrozenPart:
         return digest.hexdigest()
 
     def states(self, batch: TaskBatch, reading: Reading) -> NDArray[np.float32]:
-        """Pooled states [S, D] of the batch's S sequences, or their tokens' states end to end [N, D]."""
+        """Features of a batch: pooled states [S, D] of its S sequences, or their token states end to end [N, D]."""
         key = batch.task, id(batch.file)
         if key not in self.tables:
             self.tables[key] = _Table(self, batch.file, reading)
         return self.tables[key].fetch(batch.rows)
 
     def recipe(self, file: TaskFile, reading: Reading) -> dict[str, Any]:
-        """Everything that decides the features of a file."""
+        """Everything that decides the features of a file, as JSON values."""
         return {
             "version": VERSION,
-            "torch": torch.__version__,  # another one may round differently
+            "torch": torch.__version__,  # another version may round differently
             "device": self.device.type,
             "arithmetic": str(self.dtype).removeprefix("torch."),
             "encoder": asdict(self.encoder.config),
             "weights": self.weights,
-            "output": TOKENS[reading.encoding.pooling] if self.whole else f"layer {self.depth}",
+            "output": TOKEN_POOLING[reading.encoding.pooling] if self.whole else f"layer {self.depth}",
             "texts": file.digest,
             "encoding": reading.encoding.kind,
             "max_length": reading.limit,
@@ -108,46 +111,47 @@ class FrozenPart:
         }
 
     def compute(self, sequences: Sequences, pooling: str) -> list[NDArray[np.float32]]:
-        """Values [1 or n, D] of sequences, computed together."""
+        """Features of sequences, computed together: [1, D] each if the whole encoder is frozen, else [n, D]."""
         packed = pack(sequences).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self.whole:
                 states = pooled({pooling}, packed, lambda first: self.encoder(packed, first_only=first))[pooling]
                 return list(states.float()[:, None].cpu().numpy())
             tokens = self.encoder.lowest(packed, self.depth).float().cpu()
-        ordered = tokens.split(sorted(len(ids) for ids, _ in sequences))  # type: ignore[no-untyped-call]
-        return [ordered[place].numpy() for place in packed.place.tolist()]
+        by_length = tokens.split(sorted(len(ids) for ids, _ in sequences))  # type: ignore[no-untyped-call]
+        return [by_length[index].numpy() for index in packed.place.tolist()]
 
 
 class _Table:
-    """The features of a file under one reading; those of part p of row r are row p R + r of the cache."""
+    """Features of a file under one reading: those of its own rows, cached for all trials, and of added rows."""
 
     def __init__(self, part: FrozenPart, file: TaskFile, reading: Reading) -> None:
         self.part, self.file, self.reading = part, file, reading
-        self.pooling = TOKENS[reading.encoding.pooling]
+        self.pooling = TOKEN_POOLING[reading.encoding.pooling]
         lengths = reading.encoding.lengths(file, reading.limit)  # [parts, R]
         if part.whole:
             lengths = np.ones_like(lengths)
         recipe = json.dumps(part.recipe(file, reading), sort_keys=True)
-        room, width = cache_folder() / "features", part.encoder.config.hidden_size
-        folder = room / hashlib.sha256(recipe.encode()).hexdigest()[:32]
+        parent, width = cache_folder() / "features", part.encoder.config.hidden_size
+        folder = parent / hashlib.sha256(recipe.encode()).hexdigest()[:32]
         own = len(file.labels) - file.added
         self.shared = _Stretch(self, 0, CachedRows(folder, lengths[:, :own].ravel(), width), own)
         self.added = None
-        if file.added:  # augmented rows differ from trial to trial: an unnamed file, deleted with this table
-            self.added = _Stretch(self, own, CachedRows(None, lengths[:, own:].ravel(), width, room), file.added)
+        if file.added:  # augmented rows differ from trial to trial: unnamed files, deleted with this table
+            self.added = _Stretch(self, own, CachedRows(None, lengths[:, own:].ravel(), width, parent), file.added)
         self.lengths = lengths
-        with contextlib.suppress(OSError):  # for people; no code reads this file
+        with contextlib.suppress(OSError):  # for people: no code reads this file
             (folder / "recipe.json").exists() or (folder / "recipe.json").write_text(recipe)
 
     def fetch(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Features of rows: all first parts, then all second ones."""
+        """Features of rows: all first parts, then all second parts."""
         if self.added is None:
             return self.shared.fetch(rows, len(self.lengths))
-        late = rows >= self.added.begin
+        is_added = rows >= self.added.begin
         values = np.empty((int(self.lengths[:, rows].sum()), self.part.encoder.config.hidden_size), dtype=np.float32)
-        late_lines = np.repeat(np.tile(late, len(self.lengths)), self.lengths[:, rows].ravel())
-        for stretch, chosen, lines in ((self.shared, rows[~late], ~late_lines), (self.added, rows[late], late_lines)):
+        added_lines = np.repeat(np.tile(is_added, len(self.lengths)), self.lengths[:, rows].ravel())
+        parts = (self.shared, rows[~is_added], ~added_lines), (self.added, rows[is_added], added_lines)
+        for stretch, chosen, lines in parts:
             if len(chosen):
                 values[lines] = stretch.fetch(chosen, len(self.lengths))
         return values
@@ -155,7 +159,10 @@ class _Table:
 
 @dataclass
 class _Stretch:
-    """Rows `begin` to `begin + count` of a table's file, and the cache of their features."""
+    """Rows `begin` to `begin + count` of a table's file, and their cached features.
+
+    Part p of the stretch's row r is row p count + r of the cache, its place there.
+    """
 
     table: _Table
     begin: int
@@ -178,7 +185,7 @@ class _Stretch:
         return features
 
     def _groups(self, places: list[int]) -> Iterator[list[int]]:
-        """Places that are computed together: always the same blocks, whichever of their rows are missing."""
+        """Groups of places that are computed together: always the same blocks, whichever of their rows are missing."""
         if self.table.part.device.type == "cpu":
             yield from ([place] for place in places)
             return
@@ -192,7 +199,7 @@ class _Stretch:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sum in one order, however many threads a process has: all processes then compute the same features."""
+    """Compute on one thread, so that sums have one order and all processes compute the same features."""
     before = torch.get_num_threads()
     if before > 1:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What a trial measures between reports: mean losses and seconds."""
+"""Measures of a trial between reports: mean losses and seconds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from torch import Tensor
 
 @dataclass
 class LossMeans:
-    """Means of losses by label since the last report. Sums stay on the device: nothing waits for it."""
+    """Mean losses by label since the last report. Sums stay on the device, so that adding does not wait for it."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
+    """Sum of the losses by label, scalars."""
     counts: dict[str, int] = field(default_factory=dict)
+    """Number of losses in each sum."""
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Count scalars by label."""
+        """Add scalar losses, by label."""
         for label, loss in losses.items():
             value = loss.detach()
             self.sums[label] = self.sums[label] + value if label in self.sums else value
@@ -30,21 +32,21 @@ class LossMeans:
         return {label: float(value) / self.counts[label] for label, value in self.sums.items()}
 
     def finite(self) -> bool:
-        """Whether all sums are finite; waits for the device."""
+        """Whether all sums are finite; this waits for the device."""
         return all(math.isfinite(value) for value in self.sums.values())
 
     def clear(self) -> None:
-        """Begin anew, after a report."""
+        """Drop all sums, after a report."""
         self.sums, self.counts = {}, {}
 
     @staticmethod
     def of(sums: Mapping[str, float], counts: Mapping[str, int], device: torch.device) -> LossMeans:
-        """Continue from stored sums and counts."""
+        """Means that continue from stored sums and counts."""
         return LossMeans({label: torch.tensor(value, device=device) for label, value in sums.items()}, dict(counts))
 
 
 class Clock:
-    """Seconds of a trial over all of its attempts."""
+    """Clock of a trial: seconds over all of its attempts."""
 
     def __init__(self, stages: float = 0.0) -> None:
         """`stages`: seconds of the stages before training."""
@@ -59,6 +61,6 @@ class Clock:
         return self._before + time.monotonic() - self._begun
 
     def resume(self, stages: float, total: float, evaluation: float) -> None:
-        """Count on from a checkpoint's seconds."""
+        """Continue from a checkpoint's seconds."""
         self.stages, self.evaluation = stages, evaluation
         self._before, self._begun = total, time.monotonic()

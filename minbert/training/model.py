@@ -1,4 +1,4 @@
-"""The multitask model: one shared encoder and a head for each task; a pass packs the batches of any tasks."""
+"""Multitask model: one shared encoder and a head for each task; one pass may hold batches of several tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import Adapted
 from minbert.encoder.noise import SILENT, Noise
 from minbert.encoder.packed import Packed
-from minbert.encoder.poolings import TOKENS, pooled
+from minbert.encoder.poolings import TOKEN_POOLING, pooled
 from minbert.randomness import derive
 from minbert.tasks import Task
 from minbert.techniques.encodings import sharing
@@ -29,10 +29,10 @@ from minbert.training.frozen import FrozenPart, Reading, caching
 
 @dataclass(frozen=True)
 class PassInput:
-    """The input of a pass over batches: their tokens, or cached features of the encoder's frozen part."""
+    """Input of a pass over batches: their tokens, or cached features of the encoder's frozen part."""
 
     packed: Packed | None
-    """The tokens; None where `pooled` replaces them."""
+    """Packed tokens; None where `pooled` replaces them."""
     start: Tensor | None = None
     """Token states [N, D] after the frozen layers, in the order of packing; None: the pass begins at the tokens."""
     pooled: tuple[Tensor, ...] = ()
@@ -48,13 +48,13 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:
-    """The type that linear layers compute in."""
+    """Type that linear layers compute in for a configured precision: float32, bf16 or auto."""
     bf16 = precision == "bf16" or (precision == "auto" and native_bf16(device))
     return torch.bfloat16 if bf16 else torch.float32
 
 
 class MultitaskModel(nn.Module):
-    """The shared encoder with every task's head."""
+    """Multitask model: the shared encoder with every task's head."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class MultitaskModel(nn.Module):
         seed: int,
         encoder: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`encoder`: the encoder's weights after the stages before training; None takes the base's."""
+        """`encoder` holds the encoder's weights after the stages before training; None: the base's weights."""
         super().__init__()
         config.check(tasks)
         self.config = config
@@ -75,7 +75,7 @@ class MultitaskModel(nn.Module):
             name: Reading(config.encoding[name], min(config.max_length[name], longest), cls, sep) for name in tasks
         }
         self.dtype = torch.float32
-        """The type that linear layers compute in; see `arithmetic`."""
+        """Type that linear layers compute in; see `arithmetic`."""
         self.encoder: Bert = base.load()
         if encoder is not None:
             self.encoder.load_state_dict(encoder)
@@ -92,10 +92,11 @@ class MultitaskModel(nn.Module):
         config.adapter.build(self.encoder, self.heads, tuple(tasks), _generator(seed, "adapter"))
         self.adapted = [module for module in self.modules() if isinstance(module, Adapted)]
         self.frozen_layers = config.adapter.frozen_layers(len(self.encoder.layers))
-        """Number of lowest layers, the embeddings with them, that are untrained and have no dropout."""
+        """Number of lowest layers that are untrained and without dropout; if any, the embeddings are so too."""
         self.frozen_weights = None if config.stages.chain() else base.sha256
-        """Identity of the frozen weights; None where stages changed them."""
+        """SHA-256 of the base, which identifies the frozen weights; None where stages changed them."""
         self.caches_features = bool(self.frozen_layers) and caching()
+        """Whether passes use cached features of the frozen layers."""
         self.frozen_part: FrozenPart | None = None
         """Frozen part of the encoder, created at the first pass, when the model is on its device with its dtype."""
 
@@ -107,21 +108,23 @@ class MultitaskModel(nn.Module):
         """Trained parameters by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
-    def shared_and_rest(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    def shared_and_unshared(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Trained parameters that several tasks use, and those that one task uses."""
         shared: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
+        unshared: list[nn.Parameter] = []
         for name, value in self.trainable().items():
-            (shared if self._is_shared(name) else rest).append(value)
-        return shared, rest
+            (shared if self._is_shared(name) else unshared).append(value)
+        return shared, unshared
 
     def _is_shared(self, name: str) -> bool:
         in_encoder = name.startswith("encoder.") and self.config.adapter.shares(name)
         return in_encoder or name.startswith("shared_head.")
 
     def balanced_parameters(self, task: str) -> list[nn.Parameter]:
-        """Parameters on which a task's gradient is measured: those of the encoder's last trained layer, or of the
-        task's head where no layer is trained."""
+        """Parameters on which a loss balance measures a task's gradient.
+
+        They are those of the encoder's last trained layer, or of the task's head if no layer is trained.
+        """
         for layer in reversed(self.encoder.layers):
             chosen = [value for value in layer.parameters() if value.requires_grad]
             if chosen:
@@ -129,7 +132,7 @@ class MultitaskModel(nn.Module):
         return list(self.heads[task].parameters())
 
     def batch(self, task: str, file: TaskFile, rows: Sequence[int] | NDArray[np.integer[Any]]) -> TaskBatch:
-        """A batch of rows of a task's file, encoded as the configuration says."""
+        """Batch of rows of a task's file, encoded as the configuration says."""
         chosen = np.asarray(rows, dtype=np.int64)
         return TaskBatch(task, file, chosen, torch.from_numpy(file.labels[chosen]), self.readings[task].sequences)
 
@@ -138,27 +141,24 @@ class MultitaskModel(nn.Module):
         return self.outputs(self.input(batches), batches, noise)
 
     def input(self, batches: Sequence[TaskBatch]) -> PassInput:
-        """Packed tokens of all batches, or the cached features of their frozen part, on the model's device."""
+        """Input of a pass over batches on the model's device: packed tokens, or cached features of the frozen part."""
         part = self._frozen_part(batches)
         if part is None:
-            return PassInput(self._pack(batches))
+            return PassInput(_packed(batches).to(self.device))
         cached = [torch.from_numpy(part.states(batch, self.readings[batch.task])) for batch in batches]
         if part.whole:
             return PassInput(None, pooled=tuple(self._move(states) for states in cached))
-        packed = pack([sequence for batch in batches for sequence in batch.sequences])
+        packed = _packed(batches)
         start = torch.cat(cached).index_select(0, in_order_of_packing(packed))
         return PassInput(packed.to(self.device), start=self._move(start))
 
     def _frozen_part(self, batches: Sequence[TaskBatch]) -> FrozenPart | None:
-        """The frozen part whose features a pass over batches uses; None where the pass begins at the tokens."""
+        """Frozen part whose features a pass over batches uses; None where the pass begins at the tokens."""
         if not self.caches_features or any(self.config.regularizer[batch.task].moves_words for batch in batches):
             return None
         if self.frozen_part is None or self.frozen_part.dtype != self.dtype:
             self.frozen_part = FrozenPart(self.encoder, self.frozen_layers, self.frozen_weights, self.dtype)
         return self.frozen_part
-
-    def _pack(self, batches: Sequence[TaskBatch]) -> Packed:
-        return pack([sequence for batch in batches for sequence in batch.sequences]).to(self.device)
 
     def _move(self, value: Tensor) -> Tensor:
         return value if self.device.type == "cpu" else value.pin_memory().to(self.device, non_blocking=True)
@@ -166,11 +166,11 @@ class MultitaskModel(nn.Module):
     def outputs(
         self, inputs: PassInput, batches: Sequence[TaskBatch], noise: Noise = SILENT, offset: Tensor | None = None
     ) -> list[Tensor]:
-        """As `forward`, from the batches' input; `offset` [N, D] is added to their word embeddings."""
+        """Outputs as in `forward`, from the batches' input; `offset` [N, D] is added to their word embeddings."""
         for module in self.adapted:
             module.generator = noise.generator
             module.task = batches[0].task if len(batches) == 1 else None
-        outputs = []  # in float32: heads are small, and a score in bf16 would lie on a grid of 1/64
+        outputs = []  # heads compute in float32: they are small, and scores in bf16 would be multiples of 1/64
         for batch, states in zip(batches, inputs.pooled or self._pool(inputs, batches, noise, offset), strict=True):
             shared = self.shared_head if batch.task in self.sharing else None
             parts = states.split(len(batch.rows))  # type: ignore[no-untyped-call]
@@ -180,10 +180,10 @@ class MultitaskModel(nn.Module):
     def _pool(
         self, inputs: PassInput, batches: Sequence[TaskBatch], noise: Noise, offset: Tensor | None
     ) -> Iterator[Tensor]:
-        """Each batch's pooled states [S, D], its sequences in the order of the batch."""
+        """Pooled states [S, D] of each batch, its sequences in the order of the batch."""
         packed = inputs.packed
         assert packed is not None and (offset is None or inputs.start is None), "an offset needs a pass from the tokens"
-        poolings = [TOKENS[self.config.encoding[batch.task].pooling] for batch in batches]
+        poolings = [TOKEN_POOLING[self.config.encoding[batch.task].pooling] for batch in batches]
 
         def encode(first_only: bool) -> Tensor:
             states: Tensor = self.encoder(
@@ -204,13 +204,18 @@ class MultitaskModel(nn.Module):
             start += len(batch.sequences)
 
     def noise(self, generator: torch.Generator) -> Noise:
-        """The configured dropout rates, with masks from `generator`."""
+        """Noise with the configured dropout rates and masks from `generator`."""
         rates = self.config.dropout
         return Noise(generator, rates.hidden, rates.attention, rates.head)
 
     def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of outputs [B, C] against labels [B], as the task's head defines it."""
         return self.config.encoding[task].head.loss(self.tasks[task], outputs, labels)
+
+
+def _packed(batches: Sequence[TaskBatch]) -> Packed:
+    """The sequences of all batches, packed, on the CPU."""
+    return pack([sequence for batch in batches for sequence in batch.sequences])
 
 
 def _generator(seed: int, *stream: str) -> torch.Generator:

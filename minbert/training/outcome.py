@@ -1,4 +1,4 @@
-"""The summary that `python -m minbert train` prints at its end: dev scores, details of the held-out part, cost."""
+"""Summary that `python -m minbert train` prints at its end: dev scores, details of the held-out part, cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PARTS = ("search", "held out", "full dev (selected on)")
-"""Parts of the dev set that are scored; the last is both together, as papers report it."""
+"""Names of the scored parts of the dev set; the last part is the other two together, as papers report it."""
 
 
 def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
-    """Scores of a trial's checkpoint on each of `PARTS`, `details` of the held-out part by task, and `cost`.
+    """Summary of a trial's checkpoint: scores on each of `PARTS`, `details` of the held-out part by task, and `cost`.
 
-    The data must be open without limits on its search rows. JSON values; `outliers` are rows of the dev file.
+    The data must be open without limits on its search rows. All values are JSON; `outliers` are rows of the dev file.
     """
     model = load_model(checkpoint, data)
     search, held = predict_dev(model, data, "search"), predict_dev(model, data, "held")
@@ -35,9 +35,9 @@ def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
         scores = judge(data.tasks, values)
         summary[title] = {"overall": scores.overall, **scores.tasks}
     summary["details"] = {name: details(task, *held[name]) for name, task in data.tasks.items()}
-    for name, known in summary["details"].items():
-        if "outliers" in known:
-            known["outliers"] = scored_rows(data, name, "held")[known["outliers"]].tolist()
+    for name, measures in summary["details"].items():
+        if "outliers" in measures:
+            measures["outliers"] = scored_rows(data, name, "held")[measures["outliers"]].tolist()
     report = checkpoints.read_trial(checkpoint)[1]
     return {**summary, "cost": cost(Report.from_dict(report)) if report else {}}
 
@@ -50,7 +50,7 @@ def _joined(first: Values, second: Values) -> Values:
 
 
 def cost(report: Report) -> dict[str, Any]:
-    """Cost of a trial up to a report; `seconds_per_1000` training examples are without evaluation."""
+    """Cost of a trial up to a report; `seconds_per_1000` training examples leaves evaluation out."""
     training = report.seconds - report.evaluation_seconds
     return {
         "trainable_parameters": report.trainable_parameters,
@@ -63,7 +63,7 @@ def cost(report: Report) -> dict[str, Any]:
 
 
 def show(summary: dict[str, Any], title: str, console: Console) -> None:
-    """Print an outcome as tables."""
+    """Print the summary of `outcome` as tables."""
     from rich.table import Table
 
     tasks = list(summary["details"])
@@ -78,16 +78,16 @@ def show(summary: dict[str, Any], title: str, console: Console) -> None:
     for name in ("task", "metric"):
         detailed.add_column(name)
     detailed.add_column("value", justify="right")
-    for task, known in summary["details"].items():
-        for metric, value in known.items():
+    for task, measures in summary["details"].items():
+        for metric, value in measures.items():
             if metric != "confusion":
                 text = str(len(value)) if metric == "outliers" else f"{value:.4f}"
                 detailed.add_row(task, metric.replace("_", " "), text)
     console.print(detailed)
-    for task, known in summary["details"].items():
-        if "confusion" in known:
+    for task, measures in summary["details"].items():
+        if "confusion" in measures:
             console.print(f"{task}, held out: labels down, predictions across")
-            console.print(_confusion(known["confusion"]))
+            console.print(_confusion(measures["confusion"]))
     for line in _cost_lines(summary["cost"]):
         console.print(line, highlight=False)
 
@@ -103,13 +103,13 @@ def _confusion(matrix: list[list[int]]) -> Table:
     return table
 
 
-def _cost_lines(known: dict[str, Any]) -> Iterator[str]:
-    if not known:
+def _cost_lines(costs: dict[str, Any]) -> Iterator[str]:
+    if not costs:
         return
-    yield f"trained: {known['trainable_parameters']:,} parameters, {known['trainable_share']:.2%} of the model"
-    if known["seconds_per_1000"] is not None:
-        yield f"time: {known['seconds_per_1000']:.3g} s per 1,000 training examples, evaluation left out"
-    if known["stage_seconds"]:
-        yield f"stages before training: {known['stage_seconds']:,.0f} s, spent once for all trials that share them"
-    yield f"memory: {known['peak_memory_bytes'] / 2**20:,.0f} MiB at most"
-    yield "examples: " + ", ".join(f"{count:,} {task}" for task, count in known["examples_per_task"].items())
+    yield f"trained: {costs['trainable_parameters']:,} parameters, {costs['trainable_share']:.2%} of the model"
+    if costs["seconds_per_1000"] is not None:
+        yield f"time: {costs['seconds_per_1000']:.3g} s per 1,000 training examples, evaluation left out"
+    if costs["stage_seconds"]:
+        yield f"stages before training: {costs['stage_seconds']:,.0f} s, spent once for all trials that share them"
+    yield f"memory: {costs['peak_memory_bytes'] / 2**20:,.0f} MiB at most"
+    yield "examples: " + ", ".join(f"{count:,} {task}" for task, count in costs["examples_per_task"].items())

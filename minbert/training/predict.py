@@ -1,4 +1,4 @@
-"""Predictions of a trained trial, from its checkpoint's weights, for every row of a data folder."""
+"""Predictions for every row of a data folder, from the weights of a trial's checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLITS = ("search", "held", "dev", "test")
 
 
 def load_model(checkpoint: Path, data: Data, device: torch.device | None = None) -> MultitaskModel:
-    """The model of a trial checkpoint. Raises TrialCheckpointError."""
+    """Model of a trial checkpoint, with its weights. Raises TrialCheckpointError."""
     trial, _ = checkpoints.read_trial(checkpoint)
     if trial["base"]["sha256"] != data.base.sha256:
         raise checkpoints.TrialCheckpointError(
@@ -29,13 +29,13 @@ def load_model(checkpoint: Path, data: Data, device: torch.device | None = None)
     if trial["data"] != data.fingerprint:
         raise checkpoints.TrialCheckpointError(
             f"{checkpoint} was trained on data with fingerprint {trial['data']}, these files have {data.fingerprint}: "
-            "predictions for other rows could not be compared with it."
+            "predictions for different rows cannot be compared with it."
         )
     model = MultitaskModel(Config.from_dict(trial["config"], data.tasks), data.base, data.tasks, trial["seed"])
     weights = checkpoints.read_tensors(checkpoint, "weights")
-    missing = model.load_state_dict(weights, strict=False)
-    if missing.unexpected_keys or set(model.trainable()) - set(weights):
-        raise checkpoints.TrialCheckpointError(f"{checkpoint} holds other tensors than its configuration trains.")
+    mismatch = model.load_state_dict(weights, strict=False)
+    if mismatch.unexpected_keys or set(model.trainable()) - set(weights):
+        raise checkpoints.TrialCheckpointError(f"{checkpoint} does not hold the tensors that its configuration trains.")
     model.dtype = getattr(torch, trial["arithmetic"])
     return model.to(device or default_device())
 

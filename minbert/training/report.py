@@ -1,4 +1,4 @@
-"""The report of a trial, and the state that it starts from besides its configuration and data."""
+"""Report of a trial, and the state that a trial starts from, next to its configuration and data."""
 
 from __future__ import annotations
 
@@ -18,55 +18,59 @@ from minbert.training import checkpoints
 
 @dataclass(frozen=True)
 class Report:
-    """Scores and costs of a trial at a milestone, at a pause, or when it diverges."""
+    """Report: scores and costs of a trial at a milestone, at a pause, or when it diverges."""
 
     step: int
-    """Nominal milestone in examples; of a pause the last milestone passed, of a divergence the next one."""
+    """Milestone in examples: the one reached; at a pause the last one reported; at a divergence the next one."""
     examples: int
-    """Training rows used so far."""
+    """Number of training rows used so far."""
     scores: dict[str, float]
     """Score of each task on the search rows."""
     overall: float
     """Overall score on the search rows; NaN for a diverged or paused trial."""
     losses: dict[str, float]
-    """Means since the last report: `<task>` its training loss, `<kind>/<task>` its weighted penalties (`smart/sst`),
-    `weight/<task>` the factor of its loss, `conflicts` pairs of tasks whose gradients opposed each other in a step,
-    `pairs` all pairs of tasks in a step."""
+    """Means since the last report, by label: `<task>` the task's training loss, `<kind>/<task>` its weighted penalty
+    (`smart/sst`), `weight/<task>` the factor of its loss, `conflicts` the number of task pairs with opposed gradients
+    in a draw, `pairs` the number of all task pairs in a draw."""
     seconds: float
-    """Seconds of training and evaluation so far, over all attempts; without the stages before training."""
+    """Seconds of training and evaluation so far, over all attempts, without the stages before training."""
     evaluation_seconds: float
-    """Seconds of them spent on evaluation."""
+    """Seconds of evaluation, a part of `seconds`."""
     flags: tuple[str, ...]
-    """Notes such as `constant:sts`: an undefined correlation counted as 0."""
+    """Notes: `constant:<task>`, an undefined correlation counted as 0; `best:<milestone>`, the best report's scores."""
     trainable_parameters: int
+    """Number of trained parameters."""
     total_parameters: int
+    """Number of all parameters of the model."""
     peak_memory_bytes: int
-    """Peak of the device's allocator, or of the process on a CPU."""
+    """Peak memory in bytes of the device's allocator, or of the process on a CPU."""
     examples_per_task: dict[str, int]
-    """Training rows used so far, by task."""
+    """Number of training rows used so far, by task."""
     stage_seconds: float = 0.0
-    """Seconds of compute of the stages before training; all trials that share a cached result name the same ones."""
+    """Seconds of compute of the stages before training; trials that share a cached result report the same number."""
     checkpoint: str = ""
-    """Folder of the checkpoint; empty for a diverged trial."""
+    """Folder of the checkpoint; empty for a diverged trial and for a pause in the stages before training."""
     checkpoint_bytes: int = 0
+    """Size in bytes of the checkpoint's weights."""
     checkpoint_sha256: str = ""
-    """Size and SHA-256 of the checkpoint's weights."""
+    """SHA-256 of the checkpoint's weights."""
     diverged: bool = False
     """Whether a loss or score was not finite."""
     paused: bool = False
-    """Whether the trial stopped at the request of `should_pause`."""
+    """Whether the trial paused at the request of `should_pause`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, NaN included."""
+        """The report as JSON values, NaN included."""
         return {**asdict(self), "flags": list(self.flags)}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Report:
+        """Report from the values of `to_dict`."""
         return Report(**{**values, "flags": tuple(values["flags"])})
 
 
 def before_the_first_step(milestone: int = 0, *, paused: bool = False, stage_seconds: float = 0.0) -> Report:
-    """The report of a trial that ends during the stages before training: paused, or diverged before a milestone."""
+    """Report of a trial that pauses (`milestone` 0) or diverges (the first milestone) in the stages before training."""
     return Report(
         step=milestone, examples=0, scores={}, overall=math.nan, losses={}, seconds=0.0, evaluation_seconds=0.0,
         flags=(), trainable_parameters=0, total_parameters=0, peak_memory_bytes=0, examples_per_task={},
@@ -76,29 +80,29 @@ def before_the_first_step(milestone: int = 0, *, paused: bool = False, stage_sec
 
 @dataclass(frozen=True)
 class State:
-    """The start of a trial: its seed, milestones and checkpoints."""
+    """State that a trial starts from: its seed, milestones and checkpoints."""
 
     seed: int
     """Seed of all randomness in the trial."""
     milestones: tuple[int, ...]
-    """Examples at which it reports, ascending; the last one is its budget max_t."""
+    """Milestones, numbers of examples at which the trial reports, ascending; the last one is its budget max_t."""
     directory: Path
-    """Folder of its checkpoints."""
+    """Folder of the trial's checkpoints."""
     attempt: int = 0
-    """Number of earlier starts of the trial; a part of its checkpoints' names."""
+    """Number of earlier attempts of the trial; a part of its checkpoints' names."""
     checkpoint: Path | None = None
-    """Checkpoint to continue from."""
+    """Checkpoint to continue from; None: the trial starts from the base."""
 
     @staticmethod
     def fresh(seed: int, milestones: Sequence[int], directory: Path, attempt: int = 0) -> State:
-        """A trial from its beginning. Raises ValueError for milestones that do not ascend from above 0."""
+        """State of a new trial. Raises ValueError for milestones that do not ascend from at least 1."""
         if not milestones or list(milestones) != sorted(set(milestones)) or milestones[0] < 1:
             raise ValueError(f"`milestones` must ascend from at least 1, found {list(milestones)}.")
         return State(seed, tuple(milestones), Path(directory), attempt)
 
     @staticmethod
     def resume(checkpoint: Path, milestones: Sequence[int], directory: Path, attempt: int) -> State:
-        """A trial from a complete checkpoint, with that checkpoint's seed. Raises TrialCheckpointError."""
+        """State of a trial that continues from a complete checkpoint, with its seed. Raises TrialCheckpointError."""
         trial, _ = checkpoints.read_trial(checkpoint)
         if trial["milestones"] != list(milestones):
             raise checkpoints.TrialCheckpointError(
@@ -108,16 +112,16 @@ class State:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Reset the peak: a warm process has run other trials before."""
+    """Reset the peak of memory, because a warm process may have run other trials before."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        with contextlib.suppress(OSError):  # Linux alone; elsewhere the peak is that of the process's life
+        with contextlib.suppress(OSError):  # works on Linux only; elsewhere the peak covers the life of the process
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes since the last reset: of the device's allocator, or of the process on a CPU."""
+    """Peak memory in bytes since the last reset: of the device's allocator, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError):

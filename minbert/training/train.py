@@ -1,6 +1,6 @@
-"""One trial as a generator of reports. It knows no driver: its caller asks for the next report.
+"""Training of one trial as a generator of reports: the caller asks for the next report.
 
-A trial that was interrupted anywhere and continued from its checkpoint ends with the weights of an unbroken one.
+A trial that was interrupted anywhere and continues from its checkpoint ends with the weights of an unbroken trial.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Report", "State", "default_device", "never", "train"]
 
 
 def default_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
+    """The first GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -36,19 +36,20 @@ def train(
     on_step: Callable[[int], None] | None = None,
     on_stage: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Report]:
-    """Train one configuration, yielding a report at every milestone, each with a complete checkpoint.
+    """Train one configuration; yields a report at every milestone, each with a complete checkpoint.
 
-    A pause, also during an evaluation, writes a checkpoint, yields a report with `paused` and ends. A loss or score
-    that is not finite yields a report with `diverged` and ends. A trial continued at a milestone first yields the
-    report of that milestone again.
-    `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
-    before training, with a total of 0 while another process computes it. Raises TrialCheckpointError.
+    If `should_pause()` returns True, also during an evaluation, the trial writes a checkpoint, yields a report with
+    `paused` and stops; a pause in the stages before training yields a report without a checkpoint. If a loss or score
+    is not finite, the trial yields a report with `diverged` and ends. A trial that continues from a milestone's
+    checkpoint first yields the report of that milestone again. `on_step(examples)` is called after every optimiser
+    step, `on_stage(kind, done, total)` after every step of a stage before training; its total is 0 while another
+    process computes the stage. Raises TrialCheckpointError.
     """
     device = device or default_device()
     config.check(data.tasks)
     rows = augmented(data, config.augmentation, state.seed)
     stages = None
-    if state.checkpoint is None:  # a checkpoint holds the encoder that the stages left
+    if state.checkpoint is None:  # otherwise the checkpoint holds the encoder after the stages
         stages = staged(config.stages, data, device=device, should_pause=should_pause,
                         dtype=arithmetic(config.precision, device), on_stage=on_stage or unheard)  # fmt: skip
         if stages is None:
@@ -70,7 +71,7 @@ def train(
             trial.step()
             if on_step:
                 on_step(trial.examples)
-            if trial.examples < milestone:  # at the milestone the report writes a checkpoint
+            if trial.examples < milestone:  # at a milestone the report writes the checkpoint
                 trial.checkpoint_if_due()
         try:
             report = trial.report(milestone, should_pause)

@@ -1,9 +1,9 @@
-"""One trial: its steps, reports and checkpoints.
+"""Trial in training: its steps, reports and checkpoints.
 
-A step is three parts with clear inputs and outputs, so that several trials can share a step: a draw of rows
+A step has three parts with clear inputs and outputs, so that several trials can share a step: a draw of rows
 (`minbert.training.draws`), the losses of a draw (`minbert.training.step_losses`), an update of the weights
-(`minbert.training.update`). Randomness derives from (seed, stream, draw) and data order from a count of consumed rows,
-so that position and tensors are all that a checkpoint holds (`minbert.training.continuation`).
+(`minbert.training.update`). Randomness derives from (seed, stream, draw) and data order from the number of consumed
+rows, so a checkpoint needs only the position and the tensors (`minbert.training.continuation`).
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from minbert.training.step_losses import Losses, Penalties, StepLosses
 from minbert.training.update import Update
 
 CHECKPOINT_SECONDS = 60.0
-"""Least seconds between two checkpoints that no report asks for."""
+"""Seconds after a checkpoint until the next one is due between reports."""
 
-FINITE_CHECK_STEPS = 50
-"""Draws between two checks of the losses on a GPU: each check waits for the device."""
+FINITE_CHECK_DRAWS = 50
+"""Draws between two checks on a GPU that the losses are finite: each check waits for the device."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The newest checkpoint of a trial."""
+    """The newest checkpoint that this attempt of a trial wrote."""
 
     path: Path
     size: int
-    """Bytes of its weights."""
+    """Size in bytes of its weights."""
     sha256: str
     """SHA-256 of its weights."""
     examples: int
-    """Training rows used when it was written."""
+    """Number of training rows used when it was written."""
 
     def named_in(self, report: Report) -> Report:
-        """The report with the checkpoint's name."""
+        """The report with the checkpoint's path, size and SHA-256."""
         return replace(report, checkpoint=str(self.path), checkpoint_bytes=self.size, checkpoint_sha256=self.sha256)
 
 
@@ -60,7 +60,7 @@ class Trial:
     def __init__(
         self, config: Config, data: Data, state: State, device: torch.device, stages: Result | None = None
     ) -> None:
-        """`stages`: result of the stages before training; None: the encoder is the base's, or a checkpoint's."""
+        """`stages` is the result of the stages before training; None: the encoder is the base's or a checkpoint's."""
         self.config, self.data, self.state, self.device = config, data, state, device
         encoder = stages.tensors if stages else None
         self.model = MultitaskModel(config, data.base, data.tasks, state.seed, encoder).to(device)
@@ -74,7 +74,7 @@ class Trial:
         self.update = Update(config, self.model, self.balance, state.seed)
         self.position: Position = self.draws.start()
         self.reported = 0
-        """The last milestone reported."""
+        """Last milestone reported; 0 before the first."""
         self.diverged = False
         self.best: Best | None = None
         self.means = LossMeans()
@@ -85,7 +85,7 @@ class Trial:
 
     @property
     def examples(self) -> int:
-        """Training rows used so far."""
+        """Number of training rows used so far."""
         return self.position.examples
 
     @property
@@ -94,9 +94,9 @@ class Trial:
         return min(1.0, self.examples / self.state.milestones[-1])
 
     def step(self) -> None:
-        """Update the weights from `accumulation` draws of batches, twice where the combiner has two phases."""
+        """Update the weights from `accumulation` draws of batches, once for each phase of the combiner."""
         draws, after = self.draw()
-        # The middle of this step: warm-up does not waste its first step, decay not its last.
+        # Rates of the middle of the step: neither the first step of warm-up nor the last step of decay has rate 0.
         self.update.set_rates((self.examples + after.examples) / 2 / self.state.milestones[-1])
         for phase in self.update.phases:
             self.update.begin(draws)
@@ -104,19 +104,20 @@ class Trial:
                 losses = self.losses(draw, learn=phase == 0)
                 statistics = self.update.backward(losses.totals, draw.number, phase)
                 if phase == 0:
-                    self.means.add({**losses.reported(), **{k: torch.as_tensor(v) for k, v in statistics.items()}})
+                    self.means.add(losses.reported())
+                    self.means.add({label: torch.as_tensor(value) for label, value in statistics.items()})
             self.update.apply()
             self.penalties.after_update()
         self.position = after
-        if self.device.type == "cpu" or self.position.draws % FINITE_CHECK_STEPS < len(draws):
+        if self.device.type == "cpu" or self.position.draws % FINITE_CHECK_DRAWS < len(draws):
             self._check_finite()
 
     def draw(self) -> tuple[list[Draw], Position]:
-        """The draws of the next step, and the position after it."""
+        """Draws of the next step, and the position after it."""
         return self.draws.take(self.position, self.progress, self.config.optimizer.accumulation)
 
     def losses(self, draw: Draw, *, learn: bool = True) -> Losses:
-        """The losses of a draw with the present weights; `learn`: whether the balance may learn from them."""
+        """Losses of a draw with the present weights; `learn`: whether the balance is updated from them."""
 
         def generator(stream: str) -> torch.Generator:
             return torch_generator(self.device, self.state.seed, stream, draw.number)
@@ -127,17 +128,18 @@ class Trial:
         self.diverged = self.diverged or not self.means.finite()
 
     def report(self, milestone: int, should_pause: Callable[[], bool] = never) -> Report:
-        """Score the model, write a checkpoint that holds the report, and return it.
+        """Score the model, write a checkpoint that holds the report, and return the report.
 
-        Raises Interrupted, with nothing changed, if `should_pause()` says so during evaluation: a trial continued from
-        the checkpoint that `pause` then writes begins with this report.
+        Raises Interrupted, with nothing changed, if `should_pause()` returns True during evaluation: a trial that
+        continues from the checkpoint that `pause` then writes begins with this report. A diverged trial has no scores
+        and no checkpoint.
         """
         self._check_finite()
         if self.diverged:
             return self._summary(milestone, {}, math.nan, (), diverged=True)
-        begun = time.monotonic()
+        start = time.monotonic()
         scores = evaluate(self.model, self.data, should_pause=should_pause)
-        self.clock.evaluation += time.monotonic() - begun
+        self.clock.evaluation += time.monotonic() - start
         self.reported = milestone
         diverged, flags = not math.isfinite(scores.overall), scores.flags
         if self.config.selection == "best" and not diverged:
@@ -147,7 +149,7 @@ class Trial:
         return report if diverged else self.save(report)
 
     def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
-        """Scores and flags of the best report so far, with a flag if it is an earlier one."""
+        """Scores and flags of the best report so far, with a flag `best:<milestone>` if that is an earlier report."""
         if self.best is None or scores.overall > self.best.scores.overall:
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
             self.best = Best(milestone, scores, weights)
@@ -155,7 +157,7 @@ class Trial:
         return self.best.scores, (*self.best.scores.flags, *earlier)
 
     def pause(self) -> Report:
-        """Write a checkpoint of the present position, unless there is one, and return a report that names it."""
+        """Write a checkpoint of the present position, unless there is one already; returns a report that names it."""
         report = self._summary(self.reported, {}, math.nan, (), paused=True)
         if self.saved is not None and self.saved.examples == self.examples:
             return self.saved.named_in(report)
@@ -196,7 +198,7 @@ class Trial:
             self.pause()
 
     def save(self, report: Report) -> Report:
-        """Write a complete checkpoint, then delete the previous ones; the report names it."""
+        """Write a complete checkpoint, then delete the previous ones; returns the report with the checkpoint's name."""
         step = self.examples if report.paused else report.step
         path = checkpoints.path_of(self.state.directory, self.state.attempt, step)
         checkpoints.write(path, *continuation.capture(self))
@@ -208,7 +210,7 @@ class Trial:
         return report
 
     def restore(self, path: Path) -> Report | None:
-        """Continue from a checkpoint; returns the report it was written for, if it stands at a milestone.
+        """Continue from a checkpoint; returns its report if it was written at a milestone, else None.
 
         Raises TrialCheckpointError.
         """

@@ -1,4 +1,4 @@
-"""From the losses of a step to new weights: gradients combined, clipped, and one step of AdamW."""
+"""Update of the weights from the losses of a step: gradients are combined and clipped, then AdamW takes a step."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from minbert.training.model import MultitaskModel
 
 
 class Update:
-    """The optimiser of a trial, and how gradients reach it.
+    """Update: the optimiser of a trial, and how gradients reach it.
 
-    One update of the weights: `begin` with the draws of a step, `backward` once for each of them, `apply`.
+    One update of the weights is `begin` with the draws of a step, `backward` once for each draw, then `apply`.
     """
 
     def __init__(self, config: Config, model: MultitaskModel, balance: Balance, seed: int) -> None:
         """Model and balance must be on their device."""
         self.settings, self.model, self.seed = config.optimizer, model, seed
         self.combiner = config.mixing.combine.build()
-        self.several = config.mixing.combine.several
-        self.shared, self.rest = model.shared_and_rest()
-        self.rest += list(balance.parameters())
+        self.separate_backward = config.mixing.combine.separate_backward
+        self.shared, self.unshared = model.shared_and_unshared()
+        self.unshared += list(balance.parameters())
         learned = {f"balance.{name}": value for name, value in balance.named_parameters()}
         self.trained: dict[str, nn.Parameter] = {**model.trainable(), **learned}
-        """Everything that the optimiser moves, by name."""
+        """Parameters that the optimiser moves, by name; those of the balance are `balance.<name>`."""
         layers = len(model.encoder.layers)
         groups = parameter_groups(self.trained, config.optimizer, layers, balance.lr)
         self.optimizer = torch.optim.AdamW(groups, fused=True)
 
     @property
     def phases(self) -> range:
-        """Updates that the same draws give, by number: more than one for some combiners."""
+        """Numbers of the updates that the same draws give: some combiners have more than one."""
         return range(len(self.combiner.phases))
 
     def set_rates(self, progress: float) -> None:
-        """Set the learning rates of a step, given the share of the budget used at its middle."""
+        """Set the learning rates of a step; `progress` is the share of the budget used at the middle of the step."""
         factor = self.settings.schedule.factor(min(1.0, progress))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -51,19 +51,19 @@ class Update:
         for value in self.trained.values():
             value.grad = None
         words = self.model.encoder.embeddings.word
-        if words.weight.requires_grad:  # else the sequences may not be needed at all
+        if words.weight.requires_grad:  # a frozen table takes nothing out, and cached features may need no sequences
             words.take([ids for draw in draws for batch in draw.batches for ids, _ in batch.sequences])
 
     def backward(self, totals: dict[str, Tensor], draw: int, phase: int) -> dict[str, float]:
-        """Add the gradient of one draw's totals; returns the combiner's statistics."""
-        share = self.settings.accumulation
-        totals = {name: value / share for name, value in totals.items()} if share > 1 else totals
-        order = numpy_generator(self.seed, "combine", draw) if self.several else None
+        """Add the gradient of the totals of draw number `draw`; returns the combiner's statistics by name."""
+        count = self.settings.accumulation
+        totals = {name: value / count for name, value in totals.items()} if count > 1 else totals
+        generator = numpy_generator(self.seed, "combine", draw) if self.separate_backward else None
         shared = self.model.encoder.embeddings.word.stand_in(self.shared)
-        return self.combiner.backward(totals, shared, self.rest, order, phase)
+        return self.combiner.backward(totals, shared, self.unshared, generator, phase)
 
     def apply(self) -> None:
-        """Clip the whole gradient and move the weights."""
+        """Clip the whole gradient, then let the optimiser move the weights."""
         words = self.model.encoder.embeddings.word
         trained = words.stand_in(self.trained.values())
         torch.nn.utils.clip_grad_norm_(trained, self.settings.clip_norm, foreach=True)

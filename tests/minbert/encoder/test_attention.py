@@ -1,4 +1,4 @@
-"""Attention of packed sequences: the ways to compute it agree, and each is taken where it can be."""
+"""Attention within packed sequences: both ways to compute it agree, and the kernel is used where it fits."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def states(batch: Packed, first_only: bool) -> list[Tensor]:
     return [torch.randn(count, WIDTH, generator=generator).requires_grad_() for count in rows]
 
 
-def per_sequence(query: Tensor, key: Tensor, value: Tensor, starts: list[int], asking: list[int]) -> Tensor:
-    """The plain way: torch's attention, one sequence after the other; [N, H, d] each."""
-    found = []
+def per_sequence(query: Tensor, key: Tensor, value: Tensor, starts: list[int], query_starts: list[int]) -> Tensor:
+    """Reference: torch's attention, one sequence after the other; tensors [N, H, d]."""
+    outputs = []
     for place in range(len(starts) - 1):
-        q = query[asking[place] : asking[place + 1]]
+        q = query[query_starts[place] : query_starts[place + 1]]
         k, v = (x[starts[place] : starts[place + 1]] for x in (key, value))
         q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-        found.append(F.scaled_dot_product_attention(q, k, v).transpose(0, 1))
-    return torch.cat(found)
+        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(0, 1))
+    return torch.cat(outputs)
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Tensor:
-    """What torch documents of `varlen_attn`, on a CPU."""
+    """`varlen_attn` as torch documents it, on a CPU."""
     for x, bounds, longest in ((query, cu_q, max_q), (key, cu_k, max_k)):
         assert x.ndim == 3 and x.shape[1:] == (HEADS, WIDTH // HEADS)
         assert bounds.dtype == torch.int32 and int(bounds[0]) == 0 and int(bounds[-1]) == len(x)
@@ -64,13 +64,13 @@ def test_runs_and_the_kernel_equal_one_sequence_at_a_time(
     monkeypatch.setattr(module, "kernel", lambda: varlen)
     inputs = states(batch, first_only)
     starts = batch.bounds.tolist()
-    asking = list(range(len(starts))) if first_only else starts
+    query_starts = list(range(len(starts))) if first_only else starts
     split = [x.view(len(x), HEADS, -1) for x in inputs]
-    expected = per_sequence(*split, starts, asking).reshape(len(inputs[0]), WIDTH)
-    wanted = gradients(expected, inputs)
-    for found in (by_runs(*inputs, HEADS, batch, SILENT), flash(*inputs, HEADS, batch)):
-        assert (found - expected).abs().max() < 1e-6
-        for mine, plain in zip(gradients(found, inputs), wanted, strict=True):
+    expected = per_sequence(*split, starts, query_starts).reshape(len(inputs[0]), WIDTH)
+    expected_gradients = gradients(expected, inputs)
+    for actual in (by_runs(*inputs, HEADS, batch, SILENT), flash(*inputs, HEADS, batch)):
+        assert (actual - expected).abs().max() < 1e-6
+        for mine, plain in zip(gradients(actual, inputs), expected_gradients, strict=True):
             assert (mine - plain).abs().max() < 1e-5
 
 
@@ -86,7 +86,7 @@ def test_a_cpu_goes_by_runs(batch: Packed, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class OnCuda:
-    """As much of a tensor on a GPU as the choice looks at."""
+    """A tensor on a GPU, reduced to what `flash_fits` reads."""
 
     is_cuda = True
 
@@ -95,7 +95,7 @@ class OnCuda:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "width", "rate", "there", "fits"),
+    ("dtype", "width", "rate", "available", "fits"),
     [
         (torch.bfloat16, 384, 0.0, True, True),
         (torch.bfloat16, 384, 0.1, True, False),  # the kernel has no dropout
@@ -105,9 +105,9 @@ class OnCuda:
     ],
 )
 def test_the_kernel_is_taken_where_it_can_be(
-    dtype: torch.dtype, width: int, rate: float, there: bool, fits: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, width: int, rate: float, available: bool, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "kernel", lambda: varlen if there else None)
+    monkeypatch.setattr(module, "kernel", lambda: varlen if available else None)
     query: Any = OnCuda(dtype, width)
     assert flash_fits(query, 12, rate) is fits
 
@@ -119,10 +119,10 @@ def test_the_kernel_equals_runs_on_a_gpu(first_only: bool, batch: Packed) -> Non
         pytest.skip("this torch has no variable-length attention")
     device = torch.device("cuda")
     inputs = [x.detach().to(device, torch.bfloat16).requires_grad_() for x in states(batch, first_only)]
-    there = batch.to(device)
+    moved = batch.to(device)
     assert flash_fits(inputs[0], HEADS, 0.0)
-    found = attention(*inputs, HEADS, there, SILENT)
-    expected = by_runs(*inputs, HEADS, there, Noise(None, 0.0, 0.0, 0.0))
-    assert (found - expected).abs().max() < 2e-2
-    for mine, plain in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
+    actual = attention(*inputs, HEADS, moved, SILENT)
+    expected = by_runs(*inputs, HEADS, moved, Noise(None, 0.0, 0.0, 0.0))
+    assert (actual - expected).abs().max() < 2e-2
+    for mine, plain in zip(gradients(actual, inputs), gradients(expected, inputs), strict=True):
         assert (mine - plain).abs().max() < 5e-2 * max(1.0, float(plain.abs().max()))

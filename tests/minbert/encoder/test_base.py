@@ -15,7 +15,7 @@ from minbert.encoder.base import Base, BaseEncoderError, find_base
 
 @pytest.fixture
 def directory(tiny: Base, tmp_path: Path) -> Path:
-    """A checkpoint in Hugging Face layout, with the tiny encoder's weights under BertForX names."""
+    """A base in Hugging Face layout: the tiny encoder's weights under the names of BertForX models."""
     config = {**tiny.config.__dict__, "model_type": "bert", "hidden_act": "gelu"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "vocab.txt").write_text("\n".join(tiny.vocabulary))
@@ -26,11 +26,11 @@ def directory(tiny: Base, tmp_path: Path) -> Path:
 
 
 def test_a_directory_loads_with_prefixed_names(directory: Path, tiny: Base) -> None:
-    found = find_base(str(directory))
+    base = find_base(str(directory))
     expected = tiny.load().state_dict()
-    for name, value in found.load().state_dict().items():
+    for name, value in base.load().state_dict().items():
         assert torch.equal(value, expected[name]), name
-    assert found.vocabulary == tiny.vocabulary and len(found.sha256) == 64
+    assert base.vocabulary == tiny.vocabulary and len(base.sha256) == 64
 
 
 def test_tiny_is_the_same_every_time() -> None:
@@ -48,19 +48,19 @@ def test_no_bert(directory: Path) -> None:
 def test_truncated_weights(directory: Path) -> None:
     file = directory / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(BaseEncoderError, match="truncated or no safetensors file"):
+    with pytest.raises(BaseEncoderError, match="truncated or not a safetensors file"):
         find_base(str(directory))
 
 
 def test_other_weights_than_their_checksum(directory: Path) -> None:
     (directory / "model.safetensors.sha256").write_text("0" * 64 + "  model.safetensors\n")
-    with pytest.raises(BaseEncoderError, match="expected 0000.*these are other weights"):
+    with pytest.raises(BaseEncoderError, match="expected 0000.*these are different weights"):
         find_base(str(directory))
 
 
 def test_the_package_must_hold_the_known_weights(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_packaged", lambda: directory)
-    with pytest.raises(BaseEncoderError, match="these are other weights"):
+    monkeypatch.setattr(module, "_packaged_folder", lambda: directory)
+    with pytest.raises(BaseEncoderError, match="these are different weights"):
         find_base()
 
 
@@ -95,7 +95,7 @@ def test_missing_directory_and_absent_package(tmp_path: Path, monkeypatch: pytes
     ("name", "text", "message"),
     [
         ("config.json", "[]", "declares `model_type` None"),
-        ("config.json", '{"model_type": "bert", "vocab_size": 9}', "no complete BERT configuration"),
+        ("config.json", '{"model_type": "bert", "vocab_size": 9}', "not a complete BERT configuration"),
         ("tokenizer_config.json", "[]", "cannot be read as a JSON object"),
         ("model.safetensors.sha256", "", "is empty"),
     ],

@@ -66,11 +66,11 @@ def test_hidden_states_and_word_pieces_equal_transformers(minilm: Base, real_sen
         expected = reference(**encoded).last_hidden_state
         ours = sequences(minilm, real_sentences)
         batch = pack(ours)
-        found = by_sequence(minilm.load()(batch), batch)
+        actual = by_sequence(minilm.load()(batch), batch)
     for index, (ids, _) in enumerate(ours):
         real = encoded.attention_mask[index].bool()
         assert ids.tolist() == encoded.input_ids[index][real].tolist()
-        assert (found[index] - expected[index][real]).abs().max() < 1e-4
+        assert (actual[index] - expected[index][real]).abs().max() < 1e-4
 
 
 def test_pairs_equal_transformers(minilm: Base, data: Data) -> None:
@@ -131,10 +131,10 @@ def test_states_and_gradients_equal_transformers_under_the_same_dropout_masks(
     drop = masks(0.3)
     for module in (attention, bert):
         monkeypatch.setattr(module, "dropout", drop)
-    found = ours(batch, Noise(torch.Generator(), 0.3, 0.3, 0.0))
-    assert (found - expected).abs().max() < 1e-4
-    assert (found - ours(batch)).abs().max() > 0.1  # the masks did something
-    (found * target).sum().backward()
+    actual = ours(batch, Noise(torch.Generator(), 0.3, 0.3, 0.0))
+    assert (actual - expected).abs().max() < 1e-4
+    assert (actual - ours(batch)).abs().max() > 0.1  # the masks did something
+    (actual * target).sum().backward()
     (expected * target).sum().backward()
     compare_gradients(ours, theirs)
 
@@ -142,9 +142,9 @@ def test_states_and_gradients_equal_transformers_under_the_same_dropout_masks(
 def test_packing_equals_one_sequence_at_a_time(tiny: Base) -> None:
     encoder, every = tiny.load(), sequences(tiny)
     batch = packed(tiny)
-    found = by_sequence(encoder(batch), batch)
+    actual = by_sequence(encoder(batch), batch)
     for index, sequence in enumerate(every):
-        assert torch.allclose(found[index], encoder(pack([sequence])), atol=1e-6)
+        assert torch.allclose(actual[index], encoder(pack([sequence])), atol=1e-6)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.4, 1000.0])

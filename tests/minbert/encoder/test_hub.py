@@ -40,7 +40,7 @@ def files(tiny: Base, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(files: Path) -> Iterator[tuple[str, list[str]]]:
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -51,7 +51,7 @@ def hub(files: Path) -> Iterator[tuple[str, list[str]]]:
 
         def answer(self, with_body: bool) -> None:
             path = self.path.split("?")[0]
-            asked.append(path)
+            requests.append(path)
             if path.startswith("/api/models/team/tiny-bert/revision/"):
                 siblings = [{"rfilename": file.name} for file in sorted(files.iterdir())]
                 self.send(
@@ -82,13 +82,13 @@ def hub(files: Path) -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
 
 
 def load(name: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: huggingface_hub reads its environment once, on import."""
+    """Load a base in a process of its own: huggingface_hub reads its environment once, on import."""
     program = (
         "import sys; from minbert.encoder.base import BaseEncoderError, find_base\n"
         "try:\n"
@@ -106,17 +106,16 @@ def load(name: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[st
 def test_a_hub_id_is_downloaded_verified_and_loaded(
     hub: tuple[str, list[str]], files: Path, tiny: Base, tmp_path: Path
 ) -> None:
-    endpoint, asked = hub
-    found = load("team/tiny-bert", endpoint, tmp_path / "home")
-    digest, total = found.stdout.split()
+    endpoint, requests = hub
+    result = load("team/tiny-bert", endpoint, tmp_path / "home")
+    digest, total = result.stdout.split()
     assert digest == hashlib.sha256((files / "model.safetensors").read_bytes()).hexdigest()
     assert float(total) == float(tiny.load().embeddings.word.weight.double().sum())
-    assert not any("pytorch_model.bin" in path for path in asked)
+    assert not any("pytorch_model.bin" in path for path in requests)
 
 
 def test_an_unknown_id_is_one_clear_error(hub: tuple[str, list[str]], tmp_path: Path) -> None:
-    found = load("team/nothing", hub[0], tmp_path / "home")
-    assert (
-        "`base` team/nothing is no directory here and could not be had from the Hugging Face hub" in found.stdout
-    )
-    assert "Traceback" not in found.stderr
+    result = load("team/nothing", hub[0], tmp_path / "home")
+    expected = "`base` team/nothing is no directory here and could not be downloaded from the Hugging Face hub"
+    assert expected in result.stdout
+    assert "Traceback" not in result.stderr

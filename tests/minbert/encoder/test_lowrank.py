@@ -85,7 +85,7 @@ def test_merged_equals_unmerged_in_a_plain_encoder(variant: str, tiny: Base) -> 
 
 
 class Mask(nn.Module):
-    """Our dropout in the place of peft's."""
+    """Our dropout in place of peft's."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ def test_dropout_equals_peft_with_the_same_masks(kind: type[LoRALinear]) -> None
         for own, their in pairs:
             their.copy_(own)
     ours.generator = torch.Generator().manual_seed(3)
-    found, expected = ours(x), theirs(x)
-    assert torch.allclose(found, expected, atol=1e-5) and not torch.allclose(found, linear(kind)(x), atol=1e-2)
-    for output in (found, expected):
+    actual, expected = ours(x), theirs(x)
+    assert torch.allclose(actual, expected, atol=1e-5) and not torch.allclose(actual, linear(kind)(x), atol=1e-2)
+    for output in (actual, expected):
         output.square().mean().backward()
     for own, their in pairs:
         assert torch.allclose(own.grad, their.grad, atol=1e-5), own.shape  # type: ignore[arg-type]
@@ -190,10 +190,10 @@ def assert_equal_to_peft(adapter: LoRA, base: Base) -> None:
     ids = torch.stack([F.pad(torch.from_numpy(ids).long(), (0, longest - len(ids))) for ids, _ in every])
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in every])
     expected = reference(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
-    found = torch.cat(by_sequence(encoder(batch), batch))
-    assert (found - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
-    direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)) / len(found)
-    for states in (found, expected):
+    actual = torch.cat(by_sequence(encoder(batch), batch))
+    assert (actual - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
+    direction = torch.randn(actual.shape, generator=torch.Generator().manual_seed(2)) / len(actual)
+    for states in (actual, expected):
         (states * direction).sum().backward()
     for name, value in ours.items():
         assert value.grad is not None and theirs[name].grad is not None, name
@@ -260,7 +260,7 @@ def layer_by_hand(layer: nn.Module, h: Tensor, task: str) -> Tensor:
 def test_pal_against_a_second_implementation(task: str, encoder: str, tiny: Base) -> None:
     model, batch = Model(loaded("pal", rank=3, encoder=encoder), tiny), packed(tiny)
     stir(model, 0.05)
-    found = model(batch, task)
+    actual = model(batch, task)
     rows = []
     for ids, _ in sequences(tiny):
         tables = model.encoder.embeddings
@@ -270,9 +270,9 @@ def test_pal_against_a_second_implementation(task: str, encoder: str, tiny: Base
             states = layer_by_hand(layer, states, task)
         rows.append(model.heads[task](states[0]))
     expected = torch.stack(rows)
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(actual, expected, atol=1e-5)
     trained = list(model.trained().values())
-    gradients = [torch.autograd.grad(x.square().mean(), trained, allow_unused=True) for x in (found, expected)]
+    gradients = [torch.autograd.grad(x.square().mean(), trained, allow_unused=True) for x in (actual, expected)]
     for (name, _), own, other in zip(model.trained().items(), *gradients, strict=True):
         assert (own is None) == (other is None), name
         assert own is None or torch.allclose(own, other, atol=1e-5 * max(1.0, other.abs().max().item())), name

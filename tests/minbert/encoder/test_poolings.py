@@ -1,4 +1,4 @@
-"""Poolings against each sequence alone, `sentence_transformers` and `transformers`; and the base's own pooler."""
+"""Poolings against each sequence alone, `sentence_transformers` and `transformers`; the base's own pooler."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_owners_number_the_sequences() -> None:
 def test_poolings_equal_each_sequence_pooled_alone(name: str) -> None:
     packed, owner, parts = tokens()
     alone = {"cls": lambda x: x[0], "mean": lambda x: x.mean(0), "max": lambda x: x.max(0).values}[name]
-    found, apart = packed.clone().requires_grad_(), [part.clone().requires_grad_() for part in parts]
-    ours, expected = POOLINGS[name](found, owner, len(parts)), torch.stack([alone(part) for part in apart])
+    actual, apart = packed.clone().requires_grad_(), [part.clone().requires_grad_() for part in parts]
+    ours, expected = POOLINGS[name](actual, owner, len(parts)), torch.stack([alone(part) for part in apart])
     assert torch.allclose(ours, expected, atol=1e-6)
     weights = torch.randn(ours.shape)
-    (gradient,) = torch.autograd.grad((ours * weights).sum(), found)
+    (gradient,) = torch.autograd.grad((ours * weights).sum(), actual)
     assert torch.allclose(gradient, torch.cat(torch.autograd.grad((expected * weights).sum(), apart)), atol=1e-6)
 
 
@@ -130,8 +130,8 @@ def test_poolings_equal_sentence_transformers(name: str, minilm: Base, sentences
         given = {"token_embeddings": hidden, "attention_mask": encoded.attention_mask}
         expected = pooling(given)["sentence_embedding"]
         batch = pack(encode(minilm, sentences))
-        found = POOLINGS[name](minilm.load()(batch), owners(batch.positions), len(sentences))
-    assert (found.index_select(0, batch.place) - expected).abs().max() < 1e-4
+        actual = POOLINGS[name](minilm.load()(batch), owners(batch.positions), len(sentences))
+    assert (actual.index_select(0, batch.place) - expected).abs().max() < 1e-4
 
 
 # The base's pooler ---------------------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def directory(tiny: Base, tmp_path: Path) -> Path:
 
 
 def test_a_base_gives_its_own_pooler_where_it_has_one(directory: Path, tiny: Base) -> None:
-    found = find_base(str(directory)).pooler()
+    actual = find_base(str(directory)).pooler()
     tensors = load_file(directory / "model.safetensors")
-    assert found is not None and tiny.pooler() is None
-    assert torch.equal(found[0], tensors["bert.pooler.dense.weight"])
-    assert torch.equal(found[1], tensors["bert.pooler.dense.bias"])
+    assert actual is not None and tiny.pooler() is None
+    assert torch.equal(actual[0], tensors["bert.pooler.dense.weight"])
+    assert torch.equal(actual[1], tensors["bert.pooler.dense.bias"])
     save_file({name: value for name, value in tensors.items() if "pooler" not in name}, directory / "model.safetensors")
     assert find_base(str(directory)).pooler() is None
 

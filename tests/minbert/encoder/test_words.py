@@ -1,4 +1,4 @@
-"""The rows of a step in place of the table: the same training as with a dense gradient, and nothing left behind."""
+"""Word embeddings whose gradient holds a step's rows train as with a dense gradient, and keep nothing of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Properties of every adapter, and what each trains; `test_lowrank` holds the witnesses."""
+"""Properties of every adapter, and what each trains; `test_lowrank` has the reference implementations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TASKS = ("sst", "sts")
 
 
 def loaded(kind: str, **values: Any) -> Adapter:
-    """An adapter over the two tasks, with defaults for what is not given."""
+    """An adapter over the two tasks; fields that `values` leaves out have their defaults."""
     return load(ADAPTERS[kind], values, tasks=dict.fromkeys(TASKS))
 
 
@@ -41,7 +41,7 @@ VARIANTS: dict[str, Adapter] = {
 
 
 class Model(nn.Module):
-    """An adapted encoder with a linear head a task."""
+    """An adapted encoder with one linear head per task."""
 
     def __init__(self, adapter: Adapter, base: Base, seed: int = 0) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Model(nn.Module):
 
 
 def stir(module: nn.Module, scale: float = 0.1) -> None:
-    """Move every trained tensor, so that nothing is at its start any more."""
+    """Move every trained tensor away from its initial value."""
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():
         for value in module.parameters():
@@ -88,7 +88,7 @@ def test_a_fresh_adapter_changes_no_output(variant: str, tiny: Base) -> None:
 def test_what_is_frozen_stays_and_what_is_trained_moves(variant: str, tiny: Base) -> None:
     model, batch = Model(VARIANTS[variant], tiny), packed(tiny)
     before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)  # given the frozen ones too
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)  # it gets the frozen parameters too
     for _ in range(3):  # A moves once B has
         optimizer.zero_grad()
         sum(model(batch, task).square().sum() for task in TASKS).backward()  # type: ignore[union-attr]
@@ -103,16 +103,16 @@ def test_trained_tensors_alone_restore_a_model(variant: str, tiny: Base) -> None
     first, batch = Model(VARIANTS[variant], tiny), packed(tiny)
     stir(first)
     second = Model(VARIANTS[variant], tiny)
-    missing = second.load_state_dict(first.trained(), strict=False)
-    assert not missing.unexpected_keys
+    mismatch = second.load_state_dict(first.trained(), strict=False)
+    assert not mismatch.unexpected_keys
     for task in TASKS:
         assert torch.equal(first(batch, task), second(batch, task))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_seed_alone_decides_the_start(variant: str, tiny: Base) -> None:
-    one, same = (Model(VARIANTS[variant], tiny, 4).state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], same[name]) for name in one)
+    first, second = (Model(VARIANTS[variant], tiny, 4).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -129,8 +129,8 @@ def test_dropout_comes_from_the_generator_alone(variant: str, tiny: Base) -> Non
 def test_copies_and_pickles_even_after_a_training_pass(variant: str, tiny: Base) -> None:
     model, batch = Model(VARIANTS[variant], tiny), packed(tiny)
     model(batch, "sst", torch.Generator().manual_seed(1))
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
-        assert torch.equal(other(batch, "sts"), model(batch, "sts"))
+    for duplicate in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        assert torch.equal(duplicate(batch, "sts"), model(batch, "sts"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -194,9 +194,9 @@ def test_heads_with_an_addition_train_no_weight_of_their_own(kind: type[LoRA], b
 
 
 def test_the_rest_is_embeddings_and_normalisations(tiny: Base) -> None:
-    rest = set(Model(LoRA(rest="trained"), tiny).trained()) - set(Model(LoRA(), tiny).trained())
+    additional = set(Model(LoRA(rest="trained"), tiny).trained()) - set(Model(LoRA(), tiny).trained())
     expected = {name for name, _ in tiny.load().named_parameters() if "embeddings." in name or "norm." in name}
-    assert rest == {f"encoder.{name}" for name in expected}
+    assert additional == {f"encoder.{name}" for name in expected}
 
 
 @pytest.mark.parametrize("kind", [LoRA, DoRA])

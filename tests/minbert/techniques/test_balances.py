@@ -17,7 +17,7 @@ DECLARED = [TASKS[name] for name in NAMES]
 
 
 class Toy(nn.Module):
-    """A shared layer and a head a task."""
+    """A shared layer and one head per task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,8 +126,8 @@ def test_resumed_equals_unbroken(kind: str, cut: int) -> None:
     for _ in range(cut):
         step(balance, toy, optimizer)
     fresh = started(kind)
-    for one, other in zip(fresh, (balance, toy, optimizer), strict=True):
-        one.load_state_dict(other.state_dict())
+    for target, source in zip(fresh, (balance, toy, optimizer), strict=True):
+        target.load_state_dict(source.state_dict())
     assert [step(*fresh) for _ in range(12 - cut)] == losses[cut:]
     assert factors(fresh[0]) == factors(whole[0])
 
@@ -138,9 +138,9 @@ def test_resumed_equals_unbroken(kind: str, cut: int) -> None:
 def test_uncertain_losses_are_the_papers_with_sigma_written_out() -> None:
     for s, loss in ((0.0, 2.0), (1.3, 0.4), (-2.0, 5.0)):
         sigma = math.exp(s / 2)
-        found = [uncertain(torch.tensor(loss), torch.tensor(s), regression=kind).item() for kind in (True, False)]
+        actual = [uncertain(torch.tensor(loss), torch.tensor(s), regression=kind).item() for kind in (True, False)]
         expected = [loss / (2 * sigma**2) + math.log(sigma), loss / sigma**2 + math.log(sigma)]
-        assert found == pytest.approx(expected, rel=1e-5)
+        assert actual == pytest.approx(expected, rel=1e-5)
 
 
 def test_learned_variances_reach_the_closed_form_optimum() -> None:
@@ -153,8 +153,8 @@ def test_learned_variances_reach_the_closed_form_optimum() -> None:
         torch.stack(list(balance.weigh(losses).values())).sum().backward()
         optimizer.step()
     expected = {"sst": math.log(2 * 1.6), "qqp": math.log(2 * 0.3), "sts": math.log(0.7)}
-    found = {name.split(".")[-1]: value.item() for name, value in balance.named_parameters()}
-    assert found == pytest.approx(expected, abs=1e-4)
+    actual = {name.split(".")[-1]: value.item() for name, value in balance.named_parameters()}
+    assert actual == pytest.approx(expected, abs=1e-4)
 
 
 # GradNorm ------------------------------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_gradnorm_with_alpha_0_brings_the_gradient_norms_together() -> None:
 
 def test_gradnorm_asks_more_of_the_tasks_that_lag() -> None:
     """Equal norms, one loss down to a half and one unchanged: targets by hand."""
-    found = gradnorm_targets(torch.tensor([3.0, 3.0]), torch.tensor([2.0, 1.0]), torch.tensor([4.0, 1.0]), alpha=2.0)
-    assert found.tolist() == pytest.approx([3 * (0.5 / 0.75) ** 2, 3 * (1 / 0.75) ** 2])
+    actual = gradnorm_targets(torch.tensor([3.0, 3.0]), torch.tensor([2.0, 1.0]), torch.tensor([4.0, 1.0]), alpha=2.0)
+    assert actual.tolist() == pytest.approx([3 * (0.5 / 0.75) ** 2, 3 * (1 / 0.75) ** 2])
 
 
 def test_initial_losses_are_the_means_of_a_tasks_first_steps() -> None:
@@ -235,9 +235,9 @@ def test_weights_stay_positive_and_sum_to_k_under_a_huge_rate() -> None:
         torch.tensor([50.0, 1.0, 3.0]),
         torch.tensor([1.0, 2.0, 1.0]),
     )
-    found = gradnorm_step(weights, norms, targets, 1.0, 3.0)
+    actual = gradnorm_step(weights, norms, targets, 1.0, 3.0)
     total = FLOOR + 2.5 + FLOOR  # by hand: 1 - 50 and 0.5 - 3 fall to the floor, 1.5 rises by 1
-    assert found.tolist() == pytest.approx([3 * FLOOR / total, 3 * 2.5 / total, 3 * FLOOR / total])
+    assert actual.tolist() == pytest.approx([3 * FLOOR / total, 3 * 2.5 / total, 3 * FLOOR / total])
 
 
 def test_without_shared_parameters_or_with_a_loss_of_zero_gradnorm_stays_finite() -> None:

@@ -22,7 +22,7 @@ TASKS = ("a", "b", "c")
 
 
 def textbook(gradients: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> Tensor:
-    """Algorithm 1 of Yu et al. (2020) as it is written, on vectors [P]; the sum of the projected gradients."""
+    """Sum of the projected gradients by algorithm 1 of Yu et al. (2020) as written, on vectors [P]."""
     projected = []
     for i, order in enumerate(orders):
         g = gradients[i].clone()
@@ -34,13 +34,13 @@ def textbook(gradients: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> Te
 
 
 def opposed(count: int, size: int, seed: int) -> Tensor:
-    """Gradients [K, P] of which most pairs conflict."""
+    """Gradients [K, P]; most pairs of them conflict."""
     gradients = torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return gradients - 1.2 * gradients.mean(0)
 
 
 class Toy(nn.Module):
-    """Two shared matrices, a head a task, a shared vector that only the first task uses and one that nobody uses."""
+    """Two shared matrices, one head per task, a shared vector that only the first task uses and an unused one."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class Toy(nn.Module):
         return [*self.first.parameters(), *self.second.parameters(), self.only, self.unused]
 
     @property
-    def rest(self) -> list[nn.Parameter]:
+    def unshared(self) -> list[nn.Parameter]:
         return list(self.heads.parameters())
 
     def gradients(self) -> dict[str, Tensor | None]:
-        found = {name: value.grad for name, value in self.named_parameters()}
+        gradients = {name: value.grad for name, value in self.named_parameters()}
         self.zero_grad(set_to_none=True)
-        return found
+        return gradients
 
 
 def plain(toy: Toy, losses: dict[str, Tensor]) -> dict[str, Tensor | None]:
@@ -75,9 +75,9 @@ def plain(toy: Toy, losses: dict[str, Tensor]) -> dict[str, Tensor | None]:
     return toy.gradients()
 
 
-def assert_same(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+def assert_same(actual: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
     for name, value in expected.items():
-        gradient = found[name]
+        gradient = actual[name]
         assert (gradient is None) == (value is None), name
         if gradient is not None and value is not None:
             assert torch.allclose(gradient, value, rtol=1e-5, atol=1e-7), name
@@ -91,7 +91,7 @@ def test_entries_are_records_and_their_phases_are_entries(kind: str) -> None:
     entry = COMBINERS[kind]
     assert entry.kind == kind and entry.__doc__ and load(entry, {}) == entry() and dump(entry()) == {"kind": kind}
     phases = entry().build().phases
-    assert set(phases) <= set(COMBINERS) and entry.several == ("pcgrad" in phases)
+    assert set(phases) <= set(COMBINERS) and entry.separate_backward == ("pcgrad" in phases)
     assert phases == {"sum": ("sum",), "pcgrad": ("pcgrad",), "gse": ("pcgrad", "sum")}[kind]
 
 
@@ -106,12 +106,12 @@ def test_one_task_or_nothing_shared_is_the_plain_sum_in_one_pass(
     def losses() -> dict[str, Tensor]:
         return {name: toy.losses()[name] for name in names}
 
-    shared, rest = (toy.shared, toy.rest) if case == "one task" else ([], [*toy.shared, *toy.rest])
+    shared, unshared = (toy.shared, toy.unshared) if case == "one task" else ([], [*toy.shared, *toy.unshared])
     expected = plain(toy, losses())
     monkeypatch.setattr(torch.autograd, "grad", None)  # no pass but `backward`
     for phase in range(len(combiner.phases)):
-        found = combiner.backward(losses(), shared, rest, np.random.default_rng(0), phase)
-        assert not any(found.values())
+        statistics = combiner.backward(losses(), shared, unshared, np.random.default_rng(0), phase)
+        assert not any(statistics.values())
         gradients = toy.gradients()
         assert all(gradients[name] is value or torch.equal(gradients[name], value) for name, value in expected.items())  # type: ignore[arg-type]
 
@@ -121,10 +121,10 @@ def test_without_conflicts_every_combiner_is_the_plain_sum(kind: str) -> None:
     toy, combiner = Toy(), COMBINERS[kind]().build()
     loss = toy.losses()["a"]
     losses = {"a": loss, "b": 2 * loss, "c": 0.5 * loss}  # parallel gradients
-    found = combiner.backward(losses, toy.shared, toy.rest, np.random.default_rng(0))
-    assert found.get("conflicts", 0.0) == 0
-    got, again = toy.gradients(), toy.losses()["a"]
-    assert_same(got, plain(toy, {"a": 3.5 * again}))
+    statistics = combiner.backward(losses, toy.shared, toy.unshared, np.random.default_rng(0))
+    assert statistics.get("conflicts", 0.0) == 0
+    actual, loss = toy.gradients(), toy.losses()["a"]
+    assert_same(actual, plain(toy, {"a": 3.5 * loss}))
 
 
 @pytest.mark.parametrize("kind", COMBINERS)
@@ -133,21 +133,21 @@ def test_gradients_add_up_and_what_no_loss_touches_keeps_none(kind: str) -> None
 
     def run(times: int) -> dict[str, Tensor | None]:
         for _ in range(times):
-            combiner.backward(toy.losses(), toy.shared, toy.rest, np.random.default_rng(3))
+            combiner.backward(toy.losses(), toy.shared, toy.unshared, np.random.default_rng(3))
         return toy.gradients()
 
-    once, twice = run(1), run(2)
-    assert once["unused"] is None and once["only"] is not None
-    assert_same(twice, {name: None if value is None else 2 * value for name, value in once.items()})
+    single, double = run(1), run(2)
+    assert single["unused"] is None and single["only"] is not None
+    assert_same(double, {name: None if value is None else 2 * value for name, value in single.items()})
 
 
 @pytest.mark.parametrize("kind", COMBINERS)
-def test_the_rest_gets_the_gradient_of_the_plain_sum(kind: str) -> None:
+def test_unshared_parameters_get_the_gradient_of_the_plain_sum(kind: str) -> None:
     toy, combiner = Toy(), COMBINERS[kind]().build()
     expected = plain(toy, toy.losses())
-    combiner.backward(toy.losses(), toy.shared, toy.rest, np.random.default_rng(0))
-    found = toy.gradients()
-    assert_same({n: g for n, g in found.items() if "heads" in n}, {n: g for n, g in expected.items() if "heads" in n})
+    combiner.backward(toy.losses(), toy.shared, toy.unshared, np.random.default_rng(0))
+    actual = toy.gradients()
+    assert_same({n: g for n, g in actual.items() if "heads" in n}, {n: g for n, g in expected.items() if "heads" in n})
 
 
 @pytest.mark.parametrize("kind", COMBINERS)
@@ -180,8 +180,8 @@ def test_projections_on_coefficients_equal_the_textbook(count: int, seed: int) -
     products = gram(list(gradients))
     assert conflicts(products) > 0
     for orders in itertools.islice(itertools.product(itertools.permutations(range(count)), repeat=count), 300):
-        found = torch.from_numpy(project(products, orders).sum(0)) @ gradients
-        assert torch.allclose(found, textbook(list(gradients), orders), rtol=1e-10, atol=1e-12)
+        actual = torch.from_numpy(project(products, orders).sum(0)) @ gradients
+        assert torch.allclose(actual, textbook(list(gradients), orders), rtol=1e-10, atol=1e-12)
 
 
 def test_two_projected_gradients_conflict_with_neither_original() -> None:
@@ -193,9 +193,9 @@ def test_two_projected_gradients_conflict_with_neither_original() -> None:
 def test_a_zero_gradient_and_a_broken_one_change_nothing_else() -> None:
     gradients = torch.stack([*opposed(2, 7, 0), torch.zeros(7, dtype=torch.float64)])
     orders = [(2, 1, 0)] * 3
-    found = project(gram(list(gradients)), orders)
-    assert np.isfinite(found).all() and found[2].tolist() == [0, 0, 1] and not found[:2, 2].any()
-    gradients[0, 0] = torch.nan  # a diverged trial: the update is not finite either, and is found out there
+    actual = project(gram(list(gradients)), orders)
+    assert np.isfinite(actual).all() and actual[2].tolist() == [0, 0, 1] and not actual[:2, 2].any()
+    gradients[0, 0] = torch.nan  # a diverged trial: its update is not finite either
     assert not torch.isfinite(torch.from_numpy(project(gram(list(gradients)), orders).sum(0)) @ gradients).all()
 
 
@@ -207,15 +207,14 @@ def test_pcgrad_on_a_network_equals_the_textbook(seed: int) -> None:
     toy = Toy(seed)
     vectors = []
     for name in TASKS:
-        found = torch.autograd.grad(toy.losses()[name], toy.shared, allow_unused=True)
-        pieces = zip(found, toy.shared, strict=True)
+        gradients = torch.autograd.grad(toy.losses()[name], toy.shared, allow_unused=True)
+        pieces = zip(gradients, toy.shared, strict=True)
         vectors.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pieces]))
     generator = numpy_generator(seed, "pcgrad", 3)
     orders = [generator.permutation(3).tolist() for _ in TASKS]
     expected = textbook(vectors, orders)
-    statistics = (
-        COMBINERS["pcgrad"]().build().backward(toy.losses(), toy.shared, toy.rest, numpy_generator(seed, "pcgrad", 3))
-    )
+    combiner, generator = COMBINERS["pcgrad"]().build(), numpy_generator(seed, "pcgrad", 3)
+    statistics = combiner.backward(toy.losses(), toy.shared, toy.unshared, generator)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in toy.shared]
     assert torch.allclose(torch.cat([g.flatten() for g in grads]), expected, rtol=1e-4, atol=1e-6)
     pairs = itertools.combinations(vectors, 2)
@@ -243,8 +242,8 @@ def test_pcgrad_against_torchjd(count: int, seed: int, monkeypatch: pytest.Monke
     jacobian = opposed(count, 11, seed)
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(count) for _ in range(count)]
-    given = iter(orders)
-    monkeypatch.setattr(torch, "randperm", lambda n: torch.from_numpy(next(given)))
+    remaining = iter(orders)
+    monkeypatch.setattr(torch, "randperm", lambda n: torch.from_numpy(next(remaining)))
     expected = aggregation.PCGrad()(jacobian)
     x = nn.Parameter(torch.zeros(11, dtype=torch.float64))
     losses = {str(k): x @ row for k, row in enumerate(jacobian)}
@@ -262,14 +261,14 @@ def test_pcgrad_against_torchjd_on_the_encoder(data: Data) -> None:
 
     def losses(sign: float) -> dict[str, Tensor]:
         outputs = zip(batches, model(batches), strict=True)
-        found = {batch.task: F.cross_entropy(output, batch.labels.long()) for batch, output in outputs}
-        return {"sst": found["sst"], "qqp": found["qqp"] + sign * found["sst"]}
+        values = {batch.task: F.cross_entropy(output, batch.labels.long()) for batch, output in outputs}
+        return {"sst": values["sst"], "qqp": values["qqp"] + sign * values["sst"]}
 
     conflicting = 0.0
-    shared, rest = [*model.encoder.parameters()], [*model.heads.parameters()]
+    shared, unshared = [*model.encoder.parameters()], [*model.heads.parameters()]
     for sign in (0.0, -1.5):  # with the second one they conflict for certain
-        found = COMBINERS["pcgrad"]().build().backward(losses(sign), shared, rest, np.random.default_rng(0))
-        conflicting += found["conflicts"]
+        statistics = COMBINERS["pcgrad"]().build().backward(losses(sign), shared, unshared, np.random.default_rng(0))
+        conflicting += statistics["conflicts"]
         mine = {name: value.grad for name, value in model.named_parameters()}
         model.zero_grad(set_to_none=True)
         torch.stack(list(losses(sign).values())).sum().backward()

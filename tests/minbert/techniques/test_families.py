@@ -17,7 +17,7 @@ from minbert.techniques.adapters import ADAPTERS
 from minbert.techniques.encodings import ENCODINGS
 from minbert.techniques.heads import HEADS, SHARED_HEADS
 from minbert.techniques.mixings import MIXINGS
-from minbert.techniques.penalty import DIVERGENCES, squared_error, symmetric_kl
+from minbert.techniques.penalty import DIVERGENCES, squared_difference, symmetric_kl
 from minbert.techniques.proximals import PROXIMALS
 from minbert.techniques.regularizers import REGULARIZERS, smart
 from minbert.techniques.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic, epoch
@@ -86,7 +86,7 @@ def test_smart_against_a_second_implementation() -> None:
 
     outputs = forward(torch.zeros(4, 6, dtype=torch.float64))
     sigma, eta, epsilon = 1e-2, 1e-1, 1e-3
-    found = smart(
+    actual = smart(
         forward,
         outputs,
         torch.Size((4, 6)),
@@ -102,11 +102,11 @@ def test_smart_against_a_second_implementation() -> None:
     gradient = 2 / 4 * (noise @ direction)[:, None] * direction
     moved = noise + eta * gradient
     delta = moved / (moved.abs().max(-1, keepdim=True).values + epsilon)
-    assert found.item() == pytest.approx((delta @ direction).square().mean().item(), rel=1e-6)
+    assert actual.item() == pytest.approx((delta @ direction).square().mean().item(), rel=1e-6)
 
 
 def test_squared_error_is_the_mean() -> None:
-    assert squared_error(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])).item() == pytest.approx(2.5)
+    assert squared_difference(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])).item() == pytest.approx(2.5)
 
 
 # Dropout -------------------------------------------------------------------------------------------------------------
@@ -116,17 +116,17 @@ def test_squared_error_is_the_mean() -> None:
 def test_dropout_keeps_the_mean_in_bf16(rate: float) -> None:
     """The factor itself rounded to bf16 would move it by up to 0.3 %, everywhere the same way."""
     x = (1 + torch.rand(2000, 500, generator=torch.Generator().manual_seed(1))).bfloat16()
-    found = dropout(x, rate, torch.Generator().manual_seed(3))
-    assert found.dtype == torch.bfloat16
-    kept = found != 0
-    assert found[kept].double().mean() / x[kept].double().mean() == pytest.approx(1 / (1 - rate), rel=2e-4)
+    actual = dropout(x, rate, torch.Generator().manual_seed(3))
+    assert actual.dtype == torch.bfloat16
+    kept = actual != 0
+    assert actual[kept].double().mean() / x[kept].double().mean() == pytest.approx(1 / (1 - rate), rel=2e-4)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_rate_scale_and_repeatability(rate: float) -> None:
     x = torch.ones(301, 333)
-    found = dropout(x, rate, torch.Generator().manual_seed(3))
-    assert found.unique().tolist() == pytest.approx([0.0, 1 / (1 - rate)])
-    assert abs((found == 0).float().mean().item() - rate) < 4 * math.sqrt(rate * (1 - rate) / x.numel())
-    assert torch.equal(found, dropout(x, rate, torch.Generator().manual_seed(3)))
+    actual = dropout(x, rate, torch.Generator().manual_seed(3))
+    assert actual.unique().tolist() == pytest.approx([0.0, 1 / (1 - rate)])
+    assert abs((actual == 0).float().mean().item() - rate) < 4 * math.sqrt(rate * (1 - rate) / x.numel())
+    assert torch.equal(actual, dropout(x, rate, torch.Generator().manual_seed(3)))
     assert dropout(x, rate, None) is x and dropout(x, 0.0, torch.Generator()) is x

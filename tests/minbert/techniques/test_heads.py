@@ -1,4 +1,4 @@
-"""Heads, features and losses: properties over every legal combination, refusals, and a witness for each form."""
+"""Heads, features and losses: properties over every legal combination, refusals, a reference for each form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minbert.encoder.noise import SILENT, Noise
-from minbert.encoder.poolings import TOKENS
+from minbert.encoder.poolings import TOKEN_POOLING
 from minbert.fields import ConfigError
 from minbert.tasks import TASKS, Task
 from minbert.techniques.encodings import ENCODINGS, Bi, Cross, Encoding, Single, check_frozen, check_shared, sharing
@@ -53,7 +53,7 @@ def variants(kind: str) -> Iterator[Head]:
 
 def legal(kind: str) -> Iterator[tuple[Task, Encoding]]:
     """Every task with every encoding, pooling and variant of a head that is not refused."""
-    for task, encoding, head, pooling in itertools.product(TASKS.values(), ENCODINGS, variants(kind), TOKENS):
+    for task, encoding, head, pooling in itertools.product(TASKS.values(), ENCODINGS, variants(kind), TOKEN_POOLING):
         chosen = ENCODINGS[encoding](pooling=pooling, head=head)
         try:
             chosen.check(task)
@@ -84,35 +84,35 @@ def labels(task: Task) -> Tensor:
 def test_a_head_gives_finite_outputs_and_gradients_everywhere(kind: str) -> None:
     seen = set()
     for task, encoding in legal(kind):
-        head, given = build(task, encoding), tuple(x.requires_grad_() for x in states(encoding.paired))
-        outputs = head(given, Noise(generator(5), 0.1, 0.1, 0.2))
+        head, inputs = build(task, encoding), tuple(x.requires_grad_() for x in states(encoding.paired))
+        outputs = head(inputs, Noise(generator(5), 0.1, 0.1, 0.2))
         assert outputs.shape == (ROWS, task.classes) and outputs.dtype == torch.float32
         loss = encoding.head.loss(task, outputs, labels(task))
         assert loss.shape == () and torch.isfinite(loss)
         loss.backward()
-        for name, value in (*head.named_parameters(), *((f"state {i}", x) for i, x in enumerate(given))):
+        for name, value in (*head.named_parameters(), *((f"state {i}", x) for i, x in enumerate(inputs))):
             assert value.grad is not None and torch.isfinite(value.grad).all(), (task.name, encoding, name)
             assert value.grad.any(), (task.name, encoding, name)
         seen.add((task.name, encoding.kind, encoding.pooling))
-    assert {pooling for _, _, pooling in seen} == set(TOKENS)
+    assert {pooling for _, _, pooling in seen} == set(TOKEN_POOLING)
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_head_depends_on_its_generators_alone(kind: str) -> None:
     for task, encoding in legal(kind):
         first, second = build(task, encoding), build(task, encoding)
-        given = states(encoding.paired)
+        inputs = states(encoding.paired)
         noises = [Noise(generator(7), 0.1, 0.1, 0.5) for _ in range(2)]
-        assert torch.equal(first(given, noises[0]), second(given, noises[1]))
-        assert torch.equal(first(given, SILENT), first(given, Noise(None, 0.5, 0.5, 0.5)))
-        assert not torch.equal(first(given, SILENT), first(given, Noise(generator(7), 0.0, 0.0, 0.5)))
+        assert torch.equal(first(inputs, noises[0]), second(inputs, noises[1]))
+        assert torch.equal(first(inputs, SILENT), first(inputs, Noise(None, 0.5, 0.5, 0.5)))
+        assert not torch.equal(first(inputs, SILENT), first(inputs, Noise(generator(7), 0.0, 0.0, 0.5)))
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_head_takes_bf16_states_with_and_without_autocast(kind: str) -> None:
     for task, encoding in legal(kind):
-        head, given = build(task, encoding), states(encoding.paired)
-        rounded = tuple(x.bfloat16().requires_grad_() for x in given)
+        head, inputs = build(task, encoding), states(encoding.paired)
+        rounded = tuple(x.bfloat16().requires_grad_() for x in inputs)
         exact, outputs = head(tuple(x.detach().float() for x in rounded), SILENT), head(rounded, SILENT)
         assert torch.equal(outputs, exact)
         with torch.autocast("cpu", torch.bfloat16):
@@ -125,12 +125,12 @@ def test_a_head_takes_bf16_states_with_and_without_autocast(kind: str) -> None:
 @pytest.mark.parametrize("kind", HEADS)
 def test_rows_do_not_see_each_other_and_the_loss_is_their_mean(kind: str) -> None:
     for task, encoding in legal(kind):
-        head, given, wanted = build(task, encoding), states(encoding.paired), labels(task)
-        whole = head(given, SILENT)
-        alone = [head(tuple(x[row : row + 1] for x in given), SILENT) for row in range(ROWS)]
+        head, inputs, target = build(task, encoding), states(encoding.paired), labels(task)
+        whole = head(inputs, SILENT)
+        alone = [head(tuple(x[row : row + 1] for x in inputs), SILENT) for row in range(ROWS)]
         assert torch.allclose(torch.cat(alone), whole, atol=1e-6)
-        apart = [encoding.head.loss(task, alone[row], wanted[row : row + 1]).item() for row in range(ROWS)]
-        assert encoding.head.loss(task, whole, wanted).item() == pytest.approx(np.mean(apart), abs=1e-5)
+        apart = [encoding.head.loss(task, alone[row], target[row : row + 1]).item() for row in range(ROWS)]
+        assert encoding.head.loss(task, whole, target).item() == pytest.approx(np.mean(apart), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -138,11 +138,11 @@ def test_training_lowers_the_loss(kind: str) -> None:
     for task, encoding in legal(kind):
         if encoding.pooling in ("mean", "max"):
             continue  # to a head they are what cls is
-        head, given = build(task, encoding), tuple(x.requires_grad_() for x in states(encoding.paired))
-        optimizer = torch.optim.Adam([*head.parameters(), *given], lr=0.05)
+        head, inputs = build(task, encoding), tuple(x.requires_grad_() for x in states(encoding.paired))
+        optimizer = torch.optim.Adam([*head.parameters(), *inputs], lr=0.05)
         losses = []
         for _ in range(15):
-            loss = encoding.head.loss(task, head(given, SILENT), labels(task))
+            loss = encoding.head.loss(task, head(inputs, SILENT), labels(task))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -154,10 +154,10 @@ def test_training_lowers_the_loss(kind: str) -> None:
 def test_zero_states_have_finite_outputs_and_gradients(kind: str) -> None:
     """A cosine has no direction at 0; it is 0 there."""
     for task, encoding in legal(kind):
-        given = tuple(torch.zeros(ROWS, WIDTH, requires_grad=True) for _ in range(1 + encoding.paired))
-        outputs = build(task, encoding)(given, SILENT)
+        inputs = tuple(torch.zeros(ROWS, WIDTH, requires_grad=True) for _ in range(1 + encoding.paired))
+        outputs = build(task, encoding)(inputs, SILENT)
         encoding.head.loss(task, outputs, labels(task)).backward()
-        assert torch.isfinite(outputs).all() and all(torch.isfinite(x.grad).all() for x in given)  # type: ignore[arg-type]
+        assert torch.isfinite(outputs).all() and all(torch.isfinite(x.grad).all() for x in inputs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -243,15 +243,15 @@ def test_a_linear_head_is_its_equation_and_starts_in_the_middle_of_a_regression(
 @pytest.mark.parametrize("margin", [0.0, 0.3, 1.0])
 def test_cosine_embedding_equals_torch_with_its_gradients(margin: float) -> None:
     u, v = torch.randn(40, WIDTH), torch.randn(40, WIDTH)
-    wanted = torch.rand(40) * 5
-    wanted[:2] = 2.5  # a label at the threshold is similar
+    target = torch.rand(40) * 5
+    target[:2] = 2.5  # a label at the threshold is similar
     head = CosineEmbeddingHead(2.5, margin)
-    found, expected = ([x.clone().requires_grad_() for x in (u, v)] for _ in range(2))
-    ours = head.loss(STS, build(STS, Bi(head=head))(tuple(found), SILENT), wanted)
-    sign = torch.where(wanted >= 2.5, 1.0, -1.0)
-    theirs = torch.nn.CosineEmbeddingLoss(margin=margin)(*expected, sign)
+    our_states, their_states = ([x.clone().requires_grad_() for x in (u, v)] for _ in range(2))
+    ours = head.loss(STS, build(STS, Bi(head=head))(tuple(our_states), SILENT), target)
+    sign = torch.where(target >= 2.5, 1.0, -1.0)
+    theirs = torch.nn.CosineEmbeddingLoss(margin=margin)(*their_states, sign)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
-    for a, b in zip(torch.autograd.grad(ours, found), torch.autograd.grad(theirs, expected), strict=True):
+    for a, b in zip(torch.autograd.grad(ours, our_states), torch.autograd.grad(theirs, their_states), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
@@ -276,14 +276,14 @@ def test_losses_by_hand() -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_cosine_losses_equal_sentence_transformers(transform: str) -> None:
     losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
-    wanted = torch.rand(ROWS) * 5
-    found, expected = ([x.clone().requires_grad_() for x in states(True)] for _ in range(2))
+    target = torch.rand(ROWS) * 5
+    our_states, their_states = ([x.clone().requires_grad_() for x in states(True)] for _ in range(2))
     head = CosineHead(transform, "none")
-    ours = head.loss(STS, build(STS, Bi(head=head))(tuple(found), SILENT), wanted)
+    ours = head.loss(STS, build(STS, Bi(head=head))(tuple(our_states), SILENT), target)
     witness = losses.CosineSimilarityLoss(torch.nn.Identity(), cos_score_transformation=TRANSFORMS[transform])
-    theirs = 25 * witness.compute_loss_from_embeddings(expected, wanted / 5)
+    theirs = 25 * witness.compute_loss_from_embeddings(their_states, target / 5)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
-    for a, b in zip(torch.autograd.grad(ours, found), torch.autograd.grad(theirs, expected), strict=True):
+    for a, b in zip(torch.autograd.grad(ours, our_states), torch.autograd.grad(theirs, their_states), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
@@ -301,7 +301,7 @@ def test_shared_heads_give_one_score_or_nothing(kind: str) -> None:
         assert torch.equal(scores, second(states(True), Noise(generator(2), 0.0, 0.0, 0.3)))
 
 
-@pytest.mark.parametrize("pooling", TOKENS)
+@pytest.mark.parametrize("pooling", TOKEN_POOLING)
 @pytest.mark.parametrize(("task", "column"), [(QQP, 1), (STS, 0)])
 def test_the_shared_layer_adds_its_score_to_the_heads_output(pooling: str, task: Task, column: int) -> None:
     shared = SharedModule(WIDTH, generator(9))
@@ -368,8 +368,8 @@ def test_only_pairs_with_a_score_or_two_classes_share_a_layer() -> None:
             (QQP, STS),
             r"`encoding/sts/head/kind` cosine gives a scaled cosine",
         ),
-        ({"sst": Single(), "qqp": Bi()}, (SST, QQP), r"at least two, found qqp. Use none"),
-        ({"sst": Single()}, (SST,), r"at least two, found none"),
+        ({"sst": Single(), "qqp": Bi()}, (SST, QQP), r"needs at least two pair tasks .*; found qqp. Use none"),
+        ({"sst": Single()}, (SST,), r"needs at least two pair tasks .*; found none"),
     ],
 )
 def test_a_shared_head_refuses_tasks_that_it_does_not_fit(

@@ -30,7 +30,7 @@ MIX = Mix(SIZES, 7, BATCHES)
 
 
 def mixing(kind: str, **values: Any) -> Any:
-    """A mixing of the three tasks, with defaults for what is not given."""
+    """A mixing of the three tasks; fields that `values` leaves out have their defaults."""
     return load(MIXINGS[kind], values, tasks=TASKS)
 
 
@@ -56,9 +56,9 @@ def test_mixings_name_known_tasks_and_depend_on_seed_step_and_progress_alone(kin
 
 @pytest.mark.parametrize("kind", MIXINGS)
 def test_every_mixing_says_how_gradients_are_combined_and_losses_balanced(kind: str) -> None:
-    found = mixing(kind)
-    assert found.combine.kind == "sum" and found.balance.kind == "none"
-    assert ("combine" in dump(found)) == (kind == "summed")
+    default = mixing(kind)
+    assert default.combine.kind == "sum" and default.balance.kind == "none"
+    assert ("combine" in dump(default)) == (kind == "summed")
 
 
 @pytest.mark.parametrize("kind", MIXINGS)
@@ -77,8 +77,8 @@ def test_by_default_a_batch_begins_where_the_last_one_ended(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MIXINGS)
-def test_every_mixing_is_one_of_the_tasks_of_its_run(kind: str) -> None:
-    """Other tasks in another order: nothing is left of the declared ones."""
+def test_every_mixing_draws_the_tasks_of_its_run(kind: str) -> None:
+    """Tasks of other names and order: no declared task appears."""
     declared = {"b": TASKS["qqp"], "a": TASKS["sts"]}
     order = load(MIXINGS[kind], {}, tasks=declared).build(Mix({"b": 60, "a": 90}, 0, {"b": 4, "a": 8}))
     drawn = [name for step in range(100) for name in order.tasks(step, step / 100)]
@@ -92,9 +92,9 @@ def test_every_mixing_is_one_of_the_tasks_of_its_run(kind: str) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 1.0, 3.0])
 def test_probabilities_sum_to_one_and_follow_their_formula(alpha: float) -> None:
     upweight = {"sst": 4.0, "sts": 8.0, "unknown": 100.0}
-    found = probabilities(SIZES, alpha, upweight)
+    actual = probabilities(SIZES, alpha, upweight)
     powers = [(4.0 * 8544) ** alpha, 76113**alpha, (8.0 * 6040) ** alpha]
-    assert found.sum() == pytest.approx(1.0) and found == pytest.approx(np.array(powers) / sum(powers))
+    assert actual.sum() == pytest.approx(1.0) and actual == pytest.approx(np.array(powers) / sum(powers))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_order_may_be_partial_and_names_its_mistakes() -> None:
 
 
 def rows_of(order: TaskOrder, task: str, size: int, batch: int, first: int, last: int) -> list[int]:
-    """The rows that a task gives to steps first..last-1."""
+    """Rows that a task gives to draws first..last-1."""
     rows = np.arange(size, dtype=np.int32)
     starts = (order.position(task, step, step * batch) for step in range(first, last))
     return [row for start in starts for row in training_rows(rows, 5, task, start, batch)]
@@ -279,9 +279,9 @@ def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> N
     list(train(config, data, State.fresh(3, (600,), tmp_path / "b"), lambda: next(polls) >= 4))
     newest = checkpoints.newest(tmp_path / "b")
     assert newest is not None
-    rest = list(train(config, data, State.resume(newest, (600,), tmp_path / "b", 1)))[-1]
-    first, second = (checkpoints.read_tensors(Path(one.checkpoint), "weights") for one in (whole, rest))
+    continued = list(train(config, data, State.resume(newest, (600,), tmp_path / "b", 1)))[-1]
+    first, second = (checkpoints.read_tensors(Path(report.checkpoint), "weights") for report in (whole, continued))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert whole.examples_per_task == rest.examples_per_task
+    assert whole.examples_per_task == continued.examples_per_task
     used = {task for task, count in whole.examples_per_task.items() if count}
     assert name != "single" or used == {"qqp"}

@@ -1,4 +1,4 @@
-"""The seam of penalties, and R-Drop and FGM against plain torch: other code for the same equations."""
+"""The interface of penalties, and R-Drop and FGM against second implementations in plain torch."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def losses_of(step: StepLosses, *batches: TaskBatch) -> Losses:
 
 def gradients(model: MultitaskModel, loss: Tensor) -> dict[str, Tensor]:
     names, values = zip(*model.trainable().items(), strict=True)
-    found = torch.autograd.grad(loss, values, retain_graph=True, allow_unused=True)
-    return {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
+    gradients = torch.autograd.grad(loss, values, retain_graph=True, allow_unused=True)
+    return {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
 
 
-def assert_equal_gradients(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> None:
-    assert one.keys() == two.keys() and any(value.any() for value in one.values())
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], rtol=1e-4, atol=1e-6, msg=name)
+def assert_equal_gradients(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    assert first.keys() == second.keys() and any(value.any() for value in first.values())
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 # R-Drop --------------------------------------------------------------------------------------------------------------
@@ -86,40 +86,40 @@ def test_r_drop_equals_its_equation_in_plain_torch(task: str, adapter: str, data
     pairs = (f"regularizer/{task}/kind=rdrop", f"regularizer/{task}/weight=0.7")
     model, step = prepared(data, *ADAPTERS[adapter], *NOISY, *pairs)
     batch = batch_of(model, data, task)
-    found = losses_of(step, batch)
+    losses = losses_of(step, batch)
     first, second = (
         model([batch], model.noise(generator(f"{stream}/{task}")))[0] for stream in ("dropout", "rdrop")
     )
     assert not torch.equal(first, second)
     if task == "sst":
         log_p, log_q = first.log_softmax(-1), second.log_softmax(-1)
-        there = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)  # KL(p || q)
-        back = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
-        penalty = 0.7 * (there + back) / 2
+        forward_kl = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)  # KL(p || q)
+        backward_kl = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+        penalty = 0.7 * (forward_kl + backward_kl) / 2
         loss = (F.cross_entropy(first, batch.labels.long()) + F.cross_entropy(second, batch.labels.long())) / 2
     else:
         penalty = 0.7 * F.mse_loss(first, second)
         loss = (F.mse_loss(first[:, 0], batch.labels) + F.mse_loss(second[:, 0], batch.labels)) / 2
-    assert found.penalties == {task: {"rdrop": found.penalties[task]["rdrop"]}}
-    assert found.penalties[task]["rdrop"].item() == pytest.approx(penalty.item(), rel=1e-4) and penalty > 0
-    assert found.tasks[task].item() == pytest.approx(loss.item(), rel=1e-5)
-    assert_equal_gradients(gradients(model, found.totals[task]), gradients(model, loss + penalty))
+    assert losses.penalties == {task: {"rdrop": losses.penalties[task]["rdrop"]}}
+    assert losses.penalties[task]["rdrop"].item() == pytest.approx(penalty.item(), rel=1e-4) and penalty > 0
+    assert losses.tasks[task].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert_equal_gradients(gradients(model, losses.totals[task]), gradients(model, loss + penalty))
 
 
 @pytest.mark.parametrize("task", ["sst", "qqp", "sts"])
 def test_r_drop_is_the_plain_loss_without_dropout(task: str, data: Data) -> None:
     model, step = prepared(data, *SILENT, f"regularizer/{task}/kind=rdrop")
     batch = batch_of(model, data, task)
-    found = losses_of(step, batch)
-    assert found.penalties[task]["rdrop"].item() == 0
-    assert found.tasks[task].item() == model.loss(task, model([batch])[0], batch.labels).item()
+    losses = losses_of(step, batch)
+    assert losses.penalties[task]["rdrop"].item() == 0
+    assert losses.tasks[task].item() == model.loss(task, model([batch])[0], batch.labels).item()
 
 
 # FGM -----------------------------------------------------------------------------------------------------------------
 
 
 def moved_by_hand(model: MultitaskModel, batch: TaskBatch, norm: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """The loss on moved embeddings: the embeddings themselves are the leaf, and a loop goes over the sequences."""
+    """Loss on moved embeddings: the embeddings themselves are the leaf, and a loop moves each sequence."""
     packed = model.input([batch]).packed
     assert packed is not None
     words = model.encoder.embeddings.word.weight.detach()[packed.ids].requires_grad_()
@@ -148,15 +148,15 @@ def test_fgm_equals_its_equation_with_dense_embeddings(
     pairs = (f"encoding/{task}/kind={encoding}", f"regularizer/{task}/kind=fgm", f"regularizer/{task}/norm=0.3")
     model, step = prepared(data, *ADAPTERS[adapter], *NOISY, *pairs)
     batch = batch_of(model, data, task)
-    found = losses_of(step, batch)
+    losses = losses_of(step, batch)
     expected = moved_by_hand(model, batch, 0.3, monkeypatch)
-    assert found.penalties[task]["fgm"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert found.totals[task].item() == pytest.approx((found.tasks[task] + expected).item(), rel=1e-5)
+    assert losses.penalties[task]["fgm"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.totals[task].item() == pytest.approx((losses.tasks[task] + expected).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("task", "encoding"), [("sst", "single"), ("qqp", "cross"), ("sts", "bi")])
 def test_fgm_moves_each_sequence_as_if_it_were_alone(task: str, encoding: str, data: Data) -> None:
-    """In a batch of sequences of other lengths a row has the same loss as in a batch of its own."""
+    """A row has the same loss in a batch with rows of other lengths as in a batch of its own."""
     pairs = (f"encoding/{task}/kind={encoding}", f"regularizer/{task}/kind=fgm")
     model, step = prepared(data, *SILENT, *pairs)
     rows = [0, 9, 10, 50]
@@ -178,9 +178,9 @@ def test_fgm_raises_the_loss_by_the_norm_of_its_gradient(data: Data, monkeypatch
     (gradient,) = torch.autograd.grad(loss, offset)
     slope = sum(part.norm().item() for part in gradient.split(packed.bounds.diff().tolist()))
     for norm in (1e-3, 1e-2):
-        found = moved_by_hand(model, batch, norm, monkeypatch)
-        own = losses_of(prepared(data, *NOISY, "regularizer/sst/kind=fgm", f"regularizer/sst/norm={norm}")[1], batch)
-        for value in (found, own.penalties["sst"]["fgm"]):
+        by_hand = moved_by_hand(model, batch, norm, monkeypatch)
+        ours = losses_of(prepared(data, *NOISY, "regularizer/sst/kind=fgm", f"regularizer/sst/norm={norm}")[1], batch)
+        for value in (by_hand, ours.penalties["sst"]["fgm"]):
             assert value.item() - loss.item() == pytest.approx(norm * slope, rel=0.1) and slope > 0
 
 
@@ -212,11 +212,11 @@ def test_fgm_follows_its_closed_form_on_a_linear_model(data: Data) -> None:
 
     task, labels = data.tasks["sts"], torch.zeros(2)
     pass_ = TwoByTwo(task, forward(), labels, lambda outputs: outputs.mean(), forward, generator, packed, 2)
-    found = FGM(norm=0.5).penalty(pass_).penalty.item()
-    assert found == pytest.approx(forward().mean().item() + 0.5 * 2 * 5 / 2**0.5, rel=1e-6)
+    penalty = FGM(norm=0.5).penalty(pass_).penalty.item()
+    assert penalty == pytest.approx(forward().mean().item() + 0.5 * 2 * 5 / 2**0.5, rel=1e-6)
 
 
-# The seam ------------------------------------------------------------------------------------------------------------
+# The interface -------------------------------------------------------------------------------------------------------
 
 
 def test_a_report_names_every_penalty_by_its_kind_and_task(data: Data, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_report_names_every_penalty_by_its_kind_and_task(data: Data, tmp_path:
 
 
 class _Counting(Penalty):
-    """Counts updates, and adds its count to the loss."""
+    """Penalty that grows with the number of updates."""
 
     def __init__(self, weight: float) -> None:
         self.weight, self.updates = weight, torch.zeros(())
@@ -251,7 +251,7 @@ class _Counting(Penalty):
 
 @dataclass(frozen=True)
 class Counted:
-    """A penalty with state, of which no other file knows."""
+    """A penalty with state that no other file knows."""
 
     kind: ClassVar[str] = "counted"
     moves_words: ClassVar[bool] = False
@@ -274,9 +274,9 @@ def test_a_new_penalty_with_state_needs_its_entry_alone(
     assert first[-1].paused
     stored = checkpoints.read_tensors(Path(first[-1].checkpoint), "optimizer")
     assert stored["penalty:regularizer/sst/updates"] == 6  # two updates a step
-    rest = list(train(config, data, State.resume(Path(first[-1].checkpoint), (200, 400), tmp_path / "b", 1)))
-    assert rest[-1].losses["counted/sst"] == pytest.approx(whole[-1].losses["counted/sst"], rel=1e-6)
-    weights = [checkpoints.read_tensors(Path(reports[-1].checkpoint), "weights") for reports in (whole, rest)]
+    continued = list(train(config, data, State.resume(Path(first[-1].checkpoint), (200, 400), tmp_path / "b", 1)))
+    assert continued[-1].losses["counted/sst"] == pytest.approx(whole[-1].losses["counted/sst"], rel=1e-6)
+    weights = [checkpoints.read_tensors(Path(reports[-1].checkpoint), "weights") for reports in (whole, continued)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 

@@ -39,19 +39,19 @@ CONFIGS = {
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_trial_trains_and_goes_on(device: str, name: str, data: Data, tmp_path: Path) -> None:
     config = configure(*CONFIGS[name])
-    place, milestones = torch.device(device), (130, 320)
+    target, milestones = torch.device(device), (130, 320)
 
     def run(state: State, stop_after: int = 10**9) -> Path:
         steps = iter(range(stop_after))
-        *_, last = train(config, data, state, lambda: next(steps, None) is None, device=place)
+        *_, last = train(config, data, state, lambda: next(steps, None) is None, device=target)
         assert last.paused == (stop_after < 10)
         assert all(math.isfinite(loss) for loss in last.losses.values())
         return Path(last.checkpoint)
 
     whole = run(State.fresh(1, milestones, tmp_path / "whole"))
     cut = run(State.fresh(1, milestones, tmp_path / "cut"), stop_after=2)
-    rest = run(State.resume(cut, milestones, tmp_path / "cut", 1))
-    expected, found = (checkpoints.read_tensors(path, "weights") for path in (whole, rest))
+    continued = run(State.resume(cut, milestones, tmp_path / "cut", 1))
+    expected, actual = (checkpoints.read_tensors(path, "weights") for path in (whole, continued))
     for key, value in expected.items():
         assert value.isfinite().all(), key
-        torch.testing.assert_close(found[key], value, rtol=0, atol=0 if device == "cpu" else 1e-3, msg=key)
+        torch.testing.assert_close(actual[key], value, rtol=0, atol=0 if device == "cpu" else 1e-3, msg=key)

@@ -1,4 +1,4 @@
-"""Cached rows are read back, shared by processes, and never wrong, whatever was torn or could not be written."""
+"""Cached rows are read back, shared by processes, and correct after torn and failed writes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def value(row: int, length: int) -> NDArray[np.float32]:
 
 
 class Source:
-    """Computes rows, and notes which."""
+    """Source of rows: computes them and records which were requested."""
 
     def __init__(self, lengths: NDArray[np.int64], beside: int = 0) -> None:
-        self.lengths, self.beside, self.asked = lengths, beside, list[int]()
+        self.lengths, self.beside, self.requested = lengths, beside, list[int]()
 
     def __call__(self, rows: list[int]) -> Mapping[int, NDArray[np.float32]]:
-        self.asked += rows
+        self.requested += rows
         every = {near for row in rows for near in range(row, min(row + self.beside + 1, len(self.lengths)))}
         return {row: value(row, self.lengths[row]) for row in every}
 
@@ -37,11 +37,11 @@ class Source:
         return np.concatenate([value(row, self.lengths[row]) for row in rows.tolist()])
 
 
-def assert_fetched(rows: CachedRows, source: Source, wanted: NDArray[np.int64], asked: list[int]) -> None:
-    source.asked.clear()
-    found = rows.fetch(wanted, source)
-    assert found.dtype == np.float32 and np.array_equal(found, source.plain(wanted))
-    assert source.asked == asked
+def assert_fetched(rows: CachedRows, source: Source, numbers: NDArray[np.int64], requested: list[int]) -> None:
+    source.requested.clear()
+    values = rows.fetch(numbers, source)
+    assert values.dtype == np.float32 and np.array_equal(values, source.plain(numbers))
+    assert source.requested == requested
 
 
 @pytest.fixture(params=LENGTHS)
@@ -137,8 +137,8 @@ def fill(folder: Path, order: int, barrier: object) -> None:
 
 
 def assert_fetched_somehow(rows: CachedRows, source: Source, row: int) -> None:
-    wanted = np.array([row])
-    assert np.array_equal(rows.fetch(wanted, source), source.plain(wanted))
+    numbers = np.array([row])
+    assert np.array_equal(rows.fetch(numbers, source), source.plain(numbers))
 
 
 def test_two_processes_may_fill_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cached features of a frozen encoder change nothing, against passes without them, whatever the cache holds."""
+"""Cached features of a frozen encoder give the results of passes without them, for every content of the cache."""
 
 from __future__ import annotations
 
@@ -66,18 +66,22 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(config: Config, data: Data, folder: Path, seed: int = 3) -> tuple[Report, dict[str, torch.Tensor]]:
-    """The last report of a trial of some ten steps, and its weights."""
+    """Last report of a trial of about ten steps, and its weights."""
     report = list(train(config, data, State.fresh(seed, (300, 600), folder)))[-1]
     return report, checkpoints.read_tensors(Path(report.checkpoint), "weights")
 
 
-def assert_same(one: tuple[Report, dict[str, Any]], two: tuple[Report, dict[str, Any]], tolerance: float = 0.0) -> None:
-    assert one[1].keys() == two[1].keys()
-    for name, value in one[1].items():
-        torch.testing.assert_close(value, two[1][name], rtol=0, atol=tolerance, msg=name)
-    assert one[0].losses == pytest.approx(two[0].losses, rel=0, abs=tolerance)
+Outcome = tuple[Report, dict[str, torch.Tensor]]
+"""Last report of a trial, and its weights."""
+
+
+def assert_same(first: Outcome, second: Outcome, tolerance: float = 0.0) -> None:
+    assert first[1].keys() == second[1].keys()
+    for name, value in first[1].items():
+        torch.testing.assert_close(value, second[1][name], rtol=0, atol=tolerance, msg=name)
+    assert first[0].losses == pytest.approx(second[0].losses, rel=0, abs=tolerance)
     # The correlation of nearly equal predictions, of heads that have hardly learnt, magnifies rounding.
-    assert one[0].scores == pytest.approx(two[0].scores, rel=0, abs=100 * tolerance)
+    assert first[0].scores == pytest.approx(second[0].scores, rel=0, abs=100 * tolerance)
 
 
 class Counter:
@@ -87,13 +91,14 @@ class Counter:
         self.sequences: Sequences = []
         compute = FrozenPart.compute
 
-        def counted(part: FrozenPart, given: Sequences, pooling: str) -> list[Any]:
-            self.sequences += given
-            return compute(part, given, pooling)
+        def counted(part: FrozenPart, sequences: Sequences, pooling: str) -> list[Any]:
+            self.sequences += sequences
+            return compute(part, sequences, pooling)
 
         monkeypatch.setattr(FrozenPart, "compute", counted)
 
     def take(self) -> int:
+        """Number of sequences computed since the last call."""
         count = len(self.sequences)
         self.sequences.clear()
         return count
@@ -131,8 +136,8 @@ def test_empty_half_filled_full_and_unwritable_caches_give_the_same_bits(
     cache.write_text("a file where the folder should be")
     unwritable = run(config, data, tmp_path / "unwritable")
     assert counter.take() > computed
-    for other in (full, half, unwritable):
-        assert_same(empty, other)
+    for result in (full, half, unwritable):
+        assert_same(empty, result)
 
 
 def test_trials_of_other_settings_share_what_they_have_in_common(
@@ -141,8 +146,8 @@ def test_trials_of_other_settings_share_what_they_have_in_common(
     counter = Counter(monkeypatch)
     run(configure("adapter/kind=frozen"), data, tmp_path / "a")
     assert counter.take() > 0
-    other = ["optimizer/head_lr=0.01", "dropout/head=0.4", "dropout/hidden=0.3", "batch_size/sst=8"]
-    run(configure("adapter/kind=frozen", "encoding/sst/pooling=pooler", *other), data, tmp_path / "b")
+    settings = ["optimizer/head_lr=0.01", "dropout/head=0.4", "dropout/hidden=0.3", "batch_size/sst=8"]
+    run(configure("adapter/kind=frozen", "encoding/sst/pooling=pooler", *settings), data, tmp_path / "b")
     assert counter.take() == 0
     run(configure("adapter/kind=frozen", "encoding/sst/pooling=mean"), data, tmp_path / "c")
     assert 0 < counter.take() <= 96 + 24  # the rows of SST alone
@@ -184,10 +189,10 @@ def test_predictions_and_reports_use_cached_features(
     assert evaluate(model, data).tasks == report.scores
     assert counter.take() == 0
     rows = np.arange(24, dtype=np.int32)
-    once = predict_rows(model, data, "qqp", "dev", rows)
-    assert 0 < counter.take() < 48  # held rows were not asked for before
-    few = predict_rows(model, data, "qqp", "dev", rows[5:9])
-    assert np.allclose(once.probabilities[5:9], few.probabilities, atol=1e-6)  # type: ignore[index]
+    first = predict_rows(model, data, "qqp", "dev", rows)
+    assert 0 < counter.take() < 48  # held rows were not requested before
+    subset = predict_rows(model, data, "qqp", "dev", rows[5:9])
+    assert np.allclose(first.probabilities[5:9], subset.probabilities, atol=1e-6)  # type: ignore[index]
     assert counter.take() == 0
 
 
@@ -217,22 +222,22 @@ def test_layers_below_the_top_have_no_dropout_and_those_above_draw_the_same_mask
     encoder, batch = data.base.load(), pack(sequences(data.base))
     noise = MultitaskModel(configure("dropout/hidden=0.3"), data.base, data.tasks, 0).noise
     for count in (1, 2):
-        found = encoder(batch, noise(torch.Generator().manual_seed(1)), frozen_layers=count)
+        whole = encoder(batch, noise(torch.Generator().manual_seed(1)), frozen_layers=count)
         start = encoder.lowest(batch, count)
         again = encoder(batch, noise(torch.Generator().manual_seed(1)), frozen_layers=count, start=start)
-        assert torch.equal(found, again) and torch.equal(found, encoder(batch)) == (count == 2)
+        assert torch.equal(whole, again) and torch.equal(whole, encoder(batch)) == (count == 2)
         by_hand = start
         generator = torch.Generator().manual_seed(1)
         for layer in encoder.layers[count:]:
             by_hand = layer(by_hand, batch, noise(generator), False)
-        assert torch.equal(found, by_hand)
+        assert torch.equal(whole, by_hand)
 
 
 # What decides a row ---------------------------------------------------------------------------------------------------
 
 
-def longer(file: TaskFile) -> TaskFile:
-    """The file with another first text."""
+def with_another_text(file: TaskFile) -> TaskFile:
+    """The file with a different first text."""
     (texts,) = file.texts
     ids = texts.ids.copy()
     ids[2] += 1
@@ -245,33 +250,33 @@ def test_the_key_changes_with_each_ingredient(data: Data, tiny: Base, monkeypatc
     part = FrozenPart(encoder, 2, "weights", torch.float32)
     base = part.recipe(file, reading)
 
-    def other(part: FrozenPart, file: TaskFile = file, reading: Reading = reading) -> set[str]:
+    def changed(part: FrozenPart, file: TaskFile = file, reading: Reading = reading) -> set[str]:
         recipe = part.recipe(file, reading)
         return {name for name in base if recipe[name] != base[name]}
 
-    assert other(FrozenPart(encoder, 2, "weights", torch.float32)) == set()
-    assert other(FrozenPart(encoder, 2, "weights", torch.bfloat16)) == {"arithmetic"}
-    assert other(FrozenPart(encoder, 2, "others", torch.float32)) == {"weights"}
-    assert other(FrozenPart(encoder, 1, "weights", torch.float32)) == {"output"}
-    assert other(part, longer(file)) == {"texts"}
-    assert other(part, data.file("sst", "dev")) == {"texts"}
-    assert other(part, reading=replace(reading, limit=32)) == {"max_length"}
-    assert other(part, reading=replace(reading, sep=5)) == {"special"}
-    assert other(part, reading=replace(reading, encoding=Single(pooling="mean"))) == {"output"}
-    assert other(part, reading=replace(reading, encoding=Single(pooling="pooler"))) == set()  # its layer is the head's
-    assert other(part, reading=replace(reading, encoding=Bi())) == {"encoding"}
+    assert changed(FrozenPart(encoder, 2, "weights", torch.float32)) == set()
+    assert changed(FrozenPart(encoder, 2, "weights", torch.bfloat16)) == {"arithmetic"}
+    assert changed(FrozenPart(encoder, 2, "others", torch.float32)) == {"weights"}
+    assert changed(FrozenPart(encoder, 1, "weights", torch.float32)) == {"output"}
+    assert changed(part, with_another_text(file)) == {"texts"}
+    assert changed(part, data.file("sst", "dev")) == {"texts"}
+    assert changed(part, reading=replace(reading, limit=32)) == {"max_length"}
+    assert changed(part, reading=replace(reading, sep=5)) == {"special"}
+    assert changed(part, reading=replace(reading, encoding=Single(pooling="mean"))) == {"output"}
+    assert changed(part, reading=replace(reading, encoding=Single(pooling="pooler"))) == set()  # it is in the head
+    assert changed(part, reading=replace(reading, encoding=Bi())) == {"encoding"}
     monkeypatch.setattr(frozen, "VERSION", -1)
-    assert other(part) == {"version"}
+    assert changed(part) == {"version"}
 
 
 def test_weights_that_stages_changed_are_known_by_their_sha256(tiny: Base) -> None:
-    one, two = (FrozenPart(tiny.load(), depth, None, torch.float32).weights for depth in (2, 1))
+    whole, lowest = (FrozenPart(tiny.load(), depth, None, torch.float32).weights for depth in (2, 1))
     changed = tiny.load()
     with torch.no_grad():
         changed.layers[1].norm.bias[3] += 1e-3
-    assert one == FrozenPart(tiny.load(), 2, None, torch.float32).weights != two
-    assert FrozenPart(changed, 2, None, torch.float32).weights != one
-    assert FrozenPart(changed, 1, None, torch.float32).weights == two  # what lies above does not matter
+    assert whole == FrozenPart(tiny.load(), 2, None, torch.float32).weights != lowest
+    assert FrozenPart(changed, 2, None, torch.float32).weights != whole
+    assert FrozenPart(changed, 1, None, torch.float32).weights == lowest  # layers above do not matter
 
 
 def test_a_trial_after_a_stage_has_cached_features_of_its_own(data: Data, tmp_path: Path, cache: Path) -> None:
@@ -349,8 +354,8 @@ def test_blocks_are_the_same_whatever_is_missing(
     monkeypatch.setattr("minbert.encoder.bert.Packed.to", lambda packed, device: packed)
     monkeypatch.setattr("minbert.training.frozen.torch.autocast", lambda *_, **__: torch.no_grad())
     counter.take()
-    found = part.states(batch, reading)
-    assert found.shape == alone.shape and np.abs(found - alone).max() < 1e-5
+    states = part.states(batch, reading)
+    assert states.shape == alone.shape and np.abs(states - alone).max() < 1e-5
     assert counter.take() == 7 * 4  # rows 3 and 5 are neighbours, and so are their second sentences
     again = [part.states(model.batch("sts", file, [4]), reading) for _ in range(2)]
     assert np.array_equal(*again)
@@ -370,16 +375,16 @@ def test_lengths_are_those_of_the_sequences(
     from minbert.data.tokens import open_data
 
     file = open_data(corpus_folder, tiny, tasks=choose_tasks([task])).file(task, "train")
-    found = encoding.lengths(file, limit)
+    lengths = encoding.lengths(file, limit)
     expected = [len(ids) for ids, _ in encoding.sequences(file, range(len(file.labels)), limit, 2, 3)]
-    assert found.ravel().tolist() == expected and found.shape[1] == len(file.labels)
+    assert lengths.ravel().tolist() == expected and lengths.shape[1] == len(file.labels)
 
 
 def test_states_as_given_are_found_in_the_order_of_packing(tiny: Base) -> None:
     every = sequences(tiny)
     packed = pack(every)
-    given = torch.from_numpy(np.concatenate([ids for ids, _ in every]))
-    assert torch.equal(given[in_order_of_packing(packed)], packed.ids)
+    unsorted = torch.from_numpy(np.concatenate([ids for ids, _ in every]))
+    assert torch.equal(unsorted[in_order_of_packing(packed)], packed.ids)
     assert [len(ids) for ids, _ in every] != sorted(len(ids) for ids, _ in every)
 
 

@@ -1,5 +1,5 @@
-"""One update of the weights: rates by depth, accumulation, two-phase steps, the momentum teacher, the choice of a
-report. Each against the plain way of doing it."""
+"""One update of the weights against a plain implementation: rates by depth, accumulation, two-phase steps, the momentum
+teacher, the choice of a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from minbert.techniques.combiners import COMBINERS, Sum
 from minbert.techniques.optimizer import Optimizer, parameter_groups
 from minbert.techniques.penalty import Penalty, symmetric_kl
 from minbert.techniques.proximals import follow
-from minbert.training import trial as trials
+from minbert.training import trial as trial_module
 from minbert.training.checkpoints import TrialCheckpointError
 from minbert.training.evaluation import Scores
 from minbert.training.model import MultitaskModel
@@ -34,7 +34,7 @@ PLAIN = [
 ]
 
 
-def trial(data: Data, folder: Path, *pairs: str) -> Trial:
+def make_trial(data: Data, folder: Path, *pairs: str) -> Trial:
     config = configure(*PLAIN, *pairs)
     return Trial(config, data, State.fresh(0, (10_000,), folder), torch.device("cpu"))
 
@@ -45,19 +45,19 @@ def proximal(trial: Trial) -> Penalty:
 
 
 def teacher(trial: Trial) -> MultitaskModel:
-    found = proximal(trial).teacher
-    assert isinstance(found, MultitaskModel)
-    return found
+    model = proximal(trial).teacher
+    assert isinstance(model, MultitaskModel)
+    return model
 
 
 def weights(trial: Trial) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trial.parameters.items()}
 
 
-def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], rtol=0, atol=tolerance, msg=name)
+def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance, msg=name)
 
 
 def test_layer_decay_follows_its_equation() -> None:
@@ -74,25 +74,26 @@ def test_layer_decay_follows_its_equation() -> None:
     assert len(parameter_groups(parameters, Optimizer(), 12)) == 2  # without it all encoder matrices are one group
 
 
-def test_what_weighs_losses_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:
-    one = trial(data, tmp_path, "mixing/balance/kind=uncertainty", "mixing/balance/lr=0.03")
-    rates = {id(value): group["peak"] for group in one.update.optimizer.param_groups for value in group["params"]}
-    found = {rates[id(value)] for name, value in one.update.trained.items() if name.startswith("balance.")}
-    assert found == {0.03}
-    heads = {rates[id(value)] for name, value in one.update.trained.items() if name.startswith("heads.")}
-    assert heads == {one.config.optimizer.head_lr}
+def test_a_loss_balance_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:
+    trial = make_trial(data, tmp_path, "mixing/balance/kind=uncertainty", "mixing/balance/lr=0.03")
+    rates = {id(value): group["peak"] for group in trial.update.optimizer.param_groups for value in group["params"]}
+    learned = {rates[id(value)] for name, value in trial.update.trained.items() if name.startswith("balance.")}
+    assert learned == {0.03}
+    heads = {rates[id(value)] for name, value in trial.update.trained.items() if name.startswith("heads.")}
+    assert heads == {trial.config.optimizer.head_lr}
 
 
 def test_two_draws_of_half_the_rows_make_the_update_of_one(data: Data, tmp_path: Path) -> None:
     # SGD in place of AdamW, whose first step is a sign: rounding would decide it where a gradient is almost 0.
-    whole = trial(data, tmp_path / "a", "batch_size/sst=8", "batch_size/qqp=16", "batch_size/sts=4")
-    halves = trial(
+    whole = make_trial(data, tmp_path / "a", "batch_size/sst=8", "batch_size/qqp=16", "batch_size/sts=4")
+    halves = make_trial(
         data, tmp_path / "b", "batch_size/sst=4", "batch_size/qqp=8", "batch_size/sts=2", "optimizer/accumulation=2"
     )
     start = weights(whole)
-    for one in (whole, halves):
-        one.update.optimizer = torch.optim.SGD([{"params": list(one.update.trained.values()), "lr": 0.1, "peak": 0.1}])  # type: ignore[assignment]
-        one.step()
+    for trial in (whole, halves):
+        group = {"params": list(trial.update.trained.values()), "lr": 0.1, "peak": 0.1}
+        trial.update.optimizer = torch.optim.SGD([group])  # type: ignore[assignment]
+        trial.step()
     assert whole.position.consumed == halves.position.consumed and halves.position.draws == 2
     # Sums in another order: up to 2e-6 on some CPUs, where the update moves weights by more than 0.01.
     assert_close(weights(whole), weights(halves), tolerance=1e-5)
@@ -100,56 +101,56 @@ def test_two_draws_of_half_the_rows_make_the_update_of_one(data: Data, tmp_path:
 
 
 def test_gse_is_a_pcgrad_step_and_a_plain_one_on_the_same_rows(data: Data, tmp_path: Path) -> None:
-    both = trial(data, tmp_path / "a", "mixing/combine/kind=gse")
-    both.step()
-    plain = trial(data, tmp_path / "b", "mixing/combine/kind=pcgrad")
+    gse = make_trial(data, tmp_path / "a", "mixing/combine/kind=gse")
+    gse.step()
+    plain = make_trial(data, tmp_path / "b", "mixing/combine/kind=pcgrad")
     plain.step()
     first = weights(plain)
     plain.position = plain.draws.start()
     plain.update.combiner = Sum().build()
     plain.step()
-    assert_close(weights(both), weights(plain))
-    assert any(not torch.equal(first[name], value) for name, value in weights(both).items())
-    assert both.means.counts["conflicts"] == both.means.counts["sst"] == 1 and both.means.means()["pairs"] == 3
+    assert_close(weights(gse), weights(plain))
+    assert any(not torch.equal(first[name], value) for name, value in weights(gse).items())
+    assert gse.means.counts["conflicts"] == gse.means.counts["sst"] == 1 and gse.means.means()["pairs"] == 3
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_teacher_is_the_running_mean_of_the_weights(data: Data, tmp_path: Path, momentum: float) -> None:
-    one = trial(data, tmp_path, "proximal/kind=bregman", f"proximal/momentum={momentum}")
-    expected = weights(one)
+    trial = make_trial(data, tmp_path, "proximal/kind=bregman", f"proximal/momentum={momentum}")
+    expected = weights(trial)
     for _ in range(3):
-        one.step()
-        expected = {name: (1 - momentum) * value + momentum * expected[name] for name, value in weights(one).items()}
-    assert_close(proximal(one).state_dict(), expected)
+        trial.step()
+        expected = {name: (1 - momentum) * value + momentum * expected[name] for name, value in weights(trial).items()}
+    assert_close(proximal(trial).state_dict(), expected)
 
 
 def test_the_teacher_shares_what_is_frozen_and_is_never_trained(data: Data, tmp_path: Path) -> None:
-    one = trial(data, tmp_path, "proximal/kind=bregman", "adapter/kind=lora")
-    own = dict(one.model.named_parameters())
-    for name, value in teacher(one).named_parameters():
-        assert (value is own[name]) == (name not in one.parameters) and not value.requires_grad
+    trial = make_trial(data, tmp_path, "proximal/kind=bregman", "adapter/kind=lora")
+    own = dict(trial.model.named_parameters())
+    for name, value in teacher(trial).named_parameters():
+        assert (value is own[name]) == (name not in trial.parameters) and not value.requires_grad
 
 
 def test_the_proximal_penalty_is_mu_times_the_divergence_from_the_teacher(data: Data, tmp_path: Path) -> None:
-    one = trial(data, tmp_path, "proximal/kind=bregman", "proximal/weight=3", "dropout/hidden=0.2")
-    (draw,), _ = one.draw()
+    trial = make_trial(data, tmp_path, "proximal/kind=bregman", "proximal/weight=3", "dropout/hidden=0.2")
+    (draw,), _ = trial.draw()
     batches = draw.batches
 
     def generator(stream: str) -> torch.Generator:
         return torch.Generator().manual_seed(5)
 
-    penalties = one.step_losses(draw, generator).penalties
+    penalties = trial.step_losses(draw, generator).penalties
     assert {task: values.keys() for task, values in penalties.items()} == {task: {"bregman"} for task in data.tasks}
     # The same masks: nothing but the weights could differ.
     assert all(float(values["bregman"].detach()) == 0.0 for values in penalties.values())
     with torch.no_grad():
-        for value in one.parameters.values():
+        for value in trial.parameters.values():
             value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
-    penalties = one.step_losses(draw, generator).penalties
-    inputs = one.model.input(batches)
+    penalties = trial.step_losses(draw, generator).penalties
+    inputs = trial.model.input(batches)
     for index, name in enumerate(("sst", "qqp")):
-        mine = one.model.outputs(inputs, batches, one.model.noise(generator("")))[index]
-        theirs = teacher(one).outputs(inputs, batches, one.model.noise(generator("")))[index]
+        mine = trial.model.outputs(inputs, batches, trial.model.noise(generator("")))[index]
+        theirs = teacher(trial).outputs(inputs, batches, trial.model.noise(generator("")))[index]
         p, q = mine.softmax(-1), theirs.softmax(-1)
         expected = float(((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean().detach())
         assert float(penalties[name]["bregman"].detach()) == pytest.approx(3 * expected, rel=1e-4) and expected > 0
@@ -169,11 +170,11 @@ def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monke
         value = next(overall)
         return Scores(dict.fromkeys(data.tasks, value), value, ())
 
-    monkeypatch.setattr(trials, "evaluate", scored)
+    monkeypatch.setattr(trial_module, "evaluate", scored)
     config = configure("selection=best")
     saved = []
     for report in train(config, data, State.fresh(0, (64, 128, 192), tmp_path)):
-        tensors = trials.checkpoints.read_tensors(Path(report.checkpoint), "weights")
+        tensors = trial_module.checkpoints.read_tensors(Path(report.checkpoint), "weights")
         saved.append((report.overall, report.scores["sst"], report.flags, tensors))
     assert [entry[:3] for entry in saved] == [(0.5, 0.5, ()), (0.9, 0.9, ()), (0.9, 0.9, ("best:128",))]
     assert all(torch.equal(saved[1][3][name], value) for name, value in saved[2][3].items())
@@ -183,25 +184,25 @@ def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monke
 def test_the_peak_of_memory_is_the_trials_own(data: Data, tmp_path: Path) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("a process's peak can be reset on Linux alone")
-    device, room = torch.device("cpu"), 300 * 2**20
+    device, size = torch.device("cpu"), 300 * 2**20
     before = peak_memory(device)
-    large = torch.ones(room // 4)
-    assert peak_memory(device) > before + room // 2
+    large = torch.ones(size // 4)
+    assert peak_memory(device) > before + size // 2
     del large
-    assert trial(data, tmp_path) and peak_memory(device) < before + room // 2
+    assert make_trial(data, tmp_path) and peak_memory(device) < before + size // 2
 
 
 @pytest.mark.parametrize("combine", COMBINERS)
 @pytest.mark.parametrize("balance", BALANCES)
 def test_everything_that_is_trained_gets_a_gradient(combine: str, balance: str, data: Data, tmp_path: Path) -> None:
-    one = trial(data, tmp_path, f"mixing/combine/kind={combine}", f"mixing/balance/kind={balance}")
+    trial = make_trial(data, tmp_path, f"mixing/combine/kind={combine}", f"mixing/balance/kind={balance}")
     seen = set()
-    hooked = one.update.optimizer.register_step_pre_hook(
-        lambda *_: seen.update(name for name, value in one.update.trained.items() if value.grad is not None)
+    hooked = trial.update.optimizer.register_step_pre_hook(
+        lambda *_: seen.update(name for name, value in trial.update.trained.items() if value.grad is not None)
     )
-    one.step()
+    trial.step()
     hooked.remove()
-    assert seen == one.update.trained.keys()
+    assert seen == trial.update.trained.keys()
     assert any(name.startswith("balance.") for name in seen) == (balance == "uncertainty")
 
 
@@ -212,14 +213,14 @@ def test_another_file_of_augmented_rows_is_refused_on_resuming(data: Data, tmp_p
     again = State.resume(Path(report.checkpoint), (64, 128), tmp_path, 1)
     rows = augmented(data, config.augmentation, 0)
     assert len(rows.parts["sst", "train"]) > len(data.parts["sst", "train"]) and not data.added
-    other = Trial(config, replace(rows, added="another"), again, torch.device("cpu"))
+    continued = Trial(config, replace(rows, added="another"), again, torch.device("cpu"))
     with pytest.raises(TrialCheckpointError, match="another `augmented rows`"):
-        other.restore(Path(report.checkpoint))
+        continued.restore(Path(report.checkpoint))
 
 
 def test_scores_are_float32_whatever_the_encoder_computes_in(data: Data, tmp_path: Path) -> None:
-    one = trial(data, tmp_path, "precision=bf16")
-    assert one.model.dtype == torch.bfloat16
-    batch = one.draw()[0][0].batches[-1]
-    (output,) = one.model([batch])
+    trial = make_trial(data, tmp_path, "precision=bf16")
+    assert trial.model.dtype == torch.bfloat16
+    batch = trial.draw()[0][0].batches[-1]
+    (output,) = trial.model([batch])
     assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())

@@ -54,17 +54,15 @@ CONFIGS = {
 }  # fmt: skip
 
 
-
-
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return checkpoints.read_tensors(path, "weights")
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
-    one, two = weights(first), weights(second)
-    assert one.keys() == two.keys()
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
+    expected, actual = weights(first), weights(second)
+    assert expected.keys() == actual.keys()
+    for name in expected:
+        assert torch.equal(expected[name], actual[name]), name
 
 
 def pause_after(polls: int) -> Callable[[], bool]:
@@ -80,11 +78,12 @@ def test_interrupted_equals_unbroken(name: str, data: Data, tmp_path: Path) -> N
     assert first[-1].paused and first[-1].checkpoint
     newest = checkpoints.newest(tmp_path / "b")
     assert newest is not None
-    rest = list(train(config, data, State.resume(newest, (200, 500), tmp_path / "b", 1)))
-    assert [r.step for r in rest][-2:] == [200, 500] or [r.step for r in rest] == [500]
-    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[-1].checkpoint))
-    assert rest[-1].scores == whole[-1].scores and rest[-1].losses == pytest.approx(whole[-1].losses, rel=1e-6)
-    assert rest[-1].examples_per_task == whole[-1].examples_per_task
+    continued = list(train(config, data, State.resume(newest, (200, 500), tmp_path / "b", 1)))
+    assert [report.step for report in continued][-2:] == [200, 500] or [report.step for report in continued] == [500]
+    assert_same_weights(Path(whole[-1].checkpoint), Path(continued[-1].checkpoint))
+    assert continued[-1].scores == whole[-1].scores
+    assert continued[-1].losses == pytest.approx(whole[-1].losses, rel=1e-6)
+    assert continued[-1].examples_per_task == whole[-1].examples_per_task
 
 
 def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
@@ -102,11 +101,11 @@ def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
         state = State.fresh(3, (200, 500), tmp_path / "b")
         first = list(train(configure(), data, state, lambda: len(evaluations) == 2))
     assert [(report.step, report.paused) for report in first] == [(200, False), (200, True)]
-    assert first[-1].examples == whole[-1].examples, "all that is missing is the last report"
-    rest = list(train(configure(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
-    assert [report.step for report in rest] == [500]
-    assert rest[0].scores == whole[-1].scores
-    assert_same_weights(Path(whole[-1].checkpoint), Path(rest[0].checkpoint))
+    assert first[-1].examples == whole[-1].examples, "only the last report is missing"
+    continued = list(train(configure(), data, State.resume(Path(first[-1].checkpoint), (200, 500), tmp_path / "b", 1)))
+    assert [report.step for report in continued] == [500]
+    assert continued[0].scores == whole[-1].scores
+    assert_same_weights(Path(whole[-1].checkpoint), Path(continued[0].checkpoint))
 
 
 def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
@@ -176,7 +175,7 @@ def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None
 
 
 def test_a_checkpoint_of_format_2_continues_as_one_of_today(data: Data, tmp_path: Path) -> None:
-    """It named a teacher's tensors `teacher:<parameter>`."""
+    """Format 2 named a teacher's tensors `teacher:<parameter>`."""
     config, milestones = configure(*CONFIGS["bregman, best"]), (60, 120, 180)
     reports = train(config, data, State.fresh(0, milestones, tmp_path / "a"))
     next(reports)
@@ -206,10 +205,10 @@ def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
     report = list(train(configure(), data, State.fresh(0, (200,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
     rows = data.parts["sst", "search"]
-    found = predict_rows(model, data, "sst", "search", rows)
+    prediction = predict_rows(model, data, "sst", "search", rows)
     labels = data.file("sst", "dev").labels[rows]
-    assert (found.values == labels).mean() == pytest.approx(report.scores["sst"])
-    assert found.probabilities is not None and abs(found.probabilities.sum(1) - 1).max() < 1e-5
+    assert (prediction.values == labels).mean() == pytest.approx(report.scores["sst"])
+    assert prediction.probabilities is not None and abs(prediction.probabilities.sum(1) - 1).max() < 1e-5
 
 
 def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_path: Path) -> None:
@@ -236,7 +235,7 @@ def test_a_killed_process_resumes_to_the_same_weights(corpus_folder: Path, tmp_p
     assert_same_weights(whole, cut)
 
 
-# What lies in a trial's folder ---------------------------------------------------------------------------------------
+# A trial's folder ----------------------------------------------------------------------------------------------------
 
 
 def test_only_checkpoints_of_this_or_earlier_attempts_are_pruned(data: Data, tmp_path: Path) -> None:
@@ -247,11 +246,11 @@ def test_only_checkpoints_of_this_or_earlier_attempts_are_pruned(data: Data, tmp
 
 
 def test_a_pause_right_after_a_report_leaves_its_checkpoint_alone(data: Data, tmp_path: Path) -> None:
-    asked = []
-    trial = train(configure(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(asked))
+    requests: list[bool] = []
+    trial = train(configure(), data, State.fresh(0, (60, 200), tmp_path), lambda: bool(requests))
     first = next(trial)
     written = (Path(first.checkpoint) / "done.json").stat().st_mtime_ns
-    asked.append(True)
+    requests.append(True)
     paused = next(trial)
     assert paused.paused
     assert paused.checkpoint == first.checkpoint
@@ -291,7 +290,7 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint(
     assert checkpoints.newest(tmp_path) == Path(first.checkpoint)
 
 
-def test_a_trial_goes_on_in_the_arithmetic_it_began_with(
+def test_a_trial_continues_in_the_arithmetic_it_began_with(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minbert.training.model.native_bf16", lambda device: True)
@@ -312,7 +311,8 @@ def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
     trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
     trial.step()
     for group in trial.update.optimizer.param_groups:
-        names = [name for name, value in trial.parameters.items() if any(value is one for one in group["params"])]
+        members = {id(value) for value in group["params"]}
+        names = [name for name, value in trial.parameters.items() if id(value) in members]
         assert {name.split(".")[0] for name in names} in ({"encoder"}, {"heads"})
         peak = 1e-4 if names[0].startswith("encoder") else 0.01
         assert group["lr"] == pytest.approx(peak * (32 / 6400) / 0.5)  # the middle of the first step, within warm-up
@@ -348,17 +348,17 @@ def test_a_taper_weighs_loss_and_penalty_of_its_task(data: Data) -> None:
 
 
 def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
-    """All passes share their dropout masks: without noise no penalty, with it there is one, and it has gradients."""
-    penalties = {}
+    """All passes share their dropout masks: the penalty is 0 without noise, positive and with gradients with it."""
+    smoothness = {}
     for epsilon in (1e-6, 1.0):  # a large epsilon keeps delta near 0
         settings = ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
         config = configure(*(f"regularizer/sst/{setting}" for setting in settings), "dropout/hidden=0.5")
         model = MultitaskModel(config, data.base, data.tasks, 0)
         batch = model.batch("sst", data.file("sst", "train"), range(8))
         step = StepLosses(model, Penalties(config, model), Balance())
-        losses, found = step.forward([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
-        assert losses.keys() == {"sst"} and found["sst"].keys() == {"smart"}
-        found["sst"]["smart"].backward()  # type: ignore[no-untyped-call]
-        penalties[epsilon] = found["sst"]["smart"].item()
-    assert penalties[1.0] < 1e-9
-    assert penalties[1e-6] > 1e-6
+        losses, penalties = step.forward([batch], lambda stream: torch.Generator().manual_seed(len(stream)))
+        assert losses.keys() == {"sst"} and penalties["sst"].keys() == {"smart"}
+        penalties["sst"]["smart"].backward()  # type: ignore[no-untyped-call]
+        smoothness[epsilon] = penalties["sst"]["smart"].item()
+    assert smoothness[1.0] < 1e-9
+    assert smoothness[1e-6] > 1e-6
