@@ -104,7 +104,7 @@ def _where(legal: Sequence[Mapping[str, Any]], holding: Sequence[Mapping[str, An
     """The branches in which a pin holds, described by as few kinds as tell them from the other branches."""
     paths = list(dict.fromkeys(path for kinds in legal for path in kinds))
     for path in list(paths):
-        fewer = [kept for kept in paths if kept != path]
+        fewer = [remaining for remaining in paths if remaining != path]
         without_pin = [_part(kinds, fewer) for kinds in legal if kinds not in holding]
         if not any(_part(kinds, fewer) in without_pin for kinds in holding):
             paths = fewer
