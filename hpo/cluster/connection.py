@@ -1,9 +1,9 @@
-"""The Ray cluster a sweep runs on: one of our own on the loopback address, or a running one by its address.
+"""Connection to the Ray cluster of a sweep: a cluster of our own on the loopback address, or a running one.
 
-Our own clusters start with `address="local"` (a bare `ray.init()` joins whatever cluster this machine has), listen
-for this machine's processes, ask for a token that only this user can read, show no dashboard, and take their
-temporary files with them. Whatever a sweep asks for is compared with what the cluster has before anything waits: Ray
-itself waits for ever.
+A cluster of our own starts with `address="local"` (a bare `ray.init()` joins any cluster of this machine). It listens
+for processes of this machine only, requires a token that only this user can read, has no dashboard, and removes its
+temporary files at the end. The resources of a sweep are compared with the cluster's before the first task: Ray waits
+for ever for resources that a cluster does not have.
 """
 
 from __future__ import annotations
@@ -22,43 +22,44 @@ from typing import Any
 
 from hpo.cluster.memory import available_memory
 from hpo.cluster.processes import scratch
-from hpo.cluster.resources import Node, ResourceError, Resources, local_cpus, local_gpus
+from hpo.cluster.resources import NodeResources, ResourceError, Resources, local_cpus, local_gpus
 
 SETTINGS: Mapping[str, tuple[str, str]] = {
-    "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even when it is told to be silent"),
+    "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even if it is set to be silent"),
     "RAY_USAGE_STATS_ENABLED": ("0", "no usage statistics leave this machine"),
     "RAY_CHDIR_TO_TRIAL_DIR": ("0", "workers keep the driver's directory, so that relative paths mean one thing"),
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": ("1", "the store keeps the results; Tune's loggers write five files a trial"),
-    "TUNE_DISABLE_SIGINT_HANDLER": ("1", "Ctrl-C is ours: Tune's handler drops running trials without a checkpoint"),
+    "TUNE_DISABLE_SIGINT_HANDLER": ("1", "the driver handles Ctrl-C: Tune's handler writes no checkpoints"),
     "TUNE_PRINT_ALL_TRIAL_ERRORS": ("0", "a trial's error is recorded, not printed across the display"),
-    "TUNE_GLOBAL_CHECKPOINT_S": ("3600", "Tune's own state is never read: do not write it every few seconds"),
-    "TUNE_FORCE_TRIAL_CLEANUP_S": ("30", "seconds until a worker that ignores its end is killed, not 600"),
+    "TUNE_GLOBAL_CHECKPOINT_S": ("3600", "Tune's own state is never read, so it need not be written every few seconds"),
+    "TUNE_FORCE_TRIAL_CLEANUP_S": ("30", "seconds until a worker that does not stop is killed; the default is 600"),
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": ("0", "see TUNE_GLOBAL_CHECKPOINT_S"),
 }
-"""Environment variable -> value, reason. Set before Ray is imported, unless the user has set another value."""
+"""Environment variable -> (value, reason). Set before Ray is imported, unless the user has set another value."""
 
 OWN_SETTINGS: Mapping[str, tuple[str, str]] = {
     "RAY_memory_monitor_refresh_ms": ("0", "the monitor's kill ends a whole Tune run; a limit per worker replaces it"),
-    "RAY_worker_niceness": ("0", "with Ray's 15, trials starve beside any other process; use `nice hpo run`"),
+    "RAY_worker_niceness": ("0", "with Ray's 15, trials get no time beside other processes; use `nice hpo run`"),
     "RAY_AUTH_MODE": ("token", "without it any local process can run code on the cluster"),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": ("0", "Ray replaces 127.0.0.1 by a reachable address, except in this mode"),
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": ("0", "workers run in this interpreter, however this process was started"),
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": ("0", "workers run in this process's interpreter, also under `uv run`"),
 }
-"""The same for clusters of our own only: a cluster that somebody else runs keeps its rules."""
+"""Environment variable -> (value, reason), for clusters of our own only: a running cluster keeps its own settings."""
 
 log = logging.getLogger("hpo")
 
 OBJECT_STORE_BYTES = 128 * 2**20
-"""Shared memory of our own clusters. Data and weights are mapped from files, results are small: the default, 30 % of
-the machine's memory, would be wasted."""
+"""Shared memory of a cluster of our own. Ray's default, 30 % of the machine's memory, would be wasted: data and weights
+are mapped from files, and results are small."""
 
 
 STARTS = 3
-"""Ray gives its own processes 30 seconds to start, fixed in its code; a loaded machine may need another try."""
+"""Attempts to start a cluster. Ray gives its processes 30 seconds to start, fixed in its code, which can be too little
+on a machine under load."""
 
 
 def quiet() -> None:
-    """Set the environment variables that keep Ray in its place. Call it before the first import of ray."""
+    """Set the environment variables of SETTINGS. Call this before the first import of ray."""
     for name, (value, _) in SETTINGS.items():
         os.environ.setdefault(name, value)
 
@@ -68,15 +69,16 @@ class Cluster:
     """A connection to a cluster."""
 
     own: bool
-    """Started by us, and stopped by us."""
+    """Whether this process started the cluster, and stops it."""
     cpus: float
     gpus: float
     memory_limit: int | None
-    """Bytes of data that all workers together may hold on an own cluster; None: the cluster's own rules."""
-    nodes: tuple[Node, ...] = ()
-    """Its living machines."""
+    """Bytes of data that all workers of an own cluster may hold together; None: the cluster has its own rules."""
+    nodes: tuple[NodeResources, ...] = ()
+    """Its living nodes."""
 
     def check(self, resources: Resources) -> None:
+        """Raise ResourceError unless the trials fit into the cluster at once."""
         where = "this machine" if self.own else "the cluster"
         resources.check(self.cpus, self.gpus, where)
         if self.nodes:
@@ -87,7 +89,7 @@ class Cluster:
 def connect(address: str | None = None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[Cluster]:
     """Start a cluster of our own (no address) or join a running one, for the duration of the context.
 
-    A process that is connected already, by its own `ray.init`, keeps its cluster: it is used and left running.
+    If the process is connected already, by a `ray.init` elsewhere, that cluster is used and left running.
     """
     quiet()
     import ray
@@ -108,12 +110,12 @@ def connect(address: str | None = None, *, cpus: int | None = None, gpus: int | 
 
 
 _started_here = False
-"""This process runs on a cluster that `own_cluster` started."""
+"""Whether this process is connected to a cluster that `own_cluster` started."""
 
 
 @contextlib.contextmanager
 def own_cluster(cpus: int, gpus: int = 0) -> Iterator[Cluster]:
-    """A cluster of this process alone, gone with all its files at the end (Ray ends it too if this process dies)."""
+    """A cluster for this process alone, stopped at the end and its files removed. Ray stops it if this process dies."""
     global _started_here
     quiet()
     import ray
@@ -136,7 +138,7 @@ def _start(folder: Path, cpus: int, gpus: int) -> None:
 
     for attempt in range(1, STARTS + 1):
         try:
-            with _groups_of_their_own():
+            with _own_process_groups():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -146,7 +148,7 @@ def _start(folder: Path, cpus: int, gpus: int) -> None:
                     logging_level=logging.ERROR,
                     configure_logging=False,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody; what is above it is ours alone
+                    _temp_dir=str(folder / "r"),  # everybody can read it by Ray's mode, but not the folder above it
                     _node_ip_address="127.0.0.1",
                 )
             return
@@ -157,12 +159,12 @@ def _start(folder: Path, cpus: int, gpus: int) -> None:
 
 
 @contextlib.contextmanager
-def _groups_of_their_own() -> Iterator[None]:
-    """Ray's processes start in process groups of their own, and the workers with them.
+def _own_process_groups() -> Iterator[None]:
+    """Ray's processes, workers included, start in their own process groups within this context.
 
-    `timeout`, Slurm and containers send SIGTERM to the driver's whole group. Ray blocks SIGINT in its processes but not
-    SIGTERM, and a driver whose cluster is gone can pause nothing. They still end with the driver: Ray has the kernel
-    kill them at its death. Held by a contract test, as `survive_memory_monitor` is.
+    `timeout`, Slurm and containers send SIGTERM to the driver's whole group. Ray's processes block SIGINT but not
+    SIGTERM, and a driver without its cluster cannot pause trials. They still end with the driver, because the kernel
+    kills them at its death. A contract test checks the private parts of Ray that this needs.
     """
     import ray._private.services as services
 
@@ -175,14 +177,17 @@ def _groups_of_their_own() -> Iterator[None]:
 
 
 def _set_own_environment(folder: Path) -> Callable[[], None]:
-    """Set an own cluster's variables and write its token where only this user can read it; returns the way back."""
+    """Set the variables of an own cluster and write its token, readable by this user only.
+
+    Returns a function that restores the variables.
+    """
     path = folder / "token"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     values = {name: value for name, (value, _) in OWN_SETTINGS.items()} | {"RAY_AUTH_TOKEN_PATH": str(path)}
     before = {name: os.environ.get(name) for name in [*values, "RAY_AUTH_TOKEN"]}
-    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the path
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would override RAY_AUTH_TOKEN_PATH
     os.environ.update(values)
     _reread_environment()
 
@@ -198,7 +203,7 @@ def _set_own_environment(folder: Path) -> Callable[[], None]:
 
 
 def _reread_environment() -> None:
-    """Ray reads its variables when it is imported, and keeps the token it found: have it look again."""
+    """Make Ray read its variables and its token again: it normally reads them only once, at its import."""
     from ray._private import ray_constants
 
     raylet: Any = importlib.import_module("ray._raylet")  # compiled, without types
@@ -217,35 +222,35 @@ def _join(address: str) -> None:
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"address {address!r}: no Ray cluster answers there ({error}). Give host:port of its head node, or 'auto' "
-            "on one of its machines; a cluster with tokens wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+            "on one of its machines; a cluster with tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
         ) from error
     _hush()
 
 
 def _hush() -> None:
-    """Ray's and Tune's own messages stay out of the display; what concerns a trial is recorded with it."""
+    """Keep Ray's and Tune's own messages out of the display; messages about a trial are recorded with it."""
     import ray._private.worker as worker
 
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray._private"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # The raylet's words about a dead worker are printed whatever `log_to_driver` says.
+    # Ray prints the raylet's messages about a dead worker even with `log_to_driver=False`.
     worker.print_to_stdstream = lambda data, ignore_prefix: log.debug("%s", data)
 
 
 def _describe(own: bool) -> Cluster:
     ray: Any = importlib.import_module("ray")
     total = ray.cluster_resources()
-    limit = int(available_memory() * 0.9) if own else None  # a tenth stays for the driver and Ray's own processes
+    limit = int(available_memory() * 0.9) if own else None  # a tenth is for the driver and Ray's own processes
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
     return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, nodes)
 
 
 def survive_memory_monitor() -> None:
-    """Make a kill by the memory monitor of a foreign cluster an ordinary death of one worker.
+    """Let Tune treat a worker that a running cluster's memory monitor kills like any other dead worker.
 
-    Ray raises OutOfMemoryError, which is neither of the two errors that Tune's actor manager knows, and the whole
-    `fit` ends. Held by a contract test, so that an upgrade which mends or moves it is noticed.
+    Ray raises OutOfMemoryError then. Tune's actor manager handles two other errors only, so the whole `fit` would end.
+    A contract test notices an upgrade of Ray that changes this.
     """
     import ray.air.execution._internal.actor_manager as manager
     from ray.exceptions import OutOfMemoryError, RayActorError

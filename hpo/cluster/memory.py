@@ -1,7 +1,7 @@
-"""Memory of the machine and of one worker: a limit that makes a greedy trial fail with an error instead of a kill.
+"""Memory of the machine, and a memory limit for a worker. A trial that needs more fails with an error.
 
-Ray's memory monitor would end the whole search; a limit on the data of each process (RLIMIT_DATA) refuses the
-allocation that is too much, and the trial that asked for it reports a failure.
+A kill by Ray's memory monitor would end the whole search. With a limit on the data of each process (RLIMIT_DATA) the
+system refuses an allocation that exceeds it, and the trial that needs it reports a failure.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 
 
 def available_memory() -> int:
-    """Bytes of memory this process and its children may still take: the machine's, or its control group's if less."""
-    found = [_meminfo_available()]
+    """Free bytes for this process and its children: the machine's, or the control group's if those are fewer."""
+    free = [_meminfo_available()]
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
         with contextlib.suppress(OSError, ValueError):  # absent, or "max": no such limit
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return min(found)
+            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return min(free)
 
 
 def _meminfo_available() -> int:
@@ -32,7 +32,7 @@ def _meminfo_available() -> int:
 
 
 def limit_memory(limit: int | None) -> None:
-    """Let this process fail with an error it can report instead of being killed: memory beyond `limit` is refused."""
+    """Limit the data of this process to `limit` bytes: a larger allocation raises an error; None: no limit."""
     if limit is not None:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

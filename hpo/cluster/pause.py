@@ -1,7 +1,8 @@
-"""The pause flag: the driver raises it, every worker polls it between steps and batches, and so shows that it lives.
+"""Pause flag and signs of life. The driver raises the flag; every worker polls it between steps and batches.
 
-Both live in Ray's internal key-value store, which every process of a cluster reaches and which answers in 0.4 ms (a
-named actor takes 0.6 and a process of its own); a worker asks at most four times a second.
+A worker that polls also writes a sign of life. Flag and signs lie in Ray's internal key-value store, which every
+process of a cluster can use. It answers in 0.4 ms (a named actor takes 0.6 ms and needs a process); a worker asks at
+most four times a second.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 
 NAMESPACE = b"hpo"
 INTERVAL = 0.25
-"""Seconds between two looks at the flag."""
+"""Seconds between two reads of the flag."""
 BEAT = 10.0
 """Seconds between two signs of life."""
 
@@ -23,26 +24,30 @@ def raise_flag(key: str) -> None:
 
 
 def drop_flag(key: str) -> None:
-    """Forget the flag and all signs of life: a cluster that runs on should not keep them."""
+    """Delete the flag and all signs of life: a cluster that keeps running should not keep them."""
     from ray.experimental.internal_kv import _internal_kv_del
 
     _internal_kv_del(key.encode(), del_by_prefix=True, namespace=NAMESPACE)
 
 
 def sign_of_life(key: str, trial_id: str) -> object:
-    """What the worker of an attempt has last written; None before the first time."""
+    """The last sign of life of an attempt's worker; None before the first one. A worker that lives writes new ones."""
     from ray.experimental.internal_kv import _internal_kv_get
 
     return _internal_kv_get(_life(key, trial_id), namespace=NAMESPACE)
 
 
 def _life(key: str, trial_id: str) -> bytes:
+    """Key of an attempt's sign of life."""
     return f"{key}/{trial_id}".encode()
 
 
 class Poll:
-    """`should_pause()` of a worker on one attempt: the flag, at most one look per `INTERVAL`; once raised it stays
-    raised. Being asked is a sign of life, which it writes down once per `BEAT`."""
+    """The function `should_pause()` of one attempt.
+
+    It reads the flag at most once per INTERVAL seconds; a flag that was raised stays raised. It writes a sign of life
+    at most once per BEAT seconds.
+    """
 
     def __init__(self, key: str, trial_id: str) -> None:
         self._key, self._life = key.encode(), _life(key, trial_id)

@@ -1,6 +1,7 @@
-"""Which process is which: a host's name, and a process's start time, which tells it from a later one with its number.
+"""Identity of a process, and scratch folders. A process has a host, a number, and a start time.
 
-Scratch folders carry their owner's name in this form, so that what a killed process left behind is found and removed.
+The start time tells a process from a later one with the same number. A scratch folder names its owner in this form, so
+that the folders of killed processes are found and removed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ OWNER = "owner.json"
 
 
 def host() -> str:
-    """This machine's name, as rows and generation files carry it."""
+    """This machine's name, as rows and generation files hold it."""
     return socket.gethostname()
 
 
 def process_start(pid: int) -> float | None:
-    """Start time of a process of this host in clock ticks since boot; None if there is none, or a zombie."""
+    """Start time of a process of this host, in clock ticks since boot; None if no process runs or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -34,7 +35,7 @@ def process_start(pid: int) -> float | None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder of this process, removed at the end, or by the next one that makes a folder."""
+    """A temporary folder of this process, removed at the end; after a kill the next call of `scratch` removes it."""
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # mode 0700
     owner = {"host": host(), "pid": os.getpid(), "started": process_start(os.getpid())}
@@ -46,13 +47,13 @@ def scratch() -> Iterator[Path]:
 
 
 def _remove_orphans() -> None:
-    """Remove the folders of this user's dead processes on this host."""
+    """Remove the scratch folders of this user's dead processes on this host."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         try:
             owner = json.loads(path.read_text())
             ours = path.stat().st_uid == os.getuid() and owner["host"] == host()
             dead = process_start(int(owner["pid"])) != owner["started"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # being removed at this moment, or not ours
+            continue  # another process removes it at this moment, or it is not ours
         if ours and dead:
             shutil.rmtree(path.parent, ignore_errors=True)

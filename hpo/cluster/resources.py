@@ -1,8 +1,7 @@
-"""What the trials of a sweep need together: processes, CPU cores, GPUs; and whether machines hold that at once.
+"""Resources of a sweep's trials: number of workers, CPU cores, GPUs; and whether the machines have them.
 
-A `ResourceRequest` is what somebody asks for, with what was left open; `choose` fits it to a machine or a cluster and
-gives `Resources`. Both travel whole, from the command line to the workers. Ray waits for ever for what a cluster does
-not have, so everything is compared before anything waits.
+A `ResourceRequest` may leave values open; `choose` fits it to a machine or a cluster and returns `Resources`. Ray waits
+for ever for resources that a cluster does not have, so they are compared with the cluster's first.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-Node = tuple[float, float]
-"""CPUs and GPUs of one machine of a cluster."""
+NodeResources = tuple[float, float]
+"""CPUs and GPUs of one node, which is a machine of a cluster."""
 
 
 class ResourceError(ValueError):
-    """More was asked than the cluster has, or the cluster cannot be reached."""
+    """The request exceeds the cluster's resources, or the cluster cannot be reached."""
 
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What a launch asks for; None is left open, and chosen to fit."""
+    """Resources that a launch requests; a value of None is open, and `choose` fills it in."""
 
     workers: int | None = None
-    """Trials that run at the same time; None: as many as fit."""
+    """Number of trials that run at the same time; None: as many as fit."""
     cpus_per_trial: int | None = None
     """CPU cores of a trial, which are also its threads; None: one."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial; a fraction shares one device; None: one where there are GPUs."""
+    """GPUs of a trial; a fraction shares one device; None: one if there are GPUs."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "cpus_per_trial"):
@@ -37,16 +36,17 @@ class ResourceRequest:
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ResourceError(f"`{name}` must be an integer of at least 1, not {number!r}.")
         gpus = self.gpus_per_trial
-        if gpus is not None and not (math.isfinite(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+        number = isinstance(gpus, int | float) and not isinstance(gpus, bool) and math.isfinite(gpus)
+        if gpus is not None and not (number and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
             raise ResourceError(f"`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not {gpus!r}.")
 
     def over(self, before: ResourceRequest) -> ResourceRequest:
-        """This request, with what it leaves open as `before` had it."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(before, **{name: value for name, value in given.items() if value is not None})
+        """This request, with its open values taken from `before`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(before, **{name: value for name, value in values.items() if value is not None})
 
-    def choose(self, cpus: float, gpus: float, nodes: Sequence[Node] = ()) -> Resources:
-        """Fill in what is open, for `cpus` cores and `gpus` devices, spread over `nodes` where there are several."""
+    def choose(self, cpus: float, gpus: float, nodes: Sequence[NodeResources] = ()) -> Resources:
+        """Resources with all open values filled in, for `cpus` cores and `gpus` devices in all, or for these nodes."""
         cpus_per_trial = 1 if self.cpus_per_trial is None else self.cpus_per_trial
         gpus_per_trial = self.gpus_per_trial
         if gpus_per_trial is None:
@@ -59,17 +59,17 @@ class ResourceRequest:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the trials of a sweep get."""
+    """Resources that the trials of a sweep get."""
 
     workers: int = 1
-    """Trials that run at the same time."""
+    """Number of trials that run at the same time."""
     cpus_per_trial: int = 1
     """CPU cores of a trial, which are also its threads."""
     gpus_per_trial: float = 0.0
     """GPUs of a trial; a fraction shares one device."""
 
     def check(self, cpus: float, gpus: float, where: str) -> None:
-        """Raise unless `workers` trials fit into `cpus` cores and `gpus` devices at once."""
+        """Raise ResourceError unless `workers` trials fit into `cpus` cores and `gpus` devices at once."""
         needed = self.workers * self.cpus_per_trial
         if needed > cpus:
             fits = int(cpus // self.cpus_per_trial)
@@ -85,8 +85,8 @@ class Resources:
                 f"{where} has {gpus:g}: give gpus_per_trial = 0, or fewer workers, or a cluster with more"
             )
 
-    def check_nodes(self, nodes: Sequence[Node], where: str) -> None:
-        """Raise unless `workers` trials fit onto these nodes at once: a trial never spans two."""
+    def check_nodes(self, nodes: Sequence[NodeResources], where: str) -> None:
+        """Raise ResourceError unless `workers` trials fit onto these nodes at once: a trial never spans two nodes."""
         fits = fitting(nodes, self.cpus_per_trial, self.gpus_per_trial)
         if self.workers > fits:
             sizes = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(nodes), reverse=True))
@@ -98,10 +98,10 @@ class Resources:
             )
 
 
-def fitting(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -> int:
-    """Trials that fit at once onto nodes of (CPUs, GPUs), each trial within one."""
+def fitting(nodes: Sequence[NodeResources], cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """Number of trials that fit onto the nodes at once, each trial on one node."""
 
-    def on_one(cpus: float, gpus: float) -> int:
+    def on_node(cpus: float, gpus: float) -> int:
         by_cpus = int(cpus // cpus_per_trial)
         if gpus_per_trial <= 0:
             return by_cpus
@@ -109,11 +109,11 @@ def fitting(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -
             return min(by_cpus, int(gpus // gpus_needed(1, gpus_per_trial)))
         return min(by_cpus, int(gpus) * int(1 / gpus_per_trial))
 
-    return sum(on_one(*node) for node in nodes)
+    return sum(on_node(*node) for node in nodes)
 
 
 def gpus_needed(workers: int, gpus_per_trial: float) -> int:
-    """Whole devices that `workers` trials take. A fraction never spans two devices: 0.4 puts two trials on one."""
+    """Number of devices that `workers` trials take. A fraction never spans two devices: 0.4 puts two trials on one."""
     if gpus_per_trial <= 0:
         return 0
     if gpus_per_trial >= 1:
@@ -122,12 +122,12 @@ def gpus_needed(workers: int, gpus_per_trial: float) -> int:
 
 
 def local_cpus() -> int:
-    """CPU cores this process may use."""
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def local_gpus() -> int:
-    """CUDA devices of this machine that this process may see."""
+    """CUDA devices that this process can see."""
     import torch
 
     return torch.cuda.device_count()

@@ -30,7 +30,7 @@ from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import Launch, Relaunch
 from hpo.search.schedulers import scheduler_from
 from hpo.search.snapshot import Snapshot
-from hpo.worker.worker import is_of_the_place
+from hpo.worker.worker import is_disk_error
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -114,7 +114,7 @@ class Session:
         try:
             state = self._with_generation(folder, cluster, resources, takeover)
         except Exception as error:
-            if not is_of_the_place(error):
+            if not is_disk_error(error):
                 raise
             screen.messages.append(f"the disk failed: {error}")
             state = "stopped"

@@ -1,8 +1,8 @@
-"""How long a sweep may take, from the time of a few optimiser steps of its default configuration on this machine.
+"""Estimate of a sweep's duration: a few optimiser steps of the default configuration, timed on this machine.
 
-Rough on purpose: other configurations are cheaper (LoRA, a frozen encoder) or dearer (SMART, cross-encoding), and
-rungs stop more or fewer trials than one of eta. It says minutes or hours, not a time of day. The stages before
-training, which may take longer than all else, are given in rows and steps: a sweep draws an unknown number of them.
+The estimate is rough: other configurations are cheaper (LoRA, a frozen encoder) or dearer (SMART, cross-encoding), and
+a rung may pass more or fewer trials than 1 in eta. The stages before training may take longer than the training itself.
+They are given in rows and steps, without a time, because nobody knows how many of them a sweep will draw.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from minbert.data.tokens import Data
 
 WARM = 2
-"""Steps left out: the first ones allocate."""
+"""Steps before the timed ones: the first steps allocate memory."""
 TIMED = 6
 """Steps that are timed."""
 FAR = 1_000_000_000
-"""Examples at which the timed trial would report: no evaluation falls among its few steps, whatever the rungs are."""
+"""Only milestone of the timed trial, in examples: so far away that no evaluation falls among the timed steps."""
 
 
 def estimated(plan: Plan, corpus: Corpus) -> Plan:
-    """The plan with its rough time and the work of its stages, where the trainer is the real one."""
+    """The plan with its rough time and the work of its stages. A plan with another trainer is returned unchanged."""
     record = plan.record
     if record.trainer != "hpo.worker.trainer":
         return plan
@@ -43,24 +43,24 @@ def estimated(plan: Plan, corpus: Corpus) -> Plan:
     use_device(Resources(cpus_per_trial=record.resources.choose(cpus=1, gpus=0).cpus_per_trial))
     base = find_base(record.base.asked)
     data = open_data(record.data.folder, base, search_sizes=dict(record.search_sizes), corpus=corpus)
-    rate, seconds = seconds_per_example(plan, data), None
-    if rate is not None and plan.resources is not None:
-        training = plan.expected_examples * rate / plan.resources.workers
+    example_seconds, seconds = seconds_per_example(plan, data), None
+    if example_seconds is not None and plan.resources is not None:
+        training = plan.expected_examples * example_seconds / plan.resources.workers
         seconds = training / (1 - plan.preview.evaluation_share)
     return replace(plan, preview=replace(plan.preview, seconds=seconds, stages=tuple(stage_work(plan, data))))
 
 
 def seconds_per_example(plan: Plan, data: Data) -> float | None:
-    """Training time of one example on one worker; None where too few steps could be timed."""
+    """Training seconds per example on one worker; None where too few steps were timed."""
     from minbert.config import Config
     from minbert.stages.stages import Stages
     from minbert.training.train import State, train
 
-    # Stages before training may take hours, and would be kept in the cache: an estimate does neither.
     start = plan.sweep(workers=1).next()
     assert start is not None, "a sweep begins with the default configuration"
+    # No stages: they may take hours, and their results would fill the cache.
     config = replace(Config.from_dict(start.config, data.tasks), stages=Stages())
-    marks: list[tuple[float, int]] = []
+    marks: list[tuple[float, int]] = []  # after each step: the time, and the examples so far
     with tempfile.TemporaryDirectory(prefix="hpo-estimate-") as folder:
         state = State.fresh(plan.record.seed, (FAR,), Path(folder))
 
@@ -71,12 +71,12 @@ def seconds_per_example(plan: Plan, data: Data) -> float | None:
             break
     if len(marks) <= WARM + 1:
         return None
-    (begin, first), (end, last) = marks[WARM], marks[-1]
-    return (end - begin) / (last - first) if last > first else None
+    (begin, examples_before), (end, examples_after) = marks[WARM], marks[-1]
+    return (end - begin) / (examples_after - examples_before) if examples_after > examples_before else None
 
 
 def stage_work(plan: Plan, data: Data) -> Iterator[StageWork]:
-    """The work of each kind of stage that some trial may have."""
+    """Rows, steps and batch sizes of each kind of stage that some trial may have."""
     from minbert.stages.loop import steps_of
     from minbert.stages.stages import STAGES, NoStage
 
@@ -84,12 +84,12 @@ def stage_work(plan: Plan, data: Data) -> Iterator[StageWork]:
         rows: dict[tuple[Any, ...], int] = {}
         steps: set[int] = set()
         sizes: set[int] = set()
-        for stage in _settings(plan, kind):
+        for stage in _possible_stages(plan, kind):
             if not isinstance(stage, NoStage):
-                reads = tuple(getattr(stage, name, None) for name in READ_BY)
-                if reads not in rows:
-                    rows[reads] = len(stage.read(data).labels)
-                steps.add(steps_of(stage, rows[reads]))
+                reading = tuple(getattr(stage, name, None) for name in READ_BY)
+                if reading not in rows:
+                    rows[reading] = len(stage.read(data).labels)
+                steps.add(steps_of(stage, rows[reading]))
                 sizes.add(stage.batch_size)
         if rows:
             yield StageWork(kind, _range(rows.values()), _range(steps), _range(sizes))
@@ -99,18 +99,21 @@ READ_BY = ("source", "min_score")
 """Settings of a stage that decide which rows it reads."""
 
 
-def _settings(plan: Plan, kind: str) -> Iterator[Any]:
-    """One kind of stage with every choice, and the ends of every range, that decides its rows and steps."""
+def _possible_stages(plan: Plan, kind: str) -> Iterator[Any]:
+    """Every stage of one kind that the space can draw, as far as its rows and steps depend on the draw.
+
+    Of a choice every value is taken, of a range both ends.
+    """
     from minbert.config import Config
 
-    counted = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
-    own = [
-        replace(leaf, conditions=tuple(condition for condition in leaf.conditions if condition[0] in counted))
+    paths = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
+    leaves = [
+        replace(leaf, conditions=tuple(condition for condition in leaf.conditions if condition[0] in paths))
         for leaf in plan.space.leaves
-        if leaf.path in counted
+        if leaf.path in paths
     ]
     tasks = plan.declared()
-    for config in (*map(nest, branches(own)), *plan.record.start):
+    for config in (*map(nest, branches(leaves)), *plan.record.start):
         config = plan.space.apply(config, complete_for(tasks))
         yield getattr(Config.from_dict(config, tasks).stages, kind)
 

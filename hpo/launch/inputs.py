@@ -1,6 +1,6 @@
-"""Other files than the tasks' own that some trial of a sweep reads: sentences made before, synonyms, inference pairs.
+"""Input files of a sweep besides its tasks' data files: augmented sentences, synonyms, NLI pairs.
 
-Their SHA-256 is recorded with the sweep: with other files new trials could not be compared with the earlier ones.
+Their SHA-256 is recorded with the sweep: trials that read different files cannot be compared.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def inputs(space: Space, start: Sequence[Mapping[str, Any]], corpus: Corpus) -> dict[str, str]:
-    """File name -> SHA-256, of every file that a branch of the space or a given configuration reads.
+    """File name -> SHA-256, for every file that a branch of the space or a configuration of `start` reads.
 
-    Raises DataError where one is missing.
+    Raises DataError if a file is missing.
     """
     from minbert import requirements
     from minbert.config import Config
 
-    read: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for config in (*space.branches(complete_for(corpus.tasks)), *start):
-        read |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
-    return {name: _sha256(path) for name, path in sorted(read.items())}
+        paths |= {path.name: path for path in requirements.reads(Config.from_dict(config, corpus.tasks), corpus)}
+    return {name: _sha256(path) for name, path in sorted(paths.items())}
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""A sweep that is ready to start: all that must be known before compute.
+"""Plan of a launch: a checked sweep that is ready to start.
 
-`hpo.launch.prepare` makes a plan from a request, `hpo.launch.relaunch` from the record of an earlier launch; both then
-run the same way.
+`hpo.launch.prepare` makes the plan of a new sweep from a request. `hpo.launch.relaunch` makes the plan of another
+launch from the sweep's record. Both plans run the same way.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class StageWork:
 
 @dataclass(frozen=True)
 class Preview:
-    """What is only shown before a sweep begins."""
+    """Facts about a plan that are only shown, before the sweep begins."""
 
     evaluation_share: float = 0.0
-    """Share of a full trial's time that its reports take for evaluation."""
+    """Share of a full trial's time that goes into evaluation, in [0, 1]."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Configuration paths that the space leaves out, and the values they take."""
+    """Configuration paths that the space leaves out -> the default values that they take."""
     left_out: tuple[str, ...] = ()
     """Parts of the space that only concern tasks which the sweep does not have; see `hpo.space.tasks`."""
     notes: tuple[str, ...] = ()
@@ -53,9 +53,9 @@ class Preview:
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Task -> split -> rows."""
     problems: tuple[str, ...] = ()
-    """What is odd in the data, as `file: reason` or `file:line: reason`."""
+    """Problems in the data, as `file: reason` or `file:line: reason`."""
     seconds: float | None = None
-    """Rough time of the whole search, without stages before training; None: unknown."""
+    """Rough time of the whole search in seconds, without stages before training; None: unknown."""
     stages: tuple[StageWork, ...] = ()
     """Work of each stage before training that some trial may have."""
 
@@ -66,19 +66,19 @@ class Plan:
 
     store: str
     record: SweepRecord
-    """What the sweep is, as `sweep.json` says or will say."""
+    """The content of `sweep.json`, written or to be written."""
     space: Space
     """The record's search space, with its pinned parameters."""
     trials: int
-    """Trials that the sweep has in all from this launch on."""
+    """Total number of trials of the sweep, earlier launches included."""
     resources: Resources | None
-    """What trials get; None: chosen as `record.resources` asks when the cluster is reached by its address."""
+    """What trials get; None: `record.resources` is fitted to the cluster once the driver has reached it."""
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
     warnings: tuple[str, ...] = ()
-    """What has changed since the sweep began, told while it runs."""
+    """Changes since the sweep began that are shown while it runs, such as another version of a package."""
     preview: Preview = Preview()
 
     @property
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def most_examples(self) -> int:
-        """Examples if no trial were stopped early."""
+        """Examples that the trials use together if none is stopped early."""
         return self.trials * self.record.budget
 
     @property
@@ -120,7 +120,7 @@ class Plan:
         return choose_tasks(self.record.tasks)
 
     def sweep(self, workers: int) -> Sweep:
-        """The pure search, before anything has happened."""
+        """The search as a pure object, before its first trial."""
         record, tasks = self.record, self.declared()
         return Sweep(
             self.space,
@@ -136,19 +136,15 @@ class Plan:
 
     def begun(self, resources: Resources) -> SweepRecord:
         """The record of a sweep that begins now, with these resources."""
-        given = ResourceRequest(resources.workers, resources.cpus_per_trial, resources.gpus_per_trial)
-        return replace(self.record, resources=given, created=time.time())
-
-
-def complete(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """A nested configuration over a sweep's tasks with all defaults filled in. Raises ConfigError."""
-    from minbert.config import Config
-
-    return Config.from_dict(config, tasks).to_dict()
+        request = ResourceRequest(resources.workers, resources.cpus_per_trial, resources.gpus_per_trial)
+        return replace(self.record, resources=request, created=time.time())
 
 
 def complete_for(tasks: Mapping[str, Task]) -> Complete:
-    """As `complete` over these tasks, but it also refuses what makes no sense for them."""
+    """A function that fills in the defaults of a nested configuration over these tasks.
+
+    The function raises ConfigError for a configuration that is illegal or makes no sense for these tasks.
+    """
     from minbert.config import Config
 
     def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""From what somebody asks for to a plan: whatever can be known before compute is checked here, and nothing is
-written.
+"""Preparation of a new sweep: from a request to a plan. Mistakes are found here, before compute; nothing is written.
 
-A wrong parameter, a missing file, damaged weights, a full name, too few CPUs: each is a ValueError that names the
-parameter, the rule, what was found and what would be accepted.
+A wrong parameter, a missing file, damaged weights, a name already in use, too few CPUs: each is a ValueError that names
+the parameter, the rule, the value found and what would be accepted.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ MOST_EXAMPLES = 20_000
 
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
-    """Check everything and say what would run. `estimate`: time a few steps as well (some seconds)."""
-    # Numbers, the space and its pins first: they need no data, and a mistake in them should not wait for imports.
+    """The checked plan of a new sweep. `estimate`: time a few steps as well, which takes some seconds."""
+    # Numbers, space and pins come first: a mistake in them is reported without reading data or importing torch.
     check_local(launch.store)
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     tasks = choose_tasks(launch.tasks)
@@ -82,7 +81,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         time=launch.time,
         preview=preview,
     )
-    plan.sweep(workers=1)  # refuses what does not fit together
+    plan.sweep(workers=1)  # raises where trials, start configurations and milestones do not fit together
     return estimated(plan, corpus) if estimate else plan
 
 
@@ -129,62 +128,62 @@ def _record(
 
 
 def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """As `complete`, but also refuses what cannot be trained on the sweep's data."""
+    """A function that completes a configuration. It raises ValueError if data or base encoder do not fit it."""
     from minbert import requirements
     from minbert.config import Config
 
-    def whole(config: Mapping[str, Any]) -> dict[str, Any]:
-        full = Config.from_dict(config, corpus.tasks)
-        requirements.check(full, corpus, base)
-        return full.to_dict()
+    def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:
+        result = Config.from_dict(config, corpus.tasks)
+        requirements.check(result, corpus, base)
+        return result.to_dict()
 
-    return whole
+    return complete_and_check
 
 
-def _named(asked: str | Settings) -> Settings:
-    return {"name": asked} if isinstance(asked, str) else asked
+def _named(technique: str | Settings) -> Settings:
+    return {"name": technique} if isinstance(technique, str) else technique
 
 
 def _scheduler(launch: Launch) -> Scheduler:
-    """The scheduler with `eta` and `grace` where they are asked for. Raises ValueError where it has no such setting."""
-    given = {name: value for name in ("eta", "grace") if (value := getattr(launch, name)) is not None}
-    return scheduler_from({**_named(launch.scheduler), **given})
+    """The scheduler with the launch's `eta` and `grace`. Raises ValueError if it lacks a setting that is asked for."""
+    settings = {name: value for name in ("eta", "grace") if (value := getattr(launch, name)) is not None}
+    return scheduler_from({**_named(launch.scheduler), **settings})
 
 
 def check_varied(space: Space, launch: Launch) -> None:
-    """Refuse a space that varies nothing where trials would be drawn from it: they would repeat the default.
+    """Raise LaunchError if trials would be drawn from a space that varies nothing: they would repeat the default.
 
-    Without draws it is legal: `--trials 1` trains and records the default configuration. So is a space whose parameters
-    are all pinned, which compares seeds.
+    Such a space is legal where nothing is drawn: `--trials 1` trains and records the default configuration. A space
+    whose parameters are all pinned is legal too: its trials compare seeds.
     """
-    named = 1 + len(launch.start)
-    if launch.trials > named and all(leaf.constant for leaf in space.whole):
+    not_drawn = 1 + len(launch.start)
+    if launch.trials > not_drawn and all(leaf.constant for leaf in space.whole):
         raise LaunchError(
-            f"`space` varies nothing, so {launch.trials - named} of {launch.trials} trials would repeat one "
-            f"configuration. Give it parameters, or run the default alone with `trials` of {named}."
+            f"`space` varies nothing, so {launch.trials - not_drawn} of {launch.trials} trials would repeat one "
+            f"configuration. Give it parameters, or run the default alone with `trials` of {not_drawn}."
         )
 
 
 def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Task]) -> list[str]:
-    """One line for each parameter with a legal value that is rarely meant."""
+    """One line for each parameter with a legal value that is probably a mistake."""
     from minbert.config import Config
     from minbert.fields import unusual
 
-    lines: dict[str, str] = {}
+    warnings: dict[str, str] = {}
     for config in configs:
-        lines |= unusual(Config.from_dict(config, tasks))
-    return list(lines.values())
+        warnings |= unusual(Config.from_dict(config, tasks))
+    return list(warnings.values())
 
 
 def _absolute(base: str | None, directory: Path | None) -> str | None:
-    """A base that is a directory by its absolute path: workers and resumes may run in another folder."""
+    """The absolute path of a base that is a directory: workers and resumes may run in another folder."""
     if base is None or directory is None or Path(base).resolve() != directory:
         return base
     return str(Path(base).absolute())
 
 
 def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """A configuration from a JSON file, complete."""
+    """The complete configuration of a JSON file. Raises LaunchError."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -199,7 +198,7 @@ def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any
 
 
 def _name(launch: Launch) -> str:
-    """The sweep's name, free in its store; the store is checked on the way."""
+    """Name of the sweep, not in use in its store. Raises LaunchError if it is, or if the store cannot be written."""
     from results.files import safe_name
     from results.store import Store
 
@@ -211,14 +210,14 @@ def _name(launch: Launch) -> str:
     name = safe_name(launch.name, "Sweep name")
     if name in taken:
         raise LaunchError(
-            f"`name`: a sweep named {name!r} is in the store {launch.store} already. Go on with it by `hpo resume "
-            f"{name}`, give it more trials by `hpo extend {name} --trials N`, or choose another name."
+            f"`name`: the store {launch.store} already has a sweep named {name!r}. Continue it with `hpo resume "
+            f"{name}`, give it more trials with `hpo extend {name} --trials N`, or choose another name."
         )
     return name
 
 
 def _clean(stem: str) -> str:
-    """A file's stem as the beginning of a sweep's name, whatever the file is called."""
+    """A file's stem without the characters that a sweep's name must not hold; `sweep` if nothing is left."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:100] or "sweep"
 
 
@@ -230,7 +229,7 @@ def _first_free(stem: str, taken: Iterable[str]) -> str:
 
 
 def check_local(store: str) -> None:
-    """Raise for a store that is no folder of this machine or of a shared file system."""
+    """Raise LaunchError unless the store is a folder of a local disk or of a shared file system."""
     if "://" in store and not store.startswith("file://"):
         raise LaunchError(
             f"`store` must be a folder, on a local disk or a shared file system such as NFS, not {store}: checkpoints, "
@@ -239,7 +238,7 @@ def check_local(store: str) -> None:
 
 
 def check_writable(store: str) -> None:
-    """Raise where a local store could not be written; nothing is created."""
+    """Raise LaunchError if a local store could not be written; nothing is created."""
     if "://" in store:
         return
     path = Path(store).expanduser().absolute()
@@ -254,7 +253,10 @@ def check_writable(store: str) -> None:
 def _milestones(
     launch: Launch, scheduler: Scheduler, rows: Mapping[str, Mapping[str, int]], default: Config
 ) -> tuple[int, ...]:
-    """The rungs; none below what the default configuration's first step takes: scores there would be of nothing."""
+    """Milestones of the sweep in examples, ascending.
+
+    None lies below the examples of the default configuration's first step: a trial would report before it learned.
+    """
     from minbert.techniques.mixings import Mix
 
     sizes = {task: counts["train"] for task, counts in rows.items()}
@@ -273,10 +275,10 @@ def _milestones(
 
 
 def _resources(launch: Launch) -> Resources | None:
-    """Checked against this machine, or left open where a cluster has to be asked."""
+    """Resources of the trials, checked against this machine; None for a running cluster, which is not reached yet."""
     if launch.address is not None:
         return None
     cpus, gpus = local_cpus(), local_gpus()
-    chosen = launch.resources.choose(cpus, gpus)
-    chosen.check(cpus, gpus, "this machine")
-    return chosen
+    resources = launch.resources.choose(cpus, gpus)
+    resources.check(cpus, gpus, "this machine")
+    return resources

@@ -1,1 +1,1 @@
-"""The search itself: pure, no files, no Ray, no clock."""
+"""The search: pure functions and objects, without files, Ray or a clock."""

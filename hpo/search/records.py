@@ -1,4 +1,4 @@
-"""Searchers and schedulers as plain data: `{"name": "asha", "eta": 3, "grace": 740}`, strictly read."""
+"""Searchers and schedulers as plain data, such as `{"name": "asha", "eta": 3, "grace": 740}`. Reading is strict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from minbert.fields import unknown
 
 
 class Entry(Protocol):
-    """An entry of a family: a frozen dataclass, the record of its settings."""
+    """A searcher or scheduler: a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
-    """By which records, options and messages call it."""
+    """Name in records, options and messages."""
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Entry)
 
 
 def from_record(family: Mapping[str, type[T]], noun: str, record: Mapping[str, Any]) -> T:
-    """The entry of a family that a record describes; absent settings take their defaults.
+    """The entry of a family that a record describes; settings that it leaves out take their defaults.
 
     `noun` names the family in errors. Raises ValueError for an unknown name, an unknown setting or a bad value.
     """
@@ -39,7 +39,7 @@ def from_record(family: Mapping[str, type[T]], noun: str, record: Mapping[str, A
 
 
 def to_record(entry: Entry) -> dict[str, Any]:
-    """The record from which `from_record` makes an equal entry."""
+    """The record of an entry; `from_record` makes an equal entry from it."""
     return {"name": entry.name, **asdict(entry)}
 
 

@@ -1,12 +1,13 @@
-"""Schedulers: what a report at a milestone means for its trial. One table at the end, one entry a rule.
+"""Schedulers: the rules by which a trial continues or stops after a report. The table SCHEDULERS holds all of them.
 
 asha  asynchronous successive halving, stopping type (Li et al. 2020). A trial passes a rung if its value is among the
       best ceil(n / eta) of the n values that have arrived there, its own included. Ties pass, so the first value at a
-      rung always does. Diverged trials count among the n and never pass.
-none  every trial uses its full budget. It reports at the milestones all the same, as a training function does under
-      Ray Tune's FIFO scheduler: the searcher and displays see its curve, and every report has its checkpoint.
+      rung always passes. Diverged trials count among the n and never pass.
+none  every trial uses its full budget. It reports at the same milestones as under asha, so that searcher and displays
+      see its curve and every report has its checkpoint. (Ray Tune's FIFO scheduler works like this.)
 
-Steps are integers, in training examples. The last milestone is the budget itself: nothing is left to stop there.
+A milestone is a number of training examples, an integer; a rung is a milestone at which trials are compared. The last
+milestone is the budget: a trial that reaches it is complete.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from hpo.search.records import Entry, check_integer, from_record
 from hpo.search.states import Verdict
 
 ETA = 3
+"""Default reduction factor."""
 GRACE = 27
-"""The first milestone is by default budget // 27: with eta 3, three rungs below the full budget."""
+"""The first milestone is budget // 27 by default: with eta 3, three rungs below the full budget."""
 
 
 def milestones(budget: int, eta: int = ETA, grace: int | None = None) -> tuple[int, ...]:
-    """budget, budget // eta, budget // eta^2, ... down to at least `grace` (r), ascending, in examples.
+    """Milestones in examples, ascending: budget, budget // eta, budget // eta^2, ... as long as they reach `grace` (r).
 
-    Integers from the top: a floating logarithm drops the top rung of 243/1/3 and of 24300/100/3.
+    The budget is divided in integers: with a floating-point logarithm the top rung of budget 243, grace 1, eta 3 and of
+    budget 24,300, grace 100, eta 3 is lost.
     """
     check_integer("budget", budget, 1)
     check_integer("eta", eta, 2)
@@ -45,32 +48,33 @@ def milestones(budget: int, eta: int = ETA, grace: int | None = None) -> tuple[i
 
 
 def survivors(n: int, eta: int) -> int:
-    """Number of trials out of n that pass a rung: ceil(n / eta), in integers."""
+    """Number of trials out of n that pass a rung: ceil(n / eta), computed in integers."""
     return -(-n // eta)
 
 
 @dataclass(frozen=True)
 class RungRow:
-    """One milestone for a display; values of `overall`."""
+    """A milestone as displays show it. Values are overall scores."""
 
     step: int
     """The milestone, in examples."""
     reports: int
-    """Values that arrived here, diverged ones included."""
+    """Number of values that arrived here, those of diverged trials included."""
     stopped: int
-    """Trials that were stopped here."""
+    """Number of trials that were stopped here."""
     cutoff: float | None
-    """The value that a trial has to reach; None while every finite value passes."""
+    """Lowest value that passes; None while every finite value passes."""
     best: float | None
+    """Highest value; None before the first finite one."""
     diverged: int = 0
-    """Trials that diverged on the way here."""
+    """Number of trials that diverged before they reached this milestone."""
 
 
 class Judge(Protocol):
-    """A scheduler at work on one sweep: a function of the values it was given, in their order."""
+    """A scheduler's state in one sweep: it decides from the values that it has received, in their order."""
 
     def report(self, step: int, value: float) -> Verdict:
-        """Enter the value of a trial at a milestone (NaN: it diverged) and say what becomes of the trial."""
+        """The verdict on a trial whose value (NaN: it diverged) arrives at a milestone. The value is remembered."""
         ...
 
     def rows(self) -> list[RungRow]:
@@ -79,27 +83,29 @@ class Judge(Protocol):
 
 
 class Scheduler(Entry, Protocol):
-    """A frozen dataclass, the record of a scheduler's settings."""
+    """A stopping rule: a frozen dataclass whose fields are its settings."""
 
     columns: ClassVar[tuple[str, ...]]
-    """Fields of its `RungRow`s that a display shows, in their order."""
+    """Fields of `RungRow` that a display shows, in their order."""
 
     @property
     def rule(self) -> str:
-        """The rule in a few words, for somebody who plans a sweep."""
+        """The rule in a few words, for a dry run."""
         ...
 
     def milestones(self, budget: int, least: int = 1) -> tuple[int, ...]:
-        """Examples at which a trial reports, ascending; the last is the budget. Where the settings leave it open, none
-        is below `least`."""
+        """Examples at which a trial reports, ascending; the last is the budget.
+
+        None is below `least`, unless the scheduler's own settings ask for it.
+        """
         ...
 
     def build(self, milestones: Sequence[int]) -> Judge:
-        """A judge that has seen nothing yet."""
+        """A judge that has received no value yet."""
         ...
 
     def expected_examples(self, trials: int, milestones: Sequence[int]) -> int:
-        """Examples that so many trials are expected to use together."""
+        """Expected number of examples that the trials use together."""
         ...
 
 
@@ -108,7 +114,7 @@ class _Rung:
     """The values that have arrived at one milestone."""
 
     finite: list[float] = field(default_factory=list)
-    """Ascending."""
+    """Values of trials that did not diverge, ascending."""
     diverged: int = 0
     stopped: int = 0
 
@@ -122,7 +128,7 @@ class _Rung:
 
 
 class _Judge(ABC):
-    """What holds under every scheduler: a diverged trial ends, and so does one at its full budget."""
+    """The rule of all schedulers: a trial ends when it diverges and when it reaches its full budget."""
 
     def __init__(self, milestones: Sequence[int]) -> None:
         self._rungs = {step: _Rung() for step in milestones}
@@ -142,11 +148,11 @@ class _Judge(ABC):
 
     @abstractmethod
     def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
-        """The verdict on a finite value below the full budget; the value is in the rung already."""
+        """The verdict on a finite value below the full budget; the rung holds the value already."""
 
     @abstractmethod
     def _cutoff(self, rung: _Rung) -> float | None:
-        """The value that a trial has to reach at a rung; None while every finite value passes."""
+        """Lowest value that passes a rung; None while every finite value passes."""
 
     def rows(self) -> list[RungRow]:
         return [
@@ -156,6 +162,8 @@ class _Judge(ABC):
 
 
 class _Halving(_Judge):
+    """The rule of `asha`."""
+
     def __init__(self, milestones: Sequence[int], eta: int) -> None:
         super().__init__(milestones)
         self._eta = eta
@@ -168,12 +176,14 @@ class _Halving(_Judge):
         return Verdict("stop", "pruned", f"{score} is below the cutoff of {cutoff:.4f}")
 
     def _cutoff(self, rung: _Rung) -> float | None:
-        """The worst value among the best ceil(n / eta)."""
+        """The lowest of the best ceil(n / eta) values."""
         passing = survivors(rung.reports, self._eta)
         return rung.finite[-passing] if 0 < passing <= len(rung.finite) else None
 
 
 class _NoStopping(_Judge):
+    """The rule of `none`."""
+
     def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
         return Verdict("continue", None, f"{value:.4f} at {step:,} examples; no trial is stopped early")
 
@@ -188,7 +198,7 @@ class Asha:
     name: ClassVar[str] = "asha"
     columns: ClassVar[tuple[str, ...]] = ("reports", "stopped", "cutoff", "best")
     eta: int = ETA
-    """Reduction factor: about 1 in eta trials passes each rung, and each rung is at eta times as many examples."""
+    """Reduction factor: about 1 in eta trials passes each rung, and the next rung is at eta times as many examples."""
     grace: int | None = None
     """Lowest number of examples (r) at which a trial may be stopped; None: budget // 27, but at least `least`."""
 
@@ -208,7 +218,7 @@ class Asha:
         return _Halving(milestones, self.eta)
 
     def expected_examples(self, trials: int, milestones: Sequence[int]) -> int:
-        """As if exactly one in eta trials passed each rung."""
+        """Computed as if exactly 1 in eta trials passed each rung."""
         total, share, before = 0.0, 1.0, 0
         for step in milestones:
             total += share * (step - before)
@@ -242,5 +252,5 @@ SCHEDULERS: Mapping[str, type[Scheduler]] = {entry.name: entry for entry in (Ash
 
 
 def scheduler_from(record: Mapping[str, Any]) -> Scheduler:
-    """The scheduler of a record such as `{"name": "asha", "eta": 3}`; ValueError where it describes none."""
+    """The scheduler of a record such as `{"name": "asha", "eta": 3}`. Raises ValueError if it describes none."""
     return from_record(SCHEDULERS, "scheduler", record)

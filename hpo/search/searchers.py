@@ -1,10 +1,11 @@
-"""Searchers: how the configuration of the next trial is drawn. Every searcher is an Optuna sampler.
+"""Searchers: how the configuration of the next trial is drawn. Each searcher makes an Optuna sampler.
 
-tpe     the tree-structured Parzen estimator (Bergstra et al. 2011): l(x) / g(x) of good and bad trials is maximised
+tpe     the tree-structured Parzen estimator (Bergstra et al. 2011): it draws where l(x) / g(x) is highest, the ratio of
+        the densities of good and of bad trials
 random  independent uniform draws
 
-A new sampler is made before every draw from a seed of (sweep, trial number), so that a draw is a function of the trials
-that the study holds; see `hpo.search.study`.
+Before every draw a new sampler is made from a seed of (sweep, trial number). So a draw depends only on the seed and on
+the trials in the study; see `hpo.search.study`.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from hpo.search.records import Entry, check_integer, from_record
 
 
 class Searcher(Entry, Protocol):
-    """A frozen dataclass, the record of a searcher's settings."""
+    """A rule that draws configurations: a frozen dataclass whose fields are its settings."""
 
     def sampler(self, seed: int) -> BaseSampler:
-        """A new Optuna sampler, whose draws depend on the seed and on the study's trials alone."""
+        """A new Optuna sampler. Its draws depend only on the seed and on the trials in the study."""
         ...
 
 
 @dataclass(frozen=True)
 class Tpe:
-    """TPE over the groups of parameters that occur together, counting running trials as bad (constant liar)."""
+    """TPE. It models parameters that occur together as one group, and counts running trials as bad (constant liar)."""
 
     name: ClassVar[str] = "tpe"
     startup: int = 8
-    """Ended trials before the sampler models them: draws are uniform until then. In 32 simulated sweeps of 24 trials
-    over `full`, 4, 8 and 10 found equally good trials, 16 and uniform draws worse ones. The number is the same for
-    every length of sweep, so that an extended sweep draws what a longer one would."""
+    """Number of ended trials before which draws are uniform. In 32 simulated sweeps of 24 trials over the space `full`,
+    startups of 4, 8 and 10 found equally good trials; 16, and uniform draws throughout, found worse ones. The default
+    does not depend on the length of the sweep, so that an extended sweep draws what a longer one would have drawn."""
 
     def __post_init__(self) -> None:
         check_integer("startup", self.startup, 0)
@@ -64,5 +65,5 @@ SEARCHERS: Mapping[str, type[Searcher]] = {entry.name: entry for entry in (Tpe, 
 
 
 def searcher_from(record: Mapping[str, Any]) -> Searcher:
-    """The searcher of a record such as `{"name": "tpe", "startup": 8}`; ValueError where it describes none."""
+    """The searcher of a record such as `{"name": "tpe", "startup": 8}`. Raises ValueError if it describes none."""
     return from_record(SEARCHERS, "searcher", record)

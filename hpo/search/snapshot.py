@@ -1,10 +1,10 @@
-"""A sweep at one moment, as displays show it: plain data. `hpo.driver.monitor` makes it from durable rows."""
+"""Snapshot of a sweep at one moment, for displays: plain data, which `hpo.driver.monitor` makes from durable rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from hpo.search.schedulers import Asha, RungRow
 
@@ -28,6 +28,20 @@ class TaskLeader(NamedTuple):
     """Its score for the task in its last report."""
 
 
+class RunningStage(Protocol):
+    """Progress of a trial in a stage before training; its text is for displays. See `hpo.worker.progress`."""
+
+    @property
+    def kind(self) -> str:
+        """mlm, nli or mnrl."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the stage; 0: the trial waits for another trial that computes the same stage."""
+        ...
+
+
 class RunningTrial(NamedTuple):
     """A trial that runs now, at its last report."""
 
@@ -49,33 +63,36 @@ class Snapshot:
     """Trials by state (`hpo.search.states.STATES`)."""
     trials_total: int
     budget_examples_used: int
+    """Examples that all trials have used together."""
     best: list[Leader]
     """The ten best trials, best first by (step, overall)."""
     best_per_task: Mapping[str, TaskLeader]
     rungs: list[RungRow]
     running: list[RunningTrial]
-    """By number."""
+    """Trials that run now, by number."""
     examples_per_second: float
     started: float
-    """Seconds since 1970 at which the last launch (run, resume or extend) began."""
+    """When the last launch (run, resume or extend) began, in seconds since 1970."""
     elapsed: float
-    """Seconds from then until now, or until that launch ended."""
+    """Seconds from `started` until now, or until that launch stopped."""
     time_left: float | None
-    """Seconds, a rough estimate; None: not known yet."""
+    """Estimated seconds until the end of the search; None: not known yet."""
     durable_rows: int
+    """Rows on the disk."""
     phase: str
-    """starting, searching, stopping (running trials write checkpoints), finalising; and when no driver works on it:
-    done, stopped (its driver ended in order) or interrupted (its driver died), both resumable."""
+    """While a driver works on the sweep: starting, searching, stopping (running trials write checkpoints), finalising.
+    Without a driver: done, stopped (the driver left in order) or interrupted (the driver died); the last two can be
+    resumed."""
     activity: str = ""
-    """What the driver does at this moment, in words: `starting Ray`, `6 of 8 trials have predicted`; empty while it
-    only drives trials."""
+    """The driver's work at this moment, such as `starting Ray` or `6 of 8 trials have predicted`; empty while it only
+    drives trials."""
     messages: tuple[str, ...] = ()
-    stages: Mapping[int, Any] = field(default_factory=dict)
-    """Trial -> its stage before training (`hpo.worker.progress.Stage`); the one thing here that is no row."""
+    stages: Mapping[int, RunningStage] = field(default_factory=dict)
+    """Trial -> its stage before training. It comes from a file of the trial's worker, all other fields from rows."""
     rung_columns: tuple[str, ...] = Asha.columns
-    """Fields of `rungs` that the sweep's scheduler shows."""
+    """Fields of `rungs` that a display shows under the sweep's scheduler."""
 
     @property
     def beginning(self) -> tuple[int, ...]:
-        """Trials that run and have not reported yet."""
+        """Running trials before their first report."""
         return tuple(running.trial for running in self.running if running.step == 0)

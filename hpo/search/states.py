@@ -1,7 +1,7 @@
-"""The states of a trial, its start, the verdicts on it, its identity, and the rule by which trials are ranked.
+"""States of a trial, its start and identity, the verdicts on it, and the ranking of trials.
 
-    running > complete | pruned | diverged | failed      an end: the trial is closed
-            > lost | paused                              the end of an attempt: the trial waits to be issued again
+    running -> complete | pruned | diverged | failed      the trial has ended
+            -> lost | paused                              only the attempt has ended: the trial waits for its next start
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Interruption = Literal["lost", "paused"]
 State = Literal["running", "waiting", End]
 
 STATES: tuple[State, ...] = get_args(State)
-"""Every state of a trial. `waiting`: an attempt was interrupted, and the trial is to be issued again."""
+"""Every state of a trial. `waiting`: its last attempt was interrupted, and the trial will be started again."""
 CLOSED: tuple[End, ...] = get_args(End)
-"""States that a trial does not leave."""
+"""States of a trial that has ended."""
 INTERRUPTIONS: tuple[Interruption, ...] = get_args(Interruption)
 """Ends of an attempt after which its trial waits."""
 UNRANKED = frozenset({"diverged", "failed"})
-"""States without a rank: no score of such a trial stands for its configuration."""
+"""States without a rank: the scores of such a trial do not speak for its configuration."""
 
 RETRIES = 3
-"""Number of times in a row that a lost trial is issued again without a new report. The store's rows hold the count: a
-resume does not reset it."""
+"""How many times in a row a lost trial is started again without a new report. The count comes from the store's rows, so
+a resume does not reset it."""
 
 
 def configuration_id(config: Mapping[str, Any]) -> str:
@@ -42,52 +42,54 @@ def configuration_id(config: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Start:
-    """A trial to be started, or started again, now. Its identity is (config_id, replicate, seed)."""
+    """One start of a trial, the first or a later one. The trial's identity is (config_id, replicate, seed)."""
 
     trial: int
     attempt: int
-    """0 for the first start, then one more at every re-issue."""
+    """Number of earlier starts of the trial."""
     config: Nested
-    """Complete and nested. A draw that the configuration refuses is left as drawn: its worker refuses it too, and the
-    trial fails with the reason."""
+    """The complete nested configuration. An illegal draw stays as drawn: the worker raises the same error, and the
+    trial fails with it."""
     params: dict[str, Any]
     """Drawn parameters by Optuna's names (`adapter.lora/rank`); empty for a configuration outside the space."""
     seed: int
     """Seed of the training."""
     origin: Origin
+    """Where the configuration comes from: the default one, a start file (given), or a draw (sampler)."""
     config_id: str
-    """`configuration_id` of the configuration at birth; a later migration of the configuration does not change it."""
+    """`configuration_id` at the trial's first start; a later migration of the configuration does not change it."""
     replicate: int = 0
-    """Number of the repetition of this configuration in its sweep."""
+    """Which repetition of this configuration in its sweep the trial is; 0: the first."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a trial."""
+    """Decision on a trial: it continues, or it stops with a state and a reason."""
 
     action: Literal["continue", "stop"]
     state: End | Interruption | None
-    """State after a stop; None where the trial continues."""
+    """State after a stop; None if the trial continues."""
     reason: str
 
 
 @dataclass
 class TrialRecord:
-    """All that a sweep knows of one trial."""
+    """What a sweep knows about one trial."""
 
     start: Start
     state: State = "running"
     values: dict[int, float] = field(default_factory=dict)
-    """Overall score at each milestone; NaN where the trial diverged."""
+    """Milestone -> overall score; NaN where the trial diverged."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    """Milestone -> verdict on the report there."""
     losses: int = 0
     """Attempts lost since the last new report."""
     reason: str = ""
     ended: set[int] = field(default_factory=set)
-    """Attempts whose end is known."""
+    """Attempts that have ended."""
 
     def verdict(self) -> Verdict:
-        """What became of a trial that has ended."""
+        """The verdict that ended the trial; the trial must have ended."""
         assert self.state != "running"
         assert self.state != "waiting"
         return Verdict("stop", self.state, self.reason)
@@ -99,7 +101,7 @@ class TrialRecord:
 
 
 class Ranked(Protocol):
-    """What the ranking needs of a trial."""
+    """A trial as the ranking needs it."""
 
     @property
     def state(self) -> State: ...
@@ -111,8 +113,11 @@ class Ranked(Protocol):
 
 
 def ranking(trials: Mapping[int, Ranked]) -> list[int]:
-    """Trials with a score, best first by (last step, value), of equals the older one: a trial that went further was
-    judged better there. Trials that diverged or failed have no rank."""
+    """Numbers of the trials with a score, best first by (last milestone, value there); the older trial wins a tie.
+
+    The milestone comes first because a trial that passed a rung beat the trials that were stopped there. Trials that
+    diverged or failed have no rank.
+    """
     scored = [(trial.last, number) for number, trial in trials.items() if trial.state not in UNRANKED]
     finite = [(*last, number) for last, number in scored if last is not None and not math.isnan(last[1])]
     return [number for _, _, number in sorted(finite, key=lambda entry: (-entry[0], -entry[1], entry[2]))]

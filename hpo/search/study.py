@@ -1,13 +1,18 @@
-"""Optuna, told the truth: which trials ran, how far each came, and how each ended.
+"""The Optuna study of a sweep: it holds which trials ran, how far each came, and how each ended.
 
-A trial is RUNNING from its draw on, reports its value at every nominal milestone as an intermediate value, and ends as
-COMPLETE (full budget), PRUNED (stopped at a rung), PRUNED with NaN at its last step and a violated constraint
-(diverged: TPE ranks it below every other one, however far it came) or FAIL (raised, or lost too often). Trials enter
-with their parameters only, the way given configurations do: a trial that was asked for carries hidden attributes that
-a replayed one lacks, and they change later draws. So a draw is asked for on the side (its ghost is told FAIL, which
-samplers ignore) and then entered as a finished record would be.
+A trial is RUNNING from its start. Its value at each milestone is an intermediate value, whose step is the milestone and
+not the true number of examples. It ends as
 
-Before every draw the sampler is made anew from (sweep seed, trial number): a draw is a function of the recorded trials.
+    COMPLETE  it used its full budget
+    PRUNED    it was stopped at a rung
+    PRUNED    it diverged: with NaN at its last step and a violated constraint, so that TPE ranks it below all others
+    FAIL      it raised an error, or was lost too often
+
+A draw leaves nothing in the study. `study.ask()` makes a trial with hidden attributes, which change later draws and
+which a replay from the store could not restore. So that trial is only used to draw and ends as FAIL, which samplers
+ignore; the real trial is then added with its parameters alone, as a replay adds it.
+
+Before every draw a new sampler is made from (sweep seed, trial number): a draw is a function of the recorded trials.
 """
 
 from __future__ import annotations
@@ -33,17 +38,17 @@ OPTUNA_STATES: Mapping[End, TrialState] = {
 }
 
 DIVERGED: Mapping[str, Any] = create_trial(state=TrialState.PRUNED, constraints={"finite": 1.0}).system_attrs
-"""How Optuna notes that a trial violated a constraint."""
+"""Optuna's attributes of a trial that violates a constraint."""
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 31-bit seed that is a function of its parts, the same on every machine."""
+    """A 31-bit seed computed from the parts, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def distribution(leaf: Leaf) -> BaseDistribution:
-    """Optuna's word for a leaf's domain."""
+    """The Optuna distribution of a leaf's domain."""
     domain = leaf.domain
     if isinstance(domain, Float):
         return FloatDistribution(domain.low, domain.high, log=domain.log)
@@ -53,7 +58,7 @@ def distribution(leaf: Leaf) -> BaseDistribution:
 
 
 def draw(trial: optuna.Trial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, Any]]:
-    """One configuration (nested, without the fields that the space does not vary) and its parameters."""
+    """A drawn configuration (nested, without the fields that the space leaves out) and its parameters by name."""
 
     def choose(leaf: Leaf) -> Any:
         domain = leaf.domain
@@ -67,7 +72,7 @@ def draw(trial: optuna.Trial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, 
 
 
 class Study:
-    """The trials of a sweep as Optuna sees them, entered in the order of their numbers."""
+    """The trials of a sweep in Optuna's terms, in the order in which they started."""
 
     def __init__(self, space: Sequence[Leaf], seed: int, searcher: Searcher) -> None:
         self._space = tuple(space)
@@ -80,16 +85,16 @@ class Study:
         self._trial_ids: dict[int, int] = {}
 
     def draw(self, number: int) -> tuple[Nested, dict[str, Any]]:
-        """The configuration for trial `number`, given all recorded trials; the draw records nothing."""
+        """Configuration and parameters of trial `number`, drawn from all recorded trials; nothing is recorded."""
         self._study.sampler = self._searcher.sampler(derived_seed(self._seed, "draw", number))
-        ghost = self._study.ask()
+        temporary = self._study.ask()
         try:
-            return draw(ghost, self._space)
+            return draw(temporary, self._space)
         finally:
-            self._study.tell(ghost, state=TrialState.FAIL)
+            self._study.tell(temporary, state=TrialState.FAIL)
 
     def add(self, number: int, parameters: Mapping[str, Any]) -> None:
-        """Enter a running trial; `parameters` is empty for a configuration outside the space."""
+        """Add a running trial; `parameters` is empty for a configuration outside the space."""
         self._trial_ids[number] = self._storage.create_new_trial(
             self._id,
             create_trial(
@@ -100,19 +105,25 @@ class Study:
         )
 
     def report(self, number: int, step: int, value: float) -> None:
-        """An intermediate value at a nominal milestone; NaN where the trial diverged."""
+        """Record a trial's value at a milestone; NaN if the trial diverged."""
         self._storage.set_trial_intermediate_value(self._trial_ids[number], step, value)
 
     def finish(self, number: int, end: End, value: float | None = None) -> None:
-        """The end of a trial; `value`, the overall score at full budget, belongs to `complete` alone."""
-        if end == "diverged":  # NaN alone would rank it above all that were stopped at an earlier step
+        """Record the end of a trial; `value` is the overall score at full budget and belongs to `complete` alone.
+
+        A complete trial whose value is not known (its row was lost) counts as pruned at its last known milestone:
+        Optuna cannot model a complete trial without a value.
+        """
+        if end == "diverged":  # with NaN alone it would rank above all trials that were stopped at an earlier step
             for name, violation in DIVERGED.items():
                 self._storage.set_trial_system_attr(self._trial_ids[number], name, violation)
-        values = [value] if end == "complete" and value is not None else None
-        self._storage.set_trial_state_values(self._trial_ids[number], OPTUNA_STATES[end], values)
+        state, values = OPTUNA_STATES[end], None
+        if end == "complete":
+            state, values = (TrialState.PRUNED, None) if value is None else (state, [value])
+        self._storage.set_trial_state_values(self._trial_ids[number], state, values)
 
     def trials(self) -> list[FrozenTrial]:
-        """What Optuna has been told, one entry a trial in the order of entry."""
+        """Optuna's trials, in the order in which they were added."""
         return [self._storage.get_trial(trial_id) for trial_id in self._trial_ids.values()]
 
 

@@ -1,13 +1,13 @@
-"""A sweep as a pure function of its events: which configuration is next, and what becomes of a trial.
+"""A sweep as a pure function of its events: it decides which trial starts next and whether a trial continues.
 
-`Sweep` joins a searcher (by the truthful study), a scheduler (by its judge) and the states of trials. It knows no Ray,
-no files and no clock: it takes starts, reports and ends and answers with the next start or a verdict. Fed the store's
-rows in the order of their `seq` it stands where the interrupted sweep stood and continues as the unbroken one would
-have; resume and extend are nothing else.
+`Sweep` joins a searcher (with its study), a scheduler (with its judge) and the states of trials. It uses no Ray, no
+files and no clock. `replay` takes the store's rows in the order of their `seq`; the sweep then has the state of the
+interrupted one and continues as an uninterrupted sweep would. Resume and extend work by replay alone.
 
-    sweep.next()    unfinished trials first, then the default configuration (trial 0), given ones, then draws
-    sweep.report()  a value at a milestone; the verdict ends a trial (complete, pruned, diverged) or lets it continue
-    sweep.end()     what only the driver can know: failed (raised), lost (process or node gone), paused
+    sweep.next()    the next start: interrupted trials first, then the default configuration (trial 0), then the start
+                    configurations, then draws
+    sweep.report()  a value at a milestone; the verdict ends the trial (complete, pruned, diverged) or lets it continue
+    sweep.end()     an end that the driver observes: failed (it raised), lost (process or node gone), paused
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from hpo.space.space import Space
 
 
 class Sweep:
-    """A sweep of `trials` trials over `space`, `workers` of them open at once.
+    """A sweep of `trials` trials over `space`, of which `workers` run at once.
 
-    `milestones` are those that the scheduler gave when the sweep began. `complete` fills a nested configuration's
-    defaults and validates it (ValueError). `start` holds configurations to run right after the default one. The space's
-    pins hold in every trial that has the parameter.
+    `milestones` are the scheduler's, fixed when the sweep began. `complete` fills in the defaults of a nested
+    configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
+    one. The space's pins hold in every trial that has the parameter.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sweep:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
         if 1 + len(start) > trials:
-            raise ValueError(f"`trials` must cover the default configuration and the {len(start)} given ones: "
+            raise ValueError(f"`trials` must cover the default configuration and the {len(start)} of `start`: "
                              f"at least {1 + len(start)}, not {trials}.")
         if not milestones or list(milestones) != sorted(set(milestones)):
             raise ValueError(f"`milestones` must be ascending numbers of examples, not {milestones!r}.")
@@ -60,75 +60,79 @@ class Sweep:
         self.halted = False
         self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
-        """After a replay: trials (number, attempt) that ended without an end row; the driver writes it."""
+        """After a replay: (trial, attempt, verdict) of each trial that ended without an end row; the driver adds it."""
         self.warnings: list[str] = []
-        """After a replay: rows that could not be used."""
+        """After a replay: one line for each row that could not be used."""
         self._space = space
-        self._given = [space.apply(config, complete) for config in ({}, *start)]
+        self._first_configs = [space.apply(config, complete) for config in ({}, *start)]
+        """Configurations of the first trials, which are not drawn."""
         self._complete = complete
         self.judge = scheduler.build(self.milestones)
         self.study = Study(space.leaves, seed, searcher)
-        self._open = 0
+        self._running = 0
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
-        """Trials whose start row is missing, and the highest attempt among their other rows."""
-        self._cursor = 0
+        """Trial whose start row is missing -> highest attempt among its other rows."""
+        self._next_new = 0
+        """No lower number is free for a new trial."""
 
-    # --- what is next -----------------------------------------------------------------------------------------------
+    # --- the next start ---------------------------------------------------------------------------------------------
 
     def next(self) -> Start | None:
-        """The next trial to start; None while `workers` trials are open, after `halt`, or when there is no more."""
-        if self.halted or self._open >= self.workers:
+        """The next start; None while `workers` trials run, after `halt`, and when all trials have started."""
+        if self.halted or self._running >= self.workers:
             return None
         if self._waiting:
             record = self.records[min(self._waiting)]
-            again = replace(record.start, attempt=record.start.attempt + 1)
-            self._reopen(record, again)
-            return again
-        while self._cursor in self.records:
-            self._cursor += 1
-        if self._cursor >= self.trials:
+            restart = replace(record.start, attempt=record.start.attempt + 1)
+            self._reopen(record, restart)
+            return restart
+        while self._next_new in self.records:
+            self._next_new += 1
+        if self._next_new >= self.trials:
             return None
-        start = self._draw(self._cursor)
-        if start.trial in self._damaged:  # rows of an attempt belong to one configuration
+        start = self._new_start(self._next_new)
+        if start.trial in self._damaged:  # the old attempts' rows may belong to another configuration
             start = replace(start, attempt=self._damaged[start.trial] + 1)
         self._enter(start)
         return start
 
-    def _draw(self, number: int) -> Start:
+    def _new_start(self, number: int) -> Start:
         seed = derived_seed(self.seed, "train", number)
-        if number < len(self._given):
-            config = self._given[number]
+        if number < len(self._first_configs):
+            config = self._first_configs[number]
             params = self._space.parameters(config, self._complete)
             origin: Literal["given", "default"] = "given" if number else "default"
             return Start(number, 0, config, params, seed, origin, configuration_id(config))
         drawn, params = self.study.draw(number)
         try:
             config = self._space.apply(drawn, self._complete)
-        except ValueError:  # a rare combination that no check met: its worker refuses it too, and this trial fails
+        except ValueError:  # a rare combination that no check met: the worker raises too, and the trial fails
             config = drawn
         return Start(number, 0, config, params, seed, "sampler", configuration_id(config))
 
     def _enter(self, start: Start) -> None:
+        """Add a trial that starts for the first time."""
         self.records[start.trial] = TrialRecord(start)
         self.study.add(start.trial, start.params)
-        self._open += 1
+        self._running += 1
 
     def _reopen(self, record: TrialRecord, start: Start) -> None:
+        """Start another attempt of a trial."""
         self._waiting.discard(start.trial)
         record.start = start
         if record.state != "running":
-            self._open += 1
+            self._running += 1
         record.state = "running"
 
-    # --- what happens to a trial ------------------------------------------------------------------------------------
+    # --- reports and ends -------------------------------------------------------------------------------------------
 
     def report(self, trial: int, attempt: int, step: int, value: float, *, diverged: bool) -> Verdict:
-        """A trial's overall score at a milestone; whoever reports says whether the trial diverged, and the value of one
-        that did is not read. Idempotent: the first value of (trial, step) is the one that counts.
+        """The verdict on a trial whose overall score `value` arrives at the milestone `step`.
 
-        `attempt` does not matter to the verdict: attempts of a trial are the same work, and a report that outlived its
-        worker is as true as its repetition.
+        The value of a diverged trial is not read. The first value of (trial, step) counts, later ones change nothing.
+        The verdict does not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt
+        that was lost meanwhile is as good as its repetition.
         """
         record = self._record(trial)
         if step not in self.milestones:
@@ -153,11 +157,10 @@ class Sweep:
         return self.judge.report(step, value)
 
     def end(self, trial: int, attempt: int, state: Literal["failed", "lost", "paused"], reason: str = "") -> Verdict:
-        """An end that only the driver can know. A paused trial is always issued again, a lost one up to RETRIES times
-        in a row without a new report.
+        """The verdict on an attempt whose end the driver observed.
 
-        The verdict's state is what became of the trial: a trial lost once too often is `failed`. The end of an attempt
-        that is not the newest, or of a trial that has ended, changes nothing.
+        A paused trial is always started again, a lost one up to RETRIES times in a row without a new report; after that
+        the verdict's state is `failed`. The end of an older attempt, or of a trial that has ended, changes nothing.
         """
         if state not in ("failed", *INTERRUPTIONS):
             raise ValueError(f"A trial's end must be failed, lost or paused, not {state!r}.")
@@ -165,7 +168,7 @@ class Sweep:
         if record.state in CLOSED:
             return record.verdict()
         if attempt != record.start.attempt or attempt in record.ended:
-            return Verdict("stop", state, f"attempt {attempt} had ended before")
+            return Verdict("stop", state, f"attempt {attempt} ended earlier")
         record.ended.add(attempt)
         record.losses += state == "lost"
         if state == "lost" and record.losses > RETRIES:
@@ -174,79 +177,80 @@ class Sweep:
         if state == "failed":
             self._close(record, "failed", reason)
         else:
-            self._open -= record.state == "running"
+            self._running -= record.state == "running"
             record.state = "waiting"
             self._waiting.add(trial)
         return Verdict("stop", state, reason)
 
     def _close(self, record: TrialRecord, state: End, reason: str) -> None:
-        self._open -= record.state == "running"
+        """End a trial."""
+        self._running -= record.state == "running"
         self._waiting.discard(record.start.trial)
         record.state, record.reason = state, reason
         record.ended.add(record.start.attempt)
-        value = record.last[1] if state == "complete" and record.last else None
+        value = record.values.get(self.milestones[-1]) if state == "complete" else None
         self.study.finish(record.start.trial, state, value)
 
     def _record(self, trial: int) -> TrialRecord:
         if trial not in self.records:
-            raise ValueError(f"Trial {trial} was never started; {len(self.records)} trials are known.")
+            raise ValueError(f"Trial {trial} was never started; the sweep has started {len(self.records)} trials.")
         return self.records[trial]
 
     def halt(self) -> None:
-        """Start nothing more; running trials may still report and end."""
+        """Start no more trials; running ones may still report and end."""
         self.halted = True
 
-    # --- what is known ----------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
-        """Every trial was issued and has ended."""
+        """Whether every trial has started and ended."""
         return sum(record.state in CLOSED for record in self.records.values()) >= self.trials
 
     @property
     def open_trials(self) -> tuple[int, ...]:
-        """Trials that run now."""
+        """Numbers of the trials that run now, ascending."""
         return tuple(sorted(number for number, record in self.records.items() if record.state == "running"))
 
     # --- replay -----------------------------------------------------------------------------------------------------
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Feed the store's rows of `trials` and `reports`, in the order of `seq`; trials that ran are unfinished then.
+        """Restore the sweep from the store's rows of `trials` and `reports`, in the order of `seq`.
 
-        Rows that repeat change nothing. A verdict whose consequence was not recorded is derived again, and so is the
-        end of a trial that had no attempts left: `unwritten_ends` lists them.
+        Trials that ran when the driver died wait for their next start. Repeated rows change nothing. Ends that were not
+        recorded are derived again, from the last verdict or from RETRIES; `unwritten_ends` lists them.
         """
         if self.records:
-            raise ValueError("replay() must come before anything else that happens to a sweep.")
-        written: set[int] = set()
+            raise ValueError("replay() must be called before the first start, report or end of a sweep.")
+        ends_written: set[int] = set()
         for row in rows:
             trial = int(row["trial"])
             if row.get("event") == "start":
                 self._replay_start(row)
             elif trial not in self.records:
-                self.warnings.append(f"a row of trial {trial}, whose start is missing, was left out")
+                self.warnings.append(f"a row of trial {trial} was ignored: the row of the trial's start is missing")
                 self._damaged[trial] = max(self._damaged.get(trial, 0), int(row["attempt"]))
             elif row.get("event") == "end":
                 self._replay_end(row)
                 if self.records[trial].state in CLOSED:
-                    written.add(trial)
+                    ends_written.add(trial)
             else:
                 self._replay_report(row)
         self._interrupt()
         for number, record in sorted(self.records.items()):
-            if record.state in CLOSED and number not in written:
+            if record.state in CLOSED and number not in ends_written:
                 self.unwritten_ends.append((number, record.start.attempt, record.verdict()))
 
     def _replay_start(self, row: Mapping[str, Any]) -> None:
         trial, attempt, config = int(row["trial"]), int(row["attempt"]), _parsed(row["config"])
-        # Rows of older stores hold no identity.
+        # Older stores recorded no identity.
         identity = row.get("config_id") or configuration_id(config), int(row.get("replicate") or 0)
         start = Start(trial, attempt, config, _parsed(row["params"]), int(row["seed"]), row["origin"], *identity)
         record = self.records.get(trial)
         if record is None:
             self._enter(start)
         elif attempt > record.start.attempt and record.state not in CLOSED:
-            record.losses += record.start.attempt not in record.ended  # its driver died before the row of its end
+            record.losses += record.start.attempt not in record.ended  # the driver died before it wrote the end row
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:
@@ -258,11 +262,11 @@ class Sweep:
         record = self.records[trial]
         if state in ("failed", *INTERRUPTIONS):
             self.end(trial, int(row["attempt"]), state, reason)
-        elif record.state not in CLOSED:  # its last report did not survive: the end is what is known
+        elif record.state not in CLOSED:  # the row of its last report was lost
             self._close(record, state, reason)
 
     def _interrupt(self) -> None:
-        """Whatever still runs lost its driver: it is unfinished now, or out of attempts."""
+        """End the last attempt of each trial that ran when the driver died."""
         for number in self.open_trials:
             record = self.records[number]
             self.end(number, record.start.attempt, "lost", "the driver was gone")

@@ -1,1 +1,1 @@
-"""A search space as a sweep uses it."""
+"""Search spaces as sweeps use them: loaded, checked, pinned, turned into configurations."""

@@ -1,7 +1,7 @@
-"""From a space, settings and tasks, as somebody gives them, to the pinned space of a run.
+"""The pinned space of a run, built from a space, tasks and settings.
 
-All of it is checked that needs no configuration, so neither torch nor data: keys, domains, names of tasks, spelling of
-pins. `Space.check` does the rest.
+Checks that need neither torch nor data are done here: keys, domains, names of tasks, spelling of pins. `Space.check`
+does the others, which need the configuration.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from search_spaces.domains import Node, SpaceError
 
 @dataclass(frozen=True)
 class Built:
-    """The space of a run, and what was left out of the given one."""
+    """The space of a run, and the parts of the requested space that were left out."""
 
     space: Space
     left_out: tuple[str, ...]
     """Parts that only concern tasks which the run does not have."""
     notes: tuple[str, ...]
-    """Sentences for the person who launches."""
+    """Remarks for the dry run."""
 
 
-def build(given: str | Path | Mapping[str, Node], tasks: Sequence[str], settings: Sequence[str] = ()) -> Built:
+def build(source: str | Path | Mapping[str, Node], tasks: Sequence[str], settings: Sequence[str] = ()) -> Built:
     """The pinned space over a run's tasks. Raises SpaceError, with all mistakes of the tree at once, or ConfigError."""
-    legal, mistakes = sound(load_space(given))
-    used, left_out = restrict(legal, TASKS.keys() - set(tasks))
-    used, notes = _unmixed(used, tasks)
-    tree, more = written_out(used, tasks)
-    refuse([*mistakes, *more])
+    legal, mistakes = sound(load_space(source))
+    space, left_out = restrict(legal, TASKS.keys() - set(tasks))
+    space, notes = _unmixed(space, tasks)
+    tree, more_mistakes = written_out(space, tasks)
+    refuse([*mistakes, *more_mistakes])
     return Built(Space(tree, read_pins(settings)), left_out, notes)
 
 
 def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], tuple[str, ...]]:
-    """The space without what one task makes meaningless, and a note on it."""
+    """The space without the mixing of tasks if the run has one task, and a note that says so."""
     if len(tasks) > 1:
         return space, ()
-    kept, out = alone(space)
-    if not kept and out:
+    remaining, left_out = alone(space)
+    if not remaining and left_out:
         raise SpaceError(
-            f"`space` only compares ways to mix several tasks ({', '.join(out)}), and this sweep has one: {tasks[0]}. "
-            "Give it more `tasks`, or another space."
+            f"`space` only compares ways to mix several tasks ({', '.join(left_out)}), and this sweep has one: "
+            f"{tasks[0]}. Give it more `tasks`, or another space."
         )
-    note = f"{', '.join(out)} left out: with the one task {tasks[0]} there is nothing to mix"
-    return kept, (note,) if out else ()
+    note = f"{', '.join(left_out)} left out: with the one task {tasks[0]} there is nothing to mix"
+    return remaining, (note,) if left_out else ()

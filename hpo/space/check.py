@@ -1,9 +1,9 @@
-"""A space drawn through the strict configuration before any compute: all its mistakes at once.
+"""Check of a search space against the strict configuration: all mistakes of the space at once, before any compute.
 
-Every leaf is tried at both ends of its domain, the others at their first choice. Where a configuration is refused, the
-leaves that it needs to be refused are found by leaving out one after the other; they are the mistake. What is wrong is
-then taken out of the space, so that it hides no other mistake. Random combinations follow: choices that are legal one
-by one may not be legal together.
+1. Probes: every leaf is tried at both ends of its domain, with all other leaves at their first choice. From a
+   configuration that is refused, choices are left out as long as it stays refused; the remaining choices are the
+   mistake. The wrong part is then removed from the space, so that it hides no other mistake.
+2. Random combinations: choices that are legal one by one may be illegal together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hpo.space.tree import Leaf, Nested, chosen, compose, written
 from search_spaces.domains import OneOf
 
 Make = Callable[[Nested], Nested]
-"""A drawn configuration, complete and under the pins; raises ValueError where it is illegal."""
+"""Completes a drawn configuration under the pins; raises ValueError if it is illegal."""
 
 Pairs = Sequence[tuple[Leaf, Any]]
 """Leaves with their choices."""
@@ -28,33 +28,32 @@ Pairs = Sequence[tuple[Leaf, Any]]
 DRAWS = 200
 """Random configurations that are tried."""
 
-
 ENOUGH = 3 * MOST
-"""Mistakes after which no more are looked for: each costs as many configurations as the space has leaves."""
+"""Mistakes after which the search for more ends: to find one costs as many configurations as the space has leaves."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Choices that are refused, and why."""
+    """Choices that the configuration refuses, and the reason."""
 
     pairs: Pairs
     error: str
 
     @property
     def pattern(self) -> frozenset[tuple[str, str | None]]:
-        """The parameters, kinds and other words with their values: other numbers there are the same mistake."""
+        """Names of the parameters, with the values that are text: two mistakes that differ in numbers are the same."""
         return frozenset((leaf.name, choice if isinstance(choice, str) else None) for leaf, choice in self.pairs)
 
     def explains(self, pairs: Pairs) -> bool:
-        """Whether a configuration holds this mistake."""
+        """Whether these choices contain the mistake."""
         return self.pattern <= Mistake(pairs, "").pattern
 
     def __str__(self) -> str:
-        words = ", ".join(f"{leaf.name} = {choice!r}" for leaf, choice in self.pairs)
+        choices = ", ".join(f"{leaf.name} = {choice!r}" for leaf, choice in self.pairs)
         if len(self.pairs) == 1:
-            return f"Search space, {words}: {self.error}"
+            return f"Search space, {choices}: {self.error}"
         return (
-            f"Search space, {words} together: {self.error} Give such parameters to the branches of a Kind, so that "
+            f"Search space, {choices} together: {self.error} Give such parameters to the branches of a Kind, so that "
             "only legal combinations can be drawn."
         )
 
@@ -62,18 +61,18 @@ class Mistake:
 def probed(space: Sequence[Leaf], make: Make, tasks: Collection[str] = ()) -> tuple[list[Nested], list[str]]:
     """The complete configurations at the ends of all domains, and the mistakes of the space.
 
-    `make` must take the empty configuration. `tasks` are the run's, for hints.
+    `make` must accept the empty configuration. `tasks` are the run's, for hints.
     """
     probes = _Probes(tuple(space), make, tasks)
     probes.run()
-    places = {leaf.name: place for place, leaf in enumerate(space)}
-    alone = sorted(probes.mistakes, key=lambda mistake: places[mistake.pairs[0][0].name])
-    together = _combinations(probes.space, make) if len(alone) < ENOUGH else []
-    return probes.configs, _grouped([*alone, *together])
+    order = {leaf.name: position for position, leaf in enumerate(space)}
+    from_probes = sorted(probes.mistakes, key=lambda mistake: order[mistake.pairs[0][0].name])
+    from_draws = _combinations(probes.space, make) if len(from_probes) < ENOUGH else []
+    return probes.configs, _grouped([*from_probes, *from_draws])
 
 
 def every_branch(space: Sequence[Leaf]) -> Iterator[Nested]:
-    """Configurations, not yet complete, among which every branch of the space is taken once."""
+    """Configurations, not yet complete, that together take every branch of the space."""
     yield compose(space, Leaf.first)[0]
     for leaf in space:
         for kind in leaf.ends() if leaf.is_kind else ():
@@ -81,13 +80,13 @@ def every_branch(space: Sequence[Leaf]) -> Iterator[Nested]:
 
 
 def _probe(space: Sequence[Leaf], target: Leaf, choice: Any) -> list[tuple[Leaf, Any]]:
-    """The target at a choice, in the branches in which it exists; all others at their first choice."""
+    """The target at a choice, in a branch that has it; all other leaves at their first choice."""
     values = {**dict(target.conditions), target.path: choice}
     return chosen(space, lambda leaf: values.get(leaf.path, leaf.first()))
 
 
 class _Probes:
-    """Every leaf at both ends of its domain; what is wrong leaves the space."""
+    """Trials of every leaf at both ends of its domain; a wrong leaf or branch is removed from the space."""
 
     def __init__(self, space: tuple[Leaf, ...], make: Make, tasks: Collection[str]) -> None:
         self.space = space
@@ -115,9 +114,10 @@ class _Probes:
             self._tried.add((leaf.name, repr(choice)))
         except ValueError as error:
             wrong, reason = _needed(pairs, self._make, error)
-            self._note(wrong, reason)
+            self._add(wrong, reason)
 
-    def _note(self, wrong: Pairs, reason: ValueError) -> None:
+    def _add(self, wrong: Pairs, reason: ValueError) -> None:
+        """Add a mistake; if it is a single choice, remove that choice from the space."""
         if len(wrong) > 1:
             self.mistakes.append(Mistake(wrong, str(reason)))
             return
@@ -128,6 +128,7 @@ class _Probes:
         self.space = _without(self.space, leaf, choice if has(config, leaf.path) else None)
 
     def _cure(self, leaf: Leaf, choice: Any, branch: Pairs, config: Nested) -> str:
+        """The sentence that says what to write instead, with a space in front; empty if none is known."""
         above = kinds_above(leaf, config)
         if above and _refusal([*branch, *_kinds(above), (leaf, choice)], self._make) is None:
             kind = list(above.values())[-1]
@@ -141,10 +142,10 @@ def _kinds(kinds: Mapping[str, str]) -> Pairs:
 
 
 def _needed(pairs: Pairs, make: Make, error: ValueError) -> tuple[Pairs, ValueError]:
-    """The fewest of a configuration's choices that are refused without the others, and why.
+    """The fewest choices of a configuration that are still refused, and the reason.
 
-    Half of them are left out at a time, then a quarter, at last one; parameters of a branch before its kind. Kinds that
-    only say where another choice exists are no part of the answer.
+    Half of the choices are left out at a time, then a quarter, in the end one; parameters of a branch before its kind.
+    The answer leaves out kinds that are only needed because another choice lies in their branch.
     """
     needed = list(pairs)
     order = sorted(pairs, key=lambda pair: (pair[0].is_kind, -len(pair[0].conditions), -pair[0].path.count("/")))
@@ -162,44 +163,48 @@ def _needed(pairs: Pairs, make: Make, error: ValueError) -> tuple[Pairs, ValueEr
 
 
 def _lies_under(leaf: Leaf, kind: Leaf) -> bool:
+    """Whether a leaf lies inside the part of the configuration that a kind chooses, or in one of its branches."""
     inside = leaf.path.startswith(kind.path.removesuffix("kind")) and leaf.path != kind.path
     return kind.is_kind and (inside or kind.path in dict(leaf.conditions))
 
 
 def _only_leads(pair: tuple[Leaf, Any], needed: Pairs, make: Make) -> bool:
-    """Whether a kind is only needed for the parameters of its branch: with another kind they are refused as well."""
-    leaf, _ = pair
-    if any(leaf.path in dict(other.conditions) for other, _ in needed):
+    """Whether a kind is only needed for the parameters of its branch: under any other kind they are refused too."""
+    kind, _ = pair
+    if any(kind.path in dict(leaf.conditions) for leaf, _ in needed):
         return True
-    if not any(_lies_under(other, leaf) for other, _ in needed):
+    if not any(_lies_under(leaf, kind) for leaf, _ in needed):
         return False
-    others = [[(other, choice if other is leaf else given) for other, given in needed] for choice in leaf.ends()]
-    return all(_refusal(other, make) is not None for other in others)
+    variants = [[(leaf, end if leaf is kind else choice) for leaf, choice in needed] for end in kind.ends()]
+    return all(_refusal(variant, make) is not None for variant in variants)
 
 
 def _refusal(pairs: Pairs, make: Make) -> ValueError | None:
-    """What `make` says against a configuration of these choices alone; None: nothing."""
+    """The error that `make` raises for a configuration of these choices alone; None if it accepts them."""
     return objection(lambda: make(written(pairs)))
 
 
-def _without(space: Sequence[Leaf], leaf: Leaf, choice: Any) -> tuple[Leaf, ...]:
-    """The space without a leaf; without one branch of a kind that has others. `choice` None: the whole kind."""
-    others = [kind for kind in leaf.ends() if kind != choice] if leaf.is_kind and choice is not None else []
-    stem = leaf.name.removesuffix("/kind")
-    gone = f"{stem}.{choice}/" if others else f"{stem}."
-    rest: list[Leaf] = []
-    for other in space:
-        if other.name == leaf.name:
-            rest += [replace(leaf, domain=OneOf(*others))] if others else []
-        elif not (leaf.is_kind and other.name.startswith(gone)):
-            rest.append(other)
-    return tuple(rest)
+def _without(space: Sequence[Leaf], removed: Leaf, choice: Any) -> tuple[Leaf, ...]:
+    """The space without `removed`; if that is a kind with other branches than `choice`, without that branch only.
+
+    `choice` None: the whole kind is removed.
+    """
+    kinds = [kind for kind in removed.ends() if kind != choice] if removed.is_kind and choice is not None else []
+    stem = removed.name.removesuffix("/kind")
+    branch = f"{stem}.{choice}/" if kinds else f"{stem}."
+    remaining: list[Leaf] = []
+    for leaf in space:
+        if leaf.name == removed.name:
+            remaining += [replace(removed, domain=OneOf(*kinds))] if kinds else []
+        elif not (removed.is_kind and leaf.name.startswith(branch)):
+            remaining.append(leaf)
+    return tuple(remaining)
 
 
 def _combinations(space: Sequence[Leaf], make: Make) -> list[Mistake]:
-    """Random choices that are refused together, though each is legal among first ones."""
+    """Random choices that are refused together, though each is legal beside the first choices of all others."""
     mistakes: list[Mistake] = []
-    source = random.Random(0)  # the same space is refused, or not, every time
+    source = random.Random(0)  # a fixed seed: the same space always gives the same mistakes
     for _ in range(0 if all(leaf.constant for leaf in space) else DRAWS):
         pairs = chosen(space, lambda leaf: leaf.random(source))
         if len(mistakes) > MOST or any(mistake.explains(pairs) for mistake in mistakes):
@@ -210,10 +215,10 @@ def _combinations(space: Sequence[Leaf], make: Make) -> list[Mistake]:
 
 
 def _smallest(space: Sequence[Leaf], pairs: Pairs, make: Make, error: ValueError) -> Mistake:
-    """As few of the choices as are still refused, the others being each domain's first."""
+    """As few of the choices as possible that are still refused while all other leaves have their first choice."""
     choices = {leaf.name: choice for leaf, choice in pairs if not leaf.constant}
     for name in list(choices):
-        fewer = {other: choice for other, choice in choices.items() if other != name}
+        fewer = {key: choice for key, choice in choices.items() if key != name}
         first = chosen(space, lambda leaf, fewer=fewer: fewer.get(leaf.name, leaf.first()))  # type: ignore[misc]
         refusal = _refusal(first, make)
         if refusal is not None:
@@ -222,29 +227,29 @@ def _smallest(space: Sequence[Leaf], pairs: Pairs, make: Make, error: ValueError
 
 
 def _grouped(mistakes: Sequence[Mistake]) -> list[str]:
-    """One text for each mistake; what is wrong alike for several tasks stands once, with the others' names."""
+    """One text for each mistake; a mistake that repeats for several tasks is one text with the tasks' names."""
     groups: list[tuple[Mistake, list[str]]] = []
     for mistake in mistakes:
-        for first, others in groups:
+        for first, names in groups:
             if (name := _other_name(first, mistake)) is not None:
-                others.append(name)
+                names.append(name)
                 break
         else:
             groups.append((mistake, []))
-    return [f"{first}{_likewise(others)}" for first, others in groups]
+    return [f"{first}{_likewise(names)}" for first, names in groups]
 
 
 def _likewise(names: Sequence[str]) -> str:
     return f" Likewise for {', '.join(names)}." if names else ""
 
 
-def _other_name(first: Mistake, other: Mistake) -> str | None:
-    """The name in which a mistake differs from another one, if that is all in which they differ."""
-    paths = [mistake.pairs[0][0].path.split("/") for mistake in (first, other)]
-    if len(first.pairs) != 1 or len(other.pairs) != 1 or len(paths[0]) != len(paths[1]):
+def _other_name(first: Mistake, second: Mistake) -> str | None:
+    """The part of the second mistake's path that alone tells it from the first; None if they differ in more."""
+    paths = [mistake.pairs[0][0].path.split("/") for mistake in (first, second)]
+    if len(first.pairs) != 1 or len(second.pairs) != 1 or len(paths[0]) != len(paths[1]):
         return None
-    differing = [(one, another) for one, another in zip(*paths, strict=True) if one != another]
-    if len(differing) != 1:
+    different = [(key, other_key) for key, other_key in zip(*paths, strict=True) if key != other_key]
+    if len(different) != 1:
         return None
-    [(one, another)] = differing
-    return another if str(first).replace(one, another) == str(other) else None
+    [(key, other_key)] = different
+    return other_key if str(first).replace(key, other_key) == str(second) else None

@@ -1,4 +1,4 @@
-"""What somebody probably meant by a parameter that the configuration refuses."""
+"""Hints for a parameter that the configuration refuses: the parameter that was probably meant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hpo.space.tree import Leaf, Nested, flatten
 
 
 def hint(leaf: Leaf, config: Nested, tasks: Collection[str]) -> str:
-    """The cure of a leaf that is refused: a sentence with a space in front, or nothing where none is known.
+    """A sentence that says what to write instead of a refused leaf, with a space in front; empty if nothing is known.
 
     `config` is the complete configuration of the leaf's branch without the leaf.
     """
@@ -18,16 +18,16 @@ def hint(leaf: Leaf, config: Nested, tasks: Collection[str]) -> str:
         return _as_dictionary(leaf, value, tasks)
     if leaf.path in flatten(config):
         return ""
-    known = meant(leaf.path, flatten(config))
-    if known is None:
+    path = meant(leaf.path, flatten(config))
+    if path is None:
         return ""
     if leaf.conditions:
-        return f' A branch names a parameter elsewhere by its absolute path, with a leading slash: "/{known}".'
-    return elsewhere(leaf.path, known)
+        return f' A branch names a parameter elsewhere by its absolute path, with a leading slash: "/{path}".'
+    return elsewhere(leaf.path, path)
 
 
 def _as_dictionary(leaf: Leaf, value: Mapping[str, Any], tasks: Collection[str]) -> str:
-    """The cure where the space has a single value for what is a dictionary."""
+    """The hint where the space has a single value and the configuration a dictionary."""
     if "kind" in value:
         return f" In a space write Kind({value['kind']}={{...}}, ...)."
     if set(value) & set(tasks):
@@ -36,7 +36,7 @@ def _as_dictionary(leaf: Leaf, value: Mapping[str, Any], tasks: Collection[str])
 
 
 def kinds_above(leaf: Leaf, config: Nested) -> dict[str, str]:
-    """The kinds of a complete configuration that a leaf lies under without being in a branch of theirs."""
+    """Path -> kind, for the kinds of a complete configuration above a leaf that is in none of their branches."""
     above: dict[str, str] = {}
     parts = leaf.path.split("/")[:-1]
     for length in range(1, len(parts) + 1):
@@ -47,20 +47,20 @@ def kinds_above(leaf: Leaf, config: Nested) -> dict[str, str]:
     return {path: kind for path, kind in above.items() if path not in dict(leaf.conditions) and path != leaf.path}
 
 
-def elsewhere(path: str, known: str) -> str:
-    """The sentence that names where a parameter is."""
-    return f" The parameter `{path.rpartition('/')[2]}` is `{known}`."
+def elsewhere(wrong: str, path: str) -> str:
+    """A sentence that names the right path of a parameter."""
+    return f" The parameter `{wrong.rpartition('/')[2]}` is `{path}`."
 
 
-def meant(path: str, known: Iterable[str]) -> str | None:
-    """The known path that `path` ends in, or the only one with the same last part; None: there is none."""
-    paths = [other for other in known if other != path]
-    ends = [other for other in paths if path.endswith(f"/{other}")]
+def meant(wrong: str, paths: Iterable[str]) -> str | None:
+    """The path that a wrong path ends with, or the only path with the same last part; None if there is neither."""
+    candidates = [path for path in paths if path != wrong]
+    ends = [path for path in candidates if wrong.endswith(f"/{path}")]
     if ends:
         return max(ends, key=len)
-    last = path.rpartition("/")[2]
-    alike = [other for other in paths if other.rpartition("/")[2] == last and last != "kind"]
-    return alike[0] if len(alike) == 1 else None
+    last = wrong.rpartition("/")[2]
+    namesakes = [path for path in candidates if path.rpartition("/")[2] == last and last != "kind"]
+    return namesakes[0] if len(namesakes) == 1 else None
 
 
 def _value(config: Nested, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""Mistakes of a search space, raised together as one error."""
+"""Mistakes of a search space, raised as one error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from search_spaces.domains import SpaceError
 
 MOST = 20
-"""Mistakes that an error lists; it counts the others."""
+"""Mistakes that an error lists; further ones are only counted."""
 
 
 def refuse(mistakes: Sequence[str]) -> None:
-    """Raise SpaceError with all mistakes, one a line; do nothing where there are none."""
+    """Raise SpaceError with all mistakes, one per line; do nothing if there are none."""
     if not mistakes:
         return
     if len(mistakes) == 1:
@@ -24,7 +24,7 @@ def refuse(mistakes: Sequence[str]) -> None:
 
 
 def objection(attempt: Callable[[], object]) -> ValueError | None:
-    """The ValueError that an attempt raises; None where it raises none."""
+    """The ValueError that a call raises; None if it raises none."""
     try:
         attempt()
     except ValueError as error:

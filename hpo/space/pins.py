@@ -1,15 +1,15 @@
-"""Pinned parameters: what `--set` fixes.
+"""Pins: parameters whose values are fixed, with `--set path=value`.
 
-The rule: a pin holds in every trial whose configuration has the parameter.
+Rule: a pin holds in every trial whose configuration has the parameter.
 
-- The configuration decides whether it has one: `adapter/rank` exists under LoRA, and a trial that trains the whole
-  encoder is left as it is. Where neither the space nor another pin chooses the kind, the kind is the default
-  configuration's: `encoding/sst/pooling=mean` alone says what it says to `python -m minbert train`.
-- A pinned kind comes first, for it decides which parameters exist. It leaves one branch of the space.
-- A space may give a parameter to some branches only (`shared_head/kind` where both pair tasks are encoded apart). A
-  branch without it takes the pin as well, unless its configuration refuses the value; then it stays as it is.
-- A pin that no branch of the space and not the default configuration can have is refused, and a pin that only some
-  branches have is told with their number: see `hpo.space.reach`.
+- The configuration decides whether it has the parameter: `adapter/rank` exists under LoRA. A trial that trains the
+  whole encoder has no rank and is not changed. If neither the space nor another pin chooses the kind, the default
+  configuration does: `encoding/sst/pooling=mean` alone means the same as for `python -m minbert train`.
+- A pinned kind is applied first, because it decides which parameters exist. It leaves one branch of the space.
+- A space may give a parameter to some branches only (`shared_head/kind` where both pair tasks are encoded apart). The
+  pin also holds in the other branches, unless their configuration refuses the value; those are not changed.
+- A pin that neither a branch of the space nor the default configuration can have is refused. A pin that only some
+  branches have is reported with their number: see `hpo.space.reach`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hpo.space.tree import Conditions, Leaf, Nested, flatten, kinds_of, nest, pa
 from search_spaces.domains import OneOf, same
 
 Complete = Callable[[Nested], Nested]
-"""Fills a nested configuration's defaults in, and raises ValueError where it is illegal."""
+"""Fills in the defaults of a nested configuration; raises ValueError if it is illegal."""
 
 
 def read_pins(settings: Sequence[str]) -> Nested:
@@ -31,13 +31,13 @@ def read_pins(settings: Sequence[str]) -> Nested:
     refuse([_without_branches(text) for text in settings if "." in text.partition("=")[0] and "=" in text])
     if not settings:
         return {}
-    from minbert.config import settings as read  # it imports torch: not for a mistake that is seen without
+    from minbert.config import settings as read  # imported late: it imports torch, which the check above does without
 
     return read(settings)
 
 
 def _without_branches(setting: str) -> str:
-    """What to write instead of a name that carries branches, as the store has it."""
+    """The error for a parameter's name in the store, which holds branches: it says what to write instead."""
     name, _, value = setting.partition("=")
     kinds = " ".join(f"--set {path}={kind}" for path, kind in kinds_of(name).items())
     return (
@@ -47,7 +47,7 @@ def _without_branches(setting: str) -> str:
 
 
 def narrowed(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> tuple[Leaf, ...]:
-    """The leaves that the pins leave: a pinned kind leaves one branch, a pinned leaf one value.
+    """The leaves under the pins: a pinned kind leaves one branch, a pinned leaf one value.
 
     A pin inside a composite choice (`batch_size/sst` where whole batch sizes are drawn) changes every choice.
     """
@@ -67,23 +67,25 @@ def narrowed(space: Sequence[Leaf], pinned: Mapping[str, Any]) -> tuple[Leaf, ..
 
 
 def _possible(leaf: Leaf, pins: Mapping[str, Any]) -> bool:
+    """Whether the pinned kinds allow the leaf's branch."""
     return all(pins.get(path, kind) == kind for path, kind in leaf.conditions)
 
 
 def _pin_inside(domain: OneOf, path: str, pins: Mapping[str, Any]) -> OneOf:
-    kept: dict[str, Any] = {}
+    """The composite choices with the pins written into each; choices that become equal are one choice."""
+    choices: dict[str, Any] = {}
     for label, value in zip(domain.labels, domain.values, strict=True):
-        base = flatten(value) if isinstance(value, Mapping) else {}
-        changed = nest({**base, **{name[len(path) + 1:]: pinned for name, pinned in pins.items()}})
-        if not any(same(changed, earlier) for earlier in kept.values()):
-            kept[label] = changed
-    return OneOf(labels=kept)
+        flat = flatten(value) if isinstance(value, Mapping) else {}
+        choice = nest({**flat, **{name[len(path) + 1:]: pinned for name, pinned in pins.items()}})
+        if not any(same(choice, earlier) for earlier in choices.values()):
+            choices[label] = choice
+    return OneOf(labels=choices)
 
 
 def apply_pins(
     config: Mapping[str, Any], pinned: Mapping[str, Any], space: Sequence[Leaf], complete: Complete
 ) -> Nested:
-    """A drawn, given or default configuration under the pins, complete. Raises what `complete` raises."""
+    """A drawn, given or default configuration under the pins, complete. Raises the errors of `complete`."""
     return applied(config, pinned, space, complete)[0]
 
 
@@ -92,23 +94,23 @@ def applied(
 ) -> tuple[Nested, set[str]]:
     """The configuration under the pins, complete, and the paths of the pins that hold in it.
 
-    Pins enter one by one, kinds first. One that is refused is tried again after the others, for another pin may make
-    it legal (a shared head, before both encodings are `bi`); at last all that are left are tried together.
+    Pins are applied one by one, kinds first. A pin that is refused is tried again after the others, which may make it
+    legal (a shared head is legal once both encodings are `bi`). Pins that are still refused are then tried together.
     """
     result, pins = complete(dict(config)), flatten(pinned)
     waiting, holding = kinds_first(pins), set[str]()
     while True:
-        barred: list[str] = []
+        refused: list[str] = []
         for path in waiting:
-            if has(result, path) and not any(path.startswith(kind.removesuffix("kind")) for kind in barred):
+            if has(result, path) and not any(path.startswith(kind.removesuffix("kind")) for kind in refused):
                 try:
                     result = changed(result, [path], pins, complete)
                     holding.add(path)
                 except ValueError:
-                    barred.append(path)
+                    refused.append(path)
         if holding.isdisjoint(waiting):
             flat = flatten(result)
-            together = [path for path in barred if not _given_elsewhere(space, path, pins, flat)]
+            together = [path for path in refused if not _given_elsewhere(space, path, pins, flat)]
             if not together:
                 return result, holding
             result = changed(result, together, pins, complete)
@@ -117,20 +119,23 @@ def applied(
 
 
 def _given_elsewhere(space: Sequence[Leaf], path: str, pins: Mapping[str, Any], flat: Mapping[str, Any]) -> bool:
-    """Whether the space gives the parameter to other branches than the configuration's."""
-    homes = [leaf for leaf in space if leaf.path == path and _possible(leaf, pins)]
-    return bool(homes) and not any(holds(leaf.conditions, flat) for leaf in homes)
+    """Whether the space has the parameter in other branches only than the configuration's."""
+    leaves = [leaf for leaf in space if leaf.path == path and _possible(leaf, pins)]
+    return bool(leaves) and not any(holds(leaf.conditions, flat) for leaf in leaves)
 
 
 def holds(conditions: Conditions, flat: Mapping[str, Any]) -> bool:
+    """Whether a flat configuration fulfils all conditions."""
     return all(flat.get(path) == kind for path, kind in conditions)
 
 
 def kinds_first(pins: Mapping[str, Any]) -> list[str]:
+    """Paths of the pins: kinds before other parameters, outer ones before inner ones."""
     return sorted(pins, key=lambda path: (not path.endswith("/kind"), path.count("/"), path))
 
 
 def has(config: Mapping[str, Any], path: str) -> bool:
+    """Whether a nested configuration has a value at a path."""
     value: Any = config
     for key in path.split("/"):
         if not isinstance(value, Mapping) or key not in value:
@@ -140,7 +145,7 @@ def has(config: Mapping[str, Any], path: str) -> bool:
 
 
 def changed(config: Nested, paths: Sequence[str], pins: Mapping[str, Any], complete: Complete) -> Nested:
-    """The configuration with some of the pins written into it, complete."""
+    """The configuration with the pins at `paths` written into it, complete."""
     result = config
     for path in paths:
         result = _set(result, path.split("/"), pins[path])

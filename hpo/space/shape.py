@@ -1,4 +1,4 @@
-"""What a tree must look like before anything walks through it: finite, with legal keys and domains as its leaves."""
+"""Shape of a tree, checked before any other code walks through it: finite, legal keys, domains as leaves."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from search_spaces.domains import KEY, Float, Int, Kind, Node, OneOf, PerTask, SpaceError
 
 DEEPEST = 32
-"""Dictionaries, kinds and PerTasks in one another. The space `full` has 9; Python's stack ends at some hundreds."""
+"""Largest depth of dictionaries, kinds and PerTasks. The space `full` has 9; Python's stack ends at some hundreds."""
 LARGEST = 10_000
-"""Nodes of a tree, each counted as often as it is reached. The space `full` has about 200."""
+"""Largest number of nodes; a node in two places counts twice. The space `full` has about 200."""
 
 
 def refuse_endless(space: Mapping[str, Node]) -> None:
-    """Raise SpaceError for a tree that contains itself, or that is too deep or too large to be meant."""
+    """Raise SpaceError for a tree that contains itself, is deeper than DEEPEST or larger than LARGEST."""
     for count, _ in enumerate(_nodes(space, "SPACE", {})):
         if count == LARGEST:
             raise SpaceError(f"SPACE must hold at most {LARGEST:,} nodes, found more.")
 
 
 def _nodes(node: Any, where: str, parents: Mapping[int, str]) -> Iterator[Any]:
-    """Every node below `node`; `parents` are the nodes around it, id -> name."""
+    """The node and every node below it; `parents` are the nodes above it, id -> name."""
     yield node
     if id(node) in parents:
         raise SpaceError(
@@ -35,6 +35,7 @@ def _nodes(node: Any, where: str, parents: Mapping[int, str]) -> Iterator[Any]:
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    """The nodes directly below a node, each with the end of its name."""
     if isinstance(node, Mapping):
         yield from ((f"/{key}", child) for key, child in node.items())
     elif isinstance(node, Kind):
@@ -45,19 +46,19 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def sound(space: Mapping[str, Node]) -> tuple[dict[str, Node], list[str]]:
-    """The part of a finite tree whose keys and leaves are legal, and one mistake for each part that is not."""
+    """The legal part of a finite tree, and one mistake for each illegal key or leaf."""
     mistakes: list[str] = []
     return _sound_tree(space, "", mistakes), mistakes
 
 
 def _sound_tree(tree: Mapping[Any, Any], where: str, mistakes: list[str]) -> dict[str, Node]:
-    kept: dict[str, Node] = {}
+    legal: dict[str, Node] = {}
     for key, child in tree.items():
         if (mistake := _key_mistake(key, where)) is not None:
             mistakes.append(mistake)
         elif (node := _sound_node(child, f"{where}/{key}" if where else key, mistakes)) is not None:
-            kept[key] = node
-    return kept
+            legal[key] = node
+    return legal
 
 
 def _sound_node(node: Any, where: str, mistakes: list[str]) -> Node | None:
@@ -81,6 +82,7 @@ def _sound_node(node: Any, where: str, mistakes: list[str]) -> Node | None:
 
 
 def _key_mistake(key: Any, where: str) -> str | None:
+    """The mistake of a key; None if the key is legal."""
     parts = key.removeprefix("/").split("/") if isinstance(key, str) else [key]
     legal = all(isinstance(part, str) and KEY.fullmatch(part) for part in parts)
     if legal and (len(parts) == 1 or key.startswith("/")):

@@ -1,7 +1,7 @@
-"""Search spaces as they come and as they are kept: a name, a Python file, a tree; JSON and its hash.
+"""Sources of search spaces: loaded from a name, a Python file or a tree; stored as JSON with a hash.
 
-`load_space` takes a name from `search_spaces/`, a Python file with `SPACE = {...}`, or the tree itself. The tree's JSON
-form is stored with a sweep, and `from_json` gives the same draws whatever became of the file.
+`load_space` takes a name from `search_spaces/`, a Python file with `SPACE = {...}`, or the tree itself. A sweep stores
+the tree as JSON. The tree that `from_json` makes gives the same draws, even if the Python file has changed since.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceE
 
 
 def load_space(source: str | Path | Mapping[str, Node]) -> Mapping[str, Node]:
-    """The tree behind a name, the path of a .py file, or a tree."""
+    """The tree of a name, of a Python file's path, or the tree itself. Raises SpaceError."""
     if isinstance(source, Mapping):
         return _tree(source, "the given space")
     if isinstance(source, Path) or source.endswith(".py") or "/" in source:
@@ -35,7 +35,7 @@ def _from_file(path: Path) -> Mapping[str, Node]:
         module = runpy.run_path(str(path))
     except SpaceError as error:
         raise SpaceError(f"{_line_in(path, error)}: {error}") from error
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything; it becomes one clear message
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise SpaceError(f"{_line_in(path, error)}: {type(error).__name__}: {error}") from error
     if "SPACE" not in module:
         raise SpaceError(f"{path} defines no SPACE. Expected SPACE = {{...}}, a dict of domains such as "
@@ -44,22 +44,23 @@ def _from_file(path: Path) -> Mapping[str, Node]:
 
 
 def _line_in(path: Path, error: BaseException) -> str:
-    """file:line of the user's own line that raised."""
+    """`file:line` of the line in the user's file that raised."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _tree(space: Any, what: str) -> Mapping[str, Node]:
+def _tree(space: Any, name: str) -> Mapping[str, Node]:
+    """The space, if it is a finite dictionary; `name` names it in errors."""
     if not isinstance(space, Mapping):
-        raise SpaceError(f"{what} must be a dict of domains, not {type(space).__name__} {space!r}.")
+        raise SpaceError(f"{name} must be a dict of domains, not {type(space).__name__} {space!r}.")
     refuse_endless(space)
     return space
 
 
 def to_json(node: Node) -> Any:
-    """A tree as JSON. Order of keys carries no meaning; order of choices does, so they are lists of pairs."""
+    """A tree as JSON. Choices are lists of pairs, because their order matters; the order of keys does not."""
     if isinstance(node, Float):
         return {"$float": {"low": node.low, "high": node.high, "log": node.log}}
     if isinstance(node, Int):
@@ -74,17 +75,17 @@ def to_json(node: Node) -> Any:
 
 
 def from_json(tree: Any) -> Any:
-    """The tree behind `to_json`."""
+    """The tree from which `to_json` made this JSON."""
     if not isinstance(tree, Mapping):
         raise SpaceError(f"A stored search space must be a dict, not {tree!r}.")
     if len(tree) == 1:
-        [(word, content)] = tree.items()
-        if word in _WORDS:
-            return _WORDS[word](content)
+        [(key, content)] = tree.items()
+        if key in _DOMAINS:
+            return _DOMAINS[key](content)
     return {key: from_json(child) for key, child in tree.items()}
 
 
-_WORDS: Mapping[str, Callable[[Any], Node]] = {
+_DOMAINS: Mapping[str, Callable[[Any], Node]] = {
     "$float": lambda content: Float(**content),
     "$int": lambda content: Int(**content),
     "$one_of": lambda content: OneOf(labels=dict(content)),

@@ -1,4 +1,4 @@
-"""A search space with the parameters pinned in it: one object from the launch to the last draw."""
+"""A search space with its pins, as one object from the launch to the last draw."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from search_spaces.domains import Node
 
 @dataclass(frozen=True)
 class Space:
-    """A search space over the tasks of a run, and the pins that hold in all its trials.
+    """A search space over the tasks of a run, with its pins.
 
-    `complete`, which many methods take, fills the defaults of a nested configuration in and raises ValueError where it
+    The argument `complete` of many methods fills in the defaults of a nested configuration and raises ValueError if it
     is illegal.
     """
 
     tree: Mapping[str, Node]
-    """Domains by key; every PerTask is written out (`expand`)."""
+    """Key -> domain; every PerTask is written out (`expand`)."""
     pinned: Mapping[str, Any] = field(default_factory=dict)
-    """Pinned values as a nested dictionary; see `hpo.space.pins` for where they hold."""
+    """Pinned values as a nested dictionary; `hpo.space.pins` says in which trials they hold."""
 
     @cached_property
     def whole(self) -> tuple[Leaf, ...]:
-        """The parameters of the tree, as if nothing were pinned."""
+        """The parameters of the tree without the pins."""
         return leaves(self.tree)
 
     @cached_property
@@ -53,15 +53,15 @@ class Space:
 
     @property
     def varied(self) -> int:
-        """Number of parameters that are drawn; one that several branches have counts once."""
+        """Number of parameters that are drawn; a parameter of several branches counts once."""
         return len({leaf.path for leaf in self.leaves if not leaf.constant})
 
     def apply(self, config: Mapping[str, Any], complete: Complete) -> Nested:
-        """A drawn, given or default configuration under the pins, complete. Raises what `complete` raises."""
+        """A drawn, given or default configuration under the pins, complete. Raises the errors of `complete`."""
         return apply_pins(config, self.pinned, self.whole, complete)
 
     def parameters(self, config: Nested, complete: Complete) -> dict[str, Any]:
-        """The parameters, by Optuna's names, that draw exactly this complete configuration; empty where none do."""
+        """The parameters, by Optuna's names, that draw exactly this complete configuration; empty if none do."""
         drawn = parameters(self.leaves, config)
         try:
             same = drawn is not None and self.apply(configuration(self.leaves, drawn), complete) == config
@@ -70,17 +70,17 @@ class Space:
         return drawn if drawn is not None and same else {}
 
     def branches(self, complete: Complete) -> Iterator[Nested]:
-        """Complete configurations among which every branch of the space is taken once."""
+        """Complete configurations that together take every branch of the space."""
         return (self.apply(config, complete) for config in every_branch(self.leaves))
 
     def check(
         self, complete: Complete, tasks: Collection[str] = (), fits: Callable[[Nested], object] | None = None
     ) -> list[Nested]:
-        """Refuse pins that hold nowhere and whatever the configuration refuses; all mistakes at once.
+        """Raise SpaceError with all mistakes: pins that hold in no trial, and choices that the configuration refuses.
 
-        Returns the complete configurations at the ends of all domains, that of the default first. `tasks` are the
-        run's, for hints. `fits` raises ValueError for a configuration, pins included, that a run's data or encoder
-        refuse. Raises SpaceError.
+        Returns the default configuration and the configurations at the ends of all domains, all of them complete.
+        `tasks` are the run's, for hints. `fits` raises ValueError for a configuration, pins included, that the run's
+        data or encoder do not allow.
         """
         errors = refused(self.whole, self.pinned, complete)
         sound = self._without(errors) if errors else self
@@ -95,33 +95,36 @@ class Space:
         try:
             configs = [make({})]
         except ValueError as error:
-            alone = objection(lambda: make({}, Space(self.tree)))
-            refuse([*mistakes, f"{'Pinned values' if alone is None else 'The default configuration'}: {error}"])
-        ends, wrong = probed(sound.leaves, make, tasks)
-        refuse([*mistakes, *wrong])
+            without_pins = objection(lambda: make({}, Space(self.tree)))
+            culprit = "Pinned values" if without_pins is None else "The default configuration"
+            refuse([*mistakes, f"{culprit}: {error}"])
+        ends, space_mistakes = probed(sound.leaves, make, tasks)
+        refuse([*mistakes, *space_mistakes])
         return configs + ends
 
     def _without(self, paths: Collection[str]) -> Space:
+        """The space without the pins at some paths."""
         return replace(self, pinned=nest({path: value for path, value in self.pins.items() if path not in paths}))
 
     def _hint(self, path: str, complete: Complete) -> str:
-        known = flatten(complete({}))
-        other = None if path in known else meant(path, known)
-        return "" if other is None else elsewhere(path, other)
+        """A sentence with the path that was probably meant by a wrong one; empty if none is known."""
+        paths = flatten(complete({}))
+        meant_path = None if path in paths else meant(path, paths)
+        return "" if meant_path is None else elsewhere(path, meant_path)
 
     def partly(self, complete: Complete) -> list[str]:
-        """One line for each pin that only some branches have: which, and how many of how many."""
+        """One line for each pin that only some branches have: which branches, how many, out of how many."""
         return partly(self.whole, self.pinned, complete)
 
     def describe(self) -> list[dict[str, str]]:
-        """One row a parameter: name, path, domain as text, when it exists, type."""
+        """One row per parameter: name, path, domain as text, when it exists, type."""
         return listing.describe(self.leaves, self.pins)
 
     def defaults_taken(self, complete: Complete) -> dict[str, Any]:
-        """Configuration paths that no trial varies and no pin sets, with their defaults in each branch."""
+        """Configuration path -> default value, for all fields that no trial varies and no pin sets."""
         return listing.defaults_taken(self.leaves, self.pins, self.branches(complete))
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], pinned: Mapping[str, Any]) -> Space:
-        """The space behind a stored tree (`hpo.space.source.to_json`) and its pins."""
+        """The space of a stored tree (`hpo.space.source.to_json`) and its pins."""
         return cls(from_json(tree), pinned)

@@ -1,12 +1,15 @@
-"""A search space as a list of leaves: names and draws.
+"""A search space as a list of leaves. A leaf is one parameter:
 
-A leaf is one parameter: where it stands in the configuration (`adapter/rank`), what Optuna and the store call it
-(`adapter.lora/rank`: the branch is named, so that two branches may give one name different domains, which Optuna
-refuses otherwise), its domain, and the conditions under which it exists (adapter/kind = lora). A branch that gives a
-domain to a parameter elsewhere names it with the absolute path after a double slash:
-`adapter.lora//optimizer/encoder_lr` is the path optimizer/encoder_lr.
+    path        its place in the configuration: adapter/rank
+    name        its name in Optuna and the store: adapter.lora/rank. The name holds the branch, so that two branches may
+                give one path different domains; Optuna refuses two domains for one name
+    domain      its possible values
+    conditions  the kinds under which it exists: adapter/kind = lora
 
-Keys are walked in sorted order, so a space's draws do not depend on the order in which it was written down.
+A branch may give a domain to a parameter elsewhere. The name then holds that absolute path after a double slash:
+`adapter.lora//optimizer/encoder_lr` has the path optimizer/encoder_lr.
+
+Keys are walked in sorted order, so a space's draws do not depend on the order in which its keys were written.
 """
 
 from __future__ import annotations
@@ -31,33 +34,33 @@ class Leaf:
     """One parameter of a space."""
 
     path: str
-    """Where it stands in the configuration: adapter/rank."""
+    """Place in the configuration: adapter/rank."""
     name: str
-    """What Optuna and the store call it: adapter.lora/rank."""
+    """Name in Optuna and the store: adapter.lora/rank."""
     domain: Domain
     conditions: Conditions = ()
-    """It exists where every one of these paths has this value: (("adapter/kind", "lora"),)."""
+    """Paths with the values that they must have for the leaf to exist: (("adapter/kind", "lora"),)."""
 
     @property
     def constant(self) -> bool:
-        """One possible value: written into configurations, unknown to Optuna."""
+        """Whether it has one possible value; Optuna does not get such a leaf."""
         if isinstance(self.domain, OneOf):
             return len(self.domain.values) == 1
         return self.domain.low == self.domain.high
 
     @property
     def is_kind(self) -> bool:
-        """Whether it chooses a branch."""
+        """Whether it chooses the branch of a Kind."""
         return self.path.endswith("/kind")
 
     def value(self, choice: Any) -> Any:
-        """The configuration's value for what Optuna drew."""
+        """The configuration's value for a choice, which is what Optuna draws."""
         return self.domain.value(choice) if isinstance(self.domain, OneOf) else choice
 
     def choice(self, value: Any) -> Any:
-        """What Optuna would have drawn for a configuration's value; SpaceError where it never would."""
+        """The choice that Optuna would draw for a configuration's value. Raises SpaceError if the domain lacks it."""
         if isinstance(self.domain, OneOf):
-            return self.domain.choice(_begun(self.domain, value))
+            return self.domain.choice(_completed_by(self.domain, value))
         low, high = self.domain.low, self.domain.high
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not low <= value <= high:
@@ -69,11 +72,11 @@ class Leaf:
         return int(value)
 
     def first(self) -> Any:
-        """One legal choice."""
+        """The first choice, or the lowest value of a range."""
         return self.domain.choices[0] if isinstance(self.domain, OneOf) else self.domain.low
 
     def random(self, source: random.Random) -> Any:
-        """A choice at random, uniform on the domain's scale."""
+        """A random choice, uniform on the domain's scale (linear or logarithmic)."""
         domain = self.domain
         if isinstance(domain, OneOf):
             return source.choice(domain.choices)
@@ -85,29 +88,36 @@ class Leaf:
         return min(max(drawn, domain.low), domain.high)
 
     def ends(self) -> tuple[Any, ...]:
-        """The choices at which a domain is checked: both ends of a range, every value of a choice."""
+        """The choices at which a domain is checked: both ends of a range, all choices of a OneOf."""
         return self.domain.choices if isinstance(self.domain, OneOf) else (self.domain.low, self.domain.high)
 
 
-def _begun(domain: OneOf, value: Any) -> Any:
-    """The longest composite value of the domain that `value` completes: a choice {"sst": 8} is {"sst": 8, "qqp": 32} in
-    a complete configuration, a choice [b] may be [b, a]. `value` itself where it is one of them, or completes none."""
-    if any(same(value, known) for known in domain.values):
+def _completed_by(domain: OneOf, value: Any) -> Any:
+    """The longest composite value of the domain that `value` completes.
+
+    In a complete configuration the choice {"sst": 8} is {"sst": 8, "qqp": 32}, and the choice [b] may be [b, a].
+    Returns `value` itself if the domain has it, or if it completes none of the domain's values.
+    """
+    if any(same(value, choice) for choice in domain.values):
         return value
-    begun = [known for known in domain.values if _completes(value, known)]
-    return max(begun, key=len, default=value)
+    parts = [choice for choice in domain.values if _completes(value, choice)]
+    return max(parts, key=len, default=value)
 
 
-def _completes(value: Any, known: Any) -> bool:
-    if isinstance(value, Mapping) and isinstance(known, Mapping):
-        return all(key in value and same(value[key], one) for key, one in known.items())
-    if isinstance(value, list) and isinstance(known, list):
-        return same(value[: len(known)], known)
+def _completes(value: Any, part: Any) -> bool:
+    """Whether a value holds all items of `part` and possibly more: any keys of a mapping, the first items of a list."""
+    if isinstance(value, Mapping) and isinstance(part, Mapping):
+        return all(key in value and same(value[key], item) for key, item in part.items())
+    if isinstance(value, list) and isinstance(part, list):
+        return same(value[: len(part)], part)
     return False
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"rank": 8}} as {"adapter/rank": 8}; an empty dict stays a value."""
+    """The paths and values of a nested dictionary: {"adapter": {"rank": 8}} is {"adapter/rank": 8}.
+
+    An empty dictionary is a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
@@ -118,7 +128,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> Nested:
-    """{"adapter/rank": 8} as {"adapter": {"rank": 8}}."""
+    """The nested dictionary of paths and values: {"adapter/rank": 8} is {"adapter": {"rank": 8}}."""
     nested: Nested = {}
     for path, value in flat.items():
         *parents, key = path.split("/")
@@ -130,13 +140,13 @@ def nest(flat: Mapping[str, Any]) -> Nested:
 
 
 def path_of(name: str) -> str:
-    """The configuration path behind Optuna's name: adapter.lora/rank is adapter/rank."""
+    """The configuration path of an Optuna name: adapter.lora/rank has adapter/rank."""
     relative = name.rpartition("//")[2]
     return "/".join(part.partition(".")[0] for part in relative.split("/"))
 
 
 def kinds_of(name: str) -> dict[str, str]:
-    """The kinds that Optuna's name carries: adapter.lora/rank has {"adapter/kind": "lora"}."""
+    """The kinds in an Optuna name: adapter.lora/rank has {"adapter/kind": "lora"}."""
     kinds: dict[str, str] = {}
     for absolute in name.split("//"):
         path = ""
@@ -156,7 +166,7 @@ def expand(space: Mapping[str, Node], tasks: Sequence[str]) -> dict[str, Node]:
 
 
 def written_out(space: Mapping[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], list[str]]:
-    """The legal part of the space with every PerTask written out, and the mistakes that the tree itself shows."""
+    """The legal part of the space with every PerTask written out, and the mistakes of the tree."""
     legal, mistakes = sound(space)
     tree = {key: _expand(node, tuple(tasks), key, mistakes) for key, node in legal.items()}
     return tree, [*mistakes, *_overlaps(tuple(_walk(tree, "", "", ())))]
@@ -184,9 +194,9 @@ def _expand_all(
 
 
 def leaves(space: Mapping[str, Node]) -> tuple[Leaf, ...]:
-    """The parameters of an expanded space in the order in which they are drawn: a kind before its branches.
+    """The parameters of an expanded space in the order of their draws: a kind comes before its branches.
 
-    Raises SpaceError where two of them set the same value.
+    Raises SpaceError if two of them set the same value in one configuration.
     """
     parameters = tuple(_walk(space, "", "", ()))
     refuse(_overlaps(parameters))
@@ -209,36 +219,35 @@ def _walk(node: Node, path: str, name: str, conditions: Conditions) -> Iterator[
 
 
 def _overlaps(space: Sequence[Leaf]) -> list[str]:
-    """One mistake for each two leaves that set the same value in one configuration."""
+    """One mistake for each pair of leaves that set the same value in one configuration."""
     mistakes = []
-    seen: dict[str, list[Leaf]] = {}
-    """Path -> leaves at it; those below it are found from their own paths."""
-    below: dict[str, list[Leaf]] = {}
+    at: dict[str, list[Leaf]] = {}  # path -> earlier leaves at this path
+    below: dict[str, list[Leaf]] = {}  # path -> earlier leaves below this path
     for leaf in space:
         parts = leaf.path.split("/")
         above = ["/".join(parts[:length]) for length in range(1, len(parts))]
-        others = [other for path in (*above, leaf.path) for other in seen.get(path, [])] + below.get(leaf.path, [])
-        for other in others:
-            if _together(other, leaf):
-                path = max(leaf.path, other.path, key=len)
-                mistakes.append(f"{other.name} and {leaf.name} both set `{path}` in one configuration; give it one "
+        rivals = [rival for path in (*above, leaf.path) for rival in at.get(path, [])] + below.get(leaf.path, [])
+        for rival in rivals:
+            if _together(rival, leaf):
+                path = max(leaf.path, rival.path, key=len)
+                mistakes.append(f"{rival.name} and {leaf.name} both set `{path}` in one configuration; give it one "
                                 "domain, or one in each branch of a Kind.")
-        seen.setdefault(leaf.path, []).append(leaf)
+        at.setdefault(leaf.path, []).append(leaf)
         for path in above:
             below.setdefault(path, []).append(leaf)
     return mistakes
 
 
 def _together(a: Leaf, b: Leaf) -> bool:
-    """Whether one configuration may have both leaves."""
+    """Whether a configuration can have both leaves."""
     kinds = dict(a.conditions)
     return all(kinds.get(path, kind) == kind for path, kind in b.conditions)
 
 
 def chosen(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> list[tuple[Leaf, Any]]:
-    """The leaves that exist together, each with its choice.
+    """The leaves of one configuration, each with its choice.
 
-    `choose` is asked once for every leaf that exists under the choices so far, constants excepted.
+    `choose` is called once for every leaf that exists under the choices so far, except for constants.
     """
     flat: dict[str, Any] = {}
     pairs: list[tuple[Leaf, Any]] = []
@@ -251,26 +260,26 @@ def chosen(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> list[tuple[L
 
 
 def written(pairs: Iterable[tuple[Leaf, Any]]) -> Nested:
-    """The nested configuration of leaves with their choices."""
+    """The nested configuration that leaves and their choices make."""
     return nest({leaf.path: leaf.value(choice) for leaf, choice in pairs})
 
 
 def compose(space: Sequence[Leaf], choose: Callable[[Leaf], Any]) -> tuple[Nested, dict[str, Any]]:
-    """The configuration, and the parameters by Optuna's names, that `choose` makes of a space; see `chosen`."""
+    """The configuration that `choose` makes of a space (see `chosen`), and its parameters by Optuna's names."""
     pairs = chosen(space, choose)
     return written(pairs), {leaf.name: choice for leaf, choice in pairs if not leaf.constant}
 
 
 def configuration(space: Sequence[Leaf], parameters: Mapping[str, Any]) -> Nested:
-    """The configuration that parameters, by Optuna's names, stand for."""
+    """The configuration of parameters by Optuna's names."""
     return compose(space, lambda leaf: parameters[leaf.name])[0]
 
 
 def parameters(space: Sequence[Leaf], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The parameters, by Optuna's names, that draw this configuration's values; None where the space never does.
+    """The parameters, by Optuna's names, that draw this configuration's values; None if the space cannot draw them.
 
-    Of a composite value that completes a choice, the choice: whoever needs the configuration itself compares it with
-    the one that these parameters make.
+    A composite value may hold more than the choice that it completes. So a caller that needs exactly this configuration
+    compares it with the one that these parameters make.
     """
 
     def choose(leaf: Leaf) -> Any:

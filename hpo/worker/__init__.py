@@ -1,1 +1,1 @@
-"""What runs on a machine for a trial."""
+"""Worker: the process that trains trials, and what it reads and writes."""

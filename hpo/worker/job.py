@@ -1,8 +1,7 @@
-"""What the driver tells its workers: the job, the same for all trials of a sweep, and assignments, each one attempt at
-one trial.
+"""Messages from the driver to its workers: the job, equal for all trials of a sweep, and assignments.
 
-Both travel as JSON text inside a Tune configuration, which Tune would otherwise flatten, copy and write down field by
-field.
+An assignment is one attempt at one trial. Both travel as JSON text in a Tune configuration: Tune would flatten, copy
+and log every field of a nested dictionary.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from typing import Any, Protocol
 from hpo.cluster.resources import Resources
 
 OUT_OF_MEMORY = "out of memory"
-"""Reason of a failure that a worker survived."""
+"""Reason of a trial that failed because its worker ran out of memory."""
 
 
 class Reported(Protocol):
-    """The part of `minbert.training.train.Report` that a worker needs."""
+    """A report, as far as a worker uses it; see `minbert.training.report.Report`."""
 
     def to_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for every trial of a sweep."""
+    """Everything that the trials of a sweep have in common."""
 
     folder: str
     """Absolute path of `<store>/<sweep>`."""
@@ -42,20 +41,19 @@ class Job:
     base: str | None = None
     """Name of the base encoder; None: the packaged one."""
     base_sha256: str = ""
-    """SHA-256 of the base weights that the sweep began with; empty: not compared."""
+    """SHA-256 of the base weights when the sweep began; empty: not compared."""
     fingerprint: str = ""
-    """Fingerprint of the data that the sweep began with; empty: not compared."""
+    """Fingerprint of the data when the sweep began; empty: not compared."""
     search_sizes: Mapping[str, int] = field(default_factory=dict)
-    """Examples per task that a report is scored on."""
+    """Task -> examples that every report is scored on."""
     resources: Resources = Resources()
-    """What trials get of the machines; a fraction of a GPU is also the share of its memory that a trial may take."""
+    """Workers, and CPU cores and GPUs of a trial. A trial with a fraction of a GPU gets that share of its memory."""
     memory_limit: int | None = None
-    """Bytes of data one worker may hold; None: no limit of ours."""
+    """Bytes of data that one worker may hold; None: no limit."""
     pause_key: str = ""
-    """Key in Ray's internal key-value store under which the driver asks for a pause."""
+    """Key of the pause flag in Ray's internal key-value store; see `hpo.cluster.pause`."""
     trainer: str = "hpo.worker.trainer"
-    """Module with `ready(job, folder)`, `train(job, assignment, should_pause)` and `predict(job, checkpoint)` (see
-    `hpo.worker.trainer`); another one in tests."""
+    """Module with the functions `ready`, `train` and `predict` of `hpo.worker.trainer`; tests use another module."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -74,22 +72,25 @@ class Job:
         )
 
     def module(self) -> ModuleType:
+        """The imported trainer module."""
         return importlib.import_module(self.trainer)
 
     def checkpoints(self, trial: int) -> Path:
-        """Folder of a trial's checkpoints, of all its attempts."""
+        """See `checkpoint_folder`."""
         return checkpoint_folder(Path(self.folder), trial)
 
     def log(self, trial: int) -> Path:
+        """See `log_file`."""
         return log_file(Path(self.folder), trial)
 
 
 def checkpoint_folder(sweep: Path, trial: int) -> Path:
+    """Folder with the checkpoints of all attempts of a trial."""
     return sweep / "checkpoints" / str(trial)
 
 
 def log_file(sweep: Path, trial: int) -> Path:
-    """What a trial printed and logged, all attempts in one file."""
+    """File with the output and log of all attempts of a trial."""
     return sweep / "logs" / f"{trial}.log"
 
 
@@ -109,7 +110,7 @@ class Assignment:
 
 
 def attempt_id(trial: int, attempt: int) -> str:
-    """`7-0`: an attempt's name everywhere; a lost trial is issued again under another one."""
+    """Name of an attempt, such as `7-0`; a trial that is started again gets the name of its new attempt."""
     return f"{trial}-{attempt}"
 
 

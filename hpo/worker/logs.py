@@ -1,8 +1,8 @@
-"""A log file per trial: everything its process prints or logs while the trial runs on it.
+"""Log file of a trial: everything that its process prints or logs while the trial runs.
 
-Standard output and error are redirected at the level of file descriptors, so that what C libraries print, and the
-last words of a crashing process, are there too. One trial runs in a process at a time; the descriptors go back when
-it leaves.
+Standard output and standard error are redirected at the level of file descriptors, so the file also holds the output of
+C libraries and the traceback of a crashing process. A process runs one trial at a time; after the trial its descriptors
+are restored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class TrialLog:
-    """`open` starts the redirection, `close` ends it; both may be called again."""
+    """Redirection of a process's output to a file: `open` starts it, `close` ends it. It can be opened again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,13 +26,13 @@ class TrialLog:
     def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _flush()
-        target = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._saved = (os.dup(1), os.dup(2))
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        os.close(target)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
         faulthandler.enable(2)
-        # A stream of its own on descriptor 2: Ray may have wrapped or replaced sys.stderr.
+        # The handler gets a new stream on descriptor 2, because Ray may have wrapped or replaced sys.stderr.
         self._handler = logging.StreamHandler(os.fdopen(os.dup(2), "w", buffering=1))
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()

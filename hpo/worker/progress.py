@@ -1,7 +1,7 @@
-"""Where a trial stands in its stages before training: a small file that its worker writes and displays read.
+"""Progress of a trial in its stages before training: a small file that the worker writes and displays read.
 
-No row of the store: nothing is decided by it, and losing it loses nothing. A trial has one until its first optimiser
-step; what a worker that died has left is looked at no more once the trial reports or ends.
+It is no row of the store, because no decision depends on it. The file exists until the trial's first optimiser step. A
+dead worker may leave its file behind; displays ignore it once the trial has reported or ended.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ EVERY = 0.5
 """Seconds between two writes within a stage."""
 
 
-class Stage(NamedTuple):
-    """A stage of one trial."""
+class StageProgress(NamedTuple):
+    """Progress of one trial in one stage."""
 
     kind: str
     """mlm, nli or mnrl."""
     done: int
     """Optimiser steps so far."""
     total: int
-    """Steps in all; 0: another trial computes the same, this one waits for it."""
+    """Optimiser steps of the stage; 0: the trial waits for another trial that computes the same stage."""
 
     def __str__(self) -> str:
         name = self.kind.upper()
@@ -34,40 +34,41 @@ class Stage(NamedTuple):
 
 
 class StageFile:
-    """The file of one trial: called with every step of a stage, gone after `close`."""
+    """The progress file of one trial. A call with every step of a stage writes it, `close` removes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._told = ("", 0)
+        self._written = ("", 0)  # kind and total of the last write
         self._next = 0.0
 
     def __call__(self, kind: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._told == (kind, total) and now < self._next:
+        if self._written == (kind, total) and now < self._next:
             return
-        self._told, self._next = (kind, total), now + EVERY
+        self._written, self._next = (kind, total), now + EVERY
         part = self._path.with_suffix(".part")
-        with contextlib.suppress(OSError):  # a picture is not worth a trial
+        with contextlib.suppress(OSError):  # a trial must not fail because its progress cannot be shown
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps([kind, done, total]))
             os.replace(part, self._path)
 
     def close(self) -> None:
-        """The stages are over, or the trial is."""
-        if self._told[0]:
-            self._told = ("", 0)
+        """Remove the file, at the end of the stages or of the trial."""
+        if self._written[0]:
+            self._written = ("", 0)
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
 
 def stage_file(sweep: Path, trial: int) -> Path:
+    """Progress file of a trial."""
     return sweep / "stages" / f"{trial}.json"
 
 
-def stages_of(sweep: Path, trials: Iterable[int]) -> dict[int, Stage]:
-    """The stages that these trials are in, as their workers last wrote them; trials without a file are left out."""
-    found: dict[int, Stage] = {}
+def stages_of(sweep: Path, trials: Iterable[int]) -> dict[int, StageProgress]:
+    """Trial -> progress in its stage, as its worker last wrote it; trials without a readable file are left out."""
+    stages: dict[int, StageProgress] = {}
     for trial in trials:
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found[trial] = Stage(*json.loads(stage_file(sweep, trial).read_text()))
-    return found
+            stages[trial] = StageProgress(*json.loads(stage_file(sweep, trial).read_text()))
+    return stages

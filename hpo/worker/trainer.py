@@ -1,7 +1,7 @@
-"""Where the search meets `minbert`: train one assignment, predict with one checkpoint.
+"""Trainer: the functions by which the search uses `minbert`. They train one assignment or predict with one checkpoint.
 
-Tokenised data and base weights are loaded once per process and stay for all its trials; they are mapped from files,
-so that the workers of a machine share them. Everything else of a trial is built anew.
+Tokenised data and base weights are loaded once per process and used by all its trials. They are mapped from files, so
+that the workers of a machine share them. Everything else is built anew for each trial.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("hpo")
 
 
 def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
-    """Reports of one attempt at one trial, from the trial's newest checkpoint if it has one."""
+    """Reports of one attempt at one trial. The attempt continues from the trial's newest checkpoint if there is one."""
     from minbert.config import Config
     from minbert.training import train as core
     from minbert.training.checkpoints import newest, read_trial
@@ -41,7 +41,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     data, checkpoint = data_of(job), newest(directory)
     config = Config.from_dict(assignment.config, data.tasks)
     if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"], data.tasks) != config:
-        log.warning("%s is of a trial whose rows are lost: from the beginning", checkpoint)
+        log.warning("%s is not used: it has the configuration of a trial whose rows were lost", checkpoint)
         checkpoint = None
     if checkpoint is None:
         state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt)
@@ -56,7 +56,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
 
 
 def ready(job: Job, folder: SweepFolder) -> None:
-    """Once in the driver, before any worker: tokenise the data, and store what predictions will be compared with."""
+    """Tokenise the data and store the labels of all examples. The driver calls this once, before any worker starts."""
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
@@ -70,17 +70,18 @@ def ready(job: Job, folder: SweepFolder) -> None:
 
 
 def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-    """Task, split and predictions of every part of the labelled and test data, as the store takes them."""
+    """Task, split and predictions of a checkpoint, for every split of every task, as the store takes them."""
     from minbert.training import predict as core
     from results.predictions import Prediction
 
     use_device(job.resources)
-    for task, split, made in core.predict(checkpoint, data_of(job)):
-        probabilities = None if made.probabilities is None else made.probabilities.astype(np.float64)
-        yield task, split, Prediction(made.rows.astype(np.int64), made.values, probabilities)
+    for task, split, prediction in core.predict(checkpoint, data_of(job)):
+        probabilities = None if prediction.probabilities is None else prediction.probabilities.astype(np.float64)
+        yield task, split, Prediction(prediction.rows.astype(np.int64), prediction.values, probabilities)
 
 
 def data_of(job: Job) -> Data:
+    """The job's tokenised data, loaded once per process. Raises ValueError if data or base weights have changed."""
     sizes = json.dumps(dict(job.search_sizes), sort_keys=True)
     return _open(job.data, job.tasks, job.base, sizes, job.fingerprint, job.base_sha256)
 
@@ -99,23 +100,23 @@ def _open(
     from minbert.tasks import choose_tasks
 
     weights = find_base(base)
-    _refuse_another(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
+    _check_same(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
     opened = open_data(data, weights, tasks=choose_tasks(tasks), search_sizes=json.loads(sizes))
-    _refuse_another(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
+    _check_same(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
     return opened
 
 
-def _refuse_another(what: str, recorded: str, present: str) -> None:
-    """Scores on other files cannot be compared with the sweep's earlier ones."""
+def _check_same(name: str, recorded: str, present: str) -> None:
+    """Raise ValueError if a file has changed: scores could not be compared with the sweep's earlier ones."""
     if recorded and recorded != present:
         raise ValueError(
-            f"{what}: the sweep began with {recorded}, now {present} is there. Bring the old files back and resume, or "
+            f"{name}: the sweep began with {recorded}, now {present} is there. Bring the old files back and resume, or "
             "start a new sweep"
         )
 
 
 def use_device(resources: Resources) -> None:
-    """One thread per CPU given, and no more of a shared GPU than the trial's part."""
+    """Limit torch to the trial's CPU cores, and on a shared GPU to the trial's share of its memory."""
     import torch
 
     torch.set_num_threads(resources.cpus_per_trial)

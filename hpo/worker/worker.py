@@ -1,15 +1,15 @@
-"""The process that trains: a Tune trainable which stays warm from trial to trial.
+"""Worker: the process that trains, a Tune trainable that runs one trial after the other.
 
-Tune's idea of a step is one report here: `step()` is one `next()` of the training generator. What it returns to Tune is
-a list of results, one for each assignment that the Tune trial carries: today one. What must hold (each has a test):
+A step of Tune is one report here: `step()` is one `next()` of the training generator. It returns a list of results to
+Tune, one for each assignment of the Tune trial: today one. Rules, each with a test:
 
-* `setup` and `reset_config` only remember the assignment. Tune may start a process for a trial that another process
-  already runs, and throw it away; so building, resuming and writing wait for the first `step`.
-* A result never says `done`, and an exception never leaves `step`: a trial that raises returns a last result of kind
-  "failure" with its traceback. Only a dying process is an error for Tune.
-* A failure says whether the place (a full disk) is at fault and not the trial: then the sweep pauses.
-* After running out of memory, or a device error, the process is not to be trusted: it returns the failure, is told to
-  continue, and exits in the next `step`.
+* `setup` and `reset_config` only store the assignment. Tune may start a process for a trial that another process
+  already runs, and stop it at once. So nothing is built, resumed or written before the first `step`.
+* A result never sets `done`, and `step` never raises: a trial that raises returns a last result of kind "failure" with
+  its traceback. For Tune only the death of the process is an error.
+* A failure says whether the disk (such as a full one) is at fault and not the trial: then the sweep pauses.
+* After running out of memory, or after a device error, the process may be damaged. It returns the failure, Tune
+  continues it, and it exits in the next `step`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from hpo.worker.job import OUT_OF_MEMORY, Job, Reported, assignments_from_json
 from hpo.worker.logs import TrialLog
 
 RESULT = "hpo"
-"""Key of our results, a JSON list, among those that Tune adds."""
+"""Key under which a Tune result holds our results, a JSON list."""
 
 EXIT_CODE = 17
-"""Exit code of a process that ran out of memory: tells a chosen end from a crash in Ray's logs."""
+"""Exit code of a process that leaves after a fatal error: in Ray's logs it differs from a crash."""
 
 log = logging.getLogger("hpo")
 
 
 class Worker(Trainable):
-    """Runs one assignment after the other in one process."""
+    """A process that runs one assignment after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._reports: Iterator[Reported] | None = None
         self._log: TrialLog | None = None
-        self._condemned = False
+        self._damaged = False
         self._assign(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -62,13 +62,13 @@ class Worker(Trainable):
         self._pause = Poll(self._job.pause_key, self._assignment.id)
 
     def step(self) -> dict[str, Any]:
-        if self._condemned:
+        if self._damaged:
             os._exit(EXIT_CODE)
         try:
             if self._reports is None and self._pause():
-                return self._result("paused")  # asked to stop before it began: there is nothing to write
+                return self._result("paused")  # it has not begun, so there is no checkpoint to write
             return self._result("report", **self._next().to_dict())
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a trial raises is its result, not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  any error of a trial is a result
             return self._failure(error)
 
     def _next(self) -> Reported:
@@ -90,22 +90,22 @@ class Worker(Trainable):
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         text = "".join(traceback.format_exception(error))
-        self._condemned = is_fatal(error)
-        error.__traceback__ = None  # the frames of the failed step hold its tensors
+        self._damaged = is_fatal(error)
+        error.__traceback__ = None  # its frames hold the tensors of the failed step
         log.error("trial %d failed: %s", self._assignment.trial, text)
         reason = OUT_OF_MEMORY if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
-        place = is_of_the_place(error)
-        return self._result("failure", error=text, reason=reason, fatal=self._condemned, place=place)
+        place = is_disk_error(error)
+        return self._result("failure", error=text, reason=reason, fatal=self._damaged, place=place)
 
     def _result(self, kind: str, **values: Any) -> dict[str, Any]:
-        about = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
-        return {RESULT: json.dumps([about | {"kind": kind, "host": host(), "pid": os.getpid()} | values])}
+        attempt = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
+        return {RESULT: json.dumps([attempt | {"kind": kind, "host": host(), "pid": os.getpid()} | values])}
 
     def cleanup(self) -> None:
         self._close()
 
     def _close(self) -> None:
-        """Give back what the trial held; the process, its libraries, data and base weights stay."""
+        """Release what the trial held; libraries, data and base weights stay in the process for the next trial."""
         reports, self._reports = self._reports, None
         if reports is not None and hasattr(reports, "close"):
             reports.close()
@@ -114,36 +114,36 @@ class Worker(Trainable):
             self._log = None
 
 
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-DEVICE_ERROR = ("cuda error", "device-side assert", "cublas_status", "cudnn_status", "nccl error")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Python's own error, or one of torch's, which are RuntimeErrors known by their text."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in MEMORY_WORDS)
-    )
-
-
-PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+MEMORY_ERRORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+"""Parts of the messages of torch's and the system's errors when memory runs out."""
+DEVICE_ERRORS = ("cuda error", "device-side assert", "cublas_status", "cudnn_status", "nccl error")
+"""Parts of the messages of torch's errors when a GPU is in an error state."""
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 """Error numbers of a disk that is full or gone."""
 
 
-def is_of_the_place(error: BaseException | None) -> bool:
-    """Whether a trial failed because of the disk: every other trial would fail too, and none of them is to blame.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's MemoryError, or a RuntimeError or OSError with such a message."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(part in str(error).lower() for part in MEMORY_ERRORS)
+    )
 
-    Libraries in Rust raise errors of their own, with the number in their text.
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """Whether a trial failed because of the disk: then every trial would fail, and none is at fault.
+
+    Libraries written in Rust raise errors without `errno`; the number is in their message.
     """
     while error is not None:
-        words = re.search(r"\(os error (\d+)\)", str(error))
-        if (int(words[1]) if words else getattr(error, "errno", None)) in PLACE:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if (int(number[1]) if number else getattr(error, "errno", None)) in DISK_ERRORS:
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
 def is_fatal(error: BaseException) -> bool:
-    """After these the process may be damaged: memory exhausted, or a device in an error state."""
+    """Whether the process may be damaged: memory ran out, or a device is in an error state."""
     return is_out_of_memory(error) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in DEVICE_ERROR)
+        isinstance(error, RuntimeError) and any(part in str(error).lower() for part in DEVICE_ERRORS)
     )

@@ -1,4 +1,4 @@
-"""Clusters: what an own one lets in, what is refused before anything waits, and what of Ray all this stands on."""
+"""Clusters: access to an own one, requests that are refused at once, and the private parts of Ray that this needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
 
 
 def listening(pids: set[int]) -> set[str]:
-    """Addresses (hexadecimal, as the kernel has them) on which these processes listen."""
+    """Addresses (hexadecimal, as in /proc/net) on which these processes listen."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -34,22 +34,22 @@ def listening(pids: set[int]) -> set[str]:
                 continue
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    found = set()
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in inodes:
-                found.add(fields[1].split(":")[0])
-    return found
+                addresses.add(fields[1].split(":")[0])
+    return addresses
 
 
 def test_an_own_cluster_listens_on_loopback_alone(ray_cluster: Cluster) -> None:
-    found = listening(set(descendants(os.getpid())))
-    assert found, "some process of the cluster must listen"
-    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}, found
+    addresses = listening(set(descendants(os.getpid())))
+    assert addresses, "some process of the cluster must listen"
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}, addresses
 
 
-def test_an_own_cluster_asks_for_a_token_that_only_its_user_can_read(ray_cluster: Cluster) -> None:
+def test_an_own_cluster_requires_a_token_that_only_its_user_can_read(ray_cluster: Cluster) -> None:
     assert os.environ["RAY_AUTH_MODE"] == "token"
     path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -86,7 +86,7 @@ def test_an_absent_cluster_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_what_is_asked_is_compared_with_what_there_is() -> None:
+def test_resources_are_compared_with_the_machines() -> None:
     Resources(2, 2).check(4, 0, "here")
     with pytest.raises(ResourceError, match="need 6 CPUs, but here has 4: at most --workers 2 would fit"):
         Resources(3, 2).check(4, 0, "here")
@@ -96,14 +96,14 @@ def test_what_is_asked_is_compared_with_what_there_is() -> None:
         Resources(3, 1, 0.5).check(4, 1, "here")
 
 
-def test_open_choices_are_filled_from_the_cluster() -> None:
+def test_open_values_are_filled_in_from_the_cluster() -> None:
     assert ResourceRequest().choose(cpus=8, gpus=0) == Resources(8, 1, 0.0)
     assert ResourceRequest().choose(cpus=8, gpus=2) == Resources(2, 1, 1.0)
     assert ResourceRequest(None, 2, 0.25).choose(cpus=8, gpus=1) == Resources(4, 2, 0.25)
     assert ResourceRequest(3, 1, 0.0).choose(cpus=8, gpus=2) == Resources(3, 1, 0.0)
 
 
-def test_a_request_keeps_what_it_leaves_open_as_it_was() -> None:
+def test_a_request_takes_its_open_values_from_the_one_before() -> None:
     before = ResourceRequest(4, 2, 0.5)
     assert ResourceRequest().over(before) == before
     assert ResourceRequest(workers=1, gpus_per_trial=0.0).over(before) == ResourceRequest(1, 2, 0.0)
@@ -117,6 +117,7 @@ def test_a_request_keeps_what_it_leaves_open_as_it_was() -> None:
         ({"cpus_per_trial": 1.5}, "`cpus_per_trial` must be an integer of at least 1, not 1.5"),
         ({"gpus_per_trial": 1.5}, "`gpus_per_trial` must be 0, a fraction below 1, or a whole number, not 1.5"),
         ({"gpus_per_trial": float("inf")}, "`gpus_per_trial` must be 0, .*, not inf"),
+        ({"gpus_per_trial": "half"}, "`gpus_per_trial` must be 0, .*, not 'half'"),
     ],
 )
 def test_resources_that_no_trial_could_have_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -153,23 +154,23 @@ def test_a_dead_process_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_pause_flag_reaches_a_worker_once_raised(ray_cluster: Cluster) -> None:
     @ray.remote(num_cpus=0)
-    def look() -> bool:
+    def poll() -> bool:
         return pause.Poll("some/sweep/1", "4-0")()
 
     assert pause.sign_of_life("some/sweep/1", "4-0") is None
-    assert ray.get(look.remote()) is False
+    assert ray.get(poll.remote()) is False
     sign = pause.sign_of_life("some/sweep/1", "4-0")
     assert sign is not None
-    assert ray.get(look.remote()) is False
+    assert ray.get(poll.remote()) is False
     assert pause.sign_of_life("some/sweep/1", "4-0") != sign
     pause.raise_flag("some/sweep/1")
-    assert ray.get(look.remote()) is True
+    assert ray.get(poll.remote()) is True
     pause.drop_flag("some/sweep/1")
     assert pause.sign_of_life("some/sweep/1", "4-0") is None
-    assert ray.get(look.remote()) is False
+    assert ray.get(poll.remote()) is False
 
 
-def test_contract_a_kill_by_the_memory_monitor_becomes_a_death() -> None:
+def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> None:
     import ray.air.execution._internal.actor_manager as manager
     from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -183,18 +184,18 @@ def test_contract_a_kill_by_the_memory_monitor_becomes_a_death() -> None:
 
     closure = dict(zip(patched.__code__.co_freevars, patched.__closure__ or (), strict=True))
     cell = closure["original"]
-    kept = cell.cell_contents
+    unpatched = cell.cell_contents
     cell.cell_contents = lambda self, task, exception: seen.append(exception)
     try:
         patched(None, tracked_actor_task=None, exception=OutOfMemoryError("low on memory"))
         patched(None, tracked_actor_task=None, exception=ValueError("another"))
     finally:
-        cell.cell_contents = kept
+        cell.cell_contents = unpatched
     assert isinstance(seen[0], RayActorError)
     assert isinstance(seen[1], ValueError)
 
 
-def test_contract_what_else_of_ray_is_private(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray._private.worker as ray_worker
     from ray._private import ray_constants
     from ray.tune.execution.tune_controller import _get_max_pending_trials
@@ -206,9 +207,9 @@ def test_contract_what_else_of_ray_is_private(ray_cluster: Cluster, monkeypatch:
     assert _get_max_pending_trials(object()) == 5
 
 
-def test_contract_rays_processes_are_in_groups_of_their_own(ray_cluster: Cluster) -> None:
-    ours = os.getpgrp()
-    assert {os.getpgid(pid) for pid in descendants(os.getpid())}.isdisjoint({ours})
+def test_contract_rays_processes_are_in_their_own_process_groups(ray_cluster: Cluster) -> None:
+    groups = {os.getpgid(pid) for pid in descendants(os.getpid())}
+    assert os.getpgrp() not in groups
 
 
 def test_a_trial_never_spans_two_nodes() -> None:

@@ -16,7 +16,7 @@ from hpo.display.plain import PlainDisplay
 from hpo.search.schedulers import RungRow
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
 from hpo.search.states import STATES as TRIAL_STATES
-from hpo.worker.progress import Stage
+from hpo.worker.progress import StageProgress
 
 BEST = [
     Leader(7, 0.6812, {"sst": 0.4512, "qqp": 0.8010, "sts": 0.8321}, 5000),
@@ -269,7 +269,7 @@ def test_an_attempt_that_repeats_earlier_reports_is_no_news() -> None:
     assert len(told_of_best([first], [again], [first])) == 1
 
 
-STAGES = {15: Stage("mlm", 120, 900), 16: Stage("mnrl", 0, 0)}
+STAGES = {15: StageProgress("mlm", 120, 900), 16: StageProgress("mnrl", 0, 0)}
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -279,7 +279,7 @@ def test_trials_in_stages_before_training_show_how_far_they_are(width: int) -> N
     assert re.search(r"15  MLM 120/900", text)
     assert re.search(r"16  waits for another's MNRL", text)
     assert len(re.findall(r"^.* 15 ", text, re.MULTILINE)) == 1, "not among those that train"
-    many = {trial: Stage("nli", 0, 0) for trial in range(20, 32)}
+    many = {trial: StageProgress("nli", 0, 0) for trial in range(20, 32)}
     crowd = drawn(snapshot(running=[*running[:1], *map(waiting, many)], stages=many), width)
     assert "8 more" in crowd
     assert max(map(len, crowd.splitlines())) <= width
@@ -290,7 +290,8 @@ def test_plain_lines_say_where_a_stage_begins_and_ends() -> None:
     out = io.StringIO()
     show = PlainDisplay(out, every=0.0)
     running = [waiting(15), waiting(16)]
-    moments: list[dict[int, Stage]] = [STAGES, {**STAGES, 15: Stage("mlm", 121, 900)}, {15: Stage("nli", 0, 7)}, {}]
+    mlm, nli = StageProgress("mlm", 121, 900), StageProgress("nli", 0, 7)
+    moments: list[dict[int, StageProgress]] = [STAGES, {**STAGES, 15: mlm}, {15: nli}, {}]
     for stages in moments:
         show(snapshot(running=running, stages=stages))
     show(snapshot(running=running, stages=STAGES))

@@ -64,7 +64,7 @@ def test_every_decision_of_asha_equals_a_brute_force_count(eta: int) -> None:
         for _ in range(rng.randrange(1, 30)):
             value = rng.choice([math.nan, *(rng.randrange(6) / 5 for _ in range(5))])
             seen.append(-math.inf if math.isnan(value) else value)
-            better = sum(other > seen[-1] for other in seen)
+            better = sum(earlier > seen[-1] for earlier in seen)
             expected = not math.isnan(value) and better < math.ceil(len(seen) / eta)
             verdict = judge.report(1, value)
             assert (verdict.action == "continue") is expected

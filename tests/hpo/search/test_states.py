@@ -1,4 +1,4 @@
-"""States: one list, the identity of a configuration, and the rule by which trials are ranked."""
+"""States of a trial, identity of a configuration, ranking of trials."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_a_number_that_json_cannot_hold_has_no_identity() -> None:
 
 
 def record(state: State, **values: Any) -> TrialRecord:
-    made = TrialRecord(Start(0, 0, {}, {}, 0, "sampler", ""), state)
-    made.values = {int(step.removeprefix("at_")): value for step, value in values.items()}
-    return made
+    trial = TrialRecord(Start(0, 0, {}, {}, 0, "sampler", ""), state)
+    trial.values = {int(step.removeprefix("at_")): value for step, value in values.items()}
+    return trial
 
 
 def test_the_ranking_goes_by_the_last_step_then_the_value_then_age() -> None:

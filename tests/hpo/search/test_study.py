@@ -1,4 +1,4 @@
-"""The study: told the truth, drawn from on the side, the same in every process."""
+"""The study: it holds what happened, a draw leaves nothing in it, and it draws the same in every process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_study_is_what_happened() -> None:
         sweep = new_sweep(trials=30, seed=seed)
         rows = Cluster(sweep, curve, Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.05), seed).run()
         entered = sweep.study.trials()
-        assert len(entered) == 30, "one entry a trial: no ghosts of draws, no second entry for a second attempt"
+        assert len(entered) == 30, "one entry per trial: none for a draw, none for a second attempt"
         reported = {(row["trial"], row["step"]): row["overall"] for row in rows if row["table"] == "reports"}
         for number, trial in enumerate(entered):
             record = sweep.records[number]
@@ -33,7 +33,7 @@ def test_the_study_is_what_happened() -> None:
             assert trial.params == record.start.params
             assert trial.constraints == ({"finite": 1.0} if record.state == "diverged" else {})
             assert len(trial.system_attrs) == len(trial.constraints)
-            assert trial.intermediate_values.keys() == {step for other, step in reported if other == number}
+            assert trial.intermediate_values.keys() == {step for reporter, step in reported if reporter == number}
             for step, value in trial.intermediate_values.items():
                 assert value == reported[number, step] or (math.isnan(value) and record.state == "diverged")
             assert trial.value == (record.values[27_000] if record.state == "complete" else None)
@@ -49,13 +49,22 @@ def test_a_draw_records_nothing_and_repeats() -> None:
         study.report(number, 1000, number / 12)
         study.finish(number, "pruned")
     assert len(study.trials()) == 12
-    ghosts_aside = study.draw(12)
+    drawn_after_draws = study.draw(12)
     fresh = Study(leaves(TREE), 0, Tpe())
     for number, trial in enumerate(study.trials()):
         fresh.add(number, trial.params)
         fresh.report(number, 1000, number / 12)
         fresh.finish(number, "pruned")
-    assert fresh.draw(12) == ghosts_aside, "what was asked before leaves no trace"
+    assert fresh.draw(12) == drawn_after_draws, "earlier draws leave no trace"
+
+
+def test_a_complete_trial_without_a_value_counts_as_pruned_and_does_not_stop_the_draws() -> None:
+    study = Study(leaves(TREE), 0, Tpe())
+    for number in range(12):
+        study.add(number, study.draw(number)[1])
+        study.finish(number, "complete")
+    assert {trial.state for trial in study.trials()} == {TrialState.PRUNED}
+    assert study.draw(12)[1]
 
 
 def test_another_seed_or_number_draws_otherwise() -> None:

@@ -1,4 +1,4 @@
-"""Contract tests: every behaviour of Optuna that the search leans on, so that an upgrade says what broke."""
+"""Contract tests: every behaviour of Optuna that the search relies on, so that an upgrade shows what broke."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def spread(centre: float) -> list[float]:
 
 
 def test_a_pruned_trial_is_ranked_by_its_step_before_its_value() -> None:
-    """So steps must be nominal: with true example counts a larger batch would beat a better score."""
+    """So the step must be the milestone: with true numbers of examples a larger batch would beat a better score."""
     far = [pruned(x, {1000: 0.9, 3000: 0.1}) for x in spread(0.9)]
     near = [pruned(x, {1000: 0.9}) for x in spread(0.1)]
     assert mean_draw(far + near) > 0.6
-    assert mean_draw(near + far) > 0.6, "whatever the order"
+    assert mean_draw(near + far) > 0.6, "in either order"
 
 
 def test_at_one_step_the_value_ranks_and_nan_is_worst() -> None:
@@ -70,7 +70,7 @@ def test_complete_trials_rank_before_pruned_ones() -> None:
 
 
 def test_one_name_with_two_sets_of_choices_is_refused() -> None:
-    """Which is why the branch stands in the name."""
+    """So the name of a parameter holds its branch."""
     study = optuna.create_study()
     study.ask().suggest_categorical("rank", [4, 8])
     with pytest.raises(ValueError, match="does not support dynamic value space"):
@@ -97,7 +97,7 @@ def test_failed_trials_and_trials_without_parameters_change_no_draw() -> None:
 
 
 def test_asking_leaves_hidden_attributes_and_adding_does_not() -> None:
-    """Why draws happen on the side: a replayed trial could not have these attributes."""
+    """So the trial of a draw is not the trial in the study: a replayed trial could not have these attributes."""
     done = [pruned(index / 20, {1000: index / 20}) for index in range(20)]
     study = study_of(done)
     study.ask().suggest_float("x", 0.0, 1.0)

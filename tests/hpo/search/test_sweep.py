@@ -1,4 +1,4 @@
-"""The sweep: order of starts, limits, verdicts, retries, idempotence."""
+"""The sweep: order of starts, limits, verdicts, retries, repeated reports."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_default_first_then_given_then_draws() -> None:
     assert starts[1].config == complete(inside)
     assert starts[1].params["adapter.lora/targets"] == "q+k"
     assert starts[1].params["adapter.lora//optimizer/encoder_lr"] == 1e-3
-    assert starts[2].params == {}, "a taper of 0 lies outside the space: all of it is left out, not one value"
+    assert starts[2].params == {}, "a taper of 0 lies outside the space: no parameter is entered, not all but one"
     assert starts[3].config == complete(starts[3].config), "stored configurations are complete"
     assert len({start.seed for start in starts}) == 4
 
@@ -78,8 +78,8 @@ def test_verdicts_of_a_rung() -> None:
     diverged = report(sweep, 2, FIRST, math.nan)
     assert (diverged.action, diverged.state) == ("stop", "diverged")
     assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "its value is not read"
-    complete_ = report(sweep, 0, LAST, 0.1)
-    assert (complete_.action, complete_.state) == ("stop", "complete")
+    at_budget = report(sweep, 0, LAST, 0.1)
+    assert (at_budget.action, at_budget.state) == ("stop", "complete")
     assert sweep.finished
     assert counts(sweep) == {"complete": 1, "pruned": 1, "diverged": 2}
     row = sweep.judge.rows()[0]
@@ -115,7 +115,7 @@ def test_a_lost_trial_comes_back_three_times_and_first() -> None:
 
 
 def test_a_new_report_gives_a_trial_its_retries_back() -> None:
-    """Four machines taken away in the course of one long trial are not the trial's fault."""
+    """A long trial may lose four machines without being at fault."""
     sweep = new_sweep(trials=1, workers=1)
     started(sweep)
     for attempt in range(3):
@@ -124,7 +124,7 @@ def test_a_new_report_gives_a_trial_its_retries_back() -> None:
     assert report(sweep, 0, FIRST, 0.5, attempt=3).action == "continue"
     assert sweep.end(0, 3, "lost").state == "lost"
     started(sweep)
-    assert report(sweep, 0, FIRST, 0.5, attempt=4).action == "continue", "known already: no progress"
+    assert report(sweep, 0, FIRST, 0.5, attempt=4).action == "continue", "a repeated report is no progress"
     for attempt in range(4, 6):
         assert sweep.end(0, attempt, "lost").state == "lost"
         started(sweep)
@@ -165,10 +165,10 @@ def test_a_report_that_outlived_its_worker_is_used() -> None:
     started(sweep)
     sweep.end(0, 0, "lost")
     assert report(sweep, 0, LAST, 0.5).state == "complete"
-    assert started(sweep).trial == 1, "nothing is left of trial 0 to be issued again"
+    assert started(sweep).trial == 1, "trial 0 has ended and is not started again"
 
 
-def test_halting_starts_nothing_but_hears_everything() -> None:
+def test_a_halted_sweep_starts_nothing_and_takes_reports_and_ends() -> None:
     sweep = new_sweep(trials=3, workers=2)
     started(sweep)
     started(sweep)
@@ -186,9 +186,9 @@ def test_one_worker_and_one_seed_make_one_sweep() -> None:
         sweeps.append(new_sweep(workers=1, seed=5))
         Cluster(sweeps[-1]).run()
     assert fingerprint(sweeps[0]) == fingerprint(sweeps[1])
-    other = new_sweep(workers=1, seed=6)
-    Cluster(other).run()
-    assert fingerprint(other)["trials"] != fingerprint(sweeps[0])["trials"]
+    reseeded = new_sweep(workers=1, seed=6)
+    Cluster(reseeded).run()
+    assert fingerprint(reseeded)["trials"] != fingerprint(sweeps[0])["trials"]
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -209,7 +209,7 @@ def test_every_verdict_is_the_brute_force_rule(curve: Any) -> None:
 
 
 def test_a_sweep_of_falling_scores_still_reaches_full_budget() -> None:
-    """What misleads a search that takes a stopped trial's score for its result: early scores are the highest."""
+    """Early scores are the highest here: they mislead a search that takes a stopped trial's score for its result."""
     sweep = new_sweep(trials=30, workers=2)
     Cluster(sweep, CURVES[2]).run()
     best = ranking(sweep.records)[0]
@@ -249,7 +249,7 @@ def test_a_sweep_that_makes_no_sense_is_refused(more: dict[str, Any], message: s
         new_sweep(**more)
 
 
-def test_calls_that_cannot_be_meant_are_refused() -> None:
+def test_reports_and_ends_that_no_trial_can_have_are_refused() -> None:
     sweep = new_sweep()
     with pytest.raises(ValueError, match="Trial 7 was never started"):
         report(sweep, 7, FIRST, 0.5)

@@ -1,7 +1,7 @@
-"""Replay: the sweep is a function of the store's rows, wherever they are cut.
+"""Replay: the sweep is a function of the store's rows, however many of them were written.
 
-A property over random faults, cuts and repeated rows: a sweep replayed from a prefix of the rows, then shown the rest
-of them, draws, judges and ranks as the unbroken sweep did.
+Property over random faults, prefixes and repeated rows: a sweep is replayed from a prefix of the rows and then
+continued with the other rows. It draws, judges and ranks as the uninterrupted sweep did.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
 
 
 def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
-    """Let what the unbroken sweep saw happen again, in the same order, and compare every answer."""
+    """Repeat the events of the uninterrupted sweep in the same order and compare every answer."""
     for row in rows:
-        while counts(sweep)["waiting"]:  # unfinished trials come first
+        while counts(sweep)["waiting"]:  # interrupted trials come first
             again = sweep.next()
             assert again is not None
             assert again.attempt > 0
@@ -47,7 +47,7 @@ def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
 
 
 def repeated(rows: list[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
-    """The rows, some of them twice: at once, or again later."""
+    """The rows, some of them a second time, at once or later."""
     result: list[dict[str, Any]] = []
     for row in rows:
         result.append(row)
@@ -72,7 +72,7 @@ def test_any_prefix_replayed_goes_on_as_the_unbroken_sweep(seed: int) -> None:
         assert fingerprint(again) == fingerprint(whole)
 
 
-def test_a_replayed_sweep_stands_where_the_live_one_stood() -> None:
+def test_a_replayed_sweep_has_the_state_of_the_live_one() -> None:
     for most in (1, 5, 17, 40, 61):
         live = new_sweep(trials=30, workers=4)
         cluster = Cluster(live, CURVES[0], FAULTS)
@@ -85,7 +85,7 @@ def test_a_replayed_sweep_stands_where_the_live_one_stood() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_with_one_worker_a_crashed_and_resumed_sweep_is_the_unbroken_one(seed: int) -> None:
-    """Nothing is followed here: the resumed sweep runs by itself, from checkpoints, to the end."""
+    """The resumed sweep runs by itself to the end, from checkpoints."""
     rng = random.Random(seed)
     curve = CURVES[seed % 3]
     whole = new_sweep(workers=1, seed=seed)
@@ -122,12 +122,12 @@ def test_extending_goes_on_as_a_longer_sweep_would_have() -> None:
     assert fingerprint(extended) == fingerprint(long)
 
 
-def test_a_lost_verdict_is_derived_again_and_its_end_handed_over() -> None:
+def test_an_end_that_was_not_recorded_is_derived_from_the_reports_and_listed() -> None:
     live = new_sweep(trials=12, workers=3)
     rows = Cluster(live, CURVES[0], Faults(diverge=0.1)).run()
-    bare = [{**row, "verdict": None} for row in rows if row.get("event") != "end"]
+    without_ends = [{**row, "verdict": None} for row in rows if row.get("event") != "end"]
     again = new_sweep(trials=12, workers=3)
-    again.replay(bare)
+    again.replay(without_ends)
     assert fingerprint(again) == fingerprint(live)
     ends = {(row["trial"], row["state"]) for row in rows if row.get("event") == "end"}
     assert {(trial, verdict.state) for trial, _, verdict in again.unwritten_ends} == ends
@@ -155,7 +155,7 @@ def test_attempts_are_counted_from_start_rows_over_all_resumes() -> None:
     assert start.trial == 1
 
 
-def test_rows_that_lost_their_start_are_named_and_the_gap_is_filled() -> None:
+def test_rows_without_their_trials_start_are_named_and_the_trial_is_drawn_again() -> None:
     rows = Cluster(new_sweep(trials=8, workers=1), CURVES[0]).run()
     damaged = [row for row in rows if not (row.get("event") == "start" and row["trial"] == 3)]
     sweep = new_sweep(trials=8, workers=1)
@@ -168,7 +168,7 @@ def test_rows_that_lost_their_start_are_named_and_the_gap_is_filled() -> None:
 
 
 def test_deaths_of_the_driver_count_until_a_new_report() -> None:
-    """What a killed driver leaves: starts without ends."""
+    """A killed driver leaves start rows without end rows."""
     rows: list[dict[str, Any]] = []
 
     def start_again() -> State:
@@ -190,13 +190,17 @@ def test_deaths_of_the_driver_count_until_a_new_report() -> None:
     assert start_again() == "failed", "a repeated report is no progress"
 
 
-def test_an_end_whose_last_report_is_missing_still_ends_the_trial() -> None:
-    rows = Cluster(new_sweep(trials=4, workers=1), CURVES[0]).run()
-    damaged = [row for row in rows if row.get("step") != MILESTONES[-1]]
-    sweep = new_sweep(trials=4, workers=1)
+@pytest.mark.parametrize("missing", [MILESTONES[-1:], MILESTONES], ids=["last report", "all reports"])
+def test_an_end_whose_reports_are_missing_still_ends_the_trial(missing: tuple[int, ...]) -> None:
+    rows = Cluster(new_sweep(trials=12, workers=1), CURVES[0]).run()
+    damaged = [row for row in rows if row.get("step") not in missing]
+    sweep = new_sweep(trials=12, workers=1)
     sweep.replay(damaged)
     assert sweep.finished
     assert sweep.unwritten_ends == []
+    extended = new_sweep(trials=13, workers=1)
+    extended.replay(damaged)
+    assert extended.next() is not None, "the searcher can still model the trials"
 
 
 @pytest.mark.parametrize("value", [None, math.nan, 0.9])
@@ -225,7 +229,7 @@ def test_every_searcher_and_scheduler_replays(searcher: type[Searcher], schedule
         assert fingerprint(again) == fingerprint(whole)
 
 
-def test_an_identity_is_fixed_at_birth() -> None:
+def test_an_identity_is_fixed_at_the_first_start() -> None:
     rows = Cluster(new_sweep(trials=3, workers=1)).run()
     marked = [row | {"config_id": "0123456789abcdef", "replicate": 2} if row.get("event") == "start" else row
               for row in rows]
@@ -247,5 +251,5 @@ def test_rows_of_an_older_store_get_the_identity_of_their_configuration() -> Non
 def test_replay_comes_first() -> None:
     sweep = new_sweep()
     sweep.next()
-    with pytest.raises(ValueError, match="must come before anything else"):
+    with pytest.raises(ValueError, match="must be called before the first start"):
         sweep.replay([])

@@ -1,4 +1,4 @@
-"""Of a step that two attempts have reported, the search and the views of the store count the same report."""
+"""The search and the store's views count the same report when two attempts have reported at one step."""
 
 from __future__ import annotations
 

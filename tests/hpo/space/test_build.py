@@ -1,4 +1,4 @@
-"""From what somebody gives to a run's space: what needs no configuration is checked without torch, Ray or data."""
+"""Building a run's space: checks that need no configuration run without torch, Ray or data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy")
 
 
 def modules_after(code: str) -> set[str]:
-    """The heavy modules that a process of its own has imported at the end of `code`."""
+    """The heavy modules that a new process has imported at the end of `code`."""
     script = f"import sys\n{code}\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Spaces from outside: the user's own files, every kind of mistake before any compute, listings, JSON."""
+"""Spaces of users: Python files, every kind of mistake before any compute, listings, JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATE = Float(1e-5, 3e-4, log=True)
 
 
 def mistakes(space: Any) -> list[str]:
-    """What is said against a space, one line a mistake."""
+    """The mistakes that are reported for a space, one line each."""
     with pytest.raises(SpaceError) as error:
         build(space, TASKS).space.check(LEGAL, TASKS)
     heading, *lines = str(error.value).splitlines()
@@ -104,7 +104,7 @@ def test_check_draws_both_ends_of_every_domain() -> None:
     drawn = [parameters(space.leaves, config) or {} for config in configs]
     for leaf in space.leaves:
         for choice in leaf.ends():
-            assert any(one.get(leaf.name) == choice for one in drawn), leaf.name
+            assert any(params.get(leaf.name) == choice for params in drawn), leaf.name
 
 
 def test_per_task_expands_with_overrides() -> None:
@@ -129,9 +129,9 @@ def test_flatten_and_nest_are_inverse() -> None:
 def test_parameters_of_a_configuration_outside_the_space_are_none() -> None:
     space = leaves(expand(SPACE, TASKS))
     inside = complete(compose(space, lambda leaf: leaf.first())[0])
-    found = parameters(space, inside)
-    assert found is not None
-    assert complete(configuration(space, found)) == inside
+    params = parameters(space, inside)
+    assert params is not None
+    assert complete(configuration(space, params)) == inside
     assert parameters(space, {**inside, "x": 7.0}) is None
     assert parameters(space, {**inside, "x": True}) is None
     assert parameters(space, {**inside, "adapter": {"kind": "dora"}}) is None
@@ -142,9 +142,9 @@ def test_parameters_of_a_configuration_outside_the_space_are_none() -> None:
 
 def test_order_of_keys_means_nothing_order_of_choices_does() -> None:
     space = expand(SPACE, TASKS)
-    turned = dict(reversed(space.items()))
-    assert leaves(turned) == leaves(space)
-    assert space_hash(turned) == space_hash(space)
+    backwards = dict(reversed(space.items()))
+    assert leaves(backwards) == leaves(space)
+    assert space_hash(backwards) == space_hash(space)
     assert space_hash({"a": OneOf(1, 2)}) != space_hash({"a": OneOf(2, 1)})
     assert space_hash({"a": Float(0, 1)}) != space_hash({"a": Float(0, 2)})
 
@@ -184,16 +184,15 @@ def test_choices_that_are_legal_alone_and_not_together_are_named() -> None:
         Space(expand(space, TASKS)).check(LEGAL)
 
 
-def test_all_mistakes_of_a_tree_are_told_at_once() -> None:
+def test_all_mistakes_of_a_tree_are_reported_at_once() -> None:
     space: dict[Any, Any] = {
         3: RATE, "a.b": RATE, "optimizer/encoder_lr": RATE, "b": [1], "dropout": PerTask(RATE, sstt=RATE),
         "precision": OneOf("auto"), "/precision": OneOf("bf16"), "deep": {"deeper": Kind(x={"y": "z"})},
     }  # fmt: skip
-    told = mistakes(space)
-    words = ("not 3", "'a.b'", 'Write "/optimizer/encoder_lr"', "b: expected Float", "deep/deeper.x/y: expected Float",
+    parts = ("not 3", "'a.b'", 'Write "/optimizer/encoder_lr"', "b: expected Float", "deep/deeper.x/y: expected Float",
              "unknown task `sstt`", "both set `precision`")  # fmt: skip
-    for line, word in zip(told, words, strict=True):
-        assert word in line
+    for line, part in zip(mistakes(space), parts, strict=True):
+        assert part in line
 
 
 WRONG: dict[str, Any] = {
@@ -211,7 +210,7 @@ WRONG: dict[str, Any] = {
     "regularizer": PerTask(Kind(none={}, smart={"wight": Float(0, 1)})),
     "taper": {"sts": {"weight": Float(0, 1)}},
 }
-TOLD = {
+CURES = {
     "adapter/kind = 'lorra'": "Unknown adapter `lorra`. Did you mean `lora`?",
     "adapter.none/optimizer/encoder_lr": 'with a leading slash: "/optimizer/encoder_lr"',
     "adapter.lora/rank = 3000": "must be an integer from 1 to 1024, found 3000",
@@ -227,32 +226,32 @@ TOLD = {
 }
 
 
-def test_all_mistakes_against_the_configuration_are_told_at_once_each_with_its_cure() -> None:
+def test_all_mistakes_against_the_configuration_are_reported_at_once_each_with_its_cure() -> None:
     LEGAL({})
     began = time.process_time()
-    told = mistakes(WRONG)
+    lines = mistakes(WRONG)
     assert time.process_time() - began < 1
-    assert len(told) == len(TOLD)
-    for (name, cure), line in zip(TOLD.items(), told, strict=True):
+    assert len(lines) == len(CURES)
+    for (name, cure), line in zip(CURES.items(), lines, strict=True):
         assert line.startswith(f"Search space, {name}"), line
         assert cure in line
-    assert sum("Likewise for sts." in line for line in told) == 1
-    assert sum("Likewise for sst, sts." in line for line in told) == 1
+    assert sum("Likewise for sts." in line for line in lines) == 1
+    assert sum("Likewise for sst, sts." in line for line in lines) == 1
 
 
 @pytest.mark.parametrize("name", [name for name in WRONG if name not in ("adapter", "encoding")])
 def test_a_mistake_alone_is_one_sentence_with_the_same_cure(name: str) -> None:
-    [cure] = [cure for place, cure in TOLD.items() if place.startswith(f"{name}/") or place.split()[0] == name]
+    [cure] = [cure for place, cure in CURES.items() if place.startswith(f"{name}/") or place.split()[0] == name]
     [line] = mistakes({name: WRONG[name], "dropout": {"hidden": Float(0, 0.3)}})
     assert cure.strip() in line
 
 
-def test_a_list_of_mistakes_ends_somewhere() -> None:
-    told = mistakes({f"x{number}": [number] for number in range(30)})
-    assert len(told) == 21
-    assert told[-1] == "and 10 more"
+def test_a_long_list_of_mistakes_is_cut() -> None:
+    lines = mistakes({f"x{number}": [number] for number in range(30)})
+    assert len(lines) == 21
+    assert lines[-1] == "and 10 more"
     [line] = mistakes({f"x{number}": Float(0, 1) for number in range(300)})
-    assert "Likewise for x" in line, "what is wrong alike stands once"
+    assert "Likewise for x" in line, "a repeated mistake is one line"
 
 
 def test_a_mistake_hides_no_combination_and_no_other_branch() -> None:
@@ -283,7 +282,7 @@ def test_a_space_that_contains_itself_is_refused_with_the_place(kind: str, place
         load_space(cyclic(kind))
 
 
-def test_a_space_without_an_end_in_sight_is_refused() -> None:
+def test_a_space_that_is_too_deep_or_too_large_is_refused() -> None:
     deep: Any = RATE
     wide: Any = RATE
     for _ in range(3000):

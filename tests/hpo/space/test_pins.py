@@ -1,4 +1,4 @@
-"""Pins hold in every trial that has their parameter, are refused where none has it, and say where few have it."""
+"""Pins hold in every trial that has the parameter, are refused if none has it, and are noted if only some have it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ LEGAL = complete_for(choose_tasks(TASKS))
 
 
 def strict(config: dict[str, Any]) -> dict[str, Any]:
-    """The product's own `complete`."""
+    """`complete` as minbert's configuration defines it."""
     return Config.from_dict(config, choose_tasks(TASKS)).to_dict()
 
 
-def pinned_space(given: Any, *pins: str) -> Space:
+def pinned_space(source: Any, *pins: str) -> Space:
     """A space over the three tasks under `--set` settings."""
-    return build(given, TASKS, pins).space
+    return build(source, TASKS, pins).space
 
 
 def drawn_names(pins: dict[str, Any]) -> dict[str, str]:
-    """Name -> domain of the parameters of the simulated space that the pins leave to draw."""
+    """Name -> domain, for the parameters of the simulated space that are drawn under the pins."""
     rows = Space(expand(SPACE, TASKS), pins).describe()
     return {row["name"]: row["domain"] for row in rows if row["type"] != "fixed"}
 
@@ -71,8 +71,8 @@ def test_pins_hold_in_given_configurations_that_have_the_parameter() -> None:
     assert Space(tree, {"adapter": {"rank": 4}}).apply({}, complete) == complete({})
     lora = Space(tree, {"adapter": {"rank": 4, "kind": "lora"}}).apply({}, complete)
     assert lora == complete({"adapter": {"kind": "lora", "rank": 4}})
-    given = {"adapter": {"kind": "lora", "rank": 2}, "x": 0.25}
-    assert Space(tree, {"adapter": {"kind": "none"}, "steps": 9}).apply(given, complete) == complete(
+    start = {"adapter": {"kind": "lora", "rank": 2}, "x": 0.25}
+    assert Space(tree, {"adapter": {"kind": "none"}, "steps": 9}).apply(start, complete) == complete(
         {"adapter": {"kind": "none"}, "x": 0.25, "steps": 9}
     )
 
@@ -89,20 +89,20 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize("given", ALONE)
-def test_a_pin_outside_the_space_means_what_it_means_without_a_search(given: str) -> None:
-    """As `python -m minbert train --set ...`, which merges settings into the default configuration."""
-    pins = given.split()
-    alone = configure(*pins).to_dict()
+@pytest.mark.parametrize("settings", ALONE)
+def test_a_pin_outside_the_space_means_the_same_as_without_a_search(settings: str) -> None:
+    """`python -m minbert train --set ...` merges settings into the default configuration."""
+    pins = settings.split()
+    expected = configure(*pins).to_dict()
     space = pinned_space({"dropout": {"hidden": Float(0.0, 0.3)}}, *pins)
-    assert space.apply({}, LEGAL) == alone
+    assert space.apply({}, LEGAL) == expected
     for config in space.check(LEGAL, TASKS):
-        assert config | {"dropout": None} == alone | {"dropout": None}
+        assert config | {"dropout": None} == expected | {"dropout": None}
     assert space.partly(LEGAL) == []
 
 
 CASES: list[tuple[str, dict[str, Node], str, str, str]] = [
-    # the kind drawn by the space, which gives the parameter to one of three branches that have it
+    # the space draws the kind, and gives the parameter to one of the three branches that have it
     ("drawn", {"adapter": Kind(none={}, lora={"rank": OneOf(2, 3)}, dora={}, pal={})}, "adapter/rank=8",
      "adapter/kind", "lora dora pal"),
     ("drawn, never varied", {"adapter": Kind(none={}, frozen={}, lora={})}, "adapter/rank=8", "adapter/kind", "lora"),
@@ -162,14 +162,14 @@ def test_a_pin_that_no_trial_can_have_is_refused(space: str, pins: tuple[str, ..
         pinned_space(space, *pins).check(LEGAL, TASKS)
 
 
-def test_every_wrong_pin_is_told_beside_the_mistakes_of_the_space() -> None:
+def test_every_wrong_pin_is_reported_with_the_mistakes_of_the_space() -> None:
     pins = ("adapter/kind=lorra", "dropout/hidden=3", "xx=1", "dropout/head=0.2")
     with pytest.raises(SpaceError) as error:
         pinned_space({"dropout": {"attention": OneOf(0.1, 7)}}, *pins).check(LEGAL, TASKS)
     heading, *lines = str(error.value).splitlines()
     assert heading == "4 mistakes:"
-    for line, word in zip(lines, ("lorra", "dropout/hidden", "`xx`", "dropout/attention = 7"), strict=True):
-        assert word in line
+    for line, part in zip(lines, ("lorra", "dropout/hidden", "`xx`", "dropout/attention = 7"), strict=True):
+        assert part in line
 
 
 def test_a_name_with_branches_is_answered_with_the_path() -> None:
@@ -180,25 +180,25 @@ def test_a_name_with_branches_is_answered_with_the_path() -> None:
     assert read_pins(["dropout/hidden=0.2"]) == {"dropout": {"hidden": 0.2}}
 
 
-def test_a_pin_that_some_branches_have_says_which() -> None:
-    def said(space: Any, *pins: str) -> list[str]:
+def test_a_pin_that_some_branches_have_is_noted_with_these_branches() -> None:
+    def notes(space: Any, *pins: str) -> list[str]:
         return pinned_space(space, *pins).partly(LEGAL)
 
     where = "mixing/combine/kind=pcgrad applies where mixing/kind = summed: 1 of 6 branches"
-    assert said("mixing", "mixing/combine/kind=pcgrad") == [where]
-    assert said("mixing", "mixing/kind=summed", "mixing/combine/kind=pcgrad") == []
-    assert said("mixing", "batch_size/sst=4", "dropout/hidden=0.2") == []
-    [line] = said("heads", "shared_head/kind=linear")
+    assert notes("mixing", "mixing/combine/kind=pcgrad") == [where]
+    assert notes("mixing", "mixing/kind=summed", "mixing/combine/kind=pcgrad") == []
+    assert notes("mixing", "batch_size/sst=4", "dropout/hidden=0.2") == []
+    [line] = notes("heads", "shared_head/kind=linear")
     assert line.endswith("encoding/qqp/kind = bi and encoding/sts/head/kind = linear: 1 of 8 branches")
-    [line] = said("heads", "shared_head/kind=linear", "encoding/qqp/kind=bi")
-    assert "encoding/qqp/kind" not in line, "what is pinned goes without saying"
+    [line] = notes("heads", "shared_head/kind=linear", "encoding/qqp/kind=bi")
+    assert "encoding/qqp/kind" not in line, "a note does not name pinned kinds"
     assert line.endswith("where encoding/sts/head/kind = linear: 1 of 4 branches")
-    [line] = said({"adapter": Kind(none={}, lora={}, dora={})}, "adapter/rank=4")
+    [line] = notes({"adapter": Kind(none={}, lora={}, dora={})}, "adapter/rank=4")
     assert line == "adapter/rank=4 applies where adapter/kind = lora or adapter/kind = dora: 2 of 3 branches"
-    assert said({"adapter": Kind(lora={}, dora={"rank": OneOf(1, 2)})}, "adapter/rank=4") == []
+    assert notes({"adapter": Kind(lora={}, dora={"rank": OneOf(1, 2)})}, "adapter/rank=4") == []
 
 
-def test_the_command_line_says_it_too(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_note(tmp_path: Path) -> None:
     common = ("run", "mixing", "--dry-run", "--base", "tiny", "--budget", "192", "--grace", "192")
     done = hpo(*common, "--set", "mixing/combine/kind=gse", store=tmp_path / "runs")
     assert "note: mixing/combine/kind=gse applies where mixing/kind = summed: 1 of 6 branches" in done.stdout

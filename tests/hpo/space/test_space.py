@@ -1,4 +1,4 @@
-"""A pinned space as one object: its hash and its stored form, which old sweeps are resumed by; its configurations."""
+"""A pinned space: its hash and stored form, which resumes of old sweeps need, and its configurations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TREE: dict[str, Node] = {
     "dropout": {"hidden": OneOf(labels={"low": 0.1})},
 }
 HASH = "508455c9d30f2f4e3d7a31b086c8ad6905473ec7cbd16aa286c99fb86df44a65"
-"""Of TREE, since the first version: a sweep is resumed only with the hash that it began with."""
+"""Hash of TREE since the first version: a sweep can only be resumed with the hash that it began with."""
 STORED: dict[str, Any] = {
     "space": {
         "adapter": {
@@ -91,7 +91,7 @@ def refuse_three_quarters(x: float) -> None:
         raise ValueError("`x` must not be 0.75")
 
 
-def test_what_data_or_encoder_refuse_is_asked_of_the_configuration_under_the_pins() -> None:
+def test_data_and_encoder_check_the_configuration_under_the_pins() -> None:
     def fits(config: dict[str, object]) -> None:
         if config["x"] != 0.25:
             raise ValueError("`x` must be 0.25 on these data")

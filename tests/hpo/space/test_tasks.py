@@ -1,4 +1,4 @@
-"""A space serves any choice of tasks: what only concerns absent ones is left out, and nothing else is touched."""
+"""A space serves any choice of tasks: only the parts that concern absent tasks are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceE
 ABSENT = ("qqp", "sts")
 
 
-def test_keys_composite_choices_lists_and_choices_of_absent_tasks_go() -> None:
+def test_absent_tasks_are_left_out_of_keys_composite_choices_lists_and_choices() -> None:
     space: dict[str, Node] = {
         "encoding": {"sst": OneOf("a", "b"), "qqp": Kind(x={}, y={"z": Int(1, 3)})},
         "taper": {"sts": Float(0, 1)},
@@ -32,8 +32,8 @@ def test_keys_composite_choices_lists_and_choices_of_absent_tasks_go() -> None:
         "list": OneOf(("query", "value"), ("key",)),
         "plain": Int(1, 9),
     }
-    kept, out = restrict(space, ABSENT)
-    assert kept == {
+    remaining, left_out = restrict(space, ABSENT)
+    assert remaining == {
         "encoding": {"sst": OneOf("a", "b")},
         "batch_size": OneOf({"sst": 3}, {"sst": 8}),
         "named": OneOf(labels={"small": {"sst": 1}, "large": {"sst": 2}}),
@@ -44,11 +44,11 @@ def test_keys_composite_choices_lists_and_choices_of_absent_tasks_go() -> None:
         "list": OneOf(("query", "value"), ("key",)),
         "plain": Int(1, 9),
     }
-    assert out == (
+    assert left_out == (
         "batch_size: qqp, sts", "encoding/qqp", "mixing.other", "mixing.owner//taper/qqp",
         "mixing.sequential/order: qqp, sts", "mixing.single/task: sts", "named: qqp", "rate/qqp", "taper",
     )  # fmt: skip
-    expand(kept, ("sst",))
+    expand(remaining, ("sst",))
 
 
 def test_a_parameter_that_can_only_be_an_absent_task_is_refused() -> None:
@@ -58,7 +58,7 @@ def test_a_parameter_that_can_only_be_an_absent_task_is_refused() -> None:
         restrict({"mixing": Kind(single={"task": OneOf("qqp")})}, ABSENT)
 
 
-def test_a_misspelt_task_is_left_for_the_check_to_object_to() -> None:
+def test_a_misspelt_task_stays_and_the_check_reports_it() -> None:
     space = {"rate": PerTask(Float(0, 1), qpq=Float(0, 2))}
     assert restrict(space, ABSENT) == (space, ())
     with pytest.raises(SpaceError, match="PerTask names an unknown task `qpq`"):
@@ -69,21 +69,21 @@ def test_a_misspelt_task_is_left_for_the_check_to_object_to() -> None:
 @pytest.mark.parametrize("tasks", [("cfimdb",), ("sts",), ("sst", "qqp", "sts"), tuple(TASKS)], ids="+".join)
 def test_every_space_fits_every_choice_of_tasks(name: str, tasks: tuple[str, ...]) -> None:
     absent = TASKS.keys() - set(tasks)
-    kept, out = restrict(load_space(name), absent)
-    space = leaves(expand(kept, tasks))
+    remaining, left_out = restrict(load_space(name), absent)
+    space = leaves(expand(remaining, tasks))
     assert space
     for leaf in space:
         assert not absent & set(leaf.path.split("/")), leaf
-    assert bool(out) == (kept != load_space(name))
+    assert bool(left_out) == (remaining != load_space(name))
     if len(tasks) > 2:
-        assert not any("sst" in one or "qqp" in one or "sts" in one for one in out)
-    Space(expand(kept, tasks)).check(lambda config: Config.from_dict(config, choose_tasks(tasks)).to_dict())
+        assert not any("sst" in part or "qqp" in part or "sts" in part for part in left_out)
+    Space(expand(remaining, tasks)).check(lambda config: Config.from_dict(config, choose_tasks(tasks)).to_dict())
 
 
 @pytest.mark.parametrize("name", ["full", "heads"])
-def test_a_task_keeps_its_domains_where_another_ones_branches_give_them(name: str) -> None:
-    kept, _ = restrict(load_space(name), ("sst", "qqp", "cfimdb"))
-    varied = {leaf.path for leaf in leaves(expand(kept, ("sts",))) if not leaf.constant}
+def test_a_task_keeps_its_domains_that_lie_in_branches_of_another_task(name: str) -> None:
+    remaining, _ = restrict(load_space(name), ("sst", "qqp", "cfimdb"))
+    varied = {leaf.path for leaf in leaves(expand(remaining, ("sts",))) if not leaf.constant}
     assert {"encoding/sts/kind", "encoding/sts/head/kind", "encoding/sts/pooling"} <= varied
     assert "shared_head/kind" not in varied
 
@@ -95,20 +95,20 @@ def test_one_task_leaves_nothing_to_mix() -> None:
         "other": {"mixing": Float(0, 1)},
         "taper": {"sst": Float(0, 1)},
     }
-    kept, out = alone(space)
-    assert kept == {
+    remaining, left_out = alone(space)
+    assert remaining == {
         "/optimizer/encoder_lr": Float(0, 1),
         "adapter": Kind(none={}, lora={"rank": Int(1, 3)}),
         "other": {"mixing": Float(0, 1)},
         "taper": {"sst": Float(0, 1)},
     }
-    assert out == ("adapter.none//mixing/combine", "mixing")
+    assert left_out == ("adapter.none//mixing/combine", "mixing")
     assert alone({"batch_size": Int(1, 3)}) == ({"batch_size": Int(1, 3)}, ())
 
 
 @pytest.mark.parametrize("name", search_spaces.names())
 def test_no_space_asks_one_task_how_to_mix(name: str) -> None:
-    kept, _ = alone(restrict(load_space(name), TASKS.keys() - {"sst"})[0])
-    space = leaves(expand(kept, ("sst",)))
+    remaining, _ = alone(restrict(load_space(name), TASKS.keys() - {"sst"})[0])
+    space = leaves(expand(remaining, ("sst",)))
     assert not any(leaf.path.startswith("mixing/") for leaf in space)
     assert any(not leaf.constant for leaf in space)

@@ -1,4 +1,4 @@
-"""From a worker in a stage to whoever looks: a file that is there as long as the stage is, and is never in the way."""
+"""Progress in a stage: a file that exists as long as the stage runs, and never makes a trial fail."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from hpo.search.schedulers import Asha
 from hpo.search.snapshot import Snapshot
 from hpo.worker import progress, trainer
 from hpo.worker.job import Assignment, Job
-from hpo.worker.progress import Stage, StageFile, stage_file, stages_of
+from hpo.worker.progress import StageFile, StageProgress, stage_file, stages_of
 from tests.minbert.configs import configure
 
 
-def looked(sweep: Path, **reported: Any) -> Snapshot:
-    """Two trials that run; what is `reported` adds to the rows of trial 0."""
+def snapshot_of(sweep: Path, **row: Any) -> Snapshot:
+    """Two trials that run; `row` is one more row of trial 0."""
     monitor = Monitor("s", 4, (100, 300), Asha())
     for trial in (0, 1):
         monitor.feed({"trial": trial, "attempt": 0, "event": "start", "time": 0.0})
-    if reported:
-        monitor.feed({"trial": 0, "attempt": 0, "time": 1.0, "diverged": False} | reported)
+    if row:
+        monitor.feed({"trial": 0, "attempt": 0, "time": 1.0, "diverged": False} | row)
     snapshot = monitor.snapshot("searching", 0.0, 2.0)
     return replace(snapshot, stages=stages_of(sweep, snapshot.beginning))
 
 
-def test_a_file_tells_of_a_stage_until_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_shows_a_stage_until_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.0)
     file = StageFile(stage_file(tmp_path, 1))
-    assert looked(tmp_path).stages == {}
+    assert snapshot_of(tmp_path).stages == {}
     file("mlm", 0, 0)
-    assert looked(tmp_path).stages == {1: Stage("mlm", 0, 0)}
+    assert snapshot_of(tmp_path).stages == {1: StageProgress("mlm", 0, 0)}
     file("mlm", 3, 900)
-    assert looked(tmp_path).stages == {1: Stage("mlm", 3, 900)}
+    assert snapshot_of(tmp_path).stages == {1: StageProgress("mlm", 3, 900)}
     file.close()
     file.close()
-    assert looked(tmp_path).stages == {}
+    assert snapshot_of(tmp_path).stages == {}
     assert list((tmp_path / "stages").iterdir()) == []
 
 
-def test_it_is_written_seldom_but_at_once_where_something_changes(
+def test_a_file_is_written_rarely_but_at_once_when_the_stage_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -52,43 +52,45 @@ def test_it_is_written_seldom_but_at_once_where_something_changes(
     for kind, done, passed in (("mlm", 0, 0), ("mlm", 1, 0.1), ("mlm", 9, 0.5), ("nli", 0, 0), ("nli", 1, 0.1)):
         now[0] += passed
         file(kind, done, 10)
-        seen.append(looked(tmp_path).stages[0].done)
+        seen.append(snapshot_of(tmp_path).stages[0].done)
     assert seen == [0, 0, 9, 0, 0]
 
 
-def test_what_a_dead_worker_left_is_not_looked_at(tmp_path: Path) -> None:
+def test_a_dead_workers_file_is_ignored_once_the_trial_reports_or_ends(tmp_path: Path) -> None:
     StageFile(stage_file(tmp_path, 0))("mlm", 3, 900)
-    assert set(looked(tmp_path).stages) == {0}
-    assert looked(tmp_path, step=100, examples=100, overall=0.5).stages == {}
-    assert looked(tmp_path, event="end", state="failed").stages == {}
+    assert set(snapshot_of(tmp_path).stages) == {0}
+    assert snapshot_of(tmp_path, step=100, examples=100, overall=0.5).stages == {}
+    assert snapshot_of(tmp_path, event="end", state="failed").stages == {}
     stage_file(tmp_path, 1).write_text("[1")
-    assert set(looked(tmp_path).stages) == {0}
+    assert set(snapshot_of(tmp_path).stages) == {0}
 
 
-def test_a_folder_that_cannot_be_written_is_no_fault_of_the_trial(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "stages").write_text("")
     file = StageFile(stage_file(tmp_path, 0))
     file("mlm", 3, 900)
     file.close()
-    assert looked(tmp_path).stages == {}
+    assert snapshot_of(tmp_path).stages == {}
 
 
-def test_a_trial_tells_of_its_stages_and_then_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_has_a_file_during_its_stages_and_none_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
     seen: list[tuple[str, int, int]] = []
     call = StageFile.__call__
 
-    def heard(self: StageFile, kind: str, done: int, total: int) -> None:
+    def recorded(self: StageFile, kind: str, done: int, total: int) -> None:
         call(self, kind, done, total)
         seen.append((kind, done, total))
         assert stage_file(tmp_path, 0).is_file()
 
-    monkeypatch.setattr(StageFile, "__call__", heard)
+    monkeypatch.setattr(StageFile, "__call__", recorded)
     config = configure("stages/mlm/kind=mlm", "stages/mlm/epochs=0.02", "stages/mlm/batch_size=16").to_dict()
     job = Job(str(tmp_path), (64, 128), base="tiny", search_sizes={"sst": 20})
     reports = trainer.train(job, Assignment(0, 0, config, 1), lambda: False)
     next(reports)
     assert [kind for kind, _, _ in seen] == ["mlm"] * len(seen)
     assert seen[-1][1] == seen[-1][2] > 0
-    assert not stage_file(tmp_path, 0).exists(), "it trains"
+    assert not stage_file(tmp_path, 0).exists(), "the trial trains"
     reports.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Where the search meets minbert: which checkpoint an attempt goes on from."""
+"""The trainer: from which checkpoint an attempt continues."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def first_checkpoint(job: Job, attempt: int, *pairs: str) -> str:
     return Path(report.checkpoint).name
 
 
-def test_an_attempt_goes_on_from_its_trials_newest_checkpoint(job: Job) -> None:
+def test_an_attempt_continues_from_its_trials_newest_checkpoint(job: Job) -> None:
     assert first_checkpoint(job, 0) == "0-100"
-    assert first_checkpoint(job, 1) == "0-100", "it repeats the report that is there"
+    assert first_checkpoint(job, 1) == "0-100", "it repeats the report of that checkpoint"
 
 
-def test_a_checkpoint_of_another_configuration_is_left_alone(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    """The rows of its trial were lost, and the number was given to another one."""
+def test_a_checkpoint_of_another_configuration_is_not_used(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows of its trial were lost, and another trial got the number."""
     assert first_checkpoint(job, 0) == "0-100"
     assert first_checkpoint(job, 1, "dropout/hidden=0.2") == "1-100"
-    assert "is of a trial whose rows are lost" in caplog.text
+    assert "of a trial whose rows were lost" in caplog.text

@@ -1,4 +1,4 @@
-"""The worker: what a step returns, what stays warm, what a trial leaves behind."""
+"""The worker: results of a step, errors, logs, and that a used process trains as a new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hpo.cluster.resources import Resources
 from hpo.worker import worker
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
-from hpo.worker.worker import RESULT, Worker, is_fatal, is_of_the_place, is_out_of_memory
+from hpo.worker.worker import RESULT, Worker, is_disk_error, is_fatal, is_out_of_memory
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
 
@@ -41,9 +41,9 @@ def fake_job(folder: Path) -> Job:
 
 @pytest.fixture
 def trainable(tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(config=settings(fake_job(tmp_path)))
-    yield made
-    made.cleanup()
+    trainable = Worker(config=settings(fake_job(tmp_path)))
+    yield trainable
+    trainable.cleanup()
 
 
 def step(trainable: Worker) -> dict[str, Any]:
@@ -52,17 +52,16 @@ def step(trainable: Worker) -> dict[str, Any]:
     return result
 
 
-def test_a_job_and_an_assignment_survive_their_journey(tmp_path: Path) -> None:
-    about = {"data": "d", "base": "tiny", "search_sizes": {"sst": 5}, "memory_limit": 7}
-    job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **about)
-    assignment = Assignment(3, 1, CONFIG, 9)
+def test_a_job_and_its_assignments_survive_json(tmp_path: Path) -> None:
+    values = {"data": "d", "base": "tiny", "search_sizes": {"sst": 5}, "memory_limit": 7}
+    job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **values)
     assert Job.from_json(job.to_json()) == job
-    other = Assignment(4, 0, CONFIG, 10)
-    assert assignments_from_json(assignments_to_json([assignment, other])) == [assignment, other]
-    assert assignment.id == "3-1"
+    assignments = [Assignment(3, 1, CONFIG, 9), Assignment(4, 0, CONFIG, 10)]
+    assert assignments_from_json(assignments_to_json(assignments)) == assignments
+    assert assignments[0].id == "3-1"
 
 
-def test_setting_up_and_resetting_touch_nothing(tmp_path: Path, trainable: Worker) -> None:
+def test_setup_and_reset_write_nothing(tmp_path: Path, trainable: Worker) -> None:
     assert trainable.reset_config(settings(fake_job(tmp_path), trial=1)) is True
     assert list(tmp_path.iterdir()) == []
     assert step(trainable)["step"] == 100
@@ -86,13 +85,14 @@ def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, train
     assert "in _befall" in result["error"]
 
 
-def full_disk() -> list[BaseException]:
+def disk_errors() -> list[BaseException]:
+    """Errors of a full disk: plain, as the cause of another error, from a device, from a library in Rust."""
     plain = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     wrapped = RuntimeError("the checkpoint could not be written")
     wrapped.__cause__ = plain
     errors: list[BaseException] = [plain, wrapped]
     try:
-        with Path("/dev/full").open("wb") as device:  # as a checkpoint's JSON meets it
+        with Path("/dev/full").open("wb") as device:
             device.write(b"x" * 2**16)
     except OSError as error:
         errors.append(error)
@@ -100,19 +100,19 @@ def full_disk() -> list[BaseException]:
     return errors
 
 
-def test_contract_safetensors_tells_the_number_in_its_words(tmp_path: Path) -> None:
+def test_contract_the_message_of_safetensors_holds_the_error_number(tmp_path: Path) -> None:
     with pytest.raises(SafetensorError, match=rf"\(os error {errno.ENOENT}\)"):
         save_file({}, tmp_path / "absent" / "file")
 
 
-@pytest.mark.parametrize("error", full_disk(), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", disk_errors(), ids=lambda error: type(error).__name__)
 def test_a_full_disk_is_not_the_trial_s_fault(error: BaseException) -> None:
-    assert is_of_the_place(error)
+    assert is_disk_error(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("28"), FileNotFoundError(errno.ENOENT, "x"), OSError("os error 28")])
-def test_what_may_be_the_trial_s_own_fault(error: BaseException) -> None:
-    assert not is_of_the_place(error)
+def test_an_error_without_a_disk_s_number_is_the_trial_s_fault(error: BaseException) -> None:
+    assert not is_disk_error(error)
 
 
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
@@ -121,18 +121,18 @@ def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Wo
     assert "without a report at its last milestone" in step(trainable)["reason"]
 
 
-def test_after_running_out_of_memory_the_next_step_leaves(trainable: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out(*_: object) -> Iterator[object]:
+def test_after_running_out_of_memory_the_next_step_exits(trainable: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object) -> Iterator[object]:
         raise MemoryError
         yield
 
-    monkeypatch.setattr("tests.hpo.fakes.train", out)
-    left: list[int] = []
-    monkeypatch.setattr(worker.os, "_exit", left.append)
+    monkeypatch.setattr("tests.hpo.fakes.train", train)
+    exits: list[int] = []
+    monkeypatch.setattr(worker.os, "_exit", exits.append)
     result = step(trainable)
     assert (result["reason"], result["fatal"]) == ("out of memory", True)
     trainable.step()
-    assert left == [worker.EXIT_CODE]
+    assert exits == [worker.EXIT_CODE]
 
 
 def test_a_pause_before_the_beginning_needs_no_model(
@@ -158,7 +158,7 @@ def test_errors_are_told_apart(error: BaseException, memory: bool, fatal: bool) 
     assert (is_out_of_memory(error), is_fatal(error)) == (memory, fatal)
 
 
-def test_a_log_takes_all_that_is_printed_and_gives_the_streams_back(
+def test_a_log_holds_all_output_and_the_streams_are_restored(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = TrialLog(tmp_path / "logs" / "0.log")
@@ -177,8 +177,8 @@ def test_a_log_takes_all_that_is_printed_and_gives_the_streams_back(
 
 
 def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Path) -> None:
-    """Bitwise, on the real core: nothing of trial 0 (LoRA, dropout, batch size) is left when trial 1 begins."""
-    other = configure("adapter/kind=lora", "adapter/rank=4", "dropout/hidden=0.3", "batch_size/sst=8").to_dict()
+    """Trained for real, bit for bit: nothing of trial 0 (LoRA, dropout, batch size) is left when trial 1 begins."""
+    lora = configure("adapter/kind=lora", "adapter/rank=4", "dropout/hidden=0.3", "batch_size/sst=8").to_dict()
     jobs = [Job(str(tmp_path / name), (96, 192), base="tiny", search_sizes={"sst": 20}) for name in ("used", "fresh")]
 
     @ray.remote(num_cpus=1)
@@ -188,13 +188,13 @@ def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Pat
 
     @ray.remote(num_cpus=1)
     def used() -> list[Any]:
-        trainable = Worker(config=settings(jobs[0], 0, config=other))
+        trainable = Worker(config=settings(jobs[0], 0, config=lora))
         trainable.step()
         trainable.reset_config(settings(jobs[0], 1))
         return [trainable.step() for _ in range(2)]
 
-    both = ray.get([used.remote(), fresh.remote()])
-    first, second = ([json.loads(result[RESULT])[0] for result in results] for results in both)
-    assert [report.get("error") for report in first] == [None, None]
+    results = ray.get([used.remote(), fresh.remote()])
+    from_used, from_fresh = ([json.loads(result[RESULT])[0] for result in steps] for steps in results)
+    assert [report.get("error") for report in from_used] == [None, None]
     for name in ("overall", "scores", "losses", "examples", "checkpoint_sha256"):
-        assert [report[name] for report in first] == [report[name] for report in second], name
+        assert [report[name] for report in from_used] == [report[name] for report in from_fresh], name
