@@ -76,7 +76,7 @@ def test_a_failed_condition_says_how_a_parameter_is_called(kept_store: Path, com
 
     told = message("adapter.lora/rank > 2 and dropout/hidden > 0.1 and seconds/examples > 1 and state <> 'a/b'")
     assert "`adapter.lora/rank`: it is called `adapter/rank`" in told
-    assert "`dropout/hidden`: no trial drew it; drawn were: adapter/rank" in told
+    assert "`dropout/hidden`: no trial drew it; drawn parameters: adapter/rank" in told
     assert "a/b`" not in told, "a text is no name"
     assert "seconds/examples" not in told.split("Binder Error")[0], "nor is a quotient of two columns"
     assert "Binder Error" in told, "what the database says stays"

@@ -11,7 +11,7 @@ import pytest
 
 from hpo.cluster.resources import ResourceRequest
 from hpo.commands import options
-from hpo.commands import run as launch
+from hpo.commands import run as run_commands
 from hpo.driver import session
 from hpo.launch.request import Launch, LaunchError, Relaunch
 from hpo.search.schedulers import SCHEDULERS
@@ -97,7 +97,7 @@ def test_going_on_may_change_what_trials_get(
     store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(launch, "_go_on", lambda *arguments: seen.extend(arguments))
+    monkeypatch.setattr(run_commands, "_launch_again", lambda *arguments: seen.extend(arguments))
     changes = ("--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", "--time", "2m")
     done = hpo(*command, SWEEP, *changes, store=store)
     assert done.exit_code == 0, done.output
@@ -161,7 +161,7 @@ def test_a_sweep_that_is_done_is_said_to_be_so_at_once(
     store: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(store.rglob("*"))
-    monkeypatch.setattr(launch, "_watched", never)
+    monkeypatch.setattr(run_commands, "_watched", never)
     done = hpo(*arguments, SWEEP, store=store)
     assert done.exit_code == 0, done.output
     told = " ".join(done.stderr.split())
@@ -180,7 +180,7 @@ def test_python_is_told_of_a_sweep_that_is_done_without_a_cluster(store: Path, m
 
 def test_a_sweep_with_something_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(launch, "_watched", lambda store, *_: started.append(store))
+    monkeypatch.setattr(run_commands, "_watched", lambda store, *_: started.append(store))
     stored.make(tmp_path / "done")
     stored.make(tmp_path / "unpredicted", unpredicted=True)
     stored.make(tmp_path / "damaged")
@@ -209,7 +209,7 @@ def test_odd_data_is_shown_by_a_dry_run_and_counted_by_a_launch(
     assert shown.exit_code == 0, shown.output
     assert "note: ids-sst-train.csv:98: `sentence` is empty; row kept\n" in shown.stdout
     assert "note: ids-sst-train.csv:99: `id` 'last' is that of line 98 too; row kept\n" in shown.stdout
-    monkeypatch.setattr(launch, "_watched", lambda *_: None)
+    monkeypatch.setattr(run_commands, "_watched", lambda *_: None)
     counted = hpo(*command, store=tmp_path / "runs")
     assert counted.exit_code == 0, counted.output
     assert "2 notes on the data, the first: ids-sst-train.csv:98: `sentence` is empty" in counted.stderr

@@ -91,7 +91,7 @@ def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "p"]
     assert "--trial" in refused(hpo("predict", SWEEP, *out, store=kept_store))
     assert "--trial" in refused(hpo("predict", SWEEP, "--trial", "1", "--ensemble", "x", *out, store=kept_store))
-    assert "Kept are those of: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
+    assert "Trials with kept weights: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
     assert "no trial 77" in refused(hpo("predict", SWEEP, "--trial", "77", *out, store=kept_store))
     assert "`nosuch`" in refused(hpo("predict", SWEEP, "--ensemble", "nosuch", *out, store=kept_store))
     file = tmp_path / "file"
@@ -182,7 +182,7 @@ def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
     (tmp_path / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
     message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
     assert "predictions of trial 1 are damaged" in message
-    assert "Kept are those of: 0, 2" in message
+    assert "Trials with kept weights: 0, 2" in message
 
 
 @pytest.mark.parametrize("stem", ["../../outside", "/outside", "a/b", "..", ".hidden", "", "a\\b"])

@@ -69,4 +69,4 @@ def test_what_is_legal_and_rarely_meant_is_a_note(path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "note: `optimizer/encoder_lr` = 1.0: rates above 1e-2 diverge as a rule" in done.stdout
     path.write_text("SPACE = {}")
-    assert "note: the space varies nothing: `hpo run` takes it with --trials 1 alone" in hpo("spaces", path).stdout
+    assert "note: the space varies nothing: `hpo run` accepts it with --trials 1 only" in hpo("spaces", path).stdout

@@ -107,7 +107,7 @@ def test_the_rungs_show_the_columns_of_the_scheduler() -> None:
 
 
 def test_every_state_of_a_trial_has_its_word() -> None:
-    assert {*live.STATES, "waiting"} == set(TRIAL_STATES), "waiting trials are told apart, where there are any"
+    assert {*live.STATE_WORDS, "waiting"} == set(TRIAL_STATES), "waiting trials are told apart, where there are any"
 
 
 def test_tables_stand_side_by_side_only_where_there_is_room() -> None:

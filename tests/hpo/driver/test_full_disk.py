@@ -54,18 +54,22 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[], object], name: str) -> None:
-    while (assignment := recorder.issue()) is not None:
+    while assignments := recorder.issue():
+        [assignment] = assignments
         for step in job.milestones:
             on_turn()
             report = {
+                "trial": assignment.trial,
+                "attempt": assignment.attempt,
                 "kind": "report",
                 "step": step,
                 "examples": step,
                 "overall": 0.5,
                 "diverged": False,
                 "paused": False,
+                "scores": {"sst": 0.5},
             }
-            if not recorder.result(assignment.id, {**report, "scores": {"sst": 0.5}}):
+            if recorder.result(assignment.id, [report]) == [False]:
                 break
 
 

@@ -71,7 +71,7 @@ def test_leaders_come_from_trials_that_have_a_rank() -> None:
     failed = [start(1), report(1, 100, 2.0, overall=0.9, scores={"sst": 0.9}), end(1, "failed")]
     rows = [start(0), report(0, 100, 1.0, scores=scores), *failed, start(2)]
     shown = monitor(*rows).snapshot("searching", 0.0, 3.0)
-    assert shown.best == [Leader(0, 0.5, scores)]
+    assert shown.best == [Leader(0, 0.5, scores, 100)]
     assert shown.best_per_task == {"sst": TaskLeader(0, 0.4), "sts": TaskLeader(0, 0.6)}
     assert shown.running == [RunningTrial(0, 100, 100, 0.5), RunningTrial(2, 0, 0, None)]
     assert shown.beginning == (2,)

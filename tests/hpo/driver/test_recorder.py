@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpo.driver.monitor import Monitor
-from hpo.driver.recorder import ALIKE, Recorder
+from hpo.driver.recorder import SAME_FAILURES, Recorder
 from hpo.driver.weights import Shelf
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Tpe
@@ -156,16 +156,16 @@ def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = N
 
 def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
     bench = Bench(tmp_path, trials=20)
-    fail_in_turn(bench, ["no such file"] * ALIKE)
+    fail_in_turn(bench, ["no such file"] * SAME_FAILURES)
     assert bench.recorder.fault == "5 trials in a row failed alike: no such file"
 
 
 @pytest.mark.parametrize(
     ("reasons", "report_before"),
     [
-        (["no such file"] * (ALIKE - 1) + ["another"] * (ALIKE - 1), None),
-        (["no such file"] * (2 * ALIKE - 2), ALIKE - 1),
-        (["out of memory"] * (2 * ALIKE), None),
+        (["no such file"] * (SAME_FAILURES - 1) + ["another"] * (SAME_FAILURES - 1), None),
+        (["no such file"] * (2 * SAME_FAILURES - 2), SAME_FAILURES - 1),
+        (["out of memory"] * (2 * SAME_FAILURES), None),
     ],
     ids=["two reasons", "a report between", "memory"],
 )
@@ -238,7 +238,7 @@ def test_a_lost_trial_that_is_issued_again_is_told(bench: Bench) -> None:
         bench.recorder.issue()
     bench.recorder.lost("0-0", "worker process 1234 died", "trace")
     assert bench.messages == []
-    assert bench.recorder.issue() is not None
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["0-1"]
     assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
     bench.recorder.result("1-0", [{"trial": 1, "attempt": 0, "kind": "paused"}])
     bench.recorder.issue()

@@ -16,7 +16,7 @@ from hpo.cluster.resources import Resources
 from hpo.driver import generations
 from hpo.driver.running import Running
 from hpo.driver.screen import Screen
-from hpo.driver.stopping import STOP_FILE, Halt, Now, request_stop
+from hpo.driver.stopping import STOP_FILE, Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
@@ -52,7 +52,7 @@ def test_one_signal_asks_and_two_demand(tmp_path: Path, number: signal.Signals) 
     with halt.signals():
         os.kill(os.getpid(), number)
         assert halt.reason == f"{number.name} arrived"
-        with pytest.raises(Now):
+        with pytest.raises(StopNow):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
 
@@ -80,7 +80,7 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
     assert running._sweep.halted
     running._turn()
     time.sleep(0.06)
-    with pytest.raises(Now):
+    with pytest.raises(StopNow):
         running._turn()
 
 
@@ -124,4 +124,4 @@ def test_a_flag_that_cannot_be_dropped_hides_no_error(running: Running, monkeypa
 
     monkeypatch.setattr("hpo.cluster.pause.drop_flag", gone)
     running._drop_flag()
-    assert running._screen.messages == ["the pause flag could not be taken back: ConnectionError: Ray is gone"]
+    assert running._screen.messages == ["the pause flag could not be removed: ConnectionError: Ray is gone"]
