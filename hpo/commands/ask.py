@@ -35,7 +35,7 @@ def top(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Show the best trials of a sweep: furthest rung first, then the score on the `search` split there.
+    """Show the best trials of a sweep, ranked by furthest rung, then by the score on `search` there.
 
     Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
     """
@@ -141,9 +141,9 @@ def query(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Query the store in SQL (DuckDB, read-only): tables trials, reports, examples, predictions and more.
+    """Query the store in SQL (DuckDB, read-only).
 
-    `trials` has a column for each parameter, such as adapter/rank.
+    Tables: trials, reports, examples, predictions and more. `trials` has a column for each parameter (adapter/rank).
 
     Example: hpo query "SELECT sweep, trial, overall, adapter/rank FROM trials ORDER BY overall DESC LIMIT 5"
     """

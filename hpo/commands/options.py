@@ -43,14 +43,14 @@ _BASE = (
     "Pretrained encoder that trials begin from: a directory, a hub id or `tiny`. Default: the packaged MiniLM. "
     "`--checkpoint` is another name of this option."
 )
-_TRIALS = "Number of trials in all, the default configuration among them."
+_TRIALS = "Total number of trials, including the default configuration."
 _BUDGET = "Largest number of training examples of one trial. Default: three epochs of all tasks, at most 20,000."
 _SEED = "Seed of the random draws and of training."
 _NAME = "Name of the sweep. Default: SPACE-N with the next free number N."
 _SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
 _START = "JSON file with a configuration to try right after the default one. Repeatable."
-_SEARCHER = "Searcher, which draws the configurations: tpe or random."
-_SCHEDULER = "Scheduler, which stops weak trials early: asha; none lets every trial run to its full budget."
+_SEARCHER = "Searcher that draws the configurations: tpe or random."
+_SCHEDULER = "Scheduler: asha stops weak trials early, none lets every trial use its full budget."
 _ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung. Default: 3."
 _GRACE = "Number of examples before which asha stops no trial. Default: budget / 27, but at least one step."
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
@@ -64,7 +64,7 @@ _GPUS = (
 _KEEP = "Number of best trials whose weights are kept. Those of trial 0 always are."
 _DATA_NOW = "Folder that holds the same data now. Default: as before."
 _TAKEOVER = "Resume although another driver seems to work on the sweep. That driver will stop."
-_DRY_RUN = "Check everything and show what would run; start and write nothing."
+_DRY_RUN = "Check everything, show the plan and its expected cost, and start no trial."
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
 Data = Annotated[str | None, _search("--data", metavar="DIR", help=_DATA)]

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 @options.takes(Launch, options.LAUNCH)
 def run(launch: Launch, dry_run: options.DryRun = False) -> None:
-    """Run a new sweep: train many configurations of a search space, stop weak ones early, build an ensemble of the
-    best.
+    """Run a new sweep: train many configurations, stop weak ones early, build an ensemble of the best.
 
     Example: hpo run quickstart --data ../shared/data/cs224n --trials 24 --set precision=float32
     """

@@ -34,9 +34,9 @@ def ensemble(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Choose an ensemble of kept trials on the `search` split, estimate its score on the `held` split, and save it.
+    """Choose an ensemble of kept trials on `search`, estimate its score on `held`, and save it.
 
-    The best single trial is estimated beside it.
+    `search` and `held` are two parts of the dev files. The best single trial is estimated beside the ensemble.
 
     Example: hpo ensemble quickstart-1 --method greedy --size 5 --name best
     """

@@ -36,8 +36,7 @@ LOG_REFRESH = 0.25
 def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
     """List the sweeps of a store.
 
-    States: searching, finalising, done; stopped (its driver stopped in order) and interrupted (its driver died).
-    Stopped and interrupted sweeps can be resumed.
+    States: searching, finalising, done; stopped (in order) or interrupted (its driver died): both can be resumed.
 
     Example: hpo list --store runs
     """
@@ -68,7 +67,7 @@ def status(
 ) -> None:
     """Show the progress of a sweep: examples used, trials, the best trials, rungs.
 
-    Trials are ranked by the furthest rung, then by score. Time counts from the last launch (run, resume or extend).
+    Trials are ranked by furthest rung, then by score. Time counts from the last run, resume or extend.
 
     Example: hpo status quickstart-1 --watch
     """
@@ -90,7 +89,7 @@ def status(
 
 
 def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
-    """Stop a running sweep so that it can be resumed: running trials write a checkpoint, and every result is recorded.
+    """Stop a running sweep. Its running trials write a checkpoint, and `hpo resume` continues it.
 
     Example: hpo stop quickstart-1
     """

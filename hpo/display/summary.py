@@ -95,8 +95,8 @@ def show_ensemble(record: Mapping[str, Any], console: Console) -> None:
         console.print(f"\n{title} ({ensemble.size_of(record, part)})")
         tables.show(ensemble.estimate_rows(record, part), console)
     console.print(f"\n{ensemble.gain(record)}")
-    for trial in record["skipped"]:
-        console.print(f"left out: {trial}", style="yellow")
+    for problem in record["skipped"]:
+        console.print(f"left out: {problem}", style="yellow")
 
 
 def command(name: str, *arguments: str, store: str) -> str:

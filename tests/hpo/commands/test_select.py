@@ -139,7 +139,7 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
         assert done.exit_code == 0, done.output
     assert calls == ["tiny 0-302"]
     assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
-    # A truncated file is made again, from weights that are where the store is now.
+    # A truncated file is written again, from the weights in the place to which the store has moved.
     (tmp_path / "runs").rename(tmp_path / "moved")
     (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
     done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
@@ -192,8 +192,8 @@ def test_names_from_a_record_never_leave_the_folder(tmp_path: Path, stem: str) -
     content["tasks"]["qqp"]["leaderboard"][0] = stem
     (folder.path / "sweep.json").write_text(json.dumps(content))
     out = tmp_path / "deep" / "down" / "out"
-    for more in ((), ("--overwrite",)):
-        message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", out, *more, store=tmp_path / "runs"))
+    for options in ((), ("--overwrite",)):
+        message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", out, *options, store=tmp_path / "runs"))
         assert "`tasks.qqp.leaderboard` in" in message
         assert f"stay in `--out`, not {stem!r}" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
@@ -211,10 +211,10 @@ def test_predicting_here_refuses_other_weights_and_other_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: BaseRecord | None, message: str
 ) -> None:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    found = find_base("tiny")
-    recorded = replace(stored.record(SWEEP), base=base or BaseRecord("tiny", found.name, found.sha256))
+    tiny = find_base("tiny")
+    recorded = replace(stored.record(SWEEP), base=base or BaseRecord("tiny", tiny.name, tiny.sha256))
     monkeypatch.setattr(stored, "record", lambda name: recorded)
     stored.make(tmp_path / "runs", unpredicted=True)
-    told = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs"))
-    assert message in told
+    refusal = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs"))
+    assert message in refusal
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Kept weights: the best ones that have ended, whatever the order in which they end."""
+"""Kept weights: those of the best trials that have ended, in any order of their ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Bench:
         self.shelf = Shelf(sweep, keep)
 
     def report(self, trial: int, value: float) -> str:
-        """Start a trial and let it report; its checkpoint at 300 examples."""
+        """Start a trial and let it report; returns the path of its checkpoint at 300 examples."""
         self.ledger.feed({"trial": trial, "attempt": 0, "event": "start"})
         for step in (100, 300):
             path = checkpoint_folder(self.sweep, trial) / f"0-{step}"
@@ -86,7 +86,7 @@ def test_kept_weights_drop_what_only_training_needs(tmp_path: Path) -> None:
     assert (moments.parent / "weights").exists()
 
 
-def test_a_trial_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:
+def test_a_trial_that_ranks_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, keep=1)
     bench.end(0, 0.2)
     assert bench.end(1, 0.1) == [(1, None)]
@@ -130,10 +130,10 @@ def test_tidying_all_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_half_deleted_goes(tmp_path: Path) -> None:
-    grave = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
-    (grave / "0-300").mkdir(parents=True)
+    leftover = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
+    (leftover / "0-300").mkdir(parents=True)
     bench = Bench(tmp_path, keep=1)
     bench.shelf.tidy(bench.ledger, [])
-    assert grave.is_dir(), "somebody may be at it"
+    assert leftover.is_dir(), "another process may be deleting it"
     bench.shelf.tidy(bench.ledger)
-    assert not grave.exists()
+    assert not leftover.exists()
