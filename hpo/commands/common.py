@@ -37,8 +37,8 @@ OURS = {"hpo", "minbert", "results", "search_spaces"}
 REMEDIES = {
     errno.EACCES: "let this user read and write it, or choose another place (--store, --data, --out)",
     errno.EROFS: "mount it writable, or choose another place (--store, --out)",
-    errno.ENOSPC: "free some space; what was recorded is kept, and `hpo resume` goes on with a sweep",
-    errno.EDQUOT: "free some of your quota; what was recorded is kept, and `hpo resume` goes on with a sweep",
+    errno.ENOSPC: "free some space; what was recorded is kept, and `hpo resume` continues a sweep",
+    errno.EDQUOT: "free some of your quota; what was recorded is kept, and `hpo resume` continues a sweep",
 }
 """Number of an OSError that the caller can fix -> what to do about it."""
 

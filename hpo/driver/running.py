@@ -123,7 +123,7 @@ class Running:
         for attempt in silent:
             self._screen.messages.append(
                 f"attempt {attempt} has shown no sign of life for {silent_minutes} minutes; if it has begun, its "
-                f"worker is killed after {hung_minutes}"
+                f"worker is killed after {hung_minutes} minutes"
             )
         return hung
 
