@@ -1,11 +1,12 @@
-"""The search: many configurations of one multitask BERT on a Ray cluster, judged, stopped early, recorded, resumed.
+"""The search: trains many configurations of one multitask BERT on a Ray cluster and stops weak ones early. Every result
+is recorded, so that a sweep can be resumed.
 
     import hpo
     outcome = hpo.run(hpo.Launch("quickstart", trials=12, budget=2_000))
     outcome = hpo.resume("runs", outcome.name, hpo.Relaunch(trials=24))
 
-Importing this package imports nothing heavy: what it offers is loaded when it is first asked for. No name here is that
-of a folder of the package, which Python would put in its place once that is imported.
+Importing this package imports nothing heavy: each public name is loaded at its first use. No public name equals the
+name of a subpackage: once that subpackage was imported, Python would put it in place of the function.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hpo.launch.request import Launch as Launch
     from hpo.launch.request import Relaunch as Relaunch
 
-_HOME = {
+_MODULE_OF = {
     "Launch": "hpo.launch.request",
     "Outcome": "hpo.driver.session",
     "Plan": "hpo.launch.plan",
@@ -33,11 +34,12 @@ _HOME = {
     "resume": "hpo.driver.session",
     "run": "hpo.driver.session",
 }
+"""Public name -> the module that defines it."""
 
 __all__ = ["Launch", "Outcome", "Plan", "Relaunch", "ResourceRequest", "prepare", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'hpo' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

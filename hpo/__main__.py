@@ -1,7 +1,7 @@
-"""The command line `hpo`: one table of commands, grouped as people use them.
+"""The command line `hpo`: one table of commands, in groups.
 
 `python -m hpo` and the installed script `hpo` are the same. Exit codes: 0 done, 2 bad input, 3 stopped and resumable.
-Nothing heavy is imported here or at the top of a command's file, so that `hpo --help` answers at once.
+Nothing heavy is imported here or at the top of a command's file, so `hpo --help` answers at once.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP"""
 PACKAGES = ("hpo", "minbert", "results", "search_spaces")
 
 GROUPS = {
-    "Launch": LAUNCH,
-    "Watch and steer": WATCH,
-    "Ask": ASK,
-    "Select": SELECT,
-    "Around it": SPACES,
+    "Launch sweeps": LAUNCH,
+    "Watch and control sweeps": WATCH,
+    "Query results": ASK,
+    "Build ensembles and predict": SELECT,
+    "Search spaces": SPACES,
 }
 """Panel of the help text -> its commands by name."""
 
 
-def _print_versions(asked: bool) -> None:
-    """Our own version, then those of Python and the packages that a result depends on; none of them is imported."""
-    if asked:
+def _print_versions(requested: bool) -> None:
+    """Print the version of this package, then those of Python and of the packages that a result depends on. None of
+    them is imported."""
+    if requested:
         from hpo.launch.record import versions
 
         for name, version in sorted(versions().items(), key=lambda item: item[0] != "minbert-hpo"):
@@ -50,7 +51,7 @@ def build() -> typer.Typer:
     """The application with every command of the table."""
     app = typer.Typer(
         cls=Commands,
-        help="Hyperparameter search for one shared multitask BERT: sweeps, their best trials, ensembles of them.",
+        help="Hyperparameter search for one shared multitask BERT: run sweeps, query the best trials, build ensembles.",
         epilog=EPILOG,
         no_args_is_help=True,
         add_completion=False,
@@ -74,23 +75,24 @@ def common_options(
 
 
 def shadowed(home: Path) -> list[str]:
-    """One sentence for each of the four packages that is not imported from `home`."""
+    """Find the packages of ours that Python would import from another place than `home`: a sentence for each."""
     sentences = []
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
-        where = None if spec is None else next(iter(spec.submodule_search_locations or []), spec.origin)
-        if where is None:
-            sentences.append(f"`{name}` is not there: expected {home / name}")
-        elif Path(where).resolve() != home / name:
-            sentences.append(f"`{name}` is shadowed: Python finds {where}, expected {home / name}")
+        location = None if spec is None else next(iter(spec.submodule_search_locations or []), spec.origin)
+        if location is None:
+            sentences.append(f"`{name}` is missing: expected {home / name}")
+        elif Path(location).resolve() != home / name:
+            sentences.append(f"`{name}` is shadowed: Python finds {location}, expected {home / name}")
     return sentences
 
 
 def main() -> None:
-    """Entry point. `results` and `hpo` are generic names: another package of that name would give odd errors later."""
+    """Run the command line. Refuse to start where another package named `results` or `hpo` hides ours: its errors would
+    come later and be hard to read."""
     sentences = shadowed(Path(__file__).resolve().parent.parent)
     if sentences:
-        advice = "Run from another folder, or take the other package off PYTHONPATH and out of the environment."
+        advice = "Run from another folder, or remove the other package from PYTHONPATH or from the environment."
         sys.exit(_refuse("\n".join([*sentences, advice])))
     build()(prog_name="hpo")
 

@@ -1,4 +1,4 @@
-"""Ask the store: `hpo top`, `hpo show`, `hpo query`. Thin over `results.views` and `results.query`."""
+"""Query the store: `hpo top`, `hpo show`, `hpo query`. They print what `results.views` and `results.query` return."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 def top(
     sweep: SweepArgument,
-    number: Annotated[int, typer.Option("-n", help="How many trials.", min=1)] = 10,
+    number: Annotated[int, typer.Option("-n", help="Number of trials to show.", min=1)] = 10,
     where: Annotated[
         str | None,
-        typer.Option("--where", metavar="SQL", help="Only trials for which this holds: adapter/rank > 8"),
+        typer.Option("--where", metavar="SQL", help="Condition on the trials, such as: adapter/rank > 8"),
     ] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Show the best trials of a sweep: furthest rung first, then the score on `search` there.
+    """Show the best trials of a sweep, ranked by furthest rung, then by the score on `search` there.
 
     Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
     """
@@ -53,23 +53,26 @@ def top(
             raise InputError(f"{name_hints(where or '', list(views.trials_frame(folder)))}{error}") from error
     out = console()
     if json or not rows:
-        tables.show(rows, out, json=json, empty="no trial has a score, or none fits --where")
+        tables.show(rows, out, json=json, empty="no trial has a score, or none fulfils --where")
         return
     tasks = list(folder.tasks)
     tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} ({RANKED})")
     out.print()
-    tables.show(cost_rows(rows, tasks), out, title="what they cost (s/1k: seconds per 1,000 training examples)")
+    tables.show(cost_rows(rows, tasks), out, title="cost of each trial (s/1k: seconds per 1,000 training examples)")
     out.print()
     show_parameters(rows, out)
 
 
 NAME = re.compile(r"""'[^']*'|[A-Za-z_][\w.-]*(?:/+[A-Za-z_][\w.-]*)+""")
-"""A text of SQL, which is passed over, or what looks like a parameter."""
+"""A text literal of SQL, which is skipped, or a word that looks like the path of a parameter."""
 
 
 def name_hints(statement: str, columns: Collection[str]) -> str:
-    """One line for each name in a failed statement that looks like a parameter but is no column of `trials`: how the
-    parameter is called, or which ones the sweep drew. A quotient of two columns is no such name."""
+    """Explain the unknown parameters of a failed SQL statement, one line each.
+
+    A name counts as an unknown parameter if it looks like a path and is neither a column of `trials` nor a quotient of
+    two columns. Its line says how the parameter is called, or that no trial drew it, and which parameters were drawn.
+    """
     from results.names import path_of
 
     drawn = [name for name in columns if "/" in name]
@@ -78,13 +81,13 @@ def name_hints(statement: str, columns: Collection[str]) -> str:
         if name.startswith("'") or name in columns or all(part in columns for part in name.split("/")):
             continue
         path = path_of(name)
-        known = f"it is called `{path}`" if path in columns else "no trial drew it"
-        lines.append(f"`{name}`: {known}; drawn were: {', '.join(drawn) or 'none'} (quotes are not needed)\n")
+        cause = f"it is called `{path}`" if path in columns else "no trial drew it"
+        lines.append(f"`{name}`: {cause}; drawn parameters: {', '.join(drawn) or 'none'} (quotes are not needed)\n")
     return "".join(lines)
 
 
 def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs", json: JsonOption = False) -> None:
-    """Show everything about one trial: configuration, reports, attempts, a worker's traceback.
+    """Show everything about one trial: configuration, reports, attempts, traceback of its error.
 
     Example: hpo show quickstart-1 3
     """
@@ -100,20 +103,21 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
         print_trial(facts, console(), list(folder.tasks))
 
 
-APART = ("config", "params", "attempts", "reports", "error", "held")
-"""Facts of a trial that are shown by themselves."""
+SECTIONS = ("config", "params", "attempts", "reports", "error", "held")
+"""Facts of a trial that have a section of their own."""
 
 
 def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) -> None:
-    """Single values, configuration and reports each as a table, the traceback as it came."""
+    """Print the single values, the configuration, the reports and the attempts as tables, then the traceback
+    unchanged."""
     from hpo.display import tables
     from hpo.display.trials import cost_facts, event_row, report_row
     from hpo.space.tree import flatten
     from minbert.migrations import migrate
     from results.costs import COUNTS, EXAMPLES, RATES
 
-    apart = {*APART, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
-    single = {name: value for name, value in facts.items() if name not in apart and value not in (None, "")}
+    elsewhere = {*SECTIONS, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
+    single = {name: value for name, value in facts.items() if name not in elsewhere and value not in (None, "")}
     single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
     single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
@@ -121,8 +125,8 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     config = [{"parameter": path, "value": tables.cell(value)} for path, value in stored.items()]
     for title, rows in (
         ("configuration", config),
-        ("reports", [report_row(one) for one in facts["reports"]]),
-        ("attempts", [event_row(one) for one in facts["attempts"]]),
+        ("reports", [report_row(report) for report in facts["reports"]]),
+        ("attempts", [event_row(event) for event in facts["attempts"]]),
     ):
         out.print()
         tables.show(rows, out, title=title, empty=f"no {title}")
@@ -132,26 +136,27 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
 
 
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the tables of all sweeps in the store.")],
-    sweep: Annotated[str | None, typer.Option("--sweep", help="Only this sweep.")] = None,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement over the tables of all sweeps.")],
+    sweep: Annotated[str | None, typer.Option("--sweep", help="Read this sweep only.")] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Ask in SQL (DuckDB, read-only): tables trials, reports, examples, predictions and more. `trials` has a column
-    for each parameter, such as adapter/rank.
+    """Query the store in SQL (DuckDB, read-only).
+
+    Tables: trials, reports, examples, predictions and more. `trials` has a column for each parameter (adapter/rank).
 
     Example: hpo query "SELECT sweep, trial, overall, adapter/rank FROM trials ORDER BY overall DESC LIMIT 5"
     """
     from hpo.display import tables
-    from results.query import query as ask
+    from results.query import query as run_query
     from results.sql import QueryError
 
     source = open_store(store) if sweep is None else open_sweep(store, sweep)
     with warned(source):
         try:
-            frame = ask(source, sql)
+            frame = run_query(source, sql)
         except QueryError as error:
-            columns = list(ask(source, "SELECT * FROM trials LIMIT 0").columns)
+            columns = list(run_query(source, "SELECT * FROM trials LIMIT 0").columns)
             raise InputError(f"{name_hints(sql, columns)}{error}") from error
     tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
 

@@ -1,10 +1,13 @@
-"""What all commands share: `--store` and `--json`, the way a mistake is told, the consoles.
+"""What all commands share: options `--store` and `--json`, error messages with their exit codes, the console.
 
-A ValueError that one of the four packages defines or raises (StoreError, ConfigError, SpaceError, ...) is a caller's
-mistake or a broken file: told as one message without a traceback, exit code 2. So is the value of an option or argument
-that has another type or is out of range, and an OSError that only the person at the terminal can mend: no permission, a
-read-only file system, a full disk. Anything else, a ValueError from inside a library too, is a bug of ours and keeps
-its traceback.
+Three kinds of errors are the caller's to fix. They are printed as one message without a traceback, exit code 2:
+
+- a ValueError that one of the four packages defines or raises (StoreError, ConfigError, SpaceError, ...): a mistake of
+  the caller or a damaged file;
+- an option or argument whose value has the wrong type or is out of range;
+- an OSError that only the person at the terminal can fix: no permission, a read-only file system, a full disk.
+
+Any other error, such as a ValueError from inside a library, is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ import typer
 from typer.core import TyperGroup
 
 from hpo.display.messages import tell, warn
+from hpo.driver.stopping import RESUMABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from results.store import Store, SweepFolder
 
-DONE, BAD_INPUT, STOPPED = 0, 2, 3
+DONE, BAD_INPUT, STOPPED = 0, 2, RESUMABLE
 """Exit codes: done; bad input; stopped and resumable."""
 
 OURS = {"hpo", "minbert", "results", "search_spaces"}
@@ -33,39 +37,39 @@ OURS = {"hpo", "minbert", "results", "search_spaces"}
 REMEDIES = {
     errno.EACCES: "let this user read and write it, or choose another place (--store, --data, --out)",
     errno.EROFS: "mount it writable, or choose another place (--store, --out)",
-    errno.ENOSPC: "free some space; what was recorded is kept, and `hpo resume` goes on with a sweep",
-    errno.EDQUOT: "free some of your quota; what was recorded is kept, and `hpo resume` goes on with a sweep",
+    errno.ENOSPC: "free some space; what was recorded is kept, and `hpo resume` continues a sweep",
+    errno.EDQUOT: "free some of your quota; what was recorded is kept, and `hpo resume` continues a sweep",
 }
-"""What to do about an OSError that is not ours to mend, by its number."""
+"""Number of an OSError that the caller can fix -> what to do about it."""
 
 UNWRAPPED = 10_000
-"""Columns of a console that is no terminal: a file or pipe gets whole lines."""
+"""Width in columns of a console that is no terminal: lines in a file or pipe are not wrapped."""
 
 StoreOption = Annotated[
     str,
-    typer.Option("--store", envvar="HPO_STORE", metavar="DIR", help="Where sweeps are kept.", show_envvar=True),
+    typer.Option("--store", envvar="HPO_STORE", metavar="DIR", help="Folder that holds all sweeps.", show_envvar=True),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name of the sweep (see `hpo list`).")]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of the trial (see `hpo top`).", min=0)]
 
 
 NUMBERS = {int: "an integer", float: "a number"}
-"""Types of options and arguments, in words."""
+"""Type of an option or argument -> its name in messages."""
 
 
 class InputError(ValueError):
-    """A command was asked for something that cannot be."""
+    """A command cannot do what its arguments ask for."""
 
 
 class Commands(TyperGroup):
-    """The group of all commands; it tells a caller's mistake in one message."""
+    """The group of all commands: prints an error that the caller can fix as one message, exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ValueError as error:
-            if not ours(error):
+            if not is_ours(error):
                 raise
             tell(str(error))
             raise typer.Exit(BAD_INPUT) from error
@@ -73,19 +77,19 @@ class Commands(TyperGroup):
             tell(wrong_value(error))
             raise typer.Exit(BAD_INPUT) from error
         except OSError as error:
-            if (message := mendable(error)) is None:
+            if (message := fixable(error)) is None:
                 raise
             tell(message)
             raise typer.Exit(BAD_INPUT) from error
 
 
 def wrong_value(error: typer.BadParameter) -> str:
-    """Why the value of an option or argument is refused: `--trials` must be an integer of at least 1, not 'many'."""
+    """The message about a refused value: `--trials` must be an integer of at least 1, not 'many'."""
     option: Any = error.param
     declared = getattr(option, "type_descriptor", None)
     if declared is None or not error.message:  # an empty message: the value is missing
-        see = "" if error.ctx is None else f" See: hpo {error.ctx.info_name} --help"
-        return f"{error.format_message()}{see}"
+        advice = "" if error.ctx is None else f" See: hpo {error.ctx.info_name} --help"
+        return f"{error.format_message()}{advice}"
     name = option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
     details = getattr(error.__cause__, "errors", None)  # typer reads values with pydantic
     if declared.annotation not in NUMBERS or details is None:
@@ -96,7 +100,7 @@ def wrong_value(error: typer.BadParameter) -> str:
 
 
 def _shown(text: str) -> str:
-    """A number as it was typed, anything else in quotes."""
+    """A number as it was typed, any other text in quotes."""
     try:
         float(text)
     except ValueError:
@@ -104,19 +108,19 @@ def _shown(text: str) -> str:
     return text
 
 
-def mendable(error: OSError) -> str | None:
-    """The message about an OSError that the person at the terminal can mend; None for a bug, which needs its traceback.
+def fixable(error: OSError) -> str | None:
+    """The message about an OSError that the person at the terminal can fix; None for a bug, which needs its traceback.
 
-    EPERM counts for files only: without a path it comes from processes or devices.
+    EPERM counts as fixable only with a path: without one it comes from processes or devices.
     """
     number = errno.EACCES if error.errno == errno.EPERM and error.filename else error.errno
     if number not in REMEDIES:
         return None
-    where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror or error}; {REMEDIES[number]}"
+    path = "" if error.filename is None else f"{error.filename}: "
+    return f"{path}{error.strerror or error}; {REMEDIES[number]}"
 
 
-def ours(error: ValueError) -> bool:
+def is_ours(error: ValueError) -> bool:
     """Whether one of the four packages defines the error's class or raised it."""
     if type(error).__module__.split(".")[0] in OURS:
         return True
@@ -128,7 +132,7 @@ def ours(error: ValueError) -> bool:
 
 @contextmanager
 def warned(source: Store | SweepFolder) -> Iterator[None]:
-    """Tell what could not be read of the source after the work, and also after its failure: it may be the reason."""
+    """Warn of the files that could not be read: after the work, and also after a failure, which they may explain."""
     try:
         yield
     finally:
@@ -136,7 +140,7 @@ def warned(source: Store | SweepFolder) -> Iterator[None]:
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal, or unwrapped where there is none."""
+    """Standard output: as wide as the terminal; unwrapped where it is no terminal."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else UNWRAPPED
@@ -144,7 +148,7 @@ def console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """For programs: strict JSON, nothing else on standard output."""
+    """Print strict JSON for programs, and nothing else, on standard output."""
     from hpo.display.tables import to_json
 
     sys.stdout.write(f"{to_json(value)}\n")

@@ -1,7 +1,7 @@
-"""The options of `hpo run`, `hpo resume` and `hpo extend`: flag, limits, help text, each said once.
+"""The options of `hpo run`, `hpo resume` and `hpo extend`: flag, limits and help text of each, declared once.
 
-`LAUNCH` and `GOING_ON` give each field of a request its option; `takes` turns such a table into the parameters of a
-command. Defaults are those of the request's fields.
+`LAUNCH` and `GOING_ON` map each field of a request to its option; `takes` turns such a table into the parameters of a
+command. An option's default is the default of its field.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from hpo.commands.common import StoreOption
 from hpo.display.units import parse_duration
 from hpo.launch.request import Request, default_of, from_options
 
-SEARCHED, USED = "What is searched", "What it may use"
+SEARCH, RESOURCES = "Search", "Resources"
 """Panels of the help text."""
 
 
-def _searched(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=SEARCHED, **settings)
+def _search(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=SEARCH, **settings)
 
 
-def _used(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=USED, **settings)
+def _resource(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=RESOURCES, **settings)
 
 
 def _seconds(text: str) -> float:
@@ -37,64 +37,60 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-_BASE = "Base encoder: a directory, a hub id or `tiny`; without it the packaged MiniLM. `--checkpoint` is the same."
-_BUDGET = "Most examples of a trial; three epochs, up to 20,000, if left out."
-_ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung; 3 if left out."
-_GRACE = "Examples before which no trial is stopped; budget / 27 if left out, but at least one step."
+_DATA = "Folder with the files of the tasks. Default: the packaged sample corpus."
+_TASKS = "Tasks to train, such as sst,qqp or cfimdb. Default: sst,qqp,sts."
+_BASE = (
+    "Pretrained encoder that trials begin from: a directory, a hub id or `tiny`. Default: the packaged MiniLM. "
+    "`--checkpoint` is another name of this option."
+)
+_TRIALS = "Total number of trials, including the default configuration."
+_BUDGET = "Largest number of training examples of one trial. Default: three epochs of all tasks, at most 20,000."
+_SEED = "Seed of the random draws and of training."
+_NAME = "Name of the sweep. Default: SPACE-N with the next free number N."
+_SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
+_START = "JSON file with a configuration to try right after the default one. Repeatable."
+_SEARCHER = "Searcher that draws the configurations: tpe or random."
+_SCHEDULER = "Scheduler: asha stops weak trials early, none lets every trial use its full budget."
+_ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung. Default: 3."
+_GRACE = "Number of examples before which asha stops no trial. Default: budget / 27, but at least one step."
+_TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
+_ADDRESS = "Address of a running Ray cluster. Default: start Ray on this machine."
+_WORKERS = "Number of trials that run at the same time. Default: as many as fit. On resume: as before."
+_CPUS = "CPU cores of one trial, which are also its threads. Default: 1. On resume: as before."
+_GPUS = (
+    "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. "
+    "On resume: as before."
+)
+_KEEP = "Number of best trials whose weights are kept. Those of trial 0 always are."
+_DATA_NOW = "Folder that holds the same data now. Default: as before."
+_TAKEOVER = "Resume although another driver seems to work on the sweep. That driver will stop."
+_DRY_RUN = "Check everything, show the plan and its expected cost, and start no trial."
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
-Data = Annotated[
-    str | None, _searched("--data", metavar="DIR", help="Folder with the tasks' files; without it the sample corpus.")
-]
-Tasks = Annotated[
-    str | None, _searched("--tasks", metavar="NAMES", help="Tasks, such as sst,qqp or cfimdb; sst,qqp,sts if left out.")
-]
-Base = Annotated[str | None, _searched("--base", "--checkpoint", metavar="MODEL", help=_BASE)]
-Trials = Annotated[int, _searched("--trials", min=1, help="Trials in all.")]
-Budget = Annotated[int | None, _searched("--budget", min=1, metavar="EXAMPLES", help=_BUDGET)]
-Seed = Annotated[int, _searched("--seed", min=0, help="Seed of draws and of training.")]
-Name = Annotated[str | None, _searched("--name", help="Name of the sweep; SPACE-N if left out.")]
-Settings = Annotated[
-    list[str], _searched("--set", metavar="PATH=VALUE", help="Pin a parameter, such as adapter/rank=8; repeatable.")
-]
-Start = Annotated[list[Path], _searched("--start", metavar="FILE", help="JSON configuration to try first; repeatable.")]
-Searcher = Annotated[
-    str, _searched("--searcher", metavar="NAME", help="How configurations are drawn: tpe or random.")
-]
-Scheduler = Annotated[
-    str, _searched("--scheduler", metavar="NAME", help="How weak trials are stopped early: asha, or none.")
-]
-Eta = Annotated[int | None, _searched("--eta", min=2, help=_ETA)]
-Grace = Annotated[int | None, _searched("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
+Data = Annotated[str | None, _search("--data", metavar="DIR", help=_DATA)]
+Tasks = Annotated[str | None, _search("--tasks", metavar="NAMES", help=_TASKS)]
+Base = Annotated[str | None, _search("--base", "--checkpoint", metavar="MODEL", help=_BASE)]
+Trials = Annotated[int, _search("--trials", min=1, help=_TRIALS)]
+Budget = Annotated[int | None, _search("--budget", min=1, metavar="EXAMPLES", help=_BUDGET)]
+Seed = Annotated[int, _search("--seed", min=0, help=_SEED)]
+Name = Annotated[str | None, _search("--name", help=_NAME)]
+Settings = Annotated[list[str], _search("--set", metavar="PATH=VALUE", help=_SET)]
+Start = Annotated[list[Path], _search("--start", metavar="FILE", help=_START)]
+Searcher = Annotated[str, _search("--searcher", metavar="NAME", help=_SEARCHER)]
+Scheduler = Annotated[str, _search("--scheduler", metavar="NAME", help=_SCHEDULER)]
+Eta = Annotated[int | None, _search("--eta", min=2, help=_ETA)]
+Grace = Annotated[int | None, _search("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
 
-Time = Annotated[
-    float | None,
-    _used("--time", parser=_seconds, metavar="TIME", help="Stop this launch after so long, resumable: 90s, 15m, 2h."),
-]
-Address = Annotated[str | None, _used("--address", help="A running Ray cluster; without it one on this machine.")]
-Workers = Annotated[
-    int | None, _used("--workers", min=1, help="Trials at the same time; as many as fit if left out, later as before.")
-]
-CpusPerTrial = Annotated[
-    int | None, _used("--cpus-per-trial", min=1, help="Cores, and threads, of a trial; 1 if left out, later as before.")
-]
-GpusPerTrial = Annotated[
-    float | None,
-    _used(
-        "--gpus-per-trial",
-        min=0,
-        help="GPUs of a trial, may be a fraction; 1 where there are GPUs if left out, later as before.",
-    ),
-]
-Keep = Annotated[int, _used("--keep", min=1, help="Trials whose weights stay.")]
-DataNow = Annotated[
-    str | None, _used("--data", metavar="DIR", help="Folder where the same data lies now; as before if left out.")
-]
-Takeover = Annotated[
-    bool, typer.Option("--takeover", help="Go on although another driver seems to be at work; that one will leave.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")]
-MoreTrials = Annotated[int, typer.Option("--trials", min=1, help="Trials that the sweep shall have in all.")]
+Time = Annotated[float | None, _resource("--time", parser=_seconds, metavar="TIME", help=_TIME)]
+Address = Annotated[str | None, _resource("--address", help=_ADDRESS)]
+Workers = Annotated[int | None, _resource("--workers", min=1, help=_WORKERS)]
+CpusPerTrial = Annotated[int | None, _resource("--cpus-per-trial", min=1, help=_CPUS)]
+GpusPerTrial = Annotated[float | None, _resource("--gpus-per-trial", min=0, help=_GPUS)]
+Keep = Annotated[int, _resource("--keep", min=1, help=_KEEP)]
+DataNow = Annotated[str | None, _resource("--data", metavar="DIR", help=_DATA_NOW)]
+Takeover = Annotated[bool, typer.Option("--takeover", help=_TAKEOVER)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN)]
+MoreTrials = Annotated[int, typer.Option("--trials", min=1, help="New total number of trials of the sweep.")]
 
 _MACHINES: Mapping[str, Any] = {
     "address": Address,
@@ -122,34 +118,36 @@ LAUNCH: Mapping[str, Any] = {
     "keep": Keep,
     "store": StoreOption,
 }
-"""Fields of `Launch`, and of the request for resources in it, by their options."""
+"""Field of `Launch`, or of the `ResourceRequest` in it -> its option."""
 GOING_ON: Mapping[str, Any] = {"time": Time, **_MACHINES, "data": DataNow}
-"""Fields of `Relaunch` that every command which goes on with a sweep may change."""
+"""Field of `Relaunch`, or of the `ResourceRequest` in it -> its option in `hpo resume` and `hpo extend`."""
 
 
 def takes(kind: type[Request], options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The command takes these options beside its own parameters, and gets them as one request, its first argument."""
+    """Decorator: give a command these options beside its own parameters. Their values reach it as one request, its
+    first argument."""
 
-    def wrapped(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own: list[inspect.Parameter] = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         parameters = [*own, *(_parameter(kind, name, option) for name, option in options.items())]
 
         def call(**values: Any) -> None:
-            asked = {name: values.pop(name) for name in options}
-            request = from_options(kind, {n: tuple(v) if isinstance(v, list) else v for n, v in asked.items()})
+            chosen = {name: values.pop(name) for name in options}
+            settings = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+            request = from_options(kind, settings)
             command(request, **values)
 
         call.__doc__ = command.__doc__
         call.__name__ = command.__name__
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010  functions have none by their type
+        setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010  the type of functions declares no __signature__
         return call
 
-    return wrapped
+    return decorate
 
 
 def _parameter(kind: type[Request], name: str, option: Any) -> inspect.Parameter:
-    """An option as the parameter of a function."""
+    """An option as a keyword-only parameter of a function."""
     default = default_of(kind, name)
     if default is MISSING:
         default = inspect.Parameter.empty

@@ -1,4 +1,4 @@
-"""Launch sweeps and go on with them: `hpo run`, `hpo resume`, `hpo extend`. Thin over `hpo.driver.session`."""
+"""Run, resume and extend sweeps: `hpo run`, `hpo resume`, `hpo extend`. The work is done in `hpo.driver.session`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hpo.commands import options
-from hpo.commands.common import STOPPED, InputError, StoreOption, SweepArgument, console, open_sweep
+from hpo.commands.common import STOPPED, StoreOption, SweepArgument, console, open_sweep
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
 from hpo.launch.request import Launch, Relaunch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @options.takes(Launch, options.LAUNCH)
 def run(launch: Launch, dry_run: options.DryRun = False) -> None:
-    """Search a space: train many configurations, stop the weak ones early, keep the best, build an ensemble.
+    """Run a new sweep: train many configurations, stop weak ones early, build an ensemble of the best.
 
     Example: hpo run quickstart --data ../shared/data/cs224n --trials 24 --set precision=float32
     """
@@ -35,7 +35,7 @@ def run(launch: Launch, dry_run: options.DryRun = False) -> None:
 
         show_plan(plan, console())
         return
-    _tell_plan(plan)
+    _print_plan(plan)
     _watched(launch.store, "loading Ray", lambda driver, observer: driver.run(plan, observer))
 
 
@@ -43,65 +43,63 @@ def run(launch: Launch, dry_run: options.DryRun = False) -> None:
 def resume(
     relaunch: Relaunch, sweep: SweepArgument, takeover: options.Takeover = False, store: StoreOption = "runs"
 ) -> None:
-    """Go on with a sweep that was stopped, or whose driver died. Finished trials do not run again.
+    """Resume a sweep that was stopped, or whose driver died. Trials that have ended do not run again.
 
     Example: hpo resume quickstart-1
     """
-    _go_on(store, sweep, replace(relaunch, takeover=takeover))
+    _launch_again(store, sweep, replace(relaunch, takeover=takeover))
 
 
 @options.takes(Relaunch, options.GOING_ON)
 def extend(relaunch: Relaunch, sweep: SweepArgument, trials: options.MoreTrials, store: StoreOption = "runs") -> None:
-    """Give a sweep more trials, and go on with it.
+    """Give a sweep more trials and resume it.
 
     Example: hpo extend quickstart-1 --trials 48
     """
-    _go_on(store, sweep, replace(relaunch, trials=trials))
+    _launch_again(store, sweep, replace(relaunch, trials=trials))
 
 
-def _go_on(store: str, sweep: str, relaunch: Relaunch) -> None:
-    """What needs no cluster is found out before Ray starts: a driver at work, and a sweep that is done."""
+def _launch_again(store: str, sweep: str, relaunch: Relaunch) -> None:
+    """Resume a sweep. Before Ray starts, refuse if another driver works on it, and return if nothing is left to do."""
     from hpo.display.summary import command
     from hpo.driver.finalise import is_done
-    from hpo.driver.generations import active, total_trials
+    from hpo.driver.generations import check_free, total_trials
     from hpo.launch.record import record_of
     from hpo.launch.relaunch import total_of
 
     folder = open_sweep(store, sweep)
-    if not relaunch.takeover and (driver := active(folder.path)):
-        raise InputError(
-            f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it "
-            f"with `hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
-        )
+    if not relaunch.takeover:
+        check_free(folder.path)
     trials = total_of(total_trials(record_of(folder).trials, folder.path), relaunch, sweep)
     if is_done(folder, trials):
-        more = command("extend", sweep, "--trials", str(2 * trials), store=store)
+        extend_command = command("extend", sweep, "--trials", str(2 * trials), store=store)
         tell(
             f"{sweep} is done: its {plural(trials, 'trial')} have ended and the kept ones have predicted. See: "
-            f"{command('top', sweep, store=store)}; give it more trials: {more}"
+            f"{command('top', sweep, store=store)}; give it more trials: {extend_command}"
         )
         return
     activity = "loading Ray, then reading the data"
     _watched(store, activity, lambda driver, observer: driver.resume(store, sweep, relaunch, observer))
 
 
-def _tell_plan(plan: Plan) -> None:
+def _print_plan(plan: Plan) -> None:
     record, preview = plan.record, plan.preview
     trials = plural(plan.trials, "trial")
     tell(f"sweep {plan.name}: {trials} of at most {record.budget:,} examples on {record.data.place}")
-    for line in preview.notes:
-        tell(f"note: {line}")
+    for note in preview.notes:
+        tell(f"note: {note}")
     if preview.problems:
         notes = plural(len(preview.problems), "note")
-        tell(f"{notes} on the data, the first: {preview.problems[0]} (see them by --dry-run)")
+        tell(f"{notes} on the data, the first: {preview.problems[0]} (--dry-run lists them)")
 
 
 def _watched(store: str, activity: str, work: Callable[[Any, Callable[[Snapshot], None]], Outcome]) -> None:
-    """Do the work with the display that fits, then show how it ended. `activity`: what happens first."""
+    """Launch a sweep under the display that fits the output, then show how it ended. `activity`: what the driver does
+    first, in words."""
     from hpo.display import live, summary
 
     with live.observer(activity=activity) as observer:
-        from hpo.driver import session as driver  # needs Ray: imported when the display already stands
+        from hpo.driver import session as driver  # imports Ray, which takes seconds: the display is up by then
 
         outcome = work(driver, observer)
     if outcome.state == "stopped":

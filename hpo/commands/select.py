@@ -1,4 +1,4 @@
-"""Choose among the kept trials and use them: `hpo ensemble`, `hpo predict`."""
+"""Build ensembles of kept trials and write predictions: `hpo ensemble`, `hpo predict`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 def ensemble(
     sweep: SweepArgument,
-    method: Annotated[str, typer.Option("--method", help="greedy (Caruana 2004) or top-k (vote and mean).")] = "greedy",
-    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; one may count several times.")] = 5,
-    name: Annotated[str | None, typer.Option("--name", help="Name to save it under; METHOD-SIZE if left out.")] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="Method: greedy (Caruana 2004) or top-k (best trials).")
+    ] = "greedy",
+    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; greedy may repeat a trial.")] = 5,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the ensemble. Default: METHOD-SIZE.")] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Choose an ensemble on `search`, estimate it on `held`, beside the best single trial, and save it.
+    """Choose an ensemble of kept trials on `search`, estimate its score on `held`, and save it.
+
+    `search` and `held` are two parts of the dev files. The best single trial is estimated beside the ensemble.
 
     Example: hpo ensemble quickstart-1 --method greedy --size 5 --name best
     """
@@ -42,7 +46,7 @@ def ensemble(
     folder = open_sweep(store, sweep)
     with warned(folder):
         _finalise(folder)
-        with busy("choosing members and estimating their score"):
+        with busy("choosing members and estimating the score of the ensemble"):
             record = choose(folder, method=method, size=size, name=name)
     if json:
         print_json(record)
@@ -52,10 +56,10 @@ def ensemble(
 
 def predict(
     sweep: SweepArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; made if it is not there.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; created if missing.")],
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept.")] = None,
     ensemble: Annotated[str | None, typer.Option("--ensemble", metavar="NAME", help="A saved ensemble.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
@@ -67,7 +71,7 @@ def predict(
     from results.selection import load
 
     if (trial is None) == (ensemble is None):
-        raise InputError("give either --trial N or --ensemble NAME")
+        raise InputError("give either --trial TRIAL or --ensemble NAME")
     folder = open_sweep(store, sweep)
     check_out(folder, out, overwrite)
     with warned(folder):
@@ -86,7 +90,8 @@ def predict(
 
 
 def _finalise(folder: SweepFolder, trials: Iterable[int] | None = None) -> None:
-    """A kept trial that has not predicted yet, as after a stop, or whose predictions are damaged, does so now."""
+    """Let each kept trial (all, or those named) predict now if its predictions are missing, as after a stop, or
+    damaged."""
     from hpo.driver.finalise import finalise_here
 
     finalise_here(folder, trials, tell)

@@ -1,4 +1,4 @@
-"""`hpo spaces`: which search spaces there are, what each asks, what it varies."""
+"""`hpo spaces`: the search spaces, the question that each asks, the parameters that it varies."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ if TYPE_CHECKING:
     from minbert.tasks import Task
 
 Tasks = Annotated[
-    str | None, typer.Option("--tasks", metavar="NAMES", help="Tasks of the run; sst,qqp,sts if left out.")
+    str | None, typer.Option("--tasks", metavar="NAMES", help="Tasks of the sweep. Default: sst,qqp,sts.")
 ]
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="A name, or a .py file to check.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[SPACE]", help="Name of a search space, or a .py file to check.")
+    ] = None,
     tasks: Tasks = None,
     json: JsonOption = False,
 ) -> None:
     """List the search spaces, or the parameters of one. A space of your own (a .py file) is checked as well.
 
-    All mistakes are told at once, exit code 2. `hpo run SPACE --dry-run` also checks it against data and encoder.
+    All its mistakes are listed at once, exit code 2. `hpo run SPACE --dry-run` also checks it against data and encoder.
 
     Example: hpo spaces full
     """
     if name is None:
-        _all(json)
+        _list_spaces(json)
     else:
-        _one(name, tasks, json)
+        _list_parameters(name, tasks, json)
 
 
-def _all(json: bool) -> None:
+def _list_spaces(json: bool) -> None:
     import search_spaces
     from hpo.display import tables
 
     rows = [{"space": name, "asks": _question(name, search_spaces.describe(name))} for name in search_spaces.names()]
     tables.show(rows, console(), json=json)
     if not json:
-        console().print("\nParameters of one: hpo spaces NAME. Your own: hpo spaces my_space.py", style="dim")
+        console().print("\nParameters of a space: hpo spaces NAME. Check your own: hpo spaces my_space.py", style="dim")
 
 
-def _one(name: str, tasks: str | None, json: bool) -> None:
+def _list_parameters(name: str, tasks: str | None, json: bool) -> None:
     import search_spaces
     from hpo.display import tables
     from hpo.space.build import build
@@ -54,7 +56,7 @@ def _one(name: str, tasks: str | None, json: bool) -> None:
 
     chosen = choose_tasks(tasks)
     built = build(name, list(chosen))
-    notes = [] if name in search_spaces.names() else _checked(built.space, chosen)  # the package's own are tested
+    notes = [] if name in search_spaces.names() else _check(built.space, chosen)  # packaged spaces are tested
     tables.show(parameter_rows(built.space.describe()), console(), json=json)
     if json:
         return
@@ -64,24 +66,25 @@ def _one(name: str, tasks: str | None, json: bool) -> None:
     console().print(f"\n{number} over the tasks {', '.join(chosen)}, no mistake found", style="dim")
 
 
-def _checked(space: Space, tasks: Mapping[str, Task]) -> list[str]:
-    """Notes on a space that the default configuration's families allow. Raises SpaceError with all its mistakes."""
+def _check(space: Space, tasks: Mapping[str, Task]) -> list[str]:
+    """Check a space against the default configuration: notes on legal but unusual values. Raises SpaceError with all
+    its mistakes."""
     from hpo.launch.plan import complete_for
     from hpo.launch.prepare import unusual_values
 
     notes = unusual_values(space.check(complete_for(tasks), list(tasks)), tasks)
     if not space.varied:
-        notes.append("the space varies nothing: `hpo run` takes it with --trials 1 alone")
+        notes.append("the space varies nothing: `hpo run` accepts it with --trials 1 only")
     return notes
 
 
 def parameter_rows(described: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """What `Space.describe` says of each parameter, in the words of the help."""
+    """Rows of `Space.describe` under the column names that people see."""
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in described]
 
 
 def _question(name: str, text: str) -> str:
-    """The first paragraph of a space's docstring, without its name in front."""
+    """First paragraph of a space's docstring, without the leading name."""
     return text.split("\n\n")[0].replace("\n", " ").removeprefix(f"{name}:").strip()
 
 

@@ -1,4 +1,4 @@
-"""See and steer sweeps: `hpo list`, `hpo status`, `hpo stop`, `hpo logs`, `hpo rm`. None needs Ray."""
+"""Watch and control sweeps: `hpo list`, `hpo status`, `hpo stop`, `hpo logs`, `hpo rm`. None of them needs Ray."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from results.store import SweepFolder
 
 REFRESH = 1.0
-"""Seconds between two looks at the store of `--watch` and `-f`."""
+"""Seconds between two reads of the store by `--watch`, and between two checks whether a log file has appeared."""
+LOG_REFRESH = 0.25
+"""Seconds between two reads of a log file by `--follow`."""
 
 
 def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
-    """List the sweeps of a store. States: searching, finalising, done; stopped (in order) and interrupted (its driver
-    died), both for `hpo resume`.
+    """List the sweeps of a store.
+
+    States: searching, finalising, done; stopped (in order) or interrupted (its driver died): both can be resumed.
 
     Example: hpo list --store runs
     """
@@ -45,7 +48,7 @@ def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
     for folder in stored.readable():
         try:
             rows.append(overview(folder))
-        except ValueError as error:  # one sweep that cannot be read must not hide the others
+        except ValueError as error:  # one unreadable sweep must not hide the others
             stored.warnings.append(f"{folder.path} is skipped: {error}")
         stored.warnings += folder.warnings
     warn(stored.warnings)
@@ -56,12 +59,15 @@ def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
 
 def status(
     sweep: SweepArgument,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until the sweep ends.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep showing the sweep until no driver works on it.")
+    ] = False,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Show how far a sweep is: budget, trials, the best (furthest rung first, then score), rungs. Time counts from its
-    last launch.
+    """Show the progress of a sweep: examples used, trials, the best trials, rungs.
+
+    Trials are ranked by furthest rung, then by score. Time counts from the last run, resume or extend.
 
     Example: hpo status quickstart-1 --watch
     """
@@ -83,7 +89,7 @@ def status(
 
 
 def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
-    """Ask a running sweep to stop: running trials write a checkpoint, everything is recorded, it can be resumed.
+    """Stop a running sweep. Its running trials write a checkpoint, and `hpo resume` continues it.
 
     Example: hpo stop quickstart-1
     """
@@ -93,7 +99,7 @@ def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
     folder = open_sweep(store, sweep)
     driver = active(Path(folder.path))
     if driver is None:
-        raise InputError(f"sweep {sweep!r} is not running; go on with it by: hpo resume {sweep}")
+        raise InputError(f"sweep {sweep!r} is not running. Resume it with: hpo resume {sweep}")
     request_stop(Path(folder.path))
     tell(f"asked process {driver.pid} on {driver.host} to stop; see: hpo status {sweep} --watch")
 
@@ -101,10 +107,10 @@ def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
 def logs(
     sweep: SweepArgument,
     trial: TrialArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what is added.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is added to the log.")] = False,
     store: StoreOption = "runs",
 ) -> None:
-    """Print what a trial's process printed and logged.
+    """Print the log of a trial: what its process printed and logged.
 
     Example: hpo logs quickstart-1 3 -f
     """
@@ -115,9 +121,9 @@ def logs(
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
     if not path.is_file() and trial >= (total := total_trials(record_of(folder).trials, Path(folder.path))):
-        raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_known_trials(folder)}")
+        raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_trials_so_far(folder)}")
     if not path.is_file() and not follow:
-        raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is not there. {_known_trials(folder)}")
+        raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is missing. {_trials_so_far(folder)}")
     try:
         for text in tail(path, follow):
             sys.stdout.write(text)
@@ -127,7 +133,7 @@ def logs(
 
 
 def tail(path: Path, follow: bool) -> Iterator[str]:
-    """What the file holds; with `follow` also what is added to it, for ever."""
+    """Yield the content of a log file; with `follow` also what is added to it, without end."""
     while follow and not path.is_file():
         time.sleep(REFRESH)
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -137,10 +143,10 @@ def tail(path: Path, follow: bool) -> Iterator[str]:
             elif not follow:
                 return
             else:
-                time.sleep(REFRESH / 4)
+                time.sleep(LOG_REFRESH)
 
 
-def _known_trials(folder: SweepFolder) -> str:
+def _trials_so_far(folder: SweepFolder) -> str:
     """`Its trials are 0 to 11.`"""
     trials = sorted(set(folder.read("trials").column("trial").to_pylist()))
     return f"Its trials are {trials[0]} to {trials[-1]}." if trials else "No trial has started yet."
@@ -149,9 +155,9 @@ def _known_trials(folder: SweepFolder) -> str:
 def rm(
     sweep: SweepArgument,
     store: StoreOption = "runs",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a sweep with its checkpoints, logs and ensembles.
+    """Delete a sweep with its results, checkpoints, logs and ensembles.
 
     Example: hpo rm quickstart-1 --yes
     """
@@ -160,12 +166,14 @@ def rm(
     stored = open_store(store)
     folder = stored.open(sweep)
     if driver := active(Path(folder.path)):
-        raise InputError(f"sweep {sweep!r} is running (process {driver.pid} on {driver.host}); first: hpo stop {sweep}")
-    if not yes and not typer.confirm(f"Remove {folder.path} and everything in it?"):
-        tell("nothing removed")
+        raise InputError(
+            f"sweep {sweep!r} is running (process {driver.pid} on {driver.host}). Stop it first: hpo stop {sweep}"
+        )
+    if not yes and not typer.confirm(f"Delete {folder.path} and everything in it?"):
+        tell("nothing was deleted")
         return
     stored.remove(sweep)
-    tell(f"removed {folder.path}")
+    tell(f"deleted {folder.path}")
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

@@ -1,1 +1,1 @@
-"""Rows as people read them: the live picture, plain lines, tables, summaries."""
+"""Output for people: the live display, plain lines, tables, closing screens."""

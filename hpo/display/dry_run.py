@@ -1,4 +1,4 @@
-"""What `hpo run --dry-run` prints: all that is known of a sweep before anything runs."""
+"""Output of `hpo run --dry-run`: the plan of a sweep before anything runs."""
 
 from __future__ import annotations
 
@@ -13,58 +13,60 @@ from hpo.launch.plan import Plan, Preview, Range, StageWork
 from hpo.space.tree import path_of
 
 PROBLEMS = 20
-"""Notes on the data that are listed; the rest is counted."""
+"""Largest number of notes on the data that are listed; further ones are only counted."""
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """The plan as tables, then its expected cost."""
+    """Print the plan as tables, then its expected cost."""
     tables.show(parameters(plan), console, title="search space")
     console.print()
     title = "defaults taken (parameters that the space does not vary)"
     tables.show(defaults(plan.preview.defaults), console, title=title, empty="no defaults taken")
     console.print()
     sizes = [{"task": task} | dict(rows) for task, rows in plan.preview.sizes.items()]
-    tables.show(sizes, console, title="rows of the data")
-    for line in plan.preview.problems[:PROBLEMS]:
-        console.print(f"note: {line}", style="yellow")
+    tables.show(sizes, console, title="rows of each task")
+    for problem in plan.preview.problems[:PROBLEMS]:
+        console.print(f"note: {problem}", style="yellow")
     if len(plan.preview.problems) > PROBLEMS:
         console.print(f"and {plural(len(plan.preview.problems) - PROBLEMS, 'more note')} on the data", style="yellow")
-    for line in plan.preview.notes:
-        console.print(f"note: {line}", style="yellow")
+    for note in plan.preview.notes:
+        console.print(f"note: {note}", style="yellow")
     console.print()
     tables.show_facts(facts(plan), console, title="what would run")
 
 
 def parameters(plan: Plan) -> list[dict[str, str]]:
-    """One row a parameter: what it may be, the branch in which it exists, fixed or drawn."""
+    """One row a parameter: its domain, and the branch in which it exists."""
     rows = plan.space.describe()
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
-def defaults(taken: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a default: its parameter, its value, the branch in which it holds."""
-    return [{"parameter": path_of(name), "default": value, "only where": _where(name)} for name, value in taken.items()]
+def defaults(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a default: parameter, value, and the branch in which it applies."""
+    return [
+        {"parameter": path_of(name), "default": value, "only where": _branch_of(name)} for name, value in values.items()
+    ]
 
 
-def _where(name: str) -> str:
-    """`adapter/kind = lora` of `adapter.lora/bias`."""
+def _branch_of(name: str) -> str:
+    """The branch of a parameter: `adapter/kind = lora` for `adapter.lora/bias`."""
     parts = name.split("/")
     kinds = [(path_of("/".join(parts[: end + 1])), part.partition(".")[2]) for end, part in enumerate(parts)]
     return ", ".join(f"{path}/kind = {kind}" for path, kind in kinds if kind)
 
 
 def facts(plan: Plan) -> dict[str, str]:
-    """Single numbers and words of a plan, ready to print."""
+    """The single facts of a plan, as text by their names."""
     record, preview, resources = plan.record, plan.preview, plan.resources
-    machine = "chosen when the cluster is reached"
+    machines = "chosen when Ray has started"
     if resources is not None:
         gpus = f" and {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
-        machine = f"{plural(resources.workers, 'worker')}, {plural(resources.cpus_per_trial, 'CPU')}{gpus} each"
+        machines = f"{plural(resources.workers, 'worker')}, {plural(resources.cpus_per_trial, 'CPU')}{gpus} each"
     return {
         "sweep": f"{plan.name} in {plan.store}",
         "data": record.data.place,
         "encoder": record.base.name,
-        "trials": f"{plan.trials}: the default configuration, {len(record.start)} given, "
+        "trials": f"{plan.trials}: the default configuration, {len(record.start)} from --start, "
         f"{plan.trials - 1 - len(record.start)} drawn",
         "searcher": plan.searcher.name,
         "scheduler": f"{plan.scheduler.name}: {plan.scheduler.rule}",
@@ -74,14 +76,14 @@ def facts(plan: Plan) -> dict[str, str]:
         "milestones": " ".join(f"{step:,}" for step in record.milestones) + " examples",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _sizes(record.search_sizes) + f" a report: {preview.evaluation_share:.0%} of a full trial's time",
-        "resources": machine,
+        "resources": machines,
         "time": _time(preview),
         **_stages(plan),
     }
 
 
 def _time(preview: Preview) -> str:
-    """The expected time: what is in the figure and what is not."""
+    """The expected time, with what it counts and what it leaves out."""
     if not preview.seconds:
         return "unknown"
     stages = ", stages (below)" if preview.stages else ""
@@ -92,14 +94,14 @@ def _time(preview: Preview) -> str:
 
 
 def _stages(plan: Plan) -> dict[str, str]:
-    """The work of the stages before training."""
-    words = "; ".join(stage_words(work) for work in plan.preview.stages)
-    return {"stages": f"{words}; each distinct chain once"} if words else {}
+    """The fact about the stages before training; empty if there are none."""
+    work = "; ".join(stage_words(stage) for stage in plan.preview.stages)
+    return {"stages": f"{work}; each distinct chain once"} if work else {}
 
 
-def stage_words(work: StageWork) -> str:
+def stage_words(stage: StageWork) -> str:
     """`MLM 1,800 rows, 56 to 169 steps of 32`."""
-    return f"{work.kind.upper()} {_range(work.rows)} rows, {_range(work.steps)} steps of {_range(work.batch_size)}"
+    return f"{stage.kind.upper()} {_range(stage.rows)} rows, {_range(stage.steps)} steps of {_range(stage.batch_size)}"
 
 
 def _range(bounds: Range) -> str:
@@ -108,8 +110,8 @@ def _range(bounds: Range) -> str:
 
 
 def _pinned(pins: Mapping[str, Any]) -> dict[str, str]:
-    words = ", ".join(f"{path} = {tables.cell(value)}" for path, value in pins.items())
-    return {"pinned": words} if words else {}
+    pinned = ", ".join(f"{path} = {tables.cell(value)}" for path, value in pins.items())
+    return {"pinned": pinned} if pinned else {}
 
 
 def _left_out(names: tuple[str, ...]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Ensembles of a sweep: binds the metrics of `minbert` to the selection of `results`, and says in rows what came out.
+"""Ensembles of a sweep: applies the selection of `results` with the metrics of `minbert`; the estimates as table rows.
 
-Chosen on `search`, estimated on `held`: the headline, with n and a 95 % interval. Full dev, as papers report it, stands
-beside it and is marked as selected on.
+Members are chosen on the split `search`. The main figure is the score on the split `held`, with n and a 95 % interval.
+The score on full dev, as papers report it, is shown too and marked: it contains the examples that chose the members.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from results.scoring import Scoring
     from results.store import SweepFolder
 
-WHO = {"ensemble": "ensemble", "best_single": "best single trial", "default": "default"}
+PREDICTORS = {"ensemble": "ensemble", "best_single": "best single trial", "default": "default"}
+"""Predictor that is estimated -> its name in tables."""
 PARTS = {"held": "held out, seen by no choice", "dev": "full dev, as papers report it: selected on"}
-"""Parts that are shown, in this order, with the words for them."""
+"""Part of the examples on which an estimate is made -> its title; shown in this order."""
 
 
 def scoring(folder: SweepFolder) -> Scoring:
-    """The sweep's tasks, scored by the functions that judged its trials."""
+    """The scoring of a sweep's tasks, by the metrics that scored its trials."""
     from minbert import metrics
     from results.scoring import Scoring
 
@@ -29,7 +30,8 @@ def scoring(folder: SweepFolder) -> Scoring:
 
 
 def choose(folder: SweepFolder, *, method: str = "greedy", size: int = 5, name: str | None = None) -> dict[str, Any]:
-    """Select among the trials that have predicted, estimate, save under `<store>/<sweep>/ensembles/`; the record."""
+    """Choose an ensemble among the trials that have predicted, estimate its score, and save its record under
+    `<store>/<sweep>/ensembles/`. Returns the record."""
     from results import selection
 
     return selection.choose(folder, scoring(folder), method=method, size=size, name=name)
@@ -37,7 +39,7 @@ def choose(folder: SweepFolder, *, method: str = "greedy", size: int = 5, name: 
 
 def members(record: Mapping[str, Any]) -> str:
     """`7 (twice), 3, 11 (3 times)`."""
-    return ", ".join(f"{one['trial']}{_times(int(one['weight']))}" for one in record["members"])
+    return ", ".join(f"{member['trial']}{_times(int(member['weight']))}" for member in record["members"])
 
 
 def _times(weight: int) -> str:
@@ -45,31 +47,32 @@ def _times(weight: int) -> str:
 
 
 def estimate_rows(record: Mapping[str, Any], part: str) -> list[dict[str, str]]:
-    """One row for each of ensemble, best single trial and default: overall with its interval, each task."""
+    """One row each for ensemble, best single trial and default: overall score with its interval, score of each task."""
     rows = []
-    for who, parts in record["estimates"].items():
-        about = parts[part]
-        whole = about["overall"]
-        row = {"": f"{WHO[who]}{_which(record, who)}", "overall": score(whole["value"])}
-        row["95 % interval"] = interval(whole["low"], whole["high"])
-        rows.append(row | {task: score(one["value"]) for task, one in about["tasks"].items()})
+    for predictor, parts in record["estimates"].items():
+        estimate = parts[part]
+        overall = estimate["overall"]
+        row = {"": f"{PREDICTORS[predictor]}{_trial_of(record, predictor)}", "overall": score(overall["value"])}
+        row["95 % interval"] = interval(overall["low"], overall["high"])
+        rows.append(row | {task: score(task_estimate["value"]) for task, task_estimate in estimate["tasks"].items()})
     return rows
 
 
 def size_of(record: Mapping[str, Any], part: str) -> str:
     """`n = 300: 100 sst, 100 qqp, 100 sts`."""
-    about = record["estimates"]["ensemble"][part]
-    tasks = ", ".join(f"{one['n']:,} {task}" for task, one in about["tasks"].items())
-    return f"n = {about['overall']['n']:,}: {tasks}"
+    estimate = record["estimates"]["ensemble"][part]
+    tasks = ", ".join(f"{task_estimate['n']:,} {task}" for task, task_estimate in estimate["tasks"].items())
+    return f"n = {estimate['overall']['n']:,}: {tasks}"
 
 
-def _which(record: Mapping[str, Any], who: str) -> str:
-    number = record[who] if who in ("best_single", "default") else None
-    return "" if number is None else f" ({number})"
+def _trial_of(record: Mapping[str, Any], predictor: str) -> str:
+    """Number of the trial that predicts, in parentheses; empty for an ensemble."""
+    trial = record[predictor] if predictor in ("best_single", "default") else None
+    return "" if trial is None else f" ({trial})"
 
 
 def gain(record: Mapping[str, Any]) -> str:
-    """The ensemble against the best single trial on held-out data, in one sentence."""
-    found = record["gain"]
-    bounds = f"{found['low']:+.4f} .. {found['high']:+.4f}"
-    return f"ensemble less best single trial, held out: {found['value']:+.4f} ({bounds})"
+    """Difference between the ensemble and the best single trial on held-out data, in one sentence."""
+    difference = record["gain"]
+    bounds = f"{difference['low']:+.4f} .. {difference['high']:+.4f}"
+    return f"ensemble minus best single trial, held out: {difference['value']:+.4f} ({bounds})"

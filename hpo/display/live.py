@@ -1,12 +1,12 @@
-"""The live picture of a sweep: a pure function from one Snapshot to something rich can print.
+"""The live display of a sweep: a pure function from a Snapshot to a picture that rich can print.
 
     header    name, phase, what the driver does, time since the launch, time left
-    bars      examples used of what the sweep may use at most; trials closed of all
-    best      the leading trials: furthest rung first, then score; their scores there, overall and per task
-    rungs     what was judged at every milestone, how many were stopped, what one had to beat
-    running   where every open trial stands, in training or in the stages before it
+    bars      examples used, of the largest possible number; trials closed, of all
+    best      the best trials (furthest rung first, then score) with their scores there, overall and per task
+    rungs     for each milestone: reports, stopped trials, cutoff, best score
+    running   progress of every running trial, in training or in the stages before it
 
-Where there is no terminal `PlainDisplay` writes one greppable line for each event instead (`hpo/display/plain.py`).
+Without a terminal `PlainDisplay` (`hpo/display/plain.py`) writes one line for each event instead, easy to grep.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from hpo.search.snapshot import Snapshot
 
 WIDE = 140
-"""Columns of the picture where no terminal says how many it has."""
+"""Width of the picture in columns where there is no terminal."""
 LEADERS = 5
-"""Rows of the table of best trials."""
+"""Largest number of rows of the table of best trials."""
 OPEN = 8
-"""Rows of the table of running trials."""
+"""Largest number of rows of the table of running trials."""
 STAGES = 4
-"""Lines of trials in stages before training."""
+"""Largest number of lines of trials in stages before training."""
 MESSAGES = 3
-"""Latest messages shown."""
+"""Number of latest messages shown."""
 
-STATES = {
+STATE_WORDS = {
     "running": ("running", "cyan"),
     "complete": ("finished", "green"),
     "pruned": ("stopped", "yellow"),
     "diverged": ("diverged", "magenta"),
     "failed": ("failed", "red"),
 }
-"""State of a trial -> the word shown, its colour. A rung has stopped a pruned trial."""
+"""State of a trial -> the word shown, its colour. A pruned trial was stopped at a rung."""
 
 PHASES = {
     "starting": "blue",
@@ -61,15 +61,16 @@ PHASES = {
     "finalising": "blue",
     "done": "green",
 }
+"""Phase of a sweep -> its colour."""
 
 
 def most_examples(snapshot: Snapshot) -> int:
-    """What the sweep would use if no trial were stopped early: trials x the highest milestone."""
+    """Examples that the sweep would use if no trial were stopped early: trials x the highest milestone."""
     return snapshot.trials_total * max((row.step for row in snapshot.rungs), default=0)
 
 
 def tasks_of(snapshot: Snapshot) -> list[str]:
-    """Task names in their declared order, as the scores carry them."""
+    """Task names, in the order in which the scores hold them."""
     names = dict.fromkeys(snapshot.best_per_task)
     for leader in snapshot.best:
         names |= dict.fromkeys(leader.scores)
@@ -77,7 +78,7 @@ def tasks_of(snapshot: Snapshot) -> list[str]:
 
 
 def table() -> Table:
-    """A table without lines: 24 rows and 80 columns must do for the whole picture."""
+    """A table without lines: the whole picture must fit into 24 rows and 80 columns."""
     return Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
@@ -92,8 +93,8 @@ def header(snapshot: Snapshot) -> Table:
     phase = f"{snapshot.phase}: {snapshot.activity}" if snapshot.activity else snapshot.phase
     name = Text.assemble((snapshot.name, "bold"), "  ", (phase, PHASES.get(snapshot.phase, "white")))
     passed = f"{duration(snapshot.elapsed)} passed"
-    known = snapshot.time_left is not None and snapshot.phase == "searching"
-    left = f", about {duration(snapshot.time_left)} left" if known else ""
+    show_left = snapshot.time_left is not None and snapshot.phase == "searching"
+    left = f", about {duration(snapshot.time_left)} left" if show_left else ""
     line.add_row(name, Text(passed + left))
     return line
 
@@ -104,34 +105,34 @@ def bar(done: float, total: float, style: str) -> ProgressBar:
 
 def bars(snapshot: Snapshot) -> Table:
     """Budget and trials, each as a bar with its numbers."""
-    grid = Table.grid(padding=(0, 1), expand=True)
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(ratio=1, min_width=10, max_width=40)
-    grid.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
+    rows = Table.grid(padding=(0, 1), expand=True)
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(ratio=1, min_width=10, max_width=40)
+    rows.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
     used, most = snapshot.budget_examples_used, most_examples(snapshot)
     budget = f"{amount(used)} of at most {amount(most)} examples, {rate(snapshot.examples_per_second)}/s"
-    grid.add_row("budget", bar(used, most, "blue"), budget)
+    rows.add_row("budget", bar(used, most, "blue"), budget)
     closed = sum(snapshot.counts.get(state, 0) for state in CLOSED)
-    grid.add_row("trials", bar(closed, snapshot.trials_total, "green"), f"{closed} of {snapshot.trials_total} closed")
-    return grid
+    rows.add_row("trials", bar(closed, snapshot.trials_total, "green"), f"{closed} of {snapshot.trials_total} closed")
+    return rows
 
 
 def states(snapshot: Snapshot) -> Text:
     """`2 running   5 finished   9 stopped   0 diverged   0 failed   7 to come`; zeros dimmed."""
     parts: list[tuple[str, str]] = []
-    for state, (word, style) in STATES.items():
+    for state, (word, style) in STATE_WORDS.items():
         number = snapshot.counts.get(state, 0)
         parts.append((f"{number} {word}", style if number else "dim"))
     waiting = snapshot.counts.get("waiting", 0)
     if waiting:
         parts.append((f"{waiting} interrupted", "yellow"))
     parts.append((f"{max(0, snapshot.trials_total - sum(snapshot.counts.values()))} to come", "dim"))
-    return Text("   ").join(Text(words, style=style) for words, style in parts)
+    return Text("   ").join(Text(part, style=style) for part, style in parts)
 
 
 def best_table(snapshot: Snapshot) -> Table:
-    """The leading trials with their scores on `search` at the last rung that each has passed; the last row names the
-    best of every task."""
+    """The best trials with their scores on `search` in the last report of each; the last row has the best score of
+    every task and its trial."""
     names = tasks_of(snapshot)
     out = table()
     out.add_column("trial", justify="right")
@@ -151,7 +152,7 @@ def best_table(snapshot: Snapshot) -> Table:
 
 
 def rung_table(snapshot: Snapshot) -> Table:
-    """Highest milestone first: the columns of the sweep's scheduler."""
+    """One row a milestone, the highest first, with the columns of the sweep's scheduler."""
     out = table()
     for name in ("examples", *snapshot.rung_columns):
         out.add_column(name, justify="right")
@@ -162,14 +163,14 @@ def rung_table(snapshot: Snapshot) -> Table:
 
 
 def rung_cell(column: str, value: float | None) -> str:
-    """A count as it is, any other value as a score."""
+    """Text of a cell: a count as it is, any other value as a score."""
     if column in ("cutoff", "best"):
         return score(value)
     return str(value) if value or column == "reports" else "-"
 
 
 def running_table(snapshot: Snapshot) -> Table:
-    """Open trials that train: last milestone passed, examples seen then, the score there."""
+    """Running trials in training: their last report, with its examples, share of the budget and score."""
     most = max((row.step for row in snapshot.rungs), default=0)
     out = table()
     out.add_column("trial", justify="right")
@@ -188,14 +189,14 @@ def running_table(snapshot: Snapshot) -> Table:
 
 
 def stage_lines(snapshot: Snapshot) -> list[Text]:
-    """`   14  MLM 120/900`: the open trials in their stages before training."""
+    """The running trials in stages before training, one line each: `   14  MLM 120/900`."""
     lines = [Text(f"{trial:>5}  {stage}", no_wrap=True) for trial, stage in sorted(snapshot.stages.items())]
     more = len(lines) - STAGES
     return lines if more <= 0 else [*lines[:STAGES], Text(f"  ...  {more} more", style="dim")]
 
 
 def tables(snapshot: Snapshot, width: int) -> RenderableType:
-    """Side by side where there is room, one below the other where there is not."""
+    """The tables side by side if `width` columns hold them, else below each other."""
     best = titled("best: furthest rung, then score on `search`", best_table(snapshot))
     rungs = titled("rungs", rung_table(snapshot))
     running = titled("running", Group(running_table(snapshot), *stage_lines(snapshot)))
@@ -212,7 +213,7 @@ def grid(*parts: RenderableType) -> Table:
 
 
 def messages(snapshot: Snapshot) -> list[Text]:
-    """The latest ones, each on one line."""
+    """The latest messages, each on one line."""
     latest = (" ".join(line.split()) for line in snapshot.messages[-MESSAGES:])
     return [Text(f"! {line}", style="yellow", no_wrap=True, overflow="ellipsis") for line in latest]
 
@@ -226,8 +227,8 @@ def picture(snapshot: Snapshot, width: int) -> RenderableType:
 
 
 def observer(console: Console | None = None, activity: str = "") -> LiveDisplay | PlainDisplay:
-    """The display that fits where the output goes: a picture on a terminal, lines elsewhere. `activity`: what the
-    picture shows before the first snapshot."""
+    """The display that fits the output: a picture on a terminal, lines elsewhere. `activity`: what the picture shows
+    before the first snapshot."""
     console = console or Console()
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveDisplay(console, activity=activity)
@@ -235,8 +236,8 @@ def observer(console: Console | None = None, activity: str = "") -> LiveDisplay 
 
 
 class ResizableLive(Live):
-    """A live display that starts on a cleared screen where the terminal's width has changed: the lines drawn before
-    are wrapped then, and the cursor goes back too few of them."""
+    """A rich Live that clears the screen when the terminal's width changes. The terminal wraps the lines drawn before,
+    so the cursor would go back too few of them."""
 
     def start(self, refresh: bool = False) -> None:
         self.width = self.console.width
@@ -250,8 +251,8 @@ class ResizableLive(Live):
 
 
 class LiveDisplay:
-    """Observer of a sweep on a terminal. Between two snapshots its clock goes on by itself. `activity`: what happens
-    before the first one."""
+    """Observer of a sweep that draws the picture on a terminal. Its clock runs on between two snapshots. `activity`:
+    what the driver does before the first snapshot, in words."""
 
     def __init__(
         self, console: Console | None = None, clock: Callable[[], float] = time.monotonic, activity: str = ""
@@ -274,7 +275,7 @@ class LiveDisplay:
             yield picture(self.now(self.snapshot), options.max_width)
 
     def now(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with its times moved on to the present; a finished sweep stands still."""
+        """The snapshot with its times moved on to the present, unless no driver works on the sweep any more."""
         if snapshot.phase in OVER:
             return snapshot
         since = self.clock() - self.received

@@ -1,4 +1,4 @@
-"""Messages for the person at the terminal: standard error, so that `--json` stays clean."""
+"""Messages for the person at the terminal, on standard error: standard output stays valid with `--json`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 
 def tell(message: str) -> None:
-    """One message."""
+    """Print a message."""
     sys.stderr.write(f"hpo: {message}\n")
 
 
 def warn(messages: list[str]) -> None:
+    """Print warnings."""
     for message in messages:
         tell(f"warning: {message}")
 
 
 def busy(activity: str) -> AbstractContextManager[Any]:
-    """On a terminal a line with a moving sign while something takes its time; gone afterwards. Elsewhere nothing."""
+    """On a terminal, show a line with a spinner while the context lasts. Elsewhere, do nothing."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""The progress of a sweep without a terminal: lines for a log file, each one event, each greppable.
+"""The plain display of a sweep, for output that is no terminal: one line for each event, easy to grep.
 
     10:30:58 phase    starting
     10:30:58 activity starting Ray
@@ -10,10 +10,11 @@
     10:32:09 furthest trial=3 at=5000 overall=0.6045 sst=0.4420 qqp=0.7911 sts=0.8210
 
 Trials are ranked by the furthest rung, then by score. `best` is a better score at the rung of the lines before, so it
-never falls; `furthest` is the first score at a further rung, which may be lower, and `best` starts from it. Where the
-best trial diverged or failed after all, the line of the next one says `instead_of=7`.
+never falls. `furthest` is the first score at a further rung; it may be lower, and later `best` lines start from it. If
+the best trial later diverges or fails, the line of the trial that takes its place says `instead_of=7`.
 
-Changes are told when they happen; the progress line at most every `every` seconds, and only if something moved.
+Changes are written when they happen. A progress line is written at most every `every` seconds, and only if something
+changed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
 
 def progress(snapshot: Snapshot) -> str:
+    """Content of a progress line."""
     counts = snapshot.counts
     closed = sum(counts.get(state, 0) for state in CLOSED)
     states = " ".join(f"{state}={counts.get(state, 0)}" for state in ("running", *CLOSED))
-    known = snapshot.time_left is not None and snapshot.phase == "searching"
-    left = f" left={snapshot.time_left:.0f}s" if known else ""
+    show_left = snapshot.time_left is not None and snapshot.phase == "searching"
+    left = f" left={snapshot.time_left:.0f}s" if show_left else ""
     return (
         f"closed={closed} of={snapshot.trials_total} {states} examples={snapshot.budget_examples_used}"
         f" rate={snapshot.examples_per_second:.0f} elapsed={snapshot.elapsed:.0f}s{left}"
@@ -60,12 +62,15 @@ class PlainDisplay:
         self.every = every
         self.clock = clock
         self.last_time = -math.inf
-        """When the last progress line was written."""
-        self.last: dict[str, object] = {"phase": "", "activity": "", "moved": None}
+        """When the last progress line was written, by `clock`."""
+        self.last: dict[str, object] = {"phase": "", "activity": "", "progress": None}
+        """Event -> its value in the last line about it."""
         self.best: Leader | None = None
-        """As the last line about it says."""
-        self.told: set[str] = set()
+        """The best trial in the last line about it."""
+        self.written: set[str] = set()
+        """Messages that were written."""
         self.stages: dict[int, tuple[str, int]] = {}
+        """Trial -> kind and total steps of its stage in the last snapshot."""
 
     def __call__(self, snapshot: Snapshot) -> None:
         over = snapshot.phase in OVER
@@ -75,24 +80,25 @@ class PlainDisplay:
         self.leader(snapshot)
         self.stage(snapshot)
         for message in snapshot.messages:
-            if message not in self.told:
-                self.told.add(message)
+            if message not in self.written:
+                self.written.add(message)
                 self.write("message", message)
         self.progress(snapshot, over)
         if over:
             self.changed("phase", snapshot.phase)
 
     def progress(self, snapshot: Snapshot, over: bool) -> None:
-        """If something moved since the last such line, and that is long enough ago or the last chance to say so."""
-        moved = (dict(snapshot.counts), snapshot.budget_examples_used)
-        if snapshot.phase == "starting" or moved == self.last["moved"]:
+        """Write a progress line if something changed since the last one and `every` seconds have passed, or at the
+        end."""
+        state = (dict(snapshot.counts), snapshot.budget_examples_used)
+        if snapshot.phase == "starting" or state == self.last["progress"]:
             return
         if over or self.clock() - self.last_time >= self.every:
-            self.last["moved"], self.last_time = moved, self.clock()
+            self.last["progress"], self.last_time = state, self.clock()
             self.write("progress", progress(snapshot))
 
     def leader(self, snapshot: Snapshot) -> None:
-        """The best trial, where it is better than the last line says, or another one has its place."""
+        """Write the best trial if it is better than in the last line about it, or if another trial takes its place."""
         if not snapshot.best:
             return
         before, now = self.best, snapshot.best[0]
@@ -105,11 +111,11 @@ class PlainDisplay:
         elif now.trial != before.trial:
             self.write("best", f"{scores(now)} instead_of={before.trial}")
         else:
-            return  # an attempt that was issued again comes past its earlier reports
+            return  # an attempt that was issued again repeats its earlier reports
         self.best = now
 
     def stage(self, snapshot: Snapshot) -> None:
-        """Stages before training that have begun or ended since the last snapshot."""
+        """Write the stages before training that have begun or ended since the last snapshot."""
         now = {trial: (stage.kind, stage.total) for trial, stage in snapshot.stages.items()}
         running = {trial.trial for trial in snapshot.running}
         for trial, (kind, total) in self.stages.items():
@@ -121,6 +127,7 @@ class PlainDisplay:
         self.stages = now
 
     def changed(self, event: str, value: str) -> None:
+        """Write an event if its value differs from the last one."""
         if value and value != self.last[event]:
             self.last[event] = value
             self.write(event, value)

@@ -1,7 +1,7 @@
-"""Where a sweep stands, read from its store alone, for `hpo list` and `hpo status`: now or long after.
+"""Status of a sweep for `hpo list` and `hpo status`, read from the store alone, while a driver works on it and after.
 
-The same `Monitor` that feeds the live display counts the stored rows, so both show the same numbers. Time counts from
-the last launch (run, resume or extend) in both; of a sweep that is over it is the time which that launch took.
+The `Monitor` behind the live display counts the stored rows here too, so both show the same numbers. Time counts from
+the last launch (run, resume or extend); if no driver works on the sweep, it is the time that the last launch took.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpo.display.units import OVER
-from hpo.driver.generations import Entry, active, newest, total_trials
+from hpo.driver.generations import GenerationRecord, active, newest, total_trials
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
 from hpo.launch.record import record_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def read(folder: SweepFolder) -> Snapshot:
-    """The sweep as its durable rows tell it now."""
+    """The sweep as its durable rows describe it now."""
     record, path = record_of(folder), folder.path
     rows = folder.events()
     scheduler = scheduler_from(record.scheduler)
@@ -36,17 +36,17 @@ def read(folder: SweepFolder) -> Snapshot:
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
     snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
-    weights = Ledger(rows).kept
-    unpredicted = sorted(weights.keys() - predicted(folder).keys())
+    kept = Ledger(rows).kept
+    unpredicted = sorted(kept.keys() - predicted(folder).keys())
     if live:
-        snapshot = _at_work(snapshot, len(weights), len(unpredicted))
+        snapshot = _at_work(snapshot, len(kept), len(unpredicted))
     else:
-        snapshot = _left(snapshot, unpredicted, died=launch is not None and launch.state != "ended")
+        snapshot = _at_rest(snapshot, unpredicted, died=launch is not None and launch.state != "ended")
     return replace(snapshot, stages=stages_of(path, snapshot.beginning))
 
 
-def _times(launch: Entry | None, times: list[float], created: float) -> tuple[float, float]:
-    """When the last launch began, and when it ended: as it wrote down, else (its driver died) with the last row."""
+def _times(launch: GenerationRecord | None, times: list[float], created: float) -> tuple[float, float]:
+    """When the last launch began and stopped, in seconds since 1970. If its driver died, it stopped at the last row."""
     last = max(times, default=created)
     if launch is None or launch.since is None:
         return min(times, default=created), last
@@ -57,17 +57,17 @@ def _all_closed(snapshot: Snapshot) -> bool:
     return sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
 
 
-def _at_work(snapshot: Snapshot, weights: int, unpredicted: int) -> Snapshot:
-    """The phase of a sweep whose driver is alive, as the counts tell it."""
+def _at_work(snapshot: Snapshot, kept: int, unpredicted: int) -> Snapshot:
+    """The snapshot with the phase of a sweep whose driver is alive."""
     if not _all_closed(snapshot):
         return replace(snapshot, phase="searching")
-    activity = f"{weights - unpredicted} of {weights} trials have predicted"
+    activity = f"{kept - unpredicted} of {kept} trials have predicted"
     return replace(snapshot, phase="finalising", activity=activity)
 
 
-def _left(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snapshot:
-    """A sweep on which no driver works: done, or to be resumed. Nothing runs; what was open waits for a resume.
-    `died`: the last driver did not end in order."""
+def _at_rest(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snapshot:
+    """The snapshot of a sweep on which no driver works: it is done, stopped or interrupted. Its open trials wait for a
+    resume. `died`: the last driver did not stop in order."""
     phase = "interrupted" if died else "stopped"
     if _all_closed(snapshot) and unpredicted:
         trials = ", ".join(map(str, unpredicted))
@@ -97,19 +97,19 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
     }
 
 
-def follow(look: Callable[[], SweepFolder], every: float) -> list[str]:
-    """Show the sweep until no driver works on it any more; Ctrl-C leaves it running. What could not be read of it
-    stands among the messages, and is returned at the end."""
+def follow(open_folder: Callable[[], SweepFolder], every: float) -> list[str]:
+    """Show the sweep every `every` seconds until no driver works on it. Ctrl-C ends the display, not the sweep.
+    Warnings of files that could not be read are shown as messages; the last ones are returned."""
     from hpo.display.live import observer
 
     warnings: list[str] = []
     try:
         with observer() as show:
             while True:
-                folder = look()
+                folder = open_folder()
                 snapshot = read(folder)
                 warnings = folder.warnings
-                show(replace(snapshot, messages=tuple(f"warning: {line}" for line in warnings)))
+                show(replace(snapshot, messages=tuple(f"warning: {warning}" for warning in warnings)))
                 if snapshot.phase in OVER:
                     break
                 time.sleep(every)

@@ -1,4 +1,4 @@
-"""How a launch ends on the screen: best trials, the ensemble's honest estimate, where all is, what next."""
+"""Closing screen of a launch: best trials, the ensemble with its held-out estimate, the folder, the next commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from hpo.display import ensemble, tables
-from hpo.display.live import STATES
+from hpo.display.live import STATE_WORDS
 from hpo.display.messages import busy, tell, warn
 from hpo.display.trials import RANKED, score_rows, trial_records
 from hpo.display.units import duration, plural, score
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from results.store import SweepFolder
 
 BEST = 5
-"""Rows of the table of best trials."""
+"""Largest number of rows of the table of best trials."""
 MESSAGES = 5
-"""Latest messages of the driver that are repeated."""
+"""Number of latest messages of the driver that are repeated."""
 
 
 def closing(outcome: Outcome, store: str, console: Console) -> None:
-    """The screen after a sweep that is done."""
+    """Print the screen of a launch whose sweep is done."""
     from results import views
     from results.predictions import predicted
     from results.store import Store, StoreError
@@ -43,9 +43,9 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
         try:
             with busy("choosing an ensemble and estimating its score"):
                 record = ensemble.choose(folder)
-        except StoreError as error:  # damaged predictions, a full disk: the sweep is finished all the same
-            again = command("ensemble", outcome.name, store=store)
-            tell(f"warning: no ensemble was chosen: {error} Once that is mended: {again}")
+        except StoreError as error:  # damaged predictions or a full disk: the sweep is done all the same
+            retry = command("ensemble", outcome.name, store=store)
+            tell(f"warning: no ensemble was chosen: {error} After fixing that, run: {retry}")
         else:
             name = str(record["name"])
             console.print()
@@ -57,7 +57,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
 
 
 def stopped(outcome: Outcome, store: str, console: Console) -> None:
-    """The screen after a stop: what is recorded, and how to go on."""
+    """Print the screen of a launch that stopped: what is recorded, and how to resume."""
     headline(outcome, console)
     if outcome.snapshot.best:
         best = outcome.snapshot.best[0]
@@ -69,56 +69,57 @@ def stopped(outcome: Outcome, store: str, console: Console) -> None:
 
 
 def headline(outcome: Outcome, console: Console) -> None:
-    """`quickstart-1 is done after 3m 12s: 5 finished, 6 stopped early, 1 failed.`"""
+    """`quickstart-1 is done after 3m 12s: 5 finished, 6 stopped, 1 failed, 41,230 examples.`"""
     snapshot = outcome.snapshot
-    told = [f"{snapshot.counts[state]} {word}" for state, (word, _) in STATES.items() if snapshot.counts.get(state)]
-    cut, to_come = snapshot.counts.get("waiting", 0), snapshot.trials_total - sum(snapshot.counts.values())
-    told += [f"{cut} interrupted"] * bool(cut) + [f"{to_come} to come"] * (to_come > 0)
-    how = "done" if outcome.state == "done" else "stopped, resumable,"
-    words = f"{outcome.name} is {how} after {duration(snapshot.elapsed)}: {', '.join(told) or 'nothing ran'}"
-    console.print(f"{words}, {snapshot.budget_examples_used:,} examples.", style="bold", soft_wrap=True)
+    counts = snapshot.counts
+    parts = [f"{counts[state]} {word}" for state, (word, _) in STATE_WORDS.items() if counts.get(state)]
+    interrupted, to_come = counts.get("waiting", 0), snapshot.trials_total - sum(counts.values())
+    parts += [f"{interrupted} interrupted"] * bool(interrupted) + [f"{to_come} to come"] * (to_come > 0)
+    state = "done" if outcome.state == "done" else "stopped, resumable,"
+    text = f"{outcome.name} is {state} after {duration(snapshot.elapsed)}: {', '.join(parts) or 'nothing ran'}"
+    console.print(f"{text}, {snapshot.budget_examples_used:,} examples.", style="bold", soft_wrap=True)
 
 
 def show_messages(outcome: Outcome, console: Console) -> None:
-    """What the driver had to say last; the live display that showed it is gone."""
+    """Repeat the driver's latest messages: the live display that showed them is gone."""
     for message in outcome.snapshot.messages[-MESSAGES:]:
         console.print(f"! {' '.join(message.split())}", style="yellow", soft_wrap=True)
 
 
 def show_ensemble(record: Mapping[str, Any], console: Console) -> None:
-    """Members, then the estimates, the held-out ones first."""
-    chosen = plural(len(record["members"]), "member")
-    about = f"{record['method']}, {chosen} of {plural(len(record['candidates']), 'candidate')}"
-    console.print(f"ensemble {record['name']} ({about}): trials {ensemble.members(record)}", style="bold")
-    for part, words in ensemble.PARTS.items():
-        console.print(f"\n{words} ({ensemble.size_of(record, part)})")
+    """Print the members, then the estimates, held-out ones first."""
+    members = plural(len(record["members"]), "member")
+    method = f"{record['method']}, {members} of {plural(len(record['candidates']), 'candidate')}"
+    console.print(f"ensemble {record['name']} ({method}): trials {ensemble.members(record)}", style="bold")
+    for part, title in ensemble.PARTS.items():
+        console.print(f"\n{title} ({ensemble.size_of(record, part)})")
         tables.show(ensemble.estimate_rows(record, part), console)
     console.print(f"\n{ensemble.gain(record)}")
-    for line in record["skipped"]:
-        console.print(f"left out: {line}", style="yellow")
+    for problem in record["skipped"]:
+        console.print(f"left out: {problem}", style="yellow")
 
 
 def command(name: str, *arguments: str, store: str) -> str:
-    """A command line that can be pasted."""
-    where = [] if store == "runs" else ["--store", store]
-    return shlex.join(["hpo", name, *arguments, *where])
+    """A command line, quoted for a shell."""
+    option = [] if store == "runs" else ["--store", store]
+    return shlex.join(["hpo", name, *arguments, *option])
 
 
 def next_commands(sweep: str, store: str, best: int | None, name: str | None) -> list[tuple[str, str]]:
-    """Three commands worth trying now, each with what it does."""
-    more = (command("top", sweep, "-n", "10", store=store), "more trials, with their parameters")
+    """Three commands to try next, each with its purpose."""
+    top = (command("top", sweep, "-n", "10", store=store), "more trials, with their parameters")
     if best is None:
-        why = (command("query", "SELECT trial, state, error FROM trials", store=store), "what went wrong")
-        return [more, why, (command("status", sweep, store=store), "how far it came")]
+        errors = (command("query", "SELECT trial, state, error FROM trials", store=store), "what went wrong")
+        return [top, errors, (command("status", sweep, store=store), "how far it came")]
     show = (command("show", sweep, str(best), store=store), "the best trial's configuration and reports")
     source = ("--trial", str(best)) if name is None else ("--ensemble", name)
     predict = (command("predict", sweep, *source, "--out", "predictions", store=store), "files for the leaderboard")
-    return [more, show, predict]
+    return [top, show, predict]
 
 
 def show_next(commands: list[tuple[str, str]], folder: SweepFolder, console: Console) -> None:
     console.print(f"Everything is in {folder.path}. Next, for example:", soft_wrap=True)
     width = max(len(line) for line, _ in commands)
-    for line, does in commands:
-        whole = f"  {line:<{width}}   # {does}"
-        console.print(whole if len(whole) <= console.width else f"  {line}", soft_wrap=True)
+    for line, purpose in commands:
+        commented = f"  {line:<{width}}   # {purpose}"
+        console.print(commented if len(commented) <= console.width else f"  {line}", soft_wrap=True)

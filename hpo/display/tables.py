@@ -1,6 +1,6 @@
-"""Tables at the edge: rows of plain values become a rich table for people or JSON for programs.
+"""Tables: rows of plain values printed as a rich table for people or as JSON for programs.
 
-Queries and views return data; this file alone knows how it is printed. JSON is strict: NaN and infinities are null.
+Queries and views return data; only this file decides how it is printed. JSON is strict: NaN and infinities are null.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 MISSING = "-"
-"""What stands for a value that is not there."""
+"""Text of a missing value."""
 GAP = 2
-"""Characters between two columns."""
+"""Number of characters between two columns."""
 FOLD = 24
-"""The most characters of a column of `show_blocks` after the first."""
+"""Largest width in characters of a column of `show_blocks` after the first."""
 NUMERIC = re.compile(r"[-+]?[\d.,]*\d(e[-+]?\d+)?[kMG]?|-")
-"""Text that is read as a number, or stands for a missing one."""
+"""Pattern of a cell that holds a number or is missing."""
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON: numpy scalars unwrapped, times as ISO text, what is missing or not finite as None."""
+    """A value as strict JSON: numpy scalars unwrapped, times as ISO text, missing and non-finite values as None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | bool | None):
         return value
     if isinstance(value, datetime.datetime | datetime.date):
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, numbers.Real):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Iterable):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return None if type(value).__name__ in ("NAType", "NaTType") else str(value)
 
 
@@ -77,30 +77,30 @@ def cell(value: Any) -> str:
 
 
 def rich_table(rows: Sequence[Row], columns: Sequence[str] | None = None, fold: int | None = None) -> Table:
-    """Rows as a table: numbers to the right, all columns of all rows unless some are named. `fold`: the most characters
-    of a column after the first; longer text goes on in the next line."""
+    """Rows as a rich table, numbers aligned to the right. `columns`: those to show; None: all. `fold`: largest width in
+    characters of a column after the first; longer text continues on the next line."""
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     table = empty_table()
     cells = [[cell(row.get(name)) for name in names] for row in rows]
     for name, *values in zip(names, *cells, strict=True):
         numeric = all(NUMERIC.fullmatch(value) for value in values)
-        most = fold if name != names[0] else None
+        max_width = fold if name != names[0] else None
         justify: JustifyMethod = "right" if numeric else "left"
-        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=numeric, max_width=most)
-    for line in cells:
-        table.add_row(*map(Text, line))
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=numeric, max_width=max_width)
+    for row_cells in cells:
+        table.add_row(*map(Text, row_cells))
     return table
 
 
 def blocks(rows: Sequence[Row], columns: Sequence[str], width: int) -> list[list[str]]:
-    """The columns in groups that fit into `width` characters: each begins with the first column."""
-    first, *others = columns
+    """Split columns into groups that fit into `width` characters. Each group begins with the first column."""
+    first, *following = columns
     start = _width(rows, first)
-    if start + sum(GAP + _width(rows, name) for name in others) <= width:
+    if start + sum(GAP + _width(rows, name) for name in following) <= width:
         return [list(columns)]
     groups = [[first]]
     used = start
-    for name in others:
+    for name in following:
         needed = GAP + min(FOLD, _width(rows, name))
         if used + needed > width and len(groups[-1]) > 1:
             groups.append([first])
@@ -115,8 +115,8 @@ def _width(rows: Sequence[Row], name: str) -> int:
 
 
 def show_blocks(rows: Sequence[Row], console: Console, *, columns: Sequence[str], title: str) -> None:
-    """A table with many columns as tables below each other that fit the console, each beginning with the first column.
-    A row stands only where one of the columns has something for it. Where one table holds all, nothing is folded."""
+    """Print a table with many columns as several tables that fit the console, each beginning with the first column. A
+    table omits the rows that have no value in its columns. If one table fits, nothing is folded."""
     groups = blocks(rows, columns, console.width)
     for number, names in enumerate(groups):
         present = [row for row in rows if any(cell(row.get(name)) != MISSING for name in names[1:])]
@@ -132,7 +132,7 @@ def show_title(title: str | None, console: Console) -> None:
 
 
 def empty_table(*, header: bool = True) -> Table:
-    """The look of all tables: a rule below the header, two spaces between columns, no other lines."""
+    """An empty table in our style: a rule below the header, two spaces between columns, no other lines."""
     return Table(
         box=box.SIMPLE_HEAD if header else None,
         show_edge=False,
@@ -143,7 +143,7 @@ def empty_table(*, header: bool = True) -> Table:
 
 
 def show_facts(facts: Row, console: Console, title: str | None = None) -> None:
-    """Names and values below each other."""
+    """Print names and values, one pair a line."""
     show_title(title, console)
     table = empty_table(header=False)
     table.add_column(style="dim")
@@ -162,7 +162,7 @@ def show(
     columns: Sequence[str] | None = None,
     empty: str = "nothing found",
 ) -> None:
-    """Print rows in the form asked for."""
+    """Print rows as JSON or as a table; `empty` is printed instead of a table without rows."""
     if json:
         console.file.write(f"{to_json(rows)}\n")
     elif rows:

@@ -1,4 +1,4 @@
-"""Trials as people read them: the rows of `results.views` cut down to what fits a screen. JSON takes them whole."""
+"""Tables of trials: the rows of `results.views` reduced to what fits a screen. JSON output holds them in full."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 RANKED = "furthest rung first, then score on `search`"
-"""How trials are ranked wherever they are: the words for it."""
+"""The ranking of trials, in words."""
 HELD = "held_overall"
+"""Column of a trial's overall score on the split `held`."""
 JSON_COLUMNS = ("config", "params")
+"""Columns that hold JSON text."""
 BEFORE_PARAMETERS = "params"
-"""In `results.views.trials_frame` every column after this one, but for scores on `held`, is a drawn parameter."""
+"""In `results.views.trials_frame` every column after this one is a drawn parameter, except scores on `held`."""
 
 
 def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -34,7 +36,7 @@ def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """One line a trial: how it ended, how far it came, its scores on `search`, its overall on `held`."""
+    """One row a trial: state, examples used, scores on `search`, overall score on `held`, adapter."""
     return [
         {
             "trial": row["trial"],
@@ -50,25 +52,25 @@ def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]
 
 
 def cost_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """One line a trial: what of the model is trained, time, memory, training rows of each task."""
+    """One row a trial: trained parameters, time, memory, examples used of each task."""
     return [
         {"trial": row["trial"], **_cost(row), **{f"{task} used": amount(row.get(EXAMPLES + task)) for task in tasks}}
         for row in rows
     ]
 
 
-def _cost(known: Row) -> dict[str, str]:
-    """The costs of `results.costs` as people read them."""
+def _cost(costs: Row) -> dict[str, str]:
+    """The costs of `results.costs` as text."""
     return {
-        "trained": amount(known["trainable_parameters"]),
-        "of model": percent(known["trainable_share"]),
-        "s/1k": digits(known["seconds_per_1000"]),
-        "memory": size(known["peak_memory_bytes"]),
+        "trained": amount(costs["trainable_parameters"]),
+        "of model": percent(costs["trainable_share"]),
+        "s/1k": digits(costs["seconds_per_1000"]),
+        "memory": size(costs["peak_memory_bytes"]),
     }
 
 
 def cost_facts(row: Row, tasks: Sequence[str]) -> dict[str, str]:
-    """A trial's cost, each in words."""
+    """The costs of a trial, as text by their names."""
     cost = _cost(row)
     used = ", ".join(f"{row[EXAMPLES + task]:,} {task}" for task in tasks if row.get(EXAMPLES + task) is not None)
     stages = {"time of stages": duration(row["stage_seconds"])} if row.get("stage_seconds") else {}
@@ -82,39 +84,39 @@ def cost_facts(row: Row, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _kind(adapter: Any) -> str:
-    """`lora 8`, `none`: the choice that tells trials apart at a glance."""
+    """Kind and rank of an adapter: `lora 8`, `none`."""
     if not isinstance(adapter, Mapping):
         return "-"
     return " ".join(str(adapter[name]) for name in ("kind", "rank") if name in adapter)
 
 
 def show_parameters(rows: Sequence[Row], console: Console) -> None:
-    """The parameters that set the trials apart, one column a trial, as many columns side by side as the console has
-    room for; then the parameters that are the same in all of them."""
-    lines = parameter_rows(rows)
+    """Print the parameters in which the trials differ, one column a trial, as many columns side by side as fit; then
+    the parameters that are the same in all trials."""
+    parameters = parameter_rows(rows)
     columns = [_column(row) for row in rows]
-    alike = [line for line in lines if len(rows) > 1 and len({line[name] for name in columns}) == 1]
-    apart = [line for line in lines if line not in alike]
-    if not lines:
+    shared = [values for values in parameters if len(rows) > 1 and len({values[name] for name in columns}) == 1]
+    differing = [values for values in parameters if values not in shared]
+    if not parameters:
         console.print("no parameter was drawn", style="dim")
-    if apart:
+    if differing:
         title = "parameters that differ" if len(rows) > 1 else "its parameters"
-        tables.show_blocks(apart, console, columns=["parameter", *columns], title=title)
-    if apart and alike:
+        tables.show_blocks(differing, console, columns=["parameter", *columns], title=title)
+    if differing and shared:
         console.print()
-    if alike:
-        same = [{"parameter": line["parameter"], "value": line[columns[0]]} for line in alike]
-        tables.show(same, console, title="parameters that are the same in all of them")
+    if shared:
+        shared_rows = [{"parameter": values["parameter"], "value": values[columns[0]]} for values in shared]
+        tables.show(shared_rows, console, title="parameters that are the same in all of them")
 
 
 def parameter_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """One line a parameter that one of the trials has, one column a trial: what sets them apart, side by side."""
+    """One row for each parameter that any of the trials has, one column a trial."""
     paths = dict.fromkeys(path for row in rows for path in _parameters(row))
     columns = {_column(row): _parameters(row) for row in rows}
-    lines = [
+    table = [
         {"parameter": path, **{name: cell(values.get(path)) for name, values in columns.items()}} for path in paths
     ]
-    return [line for line in lines if any(line[name] != MISSING for name in columns)]
+    return [values for values in table if any(values[name] != MISSING for name in columns)]
 
 
 def _column(row: Row) -> str:
@@ -122,13 +124,14 @@ def _column(row: Row) -> str:
 
 
 def _parameters(row: Row) -> dict[str, Any]:
+    """Drawn parameters of a trial by their paths."""
     names = list(row)
     drawn = names[names.index(BEFORE_PARAMETERS) + 1 :] if BEFORE_PARAMETERS in names else []
     return {name: row[name] for name in drawn if not name.startswith("held_")}
 
 
 def report_row(report: Row) -> dict[str, Any]:
-    """One report of a trial."""
+    """Row of a report of a trial."""
     scores, losses = report["scores"] or {}, report["losses"] or {}
     return {
         "attempt": report["attempt"],
@@ -145,7 +148,7 @@ def report_row(report: Row) -> dict[str, Any]:
 
 
 def event_row(event: Row) -> dict[str, Any]:
-    """One start or end of an attempt."""
+    """Row of a start or end of an attempt."""
     return {
         "attempt": event["attempt"],
         "event": event["event"],

@@ -1,4 +1,4 @@
-"""Numbers as people read them: seconds, examples, scores. The one place where they are turned into text."""
+"""Units: numbers as text (seconds, examples, scores, bytes), and durations read from text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def duration(seconds: float | None) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
+    minutes, remainder = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes}m {rest:02d}s"
+        return f"{minutes}m {remainder:02d}s"
     hours, minutes = divmod(minutes, 60)
     if hours < 24:
         return f"{hours}h {minutes:02d}m"
@@ -37,7 +37,7 @@ def amount(number: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Examples a second, with a decimal only where it says something."""
+    """Examples per second, with one decimal below 10."""
     if per_second is None or not math.isfinite(per_second):
         return "-"
     return f"{per_second:.1f}" if 0 < per_second < 10 else amount(per_second)
@@ -81,7 +81,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `90`, `90s`, `15m`, `2h` or `1d`; ValueError otherwise."""
+    """Seconds in `90`, `90s`, `15m`, `2h` or `1d`; raises ValueError for any other text."""
     number, unit = (text[:-1], text[-1:]) if text[-1:].isalpha() else (text, "s")
     scale = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(unit.lower())
     try:
@@ -89,5 +89,5 @@ def parse_duration(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"a time must be a positive number of seconds or such as 90s, 15m, 2h, not {text!r}")
+        raise ValueError(f"a time must be a positive number, in seconds or such as 90s, 15m, 2h, 1d, not {text!r}")
     return seconds

@@ -1,1 +1,1 @@
-"""The one process that decides and writes."""
+"""The driver: the one process of a sweep that decides and writes."""

@@ -1,9 +1,10 @@
-"""Predictions of the kept trials for all of dev and test: each trial predicts once, and its rows enter the store.
+"""Predictions of the kept trials for all of dev and test: each trial predicts once, and its rows are stored.
 
-After a search the trials are spread over fresh actors with a trial's resources, which share the machine's data and
-weights; a command lets them predict in its own process. Both call `predict_trial`. A trial that has predicted is known
-by its file, so an interrupted round goes on where it was, and a repeated one does nothing. The actors are gone before
-`finalise` returns: living ones would starve the next search without a word.
+After a search, `finalise` spreads the trials over new actors, each with the resources of one trial; the actors of a
+machine share its data and weights. A command calls `finalise_here`, which predicts in the command's own process. Both
+call `predict_trial`. A trial that has predicted has a file in the store, so an interrupted round continues where it was
+and a repeated round does nothing. The actors are gone before `finalise` returns: living ones would silently take the
+resources of the next search.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ if TYPE_CHECKING:
     from results.store import SweepFolder
 
 RETRIES = 2
-"""How many times a trial whose actor died is given to another one."""
+"""How many times a trial whose actor died is given to another actor."""
 TURN = 0.2
 """Seconds between two calls of `on_turn`."""
 
 
 class PredictError(ValueError):
-    """Predictions that cannot be made or written."""
+    """Predictions cannot be made or written."""
 
 
 def predict_trial(job: Job, folder: SweepFolder, trial: int, attempt: int, checkpoint: str) -> int:
-    """Predict with a trial's kept checkpoint, write the table, return its number of rows.
+    """Predict with a trial's kept checkpoint and store the predictions; returns their number of rows.
 
-    Only the name of `checkpoint` counts: the store may have moved since the row that holds the path.
+    Only the last part of the path `checkpoint` is used: the store may have moved since that path was recorded.
     """
     from results.predictions import key, to_table
 
@@ -46,7 +47,7 @@ def predict_trial(job: Job, folder: SweepFolder, trial: int, attempt: int, check
 
 
 class Predictor:
-    """The actor: predicts with one checkpoint after the other in one warm process."""
+    """Actor that predicts with one checkpoint after the other, all in one warm process."""
 
     def __init__(self, job: str, store: str, name: str) -> None:
         from results.store import Store
@@ -64,26 +65,29 @@ class Predictor:
 def finalise(
     folder: SweepFolder, job: Job, kept: Sequence[KeptWeights], on_turn: Callable[[int, int], bool]
 ) -> list[str]:
-    """Predict with every kept trial that has not predicted yet. `on_turn(done, all)` returns False to stop early.
+    """Let every kept trial that has not predicted yet predict. `on_turn(done, total)` is called every `TURN` seconds
+    and returns False to stop early.
 
-    Returns one line for each trial that could not predict.
+    Returns one message for each trial that could not predict.
     """
     from results.predictions import key
 
-    todo = [ended for ended in kept if not folder.has("predictions", key(ended.trial, ended.attempt))]
-    return _Round(job, todo).run(on_turn) if todo else []
+    missing = [weights for weights in kept if not folder.has("predictions", key(weights.trial, weights.attempt))]
+    return _Round(job, missing).run(on_turn) if missing else []
 
 
 class _Round:
-    """Hands trials to actors until all have predicted."""
+    """One round of predictions: hands trials to actors until all have predicted."""
 
-    def __init__(self, job: Job, todo: Sequence[KeptWeights]) -> None:
+    def __init__(self, job: Job, missing: Sequence[KeptWeights]) -> None:
         sweep = Path(job.folder)
         self._arguments = (job.to_json(), str(sweep.parent), sweep.name)
         self._resources = job.resources
-        self._all = len(todo)
-        self._todo = [(weights, 0) for weights in todo]
+        self._total = len(missing)
+        self._todo = [(weights, 0) for weights in missing]
+        """Weights that no actor has yet, and how many actors have died with them."""
         self._busy: dict[Any, tuple[Any, KeptWeights, int]] = {}
+        """Ray's reference to a prediction at work -> its actor, its weights, their tries."""
         self._actors: list[Any] = []
         self._problems: list[str] = []
 
@@ -94,7 +98,7 @@ class _Round:
             for _ in range(min(self._resources.workers, len(self._todo))):
                 self._hand_out(self._new_actor())
             while self._busy:
-                if not on_turn(self._all - len(self._todo) - len(self._busy), self._all):
+                if not on_turn(self._total - len(self._todo) - len(self._busy), self._total):
                     break
                 ready, _ = ray.wait(list(self._busy), timeout=TURN)
                 for reference in ready:
@@ -114,24 +118,24 @@ class _Round:
 
     def _hand_out(self, actor: Any) -> None:
         if self._todo:
-            ended, tries = self._todo.pop(0)
-            reference = actor.predict.remote(ended.trial, ended.attempt, ended.checkpoint)
-            self._busy[reference] = (actor, ended, tries)
+            weights, tries = self._todo.pop(0)
+            reference = actor.predict.remote(weights.trial, weights.attempt, weights.checkpoint)
+            self._busy[reference] = (actor, weights, tries)
 
     def _collect(self, reference: Any) -> None:
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-        actor, ended, tries = self._busy.pop(reference)
+        actor, weights, tries = self._busy.pop(reference)
         try:
             ray.get(reference)
         except RayTaskError as error:
-            self._problems.append(f"trial {ended.trial} could not predict: {_last_line(error)}")
+            self._problems.append(f"trial {weights.trial} could not predict: {_last_line(error)}")
         except (RayActorError, OutOfMemoryError) as error:
             if tries < RETRIES:
-                self._todo.append((ended, tries + 1))
+                self._todo.append((weights, tries + 1))
             else:
-                self._problems.append(f"trial {ended.trial} could not predict: {_last_line(error)}")
+                self._problems.append(f"trial {weights.trial} could not predict: {_last_line(error)}")
             self._actors.remove(actor)
             actor = self._new_actor() if self._todo else None
         if actor is not None:
@@ -143,7 +147,7 @@ def _last_line(error: Exception) -> str:
 
 
 def is_done(folder: SweepFolder, trials: int) -> bool:
-    """Whether all of `trials` trials have ended and every kept one has predicted: nothing is left for a launch."""
+    """Whether all `trials` trials have ended and every kept one has predicted: a launch would have nothing to do."""
     from results.predictions import key
 
     ledger = Ledger(folder.events())
@@ -153,36 +157,37 @@ def is_done(folder: SweepFolder, trials: int) -> bool:
 
 
 def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Callable[[str], None]) -> list[int]:
-    """Let kept trials without whole predictions (all, or these) predict, one after the other, in this process.
+    """Let kept trials whose predictions are missing or damaged predict in this process, one after the other.
 
-    `tell` gets a line before each. Returns the trials that predicted.
+    `trials`: the trials to look at; None: all kept ones. `tell` gets a message before each prediction. Returns the
+    trials that predicted. Raises PredictError for a trial that has neither predictions nor kept weights.
     """
     from results.predictions import key, predicted
 
-    weights, present = Ledger(folder.events()).kept, predicted(folder)
+    kept, present = Ledger(folder.events()).kept, predicted(folder)
     record = record_of(folder)
     job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
     missing = []
-    for trial in weights if trials is None else trials:
-        if trial not in weights and trial not in present:
-            raise PredictError(without_weights(folder, trial, weights))
-        if trial not in weights and not folder.has("predictions", key(trial, present[trial])):
-            why = without_weights(folder, trial, weights)
-            raise PredictError(f"the predictions of trial {trial} are damaged, and {why}")
-        if trial in weights and not folder.has("predictions", key(trial, weights[trial].attempt)):
+    for trial in kept if trials is None else trials:
+        if trial not in kept and trial not in present:
+            raise PredictError(without_weights(folder, trial, kept))
+        if trial not in kept and not folder.has("predictions", key(trial, present[trial])):
+            reason = without_weights(folder, trial, kept)
+            raise PredictError(f"the predictions of trial {trial} are damaged, and {reason}")
+        if trial in kept and not folder.has("predictions", key(trial, kept[trial].attempt)):
             missing.append(trial)
-    for place, trial in enumerate(missing, start=1):
-        _, attempt, checkpoint = weights[trial]
-        why = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
-        tell(f"trial {trial} predicts dev and test now ({place} of {len(missing)}): {why}")
+    for number, trial in enumerate(missing, start=1):
+        _, attempt, checkpoint = kept[trial]
+        reason = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
+        tell(f"trial {trial} predicts dev and test now ({number} of {len(missing)}): {reason}")
         predict_trial(job, folder, trial, attempt, checkpoint)
     return missing
 
 
-def without_weights(folder: SweepFolder, trial: int, weights: Mapping[int, Any]) -> str:
-    """Why a trial cannot predict, and which can."""
-    known = {int(row["trial"]) for row in folder.events()}
-    if trial not in known:
-        return f"sweep {folder.name!r} has no trial {trial}; it has {len(known)}, see: hpo top {folder.name}"
-    have = ", ".join(map(str, sorted(weights))) or "none"
-    return f"the weights of trial {trial} are not kept, so it cannot predict. Kept are those of: {have}."
+def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:
+    """The message about a trial without kept weights: why it cannot predict, and which trials can."""
+    trials = {int(row["trial"]) for row in folder.events()}
+    if trial not in trials:
+        return f"sweep {folder.name!r} has no trial {trial}; it has {len(trials)}, see: hpo top {folder.name}"
+    with_weights = ", ".join(map(str, sorted(kept))) or "none"
+    return f"the weights of trial {trial} are not kept, so it cannot predict. Trials with kept weights: {with_weights}."

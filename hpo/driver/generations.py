@@ -1,11 +1,12 @@
-"""One driver per sweep: each run or resume is a generation with a file of its own and a heartbeat.
+"""Generations: each run or resume of a sweep is one, with a file and a heartbeat, so that a sweep has one driver.
 
-`<store>/<sweep>/generations/<number>.json` is created exclusively, which settles who has the number, and touched
-every ten seconds by a thread. A new driver takes the next number and looks at the others: one with a young heartbeat
-refuses it, unless that process is known to be dead (same host, no such process, or another one under its number) or
-it was told to take over. Ages compare the modification times of files in one folder, so clocks of two machines do not
-matter. A driver that sees a higher accepted number leaves; readers drop what a lower generation wrote after a higher
-one began.
+A generation's file is `<store>/<sweep>/generations/<number>.json`. It is created exclusively, so two drivers never
+share a number, and a thread touches it every ten seconds: the heartbeat. A new driver takes the next number and looks
+at the older files. A young heartbeat among them refuses the new driver, unless that older process is known to be dead
+(same host, and no such process or another process with its number) or the new driver was told to take over.
+
+Ages are differences between modification times of files in one folder, so the clocks of two machines need not agree. A
+driver that sees a higher accepted number stops. Readers drop what a lower generation wrote after a higher one began.
 """
 
 from __future__ import annotations
@@ -24,41 +25,41 @@ from hpo.cluster.processes import host, process_start
 BEAT = 10.0
 """Seconds between two heartbeats."""
 YOUNG = 60.0
-"""Seconds after which a silent driver is taken for dead."""
+"""Seconds without a heartbeat after which a driver counts as dead."""
 
 
 class BusyError(ValueError):
-    """Another driver works on this sweep."""
+    """Another driver works on the sweep."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a generation's file says."""
+class GenerationRecord:
+    """Content of a generation's file."""
 
     number: int
     host: str
     pid: int
     started: float | None
-    """Start time of the process (clock ticks since boot): tells a process from a later one with its number."""
+    """Start time of the process (clock ticks since boot): tells it from a later process with the same number."""
     state: str = "claimed"
     """claimed (not yet accepted), live, ended."""
     trials: int = 0
-    """Trials the sweep has in all by the wish of this launch: an extension outlives it."""
+    """Number of trials that this launch asked for in all. Later launches keep the largest such number."""
     since: float | None = None
     """When the launch began, in seconds since 1970."""
     until: float | None = None
-    """When it ended in order, in seconds since 1970; None: it has not, or its driver died."""
+    """When the launch stopped in order, in seconds since 1970; None: it still runs, or its driver died."""
 
 
 class Generation:
-    """The accepted generation of this process; `end` when the driver leaves."""
+    """The accepted generation of this process. Call `end` when the driver stops."""
 
-    def __init__(self, folder: Path, entry: Entry) -> None:
-        self.number = entry.number
+    def __init__(self, folder: Path, record: GenerationRecord) -> None:
+        self.number = record.number
         self._folder = folder
-        self._entry = entry
-        self.began = _path(folder, entry.number).stat().st_mtime
-        """When it went live, by the clock of the sweep's file system: what is older was there before."""
+        self._record = record
+        self.began = _path(folder, record.number).stat().st_mtime
+        """When it was accepted, by the clock of the sweep's file system. An older file was there before."""
         self._stop = threading.Event()
         self._superseded = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="hpo-heartbeat", daemon=True)
@@ -66,7 +67,7 @@ class Generation:
 
     @property
     def superseded(self) -> bool:
-        """A higher generation works on this sweep: leave, write nothing more."""
+        """Whether a higher generation works on this sweep: this driver has to stop and write nothing more."""
         return self._superseded.is_set()
 
     def _beat(self) -> None:
@@ -74,65 +75,71 @@ class Generation:
         while not self._stop.wait(BEAT):
             try:
                 os.utime(path)
-                if any(other.number > self.number and other.state == "live" for other in _entries(self._folder)):
+                if any(record.number > self.number and record.state == "live" for record in _records(self._folder)):
                     self._superseded.set()
             except OSError:
-                # The disk may be back at the next beat. If it is not, the writer of rows fails, and it says why.
+                # The disk may work again at the next beat. If not, the writer of rows fails and says why.
                 continue
 
     def end(self) -> None:
-        """Tell the next driver that it need not wait. Rows must be durable by now."""
+        """Record that this driver has stopped, so that the next one need not wait. Call it after all rows are
+        durable."""
         self._stop.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # a failing disk was told of before; the heartbeat grows old
-            _write(self._folder, replace(self._entry, state="ended", until=time.time()))
+        with contextlib.suppress(OSError):  # a failing disk was reported before; the heartbeat grows old
+            _write(self._folder, replace(self._record, state="ended", until=time.time()))
 
 
 def claim(sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None) -> Generation:
-    """Become the one driver of the sweep in folder `sweep`, or raise BusyError and leave no trace. `since`: when the
-    launch began, in seconds since 1970; now, if left out."""
+    """Make this process the one driver of the sweep in folder `sweep`; raises BusyError, and leaves no file, if another
+    driver works on it.
+
+    `takeover`: claim it all the same. `trials`: total number of trials that this launch asks for. `since`: when the
+    launch began, in seconds since 1970; None: now.
+    """
     folder = sweep / "generations"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        entry = _claim_number(folder)
+        record = _claim_number(folder)
     except OSError as error:
-        error.filename = error.filename or str(folder)  # a full disk names no file
+        error.filename = error.filename or str(folder)  # the error of a full disk names no file
         raise
     try:
         if not takeover:
-            _refuse_if_busy(folder, entry, sweep.name)
+            _refuse_if_busy(folder, record, sweep.name)
     except BusyError:
-        _path(folder, entry.number).unlink(missing_ok=True)
+        _path(folder, record.number).unlink(missing_ok=True)
         raise
-    entry = replace(entry, state="live", trials=trials, since=time.time() if since is None else since)
-    _write(folder, entry)
-    return Generation(folder, entry)
+    record = replace(record, state="live", trials=trials, since=time.time() if since is None else since)
+    _write(folder, record)
+    return Generation(folder, record)
 
 
 def check_free(sweep: Path) -> None:
-    """Raise BusyError if a driver works on this sweep: says early what `claim` would refuse later."""
+    """Raise BusyError if a driver works on this sweep. A check before costly work; `claim` checks again."""
     if (driver := active(sweep)) is not None:
         raise _busy(driver, sweep.name)
 
 
-def active(sweep: Path) -> Entry | None:
-    """The driver that works on this sweep now, as far as files and processes tell; None: nobody does."""
+def active(sweep: Path) -> GenerationRecord | None:
+    """The driver that works on this sweep now, judged by its file and its process; None: no driver does."""
     folder = sweep / "generations"
     if not folder.is_dir():
         return None
     now = _now(folder)
-    return next((entry for entry in reversed(_entries(folder)) if _alive(folder, entry, now)), None)
+    return next((record for record in reversed(_records(folder)) if _alive(folder, record, now)), None)
 
 
-def newest(sweep: Path) -> Entry | None:
-    """The last launch of this sweep that was accepted, whether it still works or not; None: there was none."""
+def newest(sweep: Path) -> GenerationRecord | None:
+    """The last launch of this sweep that was accepted, running or not; None: there was none."""
     folder = sweep / "generations"
-    accepted = [entry for entry in _entries(folder) if entry.state != "claimed"] if folder.is_dir() else []
+    accepted = [record for record in _records(folder) if record.state != "claimed"] if folder.is_dir() else []
     return accepted[-1] if accepted else None
 
 
 def _now(folder: Path) -> float:
-    """By the clock that stamps this folder's files; by this machine's where nothing can be written."""
+    """The time in seconds since 1970, by the clock that stamps this folder's files; by this machine's clock if the
+    folder cannot be written."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             return os.fstat(probe.fileno()).st_mtime
@@ -141,70 +148,71 @@ def _now(folder: Path) -> float:
 
 
 def total_trials(begun_with: int, sweep: Path) -> int:
-    """How many trials a sweep has: it began with so many, later launches may have asked for more."""
+    """Total number of trials of a sweep: it began with `begun_with`, and later launches may have asked for more."""
     folder = sweep / "generations"
-    asked = [entry.trials for entry in _entries(folder)] if folder.is_dir() else []
-    return max([begun_with, *asked])
+    totals = [record.trials for record in _records(folder)] if folder.is_dir() else []
+    return max([begun_with, *totals])
 
 
-def _claim_number(folder: Path) -> Entry:
+def _claim_number(folder: Path) -> GenerationRecord:
+    """Create the file of the next free number."""
     while True:
-        number = max((entry.number for entry in _entries(folder)), default=0) + 1
-        entry = Entry(number, host(), os.getpid(), process_start(os.getpid()))
+        number = max((record.number for record in _records(folder)), default=0) + 1
+        record = GenerationRecord(number, host(), os.getpid(), process_start(os.getpid()))
         try:
             with _path(folder, number).open("x", encoding="utf-8") as file:
-                json.dump(asdict(entry), file)
+                json.dump(asdict(record), file)
         except FileExistsError:
-            continue  # another driver was quicker
-        return entry
+            continue  # another driver took the number first
+        return record
 
 
-def _refuse_if_busy(folder: Path, own: Entry, sweep: str) -> None:
+def _refuse_if_busy(folder: Path, own: GenerationRecord, sweep: str) -> None:
     now = _path(folder, own.number).stat().st_mtime
-    for other in _entries(folder):
-        if other.number < own.number and _alive(folder, other, now):
-            raise _busy(other, sweep)
+    for record in _records(folder):
+        if record.number < own.number and _alive(folder, record, now):
+            raise _busy(record, sweep)
 
 
-def _busy(other: Entry, sweep: str) -> BusyError:
+def _busy(driver: GenerationRecord, sweep: str) -> BusyError:
     return BusyError(
-        f"sweep {sweep!r} is being worked on by process {other.pid} on {other.host}. Wait for its end, stop it with "
-        f"`hpo stop {sweep}`, or, if you know that it is dead, give --takeover"
+        f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it with "
+        f"`hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
     )
 
 
-def _alive(folder: Path, entry: Entry, now: float) -> bool:
-    if entry.state == "ended":
+def _alive(folder: Path, record: GenerationRecord, now: float) -> bool:
+    if record.state == "ended":
         return False
-    if entry.host == host() and process_start(entry.pid) != entry.started:
+    if record.host == host() and process_start(record.pid) != record.started:
         return False
     try:
-        return now - _path(folder, entry.number).stat().st_mtime < YOUNG
+        return now - _path(folder, record.number).stat().st_mtime < YOUNG
     except FileNotFoundError:
-        return False  # it was refused and has taken its claim back
+        return False  # its claim was refused, and its file removed
 
 
-def _entries(folder: Path) -> list[Entry]:
-    """All generations, ascending."""
-    entries = []
+def _records(folder: Path) -> list[GenerationRecord]:
+    """All generations, by ascending number."""
+    records = []
     for path in folder.glob("*.json"):
         try:
-            entries.append(Entry(**json.loads(path.read_text(encoding="utf-8"))))
+            records.append(GenerationRecord(**json.loads(path.read_text(encoding="utf-8"))))
         except FileNotFoundError:
-            continue  # a refused claim, taken back since the folder was listed
+            continue  # the file of a refused claim, removed since the folder was listed
         except (ValueError, TypeError):
-            # Being created at this moment, or damaged: the name alone says that the number is taken.
+            # Being written at this moment, or damaged: its name alone shows that the number is taken.
             if path.stem.isdigit():
-                entries.append(Entry(int(path.stem), "", 0, None))
-    return sorted(entries, key=lambda entry: entry.number)
+                records.append(GenerationRecord(int(path.stem), "", 0, None))
+    return sorted(records, key=lambda record: record.number)
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.json"
 
 
-def _write(folder: Path, entry: Entry) -> None:
-    path = _path(folder, entry.number)
+def _write(folder: Path, record: GenerationRecord) -> None:
+    path = _path(folder, record.number)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(entry)), encoding="utf-8")
+    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
     temporary.replace(path)

@@ -1,11 +1,12 @@
-"""The ledger: what the rows of `trials` and `reports` say of each trial, folded row by row in the order of `seq`.
+"""The ledger: the state of each trial, computed row by row from the rows of `trials` and `reports` in the order of
+`seq`.
 
-The one fold of rows in the driver. The recorder feeds a ledger of its own with every row that it appends, and decides
-by it whose weights stay; the monitor (`hpo.driver.monitor`) feeds another one with durable rows alone, so that nothing
-shown can be lost again; whoever reads a stored sweep makes one from `SweepFolder.events()`.
+All code of the driver that needs a trial's state from rows uses a ledger. The recorder feeds its ledger with every row
+that it appends, and decides by it whose weights are kept. The monitor (`hpo.driver.monitor`) feeds another ledger with
+durable rows only, so nothing shown can be lost again. Readers of a stored sweep make one from `SweepFolder.events()`.
 
-`results.views` folds the same rows for readers, by the same rules: of the reports of one (trial, step) the first that
-has not diverged counts, or the first if all have.
+`results.views` computes the same for users of `results`, by the same rule: the first report of a (trial, step) that has
+not diverged counts; if all have diverged, the first one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hpo.search.states import INTERRUPTIONS, State, ranking
 
 
 class StepReport(NamedTuple):
-    """One report as its row tells it."""
+    """One report, read from its row."""
 
     step: int
     """Nominal milestone, in examples."""
@@ -33,17 +34,17 @@ class StepReport(NamedTuple):
 
 
 class KeptWeights(NamedTuple):
-    """The weights of a trial that has ended, as its last end row names them."""
+    """The kept weights of a trial that has ended, read from its last end row."""
 
     trial: int
     attempt: int
     checkpoint: str
-    """Path of the checkpoint when the row was written. Its last part is what counts: the store may have moved."""
+    """Path of the checkpoint when the row was written. Only its last part is used: the store may have moved."""
 
 
 @dataclass
 class TrialEntry:
-    """What the rows say of one trial."""
+    """One trial as its rows describe it."""
 
     state: State = "running"
     lost: bool = False
@@ -53,14 +54,15 @@ class TrialEntry:
     attempts: int = 0
     """Number of starts."""
     origin: str | None = None
+    """Where the configuration comes from (`hpo.search.states.Origin`); None where the row does not say."""
     reason: str = ""
     """Why the newest attempt ended."""
     reports: dict[int, StepReport] = field(default_factory=dict)
-    """Step -> the report that counts there."""
+    """Step (milestone, in examples) -> the report that counts there."""
     examples: int = 0
-    """Examples used by the report that came furthest."""
+    """Largest number of examples that a report of the trial names."""
     checkpoint: str | None = None
-    """The checkpoint that the newest report names."""
+    """Path of the checkpoint that the newest report names."""
 
     @property
     def last_report(self) -> StepReport | None:
@@ -75,14 +77,14 @@ class TrialEntry:
 
 
 class Ledger:
-    """The trials of a sweep, as far as its rows were fed."""
+    """The trials of a sweep, computed from the rows fed so far."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.trials: dict[int, TrialEntry] = {}
         self.kept: dict[int, KeptWeights] = {}
-        """Trial -> its kept weights, of those that have some."""
+        """Trial -> its kept weights; trials without kept weights are absent."""
         self.examples_used = 0
-        """By all trials together; work that was done twice counts once."""
+        """Examples used by all trials together; examples that were trained twice count once."""
         self.rows = 0
         """Number of rows fed."""
         for row in rows:
@@ -121,7 +123,7 @@ class Ledger:
         entry.checkpoint = row.get("checkpoint") or entry.checkpoint
 
     def loss(self, trial: int) -> str | None:
-        """Why a trial that is to be issued again was lost; None for one that was paused, or never started."""
+        """Why a trial that is to be issued again was lost; None if it was paused or has never started."""
         entry = self.trials.get(trial)
         if entry is None:
             return None

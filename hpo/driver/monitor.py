@@ -1,7 +1,7 @@
-"""What displays show: a snapshot of the sweep, made from durable rows alone, so that nothing shown can be lost again.
+"""The monitor: makes the snapshots that displays show. It uses durable rows only, so nothing shown can be lost again.
 
-The driver announces every row that it appends (`expect`) and lets those that its writer has made durable count
-(`settle`); `hpo status` feeds what it has read from the store. A snapshot is a function of these rows and the time.
+The driver hands it every row that it appends (`expect`); `settle` counts those that its writer has made durable since.
+`hpo status` feeds it the rows of the store. A snapshot depends on these rows and the time only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hpo.search.states import CLOSED, STATES
 WINDOW = 120.0
 """Seconds over which examples per second are measured."""
 LEADERS = 10
-"""Trials in `Snapshot.best`."""
+"""Largest number of trials in `Snapshot.best`."""
 
 
 class Monitor:
-    """Durable rows of a sweep of `trials` trials, and the snapshot that they make."""
+    """The durable rows of a sweep of `trials` trials, and the snapshots made from them."""
 
     def __init__(self, name: str, trials: int, milestones: tuple[int, ...], scheduler: Scheduler) -> None:
         self._name = name
@@ -32,11 +32,12 @@ class Monitor:
         self._judge = scheduler.build(milestones)
         self._ledger = Ledger()
         self._progress: deque[tuple[float, int, int]] = deque()
-        """Time of a report, examples used before it and after it."""
+        """For each report: its time, examples used before it, examples used after it."""
         self._expected: deque[tuple[int, Mapping[str, Any]]] = deque()
+        """`seq` and row of every appended row that is not durable yet."""
 
     def expect(self, seq: int, row: Mapping[str, Any]) -> None:
-        """A row that was appended and counts once it is durable."""
+        """Take a row that was appended. It counts once it is durable."""
         self._expected.append((seq, row))
 
     def settle(self, durable_seq: int) -> None:
@@ -45,6 +46,7 @@ class Monitor:
             self.feed(self._expected.popleft()[1])
 
     def feed_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count durable rows, in the order of `seq`."""
         for row in rows:
             self.feed(row)
 
@@ -55,16 +57,17 @@ class Monitor:
             return
         trial, step = int(row["trial"]), int(row["step"])
         used = self._ledger.examples_used
-        known = trial in self._ledger.trials and step in self._ledger.trials[trial].reports
+        repeated = trial in self._ledger.trials and step in self._ledger.trials[trial].reports
         self._ledger.feed(row)
         self._progress.append((float(row["time"]), used, self._ledger.examples_used))
-        if not known and step in self._milestones:  # as in the search, the first report of (trial, step) is judged
+        if not repeated and step in self._milestones:  # the search too judges the first report of (trial, step) only
             self._judge.report(step, self._ledger.trials[trial].reports[step].overall)
 
     def snapshot(
         self, phase: str, started: float, now: float, messages: tuple[str, ...] = (), live: bool = True
     ) -> Snapshot:
-        """The sweep as the durable rows tell it. `live`: a driver works on it, so that rates mean something."""
+        """The sweep as its durable rows describe it. `live`: a driver works on it, so examples per second are
+        measured."""
         trials, ranking = self._ledger.trials, self._ledger.ranking()
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         for trial in trials.values():
@@ -98,6 +101,7 @@ class Monitor:
         return best
 
     def _rate(self, started: float, now: float) -> float:
+        """Examples per second in the last `WINDOW` seconds, of this launch only."""
         begin = max(started, now - WINDOW)
         while self._progress and self._progress[0][0] < begin:
             self._progress.popleft()
@@ -106,15 +110,15 @@ class Monitor:
         return (self._progress[-1][2] - self._progress[0][1]) / (now - begin)
 
     def _time_left(self, rate: float) -> float | None:
-        """Each trial to come is taken to use the mean of closed ones, each open one what it has left of that mean."""
+        """Seconds left, estimated: every trial is assumed to use the mean number of examples of the closed trials."""
         trials = self._ledger.trials
         closed = [trial.examples for trial in trials.values() if trial.state in CLOSED]
         if not closed or rate <= 0:
             return None
         mean = sum(closed) / len(closed)
-        begun = [trial.examples for trial in trials.values() if trial.state not in CLOSED]
+        open_trials = [trial.examples for trial in trials.values() if trial.state not in CLOSED]
         to_come = max(0, self._total - len(trials)) * mean
-        return (to_come + sum(max(0.0, mean - examples) for examples in begun)) / rate
+        return (to_come + sum(max(0.0, mean - examples) for examples in open_trials)) / rate
 
 
 def _leader(number: int, trial: TrialEntry) -> Leader:

@@ -1,9 +1,9 @@
-"""Between Tune and the sweep: every event becomes a row first, then a decision.
+"""The recorder, between Ray Tune and the sweep: turns every event into a row first, then into a decision.
 
-A start is durable before its trial runs, a stop and an end before anybody acts on them (each is a barrier of the
-writer); reports that let a trial continue are committed in groups. Weights are deleted only after the row that no
-longer names them. This is the only place that writes rows of `trials` and `reports`, in the driver's thread. Whether a
-trial diverged is decided here, in the row of its report; everybody else reads the row.
+A start is durable before its trial runs. A stop and an end are durable before they take effect; each is a barrier of
+the writer. Reports after which a trial continues are committed in groups. Weights are deleted only after the row that
+no longer names them is durable. Only the recorder writes rows of `trials` and `reports`, in the driver's thread. It
+decides whether a trial diverged and writes that into the row of the report; all other code reads the row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from hpo.cluster.processes import host
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.driver.monitor import Monitor
-from hpo.driver.weights import Ended, Shelf
+from hpo.driver.weights import EndRow, Shelf
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
 from hpo.worker.job import OUT_OF_MEMORY, Assignment, attempt_id
@@ -28,11 +28,12 @@ COPIED = (
     "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
     "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
 )  # fmt: skip
-"""Fields of a report that its row takes over as they are."""
+"""Fields that are copied unchanged from a report to its row."""
 
-ALIKE = 5
-"""Number of failures in a row for the same reason, with no report between them, that are taken for a fault of the
-place: data that a machine lacks, a broken driver. Fewer may be a corner of the space."""
+SAME_FAILURES = 5
+"""Number of trials that fail in a row for the same reason, with no report in between, before the search stops. The
+cause is then taken to be the machine or the installation (missing data, a broken driver); fewer such failures may come
+from a bad region of the space."""
 
 
 class RowWriter(Protocol):
@@ -44,16 +45,16 @@ class RowWriter(Protocol):
         ...
 
     def append(self, table: str, row: Mapping[str, Any]) -> int:
-        """Take a row; its `seq`."""
+        """Append a row; returns its `seq`."""
         ...
 
     def barrier(self) -> int:
-        """Make every appended row durable now; the durable `seq`."""
+        """Make every appended row durable now; returns `durable_seq`."""
         ...
 
 
 class Recorder:
-    """Issues assignments, takes results, and writes down both; a `hpo.driver.tune.Desk`."""
+    """Issues assignments and takes results, and records both. Implements `hpo.driver.tune.Desk`."""
 
     def __init__(
         self,
@@ -63,23 +64,23 @@ class Recorder:
         monitor: Monitor,
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`tell` takes messages for the person who watches."""
+        """`tell` receives messages for the person who watches the sweep."""
         self._sweep = sweep
         self._writer = writer
         self._shelf = shelf
         self._monitor = monitor
         self._tell = tell
         self._ledger = Ledger()
-        """Every row that was appended, durable or not: by these the recorder acts."""
+        """Built from every appended row, durable or not."""
         self._open: dict[str, dict[str, Start]] = {}
-        """Tune's id -> the attempts that this Tune trial still carries, by their ids."""
-        self._failures_alike = 0
+        """Tune's id -> the attempts that have not ended in this Tune trial: attempt id -> its start."""
+        self._same_failures = 0
         self._last_failure = ""
         self.fault: str | None = None
-        """Why the search must stop: more trials would only fail the same way."""
+        """Why the search must stop, as more trials would fail the same way; None: it need not."""
 
     def recall(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Stand where the rows end, and write down the ends that a dead driver no longer could."""
+        """Continue after the stored rows `events`, and write the end rows that a dead driver left unwritten."""
         for row in events:
             self._ledger.feed(row)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
@@ -93,7 +94,7 @@ class Recorder:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """Tune trials that carry an attempt which has not ended, by Tune's ids."""
+        """Tune's ids of the Tune trials with an attempt that has not ended."""
         return tuple(self._open)
 
     def kept(self) -> list[KeptWeights]:
@@ -101,7 +102,7 @@ class Recorder:
         return self._shelf.kept(self._ledger)
 
     def issue(self) -> list[Assignment]:
-        """The attempts that the next Tune trial carries: one; empty: not now, or never again if `closed`."""
+        """Start the next attempt: a list of its one assignment. Empty: none now, and none ever if `closed`."""
         start = None if self.fault else self._sweep.next()
         if start is None:
             return []
@@ -127,51 +128,52 @@ class Recorder:
         return assignments
 
     def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> list[bool]:
-        """Take what a worker returned from one step, a result for each attempt; True: that attempt continues."""
+        """Take the results of one step of a worker, one for each attempt. Returns for each whether it continues."""
         return [self._result(tune_id, result) for result in results]
 
     def _result(self, tune_id: str, result: Mapping[str, Any]) -> bool:
         attempt = attempt_id(result["trial"], result["attempt"])
         if attempt not in self._open.get(tune_id, {}):
-            return False  # it ended here before; its worker is late
+            return False  # the attempt has ended here; its worker does not know yet
         if result["kind"] == "failure":
             self._failed(tune_id, attempt, result)
-            return bool(result["fatal"])  # told to continue, a damaged process exits in its next step
+            return bool(result["fatal"])  # a damaged process must continue: it exits in its next step
         if result["kind"] == "paused" or result.get("paused"):
             self._finish(tune_id, attempt, "paused", "asked to pause")
             return False
         return self._report(tune_id, attempt, result)
 
     def lost(self, tune_id: str, reason: str, error: str) -> None:
-        """The process of a Tune trial died, or never came to life: the attempts that it still carried are lost."""
+        """End the attempts of a Tune trial as lost: its process died, or never started."""
         for attempt in list(self._open.get(tune_id, {})):
             self._finish(tune_id, attempt, "lost", reason, error)
 
     def abandon(self, reason: str) -> None:
-        """The launch ends at once: running trials pause at their last checkpoint, at the cost of no attempt."""
+        """End all attempts as paused at their last checkpoint, as the launch stops at once. None counts as lost."""
         for tune_id, attempts in list(self._open.items()):
             for attempt in list(attempts):
                 self._finish(tune_id, attempt, "paused", reason)
 
     def _failed(self, tune_id: str, attempt: str, result: Mapping[str, Any]) -> None:
-        """A trial raised. Where that was not its own fault the search has to stop, and the trial only pauses."""
+        """End an attempt whose trial raised an error: as failed, or as paused if its machine is the cause (`place`). In
+        that case, and after many failures for the same reason, the search has to stop (`fault`)."""
         reason = str(result["reason"])
         if result["place"]:
             self.fault = f"trial {result['trial']} on {result['host']}: {reason}"
             self._finish(tune_id, attempt, "paused", reason, error=result["error"])
             return
         self._finish(tune_id, attempt, "failed", reason, error=result["error"])
-        self._failures_alike = self._failures_alike + 1 if reason == self._last_failure else 1
+        self._same_failures = self._same_failures + 1 if reason == self._last_failure else 1
         self._last_failure = reason
-        if self._failures_alike >= max(ALIKE, self._sweep.workers) and reason != OUT_OF_MEMORY:
-            self.fault = f"{self._failures_alike} trials in a row failed alike: {reason}"
+        if self._same_failures >= max(SAME_FAILURES, self._sweep.workers) and reason != OUT_OF_MEMORY:
+            self.fault = f"{self._same_failures} trials in a row failed alike: {reason}"
 
     def _report(self, tune_id: str, attempt: str, report: Mapping[str, Any]) -> bool:
         start = self._open[tune_id][attempt]
         value = math.nan if report["overall"] is None else float(report["overall"])
         diverged = bool(report["diverged"]) or not math.isfinite(value)
         value = math.nan if diverged else value
-        self._failures_alike = 0
+        self._same_failures = 0
         verdict = self._sweep.report(start.trial, start.attempt, report["step"], value, diverged=diverged)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
         self._append("reports", trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)
@@ -182,7 +184,7 @@ class Recorder:
         return False
 
     def _take(self, tune_id: str, attempt: str) -> Start:
-        """Remove an attempt from its Tune trial."""
+        """Remove an attempt from the open ones of its Tune trial."""
         start = self._open[tune_id].pop(attempt)
         if not self._open[tune_id]:
             del self._open[tune_id]
@@ -196,34 +198,35 @@ class Recorder:
         reason: str,
         error: str | None = None,
     ) -> None:
+        """End an attempt that returned no report. The sweep decides what becomes of its trial."""
         start = self._take(tune_id, attempt)
         verdict = self._sweep.end(start.trial, start.attempt, state, reason)
         if verdict.state in INTERRUPTIONS:
-            self._append_end(Ended(start.trial, start.attempt, str(verdict.state), verdict.reason, None), error)
+            self._append_end(EndRow(start.trial, start.attempt, str(verdict.state), verdict.reason, None), error)
             self._writer.barrier()
         else:
             self._close(start.trial, start.attempt, verdict, error)
 
     def _close(self, trial: int, attempt: int, verdict: Verdict, error: str | None = None) -> None:
-        """A trial is over: its row, the rows of trials whose kept weights it displaces, then the files."""
-        ended = Ended(trial, attempt, str(verdict.state), verdict.reason, self._ledger.trials[trial].checkpoint)
-        own, *displaced = self._shelf.settle(self._ledger, ended)
+        """End a trial: write its end row and the rows of trials whose kept weights it displaces, then delete files."""
+        end = EndRow(trial, attempt, str(verdict.state), verdict.reason, self._ledger.trials[trial].checkpoint)
+        own, *displaced = self._shelf.end_rows(self._ledger, end)
         self._append_end(own, error)
-        for other in displaced:
-            self._append_end(other)
+        for row in displaced:
+            self._append_end(row)
         self._writer.barrier()
-        self._shelf.tidy(self._ledger, [trial, *(other.trial for other in displaced)])
+        self._shelf.tidy(self._ledger, [trial, *(row.trial for row in displaced)])
 
-    def _append_end(self, ended: Ended, error: str | None = None) -> None:
+    def _append_end(self, end: EndRow, error: str | None = None) -> None:
         self._append(
             "trials",
-            trial=ended.trial,
-            attempt=ended.attempt,
+            trial=end.trial,
+            attempt=end.attempt,
             event="end",
-            state=ended.state,
-            reason=ended.reason,
+            state=end.state,
+            reason=end.reason,
             error=error,
-            checkpoint=ended.checkpoint,
+            checkpoint=end.checkpoint,
         )
 
     def _append(self, table: str, **row: Any) -> None:

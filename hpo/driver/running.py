@@ -1,4 +1,4 @@
-"""One launch at work on its sweep: the search, a stop on request, the final predictions."""
+"""A running launch: the search, a stop on request, the final predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpo.driver import watchdog
 from hpo.driver.generations import Generation
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
-from hpo.driver.stopping import Halt, Now
+from hpo.driver.stopping import Halt, StopNow
 from hpo.driver.weights import Shelf
 from hpo.launch.plan import Plan
 from hpo.worker.job import Job
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from results.store import SweepFolder, Writer
 
 PATIENCE = 120.0
-"""Seconds after which trials that have not paused are left behind: a hung one would otherwise hold a stop for ever."""
+"""Seconds that a stop waits for trials to pause, so that a hung trial cannot delay it for ever."""
 
-State = Literal["done", "stopped"]
-"""How a launch ends; stopped: before all trials had ended, and resumable."""
+LaunchState = Literal["done", "stopped"]
+"""State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
 
 
 class SupersededError(ValueError):
-    """Another driver has taken this sweep over."""
+    """Another driver has taken over this sweep."""
 
 
 class Running:
-    """A launch that has its sweep's writer; it stands where the stored rows end."""
+    """A launch that owns the writer of its sweep and has replayed the stored rows."""
 
     def __init__(
         self, plan: Plan, folder: SweepFolder, writer: Writer, generation: Generation, job: Job, screen: Screen
@@ -58,19 +58,20 @@ class Running:
         self._recorder.recall(events)
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
         self._watchdog = watchdog.Watchdog(functools.partial(pause.sign_of_life, job.pause_key))
-        self._impatient = math.inf
+        self._give_up = math.inf
+        """When a stop no longer waits for trials to pause, by `time.monotonic`."""
 
-    def run(self) -> State:
-        """Search and predict, to the end or to a stop; every row is durable at the return."""
+    def run(self) -> LaunchState:
+        """Search and predict until all is done or a stop. Every row is durable when it returns."""
         with self._halt.signals():
             try:
-                self._screen.begin("tokenising the data, where that is not done yet")
+                self._screen.begin("tokenising the data, unless done before")
                 self._job.module().ready(self._job, self._folder)
                 self._search()
                 state = self._finish()
-            except KeyboardInterrupt:  # the second signal; within Ray's waits it loses its class
+            except KeyboardInterrupt:  # StopNow; Ray's waits raise it again as a plain KeyboardInterrupt
                 self._recorder.abandon("stopped at once")
-                self._screen.messages.append("stopped at once; trials that ran will go on from their last checkpoint")
+                self._screen.messages.append("stopped at once; running trials will resume from their last checkpoint")
                 state = "stopped"
             except Exception as error:
                 if not self._generation.superseded:
@@ -87,8 +88,8 @@ class Running:
     def _drop_flag(self) -> None:
         try:
             pause.drop_flag(self._job.pause_key)
-        except Exception as error:  # noqa: BLE001  where Ray is gone so is the flag; why it is gone is what must be seen
-            self._screen.messages.append(f"the pause flag could not be taken back: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  if Ray is gone, so is the flag; the error that ended Ray must be seen
+            self._screen.messages.append(f"the pause flag could not be removed: {type(error).__name__}: {error}")
 
     def _search(self) -> None:
         from hpo.driver.tune import fit
@@ -100,52 +101,55 @@ class Running:
         fit(self._recorder, self._job, self._job.resources, self._turn, name)
 
     def _turn(self) -> Sequence[str]:
-        """Ten times a second, between two events of the search; returns attempts whose workers are to be killed."""
+        """Called ten times a second, between two events of the search; returns attempts whose workers are to be
+        killed."""
         self._leave_if_superseded()
         reason = self._recorder.fault or self._halt.reason
         if not self._sweep.halted and reason is not None:
             self._screen.phase = "stopping"
-            self._screen.messages.append(f"{reason}: no new trials, running ones write a checkpoint")
+            self._screen.messages.append(f"{reason}: no new trials; running trials write a checkpoint")
             self._sweep.halt()
             pause.raise_flag(self._job.pause_key)
-            self._impatient = time.monotonic() + PATIENCE
-        if time.monotonic() > self._impatient:
-            raise Now
+            self._give_up = time.monotonic() + PATIENCE
+        if time.monotonic() > self._give_up:
+            raise StopNow
         self._show()
         return self._hung()
 
     def _hung(self) -> Sequence[str]:
+        """Attempts that hang; silent ones are reported in a message."""
         silent, hung = self._watchdog.look(self._recorder.running, time.monotonic())
-        minutes, most = round(watchdog.SILENT / 60), round(watchdog.HUNG / 60)
+        silent_minutes, hung_minutes = round(watchdog.SILENT / 60), round(watchdog.HUNG / 60)
         for attempt in silent:
             self._screen.messages.append(
-                f"attempt {attempt} has shown no sign of life for {minutes} minutes; if it has begun, its worker is "
-                f"killed after {most}"
+                f"attempt {attempt} has shown no sign of life for {silent_minutes} minutes; if it has begun, its "
+                f"worker is killed after {hung_minutes} minutes"
             )
         return hung
 
-    def _finish(self) -> State:
+    def _finish(self) -> LaunchState:
+        """Let the kept trials predict, if the search has ended."""
         if not self._sweep.finished:
             return "stopped"
         from hpo.driver.finalise import finalise
 
         self._screen.phase = "finalising"
-        remain, kept = False, self._recorder.kept()
+        interrupted, kept = False, self._recorder.kept()
 
-        def on_turn(done: int, of: int) -> bool:  # called while some are not done
-            nonlocal remain
+        def on_turn(done: int, total: int) -> bool:  # called only while predictions are missing
+            nonlocal interrupted
             self._leave_if_superseded()
-            self._screen.activity = f"{len(kept) - of + done} of {len(kept)} trials have predicted"
+            self._screen.activity = f"{len(kept) - total + done} of {len(kept)} trials have predicted"
             self._show()
-            remain = self._halt.reason is not None
-            return not remain
+            interrupted = self._halt.reason is not None
+            return not interrupted
 
         self._screen.messages += finalise(self._folder, self._job, kept, on_turn)
-        return "stopped" if remain else "done"
+        return "stopped" if interrupted else "done"
 
     def _leave_if_superseded(self) -> None:
         if self._generation.superseded:
-            raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one leaves")
+            raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one stops")
 
     def _settle(self) -> None:
         self._screen.monitor.settle(self._writer.durable_seq)

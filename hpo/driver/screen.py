@@ -1,4 +1,4 @@
-"""What the observer of a launch sees: a snapshot of the durable rows, at most four times a second."""
+"""The screen of a launch: hands its observer a snapshot of the durable rows, at most four times a second."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from hpo.search.snapshot import Snapshot
 from hpo.worker.progress import stages_of
 
 Observer = Callable[[Snapshot], None]
+"""A display: called with each new snapshot."""
 
 REFRESH = 0.25
 """Seconds between two snapshots for the observer."""
 
 
 class Screen:
-    """Phase and messages of one launch, and the monitor of what is durable."""
+    """Phase and messages of one launch, and the monitor of its durable rows."""
 
     def __init__(self, plan: Plan, observer: Observer | None) -> None:
         self.phase = "starting"
         self.activity = ""
-        """What the driver does now, while it starts or finalises."""
+        """What the driver does now, in words; shown while it starts or finalises."""
         self.messages: list[str] = list(plan.warnings)
         self.monitor = Monitor(plan.name, plan.trials, plan.record.milestones, plan.scheduler)
         self.clock = time.monotonic()
@@ -35,14 +36,14 @@ class Screen:
         self._next_refresh = 0.0
 
     def snapshot(self) -> Snapshot:
-        """The sweep as the durable rows tell it; with `--time` the launch ends then at the latest."""
+        """The sweep as its durable rows describe it. A time limit of the launch bounds the time left."""
         snapshot = self.monitor.snapshot(self.phase, self.started, time.time(), tuple(self.messages))
         if self.phase in ("starting", "finalising"):
             snapshot = replace(snapshot, activity=self.activity)
         if self._plan.time is not None:
-            left = max(0.0, self.clock + self._plan.time - time.monotonic())
-            known = snapshot.time_left
-            snapshot = replace(snapshot, time_left=left if known is None else min(left, known))
+            limit = max(0.0, self.clock + self._plan.time - time.monotonic())
+            estimate = snapshot.time_left
+            snapshot = replace(snapshot, time_left=limit if estimate is None else min(limit, estimate))
         return replace(snapshot, stages=stages_of(self._plan.folder, snapshot.beginning))
 
     def begin(self, activity: str) -> None:
@@ -51,13 +52,14 @@ class Screen:
         self.show(force=True)
 
     def show(self, force: bool = False) -> None:
-        """Hand a snapshot to the observer, if it is time for one."""
+        """Hand a snapshot to the observer, unless the last one is less than `REFRESH` seconds old; `force`: in any
+        case."""
         now = time.monotonic()
         if self._observer is None or (now < self._next_refresh and not force):
             return
         self._next_refresh = now + REFRESH
         try:
             self._observer(self.snapshot())
-        except Exception as error:  # noqa: BLE001  a display that fails must not end a sweep
+        except Exception as error:  # noqa: BLE001  a display that fails must not stop a sweep
             self._observer = None
             self.messages.append(f"the display failed and is off: {type(error).__name__}: {error}")

@@ -1,9 +1,9 @@
-"""Runs a sweep: the cluster, the store, the search and the final predictions, in this order and from this process
-alone.
+"""Runs and resumes sweeps: connects to the cluster, opens the store, searches, predicts.
 
-`run` begins one, `resume` goes on after any kind of end and may add trials. Both make a `Session`, which reaches the
-cluster before there is a store, and then a `Running`, which replays the store's rows (none, for a new sweep) through
-the pure `Sweep` and drives it by Ray Tune. Only this process writes rows of trials and reports.
+`run` begins a new sweep. `resume` continues a sweep, however its last launch stopped, and may add trials. Both make a
+`Session`, which connects to the cluster before it opens the store. Then a `Running` replays the stored rows (none, for
+a new sweep) through the pure `Sweep` and drives the search by Ray Tune. Only this process writes rows of trials and
+reports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hpo.cluster.shared_files import check_nodes
 from hpo.driver import generations
 from hpo.driver.finalise import is_done
 from hpo.driver.monitor import Monitor
-from hpo.driver.running import Running, State
+from hpo.driver.running import LaunchState, Running
 from hpo.driver.screen import Observer, Screen
 from hpo.launch.plan import Plan
 from hpo.launch.prepare import check_local, prepare
@@ -38,15 +38,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a launch ended."""
+    """Result of a launch."""
 
     name: str
-    state: State
+    """Name of the sweep."""
+    state: LaunchState
     snapshot: Snapshot
 
 
 def run(launch: Launch | Plan, observer: Observer | None = None) -> Outcome:
-    """Run a new sweep to its end, or to a signal, a stop request or its time."""
+    """Run a new sweep until it is done, or until a signal, a stop request or its time limit."""
     from results.store import Store
 
     plan = launch if isinstance(launch, Plan) else prepare(launch)
@@ -57,9 +58,9 @@ def run(launch: Launch | Plan, observer: Observer | None = None) -> Outcome:
 
 
 def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Observer | None = None) -> Outcome:
-    """Go on with a sweep after any kind of end; `relaunch` says what differs from the launch before.
+    """Resume a sweep, however its last launch stopped. `relaunch` says what differs from the launch before.
 
-    Where every trial has ended and has predicted, nothing is started and the outcome is known at once.
+    If every trial has ended and every kept one has predicted, nothing is started and the function returns at once.
     """
     from results.store import Store
 
@@ -78,7 +79,7 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
 
 
 def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outcome:
-    """The outcome of a launch that has nothing to do."""
+    """The outcome of a launch that found nothing to do."""
     monitor = Monitor(record.name, trials, record.milestones, scheduler_from(record.scheduler))
     monitor.feed_all(folder.events())
     now = time.time()
@@ -86,7 +87,7 @@ def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outc
 
 
 class Session:
-    """One launch before its sweep has a writer: reach the cluster, choose resources, open the store."""
+    """A launch before it owns the writer: connects to the cluster, chooses resources, claims the sweep."""
 
     def __init__(self, plan: Plan, observer: Observer | None) -> None:
         self._plan = plan
@@ -94,22 +95,23 @@ class Session:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[tuple[Cluster, Resources]]:
-        """Reach the cluster and see that it can hold the trials, before anything is written or waits."""
+        """Connect to the cluster and check that the trials fit on it, before anything is written or waits for
+        resources."""
         plan = self._plan
         joining = f"joining the Ray cluster at {plan.address}"
         self._screen.begin("launching Ray on this machine" if plan.address is None else joining)
         with connect(plan.address) as cluster:
-            asked = plan.record.resources
-            resources = plan.resources or asked.choose(cluster.cpus, cluster.gpus, cluster.nodes)
+            request = plan.record.resources
+            resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes)
             cluster.check(resources)
             if not cluster.own:
-                self._screen.begin("looking whether every machine reaches the store and the data")
+                self._screen.begin("checking that every node can use the store and the data")
                 check_nodes(plan.store, plan.record.data.folder, plan.record.base.asked)
             yield cluster, resources
 
     def drive(self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool = False) -> Outcome:
-        """Work on the sweep to its end or a stop. A disk that is full or gone stops the launch too: what was
-        acknowledged is safe, and a resume goes on from there."""
+        """Work on the sweep until it is done or stopped. A full or missing disk stops the launch too: durable rows are
+        safe, and a resume continues from them."""
         screen = self._screen
         try:
             state = self._with_generation(folder, cluster, resources, takeover)
@@ -122,7 +124,10 @@ class Session:
         screen.show(force=True)
         return Outcome(self._plan.name, state, screen.snapshot())
 
-    def _with_generation(self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool) -> State:
+    def _with_generation(
+        self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool
+    ) -> LaunchState:
+        """Claim the sweep, open its writer and run the launch; give both back at the end."""
         generation = generations.claim(folder.path, takeover, self._plan.trials, self._screen.started)
         try:
             writer = folder.writer(generation.number)
@@ -132,7 +137,7 @@ class Session:
                     folder.path,
                     resources,
                     memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,
-                    pause_key=f"pause/{uuid.uuid4().hex}",  # a killed launch leaves its flag on a cluster that runs on
+                    pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
                 )
                 return Running(self._plan, folder, writer, generation, job, self._screen).run()
             finally:

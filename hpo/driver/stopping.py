@@ -1,8 +1,8 @@
-"""When a launch should stop before its sweep is done: a signal, a request left in the store, the time.
+"""Reasons for a launch to stop before its sweep is done: a signal, a stop request in the store, the time limit.
 
-Once (Ctrl-C, SIGTERM, `hpo stop`, `--time`): no new trials, running ones write a checkpoint and pause, everything is
-recorded. A second signal: now. A third: this instant, without a word to anybody (Ray's processes notice within two
-seconds).
+First reason (Ctrl-C, SIGTERM, `hpo stop`, `--time`): no new trials start, running ones write a checkpoint and pause,
+and every result is recorded. Second signal: stop now, without waiting for running trials. Third signal: exit at once,
+without any clean-up; Ray's processes notice within two seconds.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ from pathlib import Path
 from types import FrameType
 
 STOP_FILE = "stop-request"
-"""In a sweep's folder: `hpo stop` leaves it, the driver takes it away."""
+"""File in a sweep's folder: `hpo stop` creates it, the driver deletes it."""
 LOOK = 0.5
-"""Seconds between two looks at that file."""
+"""Seconds between two checks for that file."""
 ROOM = 30.0
-"""Seconds of `--time` that are left for checkpoints, at most a tenth of it."""
+"""Seconds of `--time` that are reserved for checkpoints; at most a tenth of it."""
 RESUMABLE = 3
 """Exit code of a launch that stopped and can be resumed."""
 
 
-class Now(KeyboardInterrupt):
-    """The second signal. Not an Exception, so that nothing on the way takes it for a failure."""
+class StopNow(KeyboardInterrupt):
+    """Stop without waiting for running trials. Not an Exception, so that no handler on the way takes it for a
+    failure."""
 
 
 def request_stop(sweep: Path) -> None:
-    """Ask the driver of the sweep in this folder, wherever it runs, to stop as after one Ctrl-C."""
+    """Ask the driver of the sweep in this folder to stop, as Ctrl-C does. The driver may run on another machine."""
     (sweep / STOP_FILE).touch()
 
 
 class Halt:
-    """Says why to stop, once there is a reason."""
+    """Watches for the first reason to stop a launch."""
 
     def __init__(
         self, sweep: Path, seconds: float | None, *, since: float = math.inf, started: float | None = None
     ) -> None:
-        """`seconds` count from `started` (of `time.monotonic`, now if left out). Requests whose file is older than
-        `since`, the modification time of this generation's own file, were meant for a driver that is gone."""
+        """`seconds`: time limit, counted from `started` (by `time.monotonic`; None: now). `since`: modification time of
+        this generation's own file; an older stop request was meant for an earlier driver, and is deleted."""
         self._file = sweep / STOP_FILE
         with suppress(FileNotFoundError):
             if self._file.stat().st_mtime < since:
@@ -56,7 +57,7 @@ class Halt:
 
     @property
     def reason(self) -> str | None:
-        """None: go on. Cheap enough for every turn of a loop."""
+        """Why to stop; None: continue. Cheap enough for every turn of a loop."""
         if self._reason is None:
             now = time.monotonic()
             if self._deadline is not None and now >= self._deadline:
@@ -70,9 +71,9 @@ class Halt:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM are ours inside. Enter it after `ray.init`, which installs handlers of its own."""
+        """Handle Ctrl-C and SIGTERM inside this context. Enter it after `ray.init`, which installs its own handlers."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals; the program around us keeps its own way
+            yield  # only the main thread may set handlers; the calling program keeps its own
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
@@ -88,6 +89,6 @@ class Halt:
         if self._signals == 1:
             self._reason = f"{signal.Signals(number).name} arrived"
         elif self._signals == 2:
-            raise Now
+            raise StopNow
         else:
             os._exit(RESUMABLE)

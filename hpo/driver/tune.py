@@ -1,9 +1,9 @@
-"""The seam with Ray Tune: two thin adapters that ask the recorder, and one call of `fit`.
+"""Adapters to Ray Tune: a search algorithm and a scheduler that ask the recorder, and one call of `Tuner.fit`.
 
-A `SearchAlgorithm` may return ready Tune trials, so trials keep our numbers (`<number>-<attempt>`), and a
-`FIFOScheduler` subclass gets every result before anybody else. Tune starts and feeds the processes; it decides
-nothing, stores nothing that is ever read again, and retries nothing (`max_failures=0`: a lost trial is issued again by
-us as a new Tune trial).
+A `SearchAlgorithm` may return complete Tune trials, so they carry our ids (`<trial>-<attempt>`). A subclass of
+`FIFOScheduler` gets every result first. Tune starts the processes and passes messages. It decides nothing, nothing that
+it stores is read again, and it retries nothing (`max_failures=0`): the recorder issues a lost trial again as a new Tune
+trial.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from hpo.worker.worker import RESULT, Worker
 
 
 class Desk(Protocol):
-    """What the adapters need of the driver; `hpo.driver.recorder.Recorder` is one.
+    """What the adapters need of the driver: it issues trials and takes their results. `hpo.driver.recorder.Recorder`
+    implements it.
 
-    A Tune trial carries one or more attempts at trials of ours; its id is that of the first one (`<number>-<attempt>`).
-    It continues while any of its attempts does, and an attempt that has ended gets no further verdict but False.
+    A Tune trial carries one or more attempts at trials of ours. Its id is that of its first attempt
+    (`<trial>-<attempt>`). It continues while any of its attempts continues. An attempt that has ended gets no verdict
+    but False.
 
-    Tune hands a worker only one answer for the whole Tune trial. So a worker that trains several attempts has to read
-    the single verdicts elsewhere, and that channel does not exist yet: `Worker` takes one assignment. What the seam
-    grants it is the order: `result` returns before Tune calls the worker's next step.
+    Tune returns one answer for the whole Tune trial to its worker. A worker that trains several attempts would have to
+    read the verdict on each elsewhere. That channel does not exist yet: `Worker` takes one assignment. It could rely on
+    the order: `result` returns before Tune calls the worker's next step.
     """
 
     @property
@@ -39,15 +41,16 @@ class Desk(Protocol):
         ...
 
     def issue(self) -> Sequence[Assignment]:
-        """The attempts that the next Tune trial carries; empty: not now, or never again if `closed`."""
+        """The attempts of the next Tune trial. Empty: none now, and none ever if `closed`."""
         ...
 
     def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> Sequence[bool]:
-        """Take the results of one step, each of which names its `trial` and `attempt`; True: that attempt continues."""
+        """Take the results of one step; each names its `trial` and `attempt`. Returns for each whether it continues."""
         ...
 
     def lost(self, tune_id: str, reason: str, error: str) -> None:
-        """The process of a Tune trial died with all attempts that it still carried; `error` is all that Ray says."""
+        """The process of a Tune trial died, and with it all its attempts that had not ended. `error`: Ray's whole
+        text."""
         ...
 
 
@@ -56,17 +59,17 @@ OnTurn = Callable[[], Collection[str]]
 
 
 def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
-    """Run trials until the desk is closed and the last one has ended."""
+    """Run trials until the desk is closed and every started trial has ended. `name`: Tune's name for the experiment."""
     from ray import tune
 
-    # With a custom search Tune keeps one pending trial by default, so that workers start one after the other.
+    # With a custom search algorithm Tune allows one pending trial by default: workers would start one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.workers)
     faults: list[BaseException] = []
-    each = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     try:
-        with scratch() as folder:  # Tune insists on one; nothing in it is read again
+        with scratch() as folder:  # Tune needs a folder; nothing in it is read again
             tune.Tuner(
-                tune.with_resources(Worker, each),
+                tune.with_resources(Worker, per_trial),
                 tune_config=tune.TuneConfig(
                     search_alg=search_algorithm(desk, job, faults),
                     scheduler=scheduler(desk, faults),
@@ -79,17 +82,18 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
             ).fit()
     except Exception as error:
         if faults:
-            raise faults[0] from faults[0].__cause__  # by which a full disk is known
+            raise faults[0] from faults[0].__cause__  # the cause shows a full disk
         raise RuntimeError(f"Ray Tune ended the search: {error}") from error
 
 
 def _empty(_: object) -> tuple[type[dict[str, Any]], tuple[()]]:
-    """For `__reduce__`: Tune pickles its parts at start, ours hold open files. What it pickles is never loaded."""
+    """Value of `__reduce__`: Tune pickles its parts at the start, and ours hold open files. The pickles are never
+    loaded."""
     return dict, ()
 
 
 def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
-    """Tune's source of trials."""
+    """Tune's source of trials: asks the desk for each."""
     from ray.tune.experiment import Trial
     from ray.tune.search.search_algorithm import SearchAlgorithm
 
@@ -120,7 +124,7 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
 
 
 def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
-    """Tune's judge of results."""
+    """Tune's scheduler: hands every result to the desk and returns its verdict."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Scheduler(FIFOScheduler):
@@ -136,25 +140,25 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
             with remembering(faults):
-                desk.lost(trial.trial_id, *_last_words(trial))
+                desk.lost(trial.trial_id, *_cause_of_death(trial))
 
     return Scheduler()  # type: ignore[no-untyped-call]
 
 
-def _last_words(trial: Any) -> tuple[str, str]:
-    """Why a process died: in one line, and all that Tune has written down about it."""
+def _cause_of_death(trial: Any) -> tuple[str, str]:
+    """Why a process died: in one line, and the whole text that Tune recorded."""
     try:
         text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     pid = re.search(r"\bpid: (\d+)|\bpid=(\d+)", text)
-    who = f"worker process {pid[1] or pid[2]}" if pid else "its worker process"
-    why = " for lack of memory" if "memory monitor" in text or "OutOfMemory" in text else ""
-    return f"{who} died{why}", text
+    process = f"worker process {pid[1] or pid[2]}" if pid else "its worker process"
+    reason = " for lack of memory" if "memory monitor" in text or "OutOfMemory" in text else ""
+    return f"{process} died{reason}", text
 
 
 def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
-    """Calls `on_turn` once per turn of Tune's loop."""
+    """Tune callback that calls `on_turn` once per turn of Tune's loop and kills the workers that it returns."""
     import ray
     from ray.tune import Callback
 
@@ -173,7 +177,7 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
 
 @contextlib.contextmanager
 def remembering(faults: list[BaseException]) -> Iterator[None]:
-    """Append what our side raises to `faults`: Tune turns exceptions into texts of its own."""
+    """Append an exception of our code to `faults`, and raise it again. Tune would keep only a text of it."""
     try:
         yield
     except BaseException as error:

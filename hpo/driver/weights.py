@@ -1,11 +1,11 @@
-"""Kept weights: those of the best `keep` trials that have ended, those of trial 0, and of no other trial.
+"""Kept weights: those of the best `keep` trials that have ended, and in any case those of trial 0.
 
-Trial 0 is the default configuration: a sweep that could not be compared with it on held-out data would not be honest.
+Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data.
 
-A trial's weights are those of its last report, which is what the rungs judged. A trial that still runs owns its
-folder of checkpoints; once it has ended its folder is cut down to that one checkpoint, or deleted. Rows come first: a
-trial's row names no weights before they are deleted, so a crash in between leaves files that the next `tidy` finds,
-never a row that lies.
+A trial's weights are those of its last report, the one that the rungs judged. A trial that still runs owns its folder
+of checkpoints. Once it has ended, its folder is cut down to that one checkpoint, or deleted. The row comes first:
+before weights are deleted, a row of their trial says that it has none. A crash in between leaves files, which the next
+`tidy` deletes, and never a row that names missing weights.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ BASELINE = 0
 """The trial of the default configuration."""
 
 KEPT_STATES = frozenset({"complete", "pruned"})
-"""Ends that leave weights worth keeping."""
+"""Ends of a trial after which its weights may be kept."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The end of an attempt, as its row is to tell it."""
+class EndRow:
+    """Content of an end row: the end of an attempt."""
 
     trial: int
     attempt: int
@@ -40,38 +40,38 @@ class Ended:
 
 
 class Shelf:
-    """Decides by a ledger whose weights are kept, and deletes the others from the sweep's folder."""
+    """Decides from a ledger whose weights are kept, and deletes the other weights from the sweep's folder."""
 
     def __init__(self, sweep: Path, keep: int) -> None:
         self._sweep = sweep
         self._keep = keep
 
     def kept(self, ledger: Ledger) -> list[KeptWeights]:
-        """The kept weights of the best `keep` trials, and the baseline's; best first."""
+        """The kept weights of the best `keep` trials and of the baseline, best first."""
         return [ledger.kept[trial] for trial in self._best(ledger, ledger.kept)]
 
-    def settle(self, ledger: Ledger, ended: Ended) -> list[Ended]:
-        """The end rows to write for a trial that ends now with the weights `ended.checkpoint`: its own, then those of
-        trials whose kept weights have to go. Nothing is deleted before `tidy`."""
+    def end_rows(self, ledger: Ledger, end: EndRow) -> list[EndRow]:
+        """The end rows to write for a trial that ends now with the weights `end.checkpoint`: first its own, then one
+        for each trial whose weights are no longer kept. Nothing is deleted before `tidy`."""
         candidates = set(ledger.kept)
-        if ended.checkpoint is not None and ended.state in KEPT_STATES:
-            candidates.add(ended.trial)
+        if end.checkpoint is not None and end.state in KEPT_STATES:
+            candidates.add(end.trial)
         best = set(self._best(ledger, candidates))
-        own = ended if ended.trial in best else replace(ended, checkpoint=None)
-        displaced = [(trial, ledger.trials[trial]) for trial in sorted(candidates - best - {ended.trial})]
-        return [own, *(Ended(trial, entry.attempt, entry.state, entry.reason, None) for trial, entry in displaced)]
+        own = end if end.trial in best else replace(end, checkpoint=None)
+        displaced = [(trial, ledger.trials[trial]) for trial in sorted(candidates - best - {end.trial})]
+        return [own, *(EndRow(trial, entry.attempt, entry.state, entry.reason, None) for trial, entry in displaced)]
 
     def _best(self, ledger: Ledger, candidates: Iterable[int]) -> list[int]:
-        """Of trials that have weights, those whose weights stay; best first."""
+        """The trials among `candidates` whose weights are kept, best first. Each candidate has weights."""
         ranked = ranking({trial: ledger.trials[trial] for trial in candidates})
         return [trial for place, trial in enumerate(ranked) if place < self._keep or trial == BASELINE]
 
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
-        """Delete the checkpoints that no row names any longer, of these trials or of all that have ended. For all, also
-        what a crash has left half deleted."""
+        """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,
+        and what a crash left half deleted."""
         if trials is None:
-            for grave in checkpoint_folder(self._sweep, BASELINE).parent.glob(".*.removed"):
-                shutil.rmtree(grave)
+            for leftover in checkpoint_folder(self._sweep, BASELINE).parent.glob(".*.removed"):
+                shutil.rmtree(leftover)
             trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
         for trial in trials:
             folder = checkpoint_folder(self._sweep, trial)
@@ -86,13 +86,13 @@ class Shelf:
 
 
 def _delete(path: Path) -> None:
-    """Gone at once for every reader, by a rename; then file by file."""
+    """Delete a file or folder. A folder is renamed first, so that no reader sees it half deleted."""
     if not path.exists():
         return
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    grave = path.with_name(f".{path.name}.removed")
-    shutil.rmtree(grave, ignore_errors=True)
-    path.rename(grave)
-    shutil.rmtree(grave)
+    renamed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(renamed, ignore_errors=True)
+    path.rename(renamed)
+    shutil.rmtree(renamed)

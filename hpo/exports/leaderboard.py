@@ -1,11 +1,11 @@
-"""Predictions as files in the class leaderboard format, from the predictions that the store holds.
+"""Leaderboard files: stored predictions in the format of the class leaderboard.
 
     sst-dev-output.csv, sst-test-output.csv     id \\t Predicted_Sentiment
     para-dev-output.csv, ...                    id \\t Predicted_Is_Paraphrase
     sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
     cfimdb-dev-output.csv, ...                  id \\t Predicted_Sentiment
 
-then one line `id , label` for each row of the data file, in its order, with its ids as they are.
+The header above is followed by one line `id , label` for each row of the data file, in its order and with its ids.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Predictions = Mapping[tuple[str, str], Prediction]
 """(task, dev or test) -> predictions for rows of that file."""
 FILES: dict[str, tuple[str, ...]] = {"dev": ("search", "held", "dev"), "test": ("test",)}
-"""File -> the splits whose rows it has; `dev` among them is the rest without labels."""
+"""File -> the splits whose rows it holds. The split `dev` has the rows of the dev file without labels."""
 
 
 def of_trial(folder: SweepFolder, trial: int) -> Predictions:
@@ -43,7 +43,7 @@ def of_trial(folder: SweepFolder, trial: int) -> Predictions:
 
 
 def of_ensemble(folder: SweepFolder, name: str) -> Predictions:
-    """The predictions of a saved ensemble, from the stored ones of its members."""
+    """The predictions of a saved ensemble, combined from the stored predictions of its members."""
     from results.selection import combined, load
 
     ensemble = load(folder, name)
@@ -55,7 +55,8 @@ def of_ensemble(folder: SweepFolder, name: str) -> Predictions:
 
 
 def write(folder: SweepFolder, predictions: Predictions, out: Path, source: str) -> list[Path]:
-    """Write every task's dev and test file; returns the paths. `source` names the predictions in an error."""
+    """Write the dev and test file of every task; returns the paths. `source` names the predictions in error
+    messages."""
     ids = row_ids(folder)
     tasks = record_of(folder).tasks
     paths = _paths(folder, tasks, out)
@@ -66,9 +67,9 @@ def write(folder: SweepFolder, predictions: Predictions, out: Path, source: str)
             rows = ids.get((name, file), {})
             if not rows:
                 continue  # the data has no test file for this task
-            what = f"{name} {file} of {source}"
-            labels = labels_of(predictions.get((name, file)), list(rows), tasks[name].kind, what)
-            text = "".join(lines(tasks[name].leaderboard[1], rows.values(), labels))
+            title = f"{name} {file} of {source}"
+            labels = labels_of(predictions.get((name, file)), list(rows), tasks[name].kind, title)
+            text = "".join(file_lines(tasks[name].leaderboard[1], rows.values(), labels))
             path.write_text(text, encoding="utf-8")
             written.append(path)
     except OSError as error:
@@ -77,16 +78,18 @@ def write(folder: SweepFolder, predictions: Predictions, out: Path, source: str)
 
 
 def check_out(folder: SweepFolder, out: Path, overwrite: bool) -> None:
-    """Raise, before any prediction is made, where a file would leave `out`, or (not `overwrite`) is there already."""
+    """Raise PredictError if a file would be outside `out`, or exists and `overwrite` is False. Call it before
+    predicting."""
     paths = _paths(folder, record_of(folder).tasks, out)
-    taken = [path.name for path in paths.values() if path.exists()]
-    if taken and not overwrite:
-        raise PredictError(f"`--out`: {out} holds {', '.join(taken)} already; name another folder, or add --overwrite")
+    existing = [path.name for path in paths.values() if path.exists()]
+    if existing and not overwrite:
+        names = ", ".join(existing)
+        raise PredictError(f"`--out`: {out} holds {names} already; name another folder, or add --overwrite")
 
 
 def _paths(folder: SweepFolder, tasks: Mapping[str, TaskRecord], out: Path) -> dict[tuple[str, str], Path]:
-    """(task, dev or test) -> the file, all of them within `out`. Names come from the sweep's record, which may be
-    damaged or another person's."""
+    """(task, dev or test) -> path of the file, always inside `out`. The names come from the sweep's record, which may
+    be damaged or written by another person."""
     for name, task in tasks.items():
         if not NAME.fullmatch(task.leaderboard[0]):
             raise PredictError(
@@ -100,7 +103,7 @@ def _paths(folder: SweepFolder, tasks: Mapping[str, TaskRecord], out: Path) -> d
 
 
 def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
-    """(task, dev or test) -> row -> id, in the order of the file."""
+    """(task, dev or test) -> row -> id, in the order of the data file."""
     table = folder.read("examples")
     columns = (table.column(name).to_pylist() for name in ("task", "split", "row", "id"))
     ids: dict[tuple[str, str], dict[int, str]] = {}
@@ -109,18 +112,19 @@ def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
     return {key: dict(sorted(rows.items())) for key, rows in ids.items()}
 
 
-def labels_of(prediction: Prediction | None, rows: Sequence[int], kind: str, what: str) -> list[str]:
-    """The label of each row as text: a whole number for a class, six decimals for a score."""
+def labels_of(prediction: Prediction | None, rows: Sequence[int], kind: str, title: str) -> list[str]:
+    """The label of each row as text: a whole number for a class, six decimals for a score. `title` names the
+    predictions in the PredictError about rows without a prediction."""
     values = {} if prediction is None else dict(zip(prediction.rows.tolist(), prediction.values.tolist(), strict=True))
     missing = [row for row in rows if row not in values]
     if missing:
-        raise PredictError(f"{what}: no prediction for {len(missing)} rows, the first is row {missing[0]}")
-    form = "{:.0f}" if kind == "classification" else "{:.6f}"
-    return [form.format(values[row]) for row in rows]
+        raise PredictError(f"{title}: no prediction for {len(missing)} rows, the first is row {missing[0]}")
+    template = "{:.0f}" if kind == "classification" else "{:.6f}"
+    return [template.format(values[row]) for row in rows]
 
 
-def lines(title: str, ids: Iterable[str], labels: Sequence[str]) -> Iterator[str]:
-    """The file, line by line."""
+def file_lines(title: str, ids: Iterable[str], labels: Sequence[str]) -> Iterator[str]:
+    """The lines of a file; `title`: the header of its second column."""
     yield f"id \t {title}\n"
     for name, label in zip(ids, labels, strict=True):
         yield f"{name} , {label}\n"

@@ -1,4 +1,4 @@
-"""Calling the command line in a test: the result, its JSON, or the one message with which it refuses."""
+"""The command line in tests: the result of a command, its JSON output, or the message with which it refuses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ SWEEP = "small-1"
 
 
 def hpo(*arguments: str | Path, store: Path | None = None, typed: str | None = None) -> Result:
-    where = [] if store is None else ["--store", str(store)]
-    return CliRunner().invoke(build(), [*map(str, arguments), *where], input=typed)
+    """Run a command in this process. `typed`: its standard input."""
+    option = [] if store is None else ["--store", str(store)]
+    return CliRunner().invoke(build(), [*map(str, arguments), *option], input=typed)
 
 
 def answer(*arguments: str | Path, store: Path) -> Any:
-    """What a command says as JSON."""
+    """JSON output of a command that succeeds."""
     done = hpo(*arguments, "--json", store=store)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
 
 def refused(done: Result) -> str:
-    """The message of a command that refused: exit code 2, one message, nothing on standard output, no traceback."""
+    """Message of a command that refused its input: exit code 2, nothing on standard output, no traceback."""
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
     assert "Traceback" not in done.stderr

@@ -1,6 +1,6 @@
-"""One small Ray cluster for all tests that can share one, and launches with a trainer that needs no model.
+"""A small Ray cluster that tests share, and launches with a trainer that needs no model.
 
-Tests that share the cluster carry `pytestmark = pytest.mark.xdist_group("ray")`, so that one process runs them; those
+Tests that share the cluster carry `pytestmark = pytest.mark.xdist_group("ray")`, so that one process runs them. Tests
 that kill drivers start their own as subprocesses.
 """
 
@@ -46,19 +46,19 @@ def launch(store: Path, **changes: Any) -> Launch:
 
 
 def written(plan: Plan) -> SweepRecord:
-    """The record of a plan's sweep as it comes back from its file."""
+    """The record of a plan's sweep, as read back from its file."""
     assert plan.resources is not None
     return SweepRecord.from_json(json.loads(json.dumps(plan.begun(plan.resources).to_json())))
 
 
 def script(sweep: Path, faults: dict[int, dict[str, Any]] | None = None, slow: float = 0.0) -> None:
-    """Tell the fake trainer what befalls which trial (see `tests.hpo.fakes`)."""
+    """Write the faults of trials for the fake trainer, and the seconds of each step (see `tests.hpo.fakes`)."""
     sweep.mkdir(parents=True, exist_ok=True)
     (sweep / "faults.json").write_text(json.dumps(faults or {}))
     (sweep / "slow.json").write_text(json.dumps(slow))
 
 
 def calls(sweep: Path) -> list[tuple[int, int, int, int]]:
-    """(trial, attempt, examples it began at, process) of every training that began, in order."""
+    """(trial, attempt, examples at which it began, process) of every training that began, in order."""
     lines = (sweep / "calls.log").read_text().splitlines()
     return [tuple(int(part) for part in line.split()) for line in lines]  # type: ignore[misc]

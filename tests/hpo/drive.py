@@ -1,4 +1,4 @@
-"""A driver in a process of its own, to be interrupted: `python -m tests.hpo.drive run|resume STORE [JSON]`."""
+"""A driver in its own process, which tests interrupt: `python -m tests.hpo.drive run|resume STORE [JSON options]`."""
 
 from __future__ import annotations
 

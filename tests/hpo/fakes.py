@@ -1,10 +1,14 @@
 """A trainer without a model, in place of `hpo.worker.trainer`: scores from a formula, faults from a script, real
 checkpoints.
 
-`faults.json` in the sweep's folder maps a trial's number to what befalls it: {"kind": "raise", "at": 2, "attempts":
-[0]}. `at` is the index of the milestone before which it happens; without `attempts` it happens in every attempt.
-`slow.json` holds seconds that every optimiser step takes, `slow_predictions.json` those of a prediction, whose begin
-leaves a file `predicting`. `calls.log` lists what was trained and by which process.
+Files in the sweep's folder control it:
+
+- `faults.json` maps a trial's number to its fault: {"kind": "raise", "at": 2, "attempts": [0]}. `at` is the index of
+the milestone before which the fault happens; without `attempts` it happens in every attempt.
+- `slow.json` holds the seconds that every optimiser step takes; `slow_predictions.json` those of a prediction.
+
+It writes a file `predicting` when a prediction begins, and to `calls.log` a line for every training that begins: trial,
+attempt, examples at which it begins, process.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ class Report:
 
 
 def score(config: Mapping[str, Any], examples: int, budget: int) -> float:
-    """Best at a learning rate of 1e-4, and growing with examples."""
+    """The score: highest at a learning rate of 1e-4, and growing with the number of examples."""
     distance = abs(math.log10(config["optimizer"]["encoder_lr"]) + 4)
     return (0.9 - 0.1 * distance) * (0.5 + 0.5 * examples / budget)
 
@@ -68,7 +72,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
                 yield _report(job, assignment, before, at, paused=True)
                 return
             if step == STEPS - 1 and fault.get("at") == index and assignment.attempt in fault.get("attempts", range(9)):
-                _befall(fault["kind"])
+                _fail(fault["kind"])
             time.sleep(seconds)
             at = examples
         diverged = fault.get("kind") == "diverge" and fault["at"] == index
@@ -88,7 +92,8 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
     yield "sts", "test", Prediction(rows, rows / 2.0)
 
 
-def _befall(kind: str) -> None:
+def _fail(kind: str) -> None:
+    """Make a fault happen."""
     if kind == "raise":
         raise ValueError("a fault from the script")
     if kind == "disk":
@@ -98,9 +103,9 @@ def _befall(kind: str) -> None:
     if kind == "exit":
         raise SystemExit(3)
     if kind == "memory":
-        held = []
+        arrays = []
         while True:
-            held.append(np.empty(2**26, np.float64))  # 512 MiB, mapped but never touched
+            arrays.append(np.empty(2**26, np.float64))  # 512 MiB, mapped but never touched
     if kind == "hang":
         time.sleep(3600)
 
@@ -135,7 +140,7 @@ def _report(job: Job, assignment: Assignment, step: int, examples: int, **marks:
 
 
 def _newest(folder: Path) -> int:
-    """Examples at the newest complete checkpoint."""
+    """Number of examples at the newest complete checkpoint; 0 without one."""
     return max((int(path.parent.name.split("-")[1]) for path in folder.glob("*/done.json")), default=0)
 
 

@@ -1,6 +1,7 @@
-"""A sweep in simulated time: a small space, a strict stand-in for the configuration, learning curves, a faulty cluster.
+"""A sweep in simulated time: a small space, a strict stand-in for `Config`, learning curves, a cluster with faults.
 
-`Cluster` plays driver and workers for a `Sweep` and writes the rows that the store would hold, in the order of `seq`.
+`Cluster` acts as driver and workers of a `Sweep` and collects the rows that the store would hold, in the order of
+`seq`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ LORA = {"kind": "lora", "rank": 8, "targets": ["q", "v"]}
 
 
 def complete(nested: dict[str, Any]) -> dict[str, Any]:
-    """Defaults filled in, strictly: what Config.from_dict(...).to_dict() is to the product."""
+    """A configuration with its defaults filled in, strictly read: the stand-in for Config.from_dict(...).to_dict()."""
     result = copy.deepcopy(DEFAULTS)
     for key, value in nested.items():
         if key not in DEFAULTS:
@@ -62,15 +63,15 @@ def complete(nested: dict[str, Any]) -> dict[str, Any]:
         result["adapter"] = adapter = {**LORA, **adapter}
         if not 1 <= adapter["rank"] <= 1024:
             raise ValueError(f"`adapter/rank` must be 1 to 1024, not {adapter['rank']}.")
-    known = LORA if adapter.get("kind") == "lora" else {"kind"}
+    allowed = LORA if adapter.get("kind") == "lora" else {"kind"}
     for key in adapter:
-        if key not in known:
+        if key not in allowed:
             raise ValueError(f"Unknown parameter `adapter/{key}`.")
     return result
 
 
 def optimum(config: dict[str, Any]) -> float:
-    """The score at full budget: best at x = 0.3 with LoRA of a middling rank."""
+    """The score at full budget: highest at x = 0.3 with LoRA of rank 16."""
     adapter = config["adapter"]
     rank: float = abs(math.log2(adapter["rank"]) - 4) / 8 if adapter["kind"] == "lora" else 0.6
     score: float = 1.0 - abs(float(config["x"]) - 0.3) - 0.2 * rank - 0.05 * (config["encoding"]["sts"]["kind"] == "bi")
@@ -82,13 +83,13 @@ def rising(start: Start, step: int) -> float:
 
 
 def crossing(start: Start, step: int) -> float:
-    """Slow learners (small learning rates) are worse at first and better at last."""
+    """Trials with small learning rates are worse at first and better in the end."""
     haste = min(1.0, math.log10(start.config["optimizer"]["encoder_lr"]) / 4 + 1.5)
     return optimum(start.config) * math.pow(step / MILESTONES[-1], haste)
 
 
 def falling(start: Start, step: int) -> float:
-    """Overfitting: the score sinks with the budget, for the best at full budget the least."""
+    """Overfitting: the score sinks with the budget, least for the trials that are best at full budget."""
     return 1.0 - (1.0 - optimum(start.config)) * step / MILESTONES[-1]
 
 
@@ -97,14 +98,14 @@ CURVES: tuple[Callable[[Start, int], float], ...] = (rising, crossing, falling)
 
 @dataclass
 class Faults:
-    """Chances per report."""
+    """Probability of each fault, per report."""
 
     fail: float = 0.0
     lose: float = 0.0
     pause: float = 0.0
     diverge: float = 0.0
     losses_each: int = 1
-    """Number of times that a trial may be lost."""
+    """Largest number of times that a trial may be lost."""
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Cluster:
     seed: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     reached: dict[int, int] = field(default_factory=dict)
-    """Trial to the number of milestones that its checkpoint has passed."""
+    """Trial -> number of milestones that its checkpoint has passed."""
 
     def __post_init__(self) -> None:
         self.lost: dict[int, int] = {}
@@ -125,7 +126,8 @@ class Cluster:
         self.queue: list[tuple[float, int, int, Start]] = []
 
     def run(self, most_rows: int | None = None) -> list[dict[str, Any]]:
-        """Until the sweep has nothing more to do, or (a crash) until there are `most_rows` rows."""
+        """Run until the sweep has nothing more to do, or until there are `most_rows` rows (a crash). Returns the
+        rows."""
         while most_rows is None or len(self.rows) < most_rows:
             while (start := self.sweep.next()) is not None:
                 self._write_start(start)
@@ -181,10 +183,10 @@ class Cluster:
 
 
 def new_sweep(
-    *, trials: int = 24, workers: int = 3, seed: int = 0, pinned: dict[str, Any] | None = None, **more: Any
+    *, trials: int = 24, workers: int = 3, seed: int = 0, pinned: dict[str, Any] | None = None, **changes: Any
 ) -> Sweep:
     usual: dict[str, Any] = {"milestones": MILESTONES, "searcher": Tpe(), "scheduler": Asha(), "complete": complete}
-    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **usual | more)
+    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **usual | changes)
 
 
 def counts(sweep: Sweep) -> Counter[State]:
@@ -193,7 +195,7 @@ def counts(sweep: Sweep) -> Counter[State]:
 
 
 def fingerprint(sweep: Sweep) -> dict[str, Any]:
-    """All that two sweeps must share to be the same: draws, values, states, rungs, and what Optuna was told."""
+    """Everything in which two equal sweeps agree: draws, values, states, rungs, ranking, trials in Optuna's study."""
     records = sorted(sweep.records.items())
     return {
         "trials": {number: (record.start.config, record.start.params, record.start.seed, record.start.origin,

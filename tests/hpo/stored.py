@@ -1,7 +1,8 @@
-"""A small finished sweep made through the store's public interface: what commands that only read are tested on.
+"""A small finished sweep, written through the store's public interface, for tests of commands that only read.
 
-Six trials over three tasks: 0 to 3 reached the full budget with ever better predictions, 4 was stopped at the
-first rung, 5 raised. The weights of 0 to 2 are kept and have predicted; those of 3 are kept without if so asked.
+Six trials over three tasks: 0 to 3 reached the full budget, each with better predictions than the one before, 4 was
+stopped at the first rung, 5 raised an error. Trials 0 to 2 have kept weights and have predicted. With
+`unpredicted=True` trial 3 has kept weights and no predictions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from results.store import Store, SweepFolder
 TASKS = {name: DECLARED[name] for name in DEFAULT_TASKS}
 MILESTONES = (100, 300)
 ROWS = 40
-"""Rows of each dev file; half are `search`, the rest `held` but for one without a label. Test files: half."""
+"""Rows of a dev file: half are `search`, one has no label, the others are `held`. A test file has half as many rows."""
 ERROR = 'Traceback (most recent call last):\n  File "train.py", line 1\nMemoryError: no room [left]'
 START = 1_700_000_000.0
 
@@ -86,7 +87,7 @@ def examples() -> list[dict[str, Any]]:
 
 
 def predictions(trial: int, attempt: int = 0) -> list[dict[str, Any]]:
-    """The higher the trial's number, the fewer of its predictions are wrong."""
+    """Prediction rows of a trial; the higher its number, the fewer are wrong."""
     rng = np.random.default_rng(trial)
     rows = []
     for task, spec in TASKS.items():
@@ -100,8 +101,8 @@ def predictions(trial: int, attempt: int = 0) -> list[dict[str, Any]]:
                     value = float((value + 1) % spec.classes)
                 chance = None if spec.kind == "regression" else [float(value == c) for c in range(spec.classes)]
                 split = split_of(row) if file == "dev" else "test"
-                about = {"trial": trial, "attempt": attempt, "task": task, "split": split, "row": row}
-                rows.append({**about, "value": value, "probabilities": chance})
+                key = {"trial": trial, "attempt": attempt, "task": task, "split": split, "row": row}
+                rows.append({**key, "value": value, "probabilities": chance})
     return rows
 
 
@@ -119,7 +120,7 @@ def overall(values: dict[str, float]) -> float:
 
 
 def make(store: Path, name: str = "small-1", *, unpredicted: bool = False) -> SweepFolder:
-    """The sweep described above, in the store at this path."""
+    """Write the sweep described above into the store at this path."""
     folder = Store(store).create(name, record(name).to_json())
     writer = folder.writer()
     clock = iter(range(1000))

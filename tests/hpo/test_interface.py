@@ -1,4 +1,4 @@
-"""What `import hpo` offers."""
+"""The public names of the package `hpo`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_each_public_name_is_one_object_whatever_was_imported() -> None:
-    """A function that is called as a submodule would be replaced by that module once it is imported."""
+    """Python would replace a function by a submodule of the same name once that is imported."""
     code = (
         "import importlib, pkgutil, hpo\n"
         "first = {name: getattr(hpo, name) for name in hpo.__all__}\n"

@@ -1,4 +1,4 @@
-"""`hpo top`, `show`, `query` on a stored sweep."""
+"""`hpo top`, `hpo show` and `hpo query` on a stored sweep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_top(kept_store: Path) -> None:
         assert words in text
 
 
-def test_costs_are_shown_and_told(kept_store: Path) -> None:
+def test_costs_are_shown_as_text_and_as_json(kept_store: Path) -> None:
     """The stored trials train 10 of 100 parameters in `step` - 1 seconds and report `step` + 2 examples."""
     [row] = answer("top", SWEEP, "-n", "1", store=kept_store)
     assert (row["trainable_parameters"], row["trainable_share"], row["peak_memory_bytes"]) == (10, 0.1, 2**20)
@@ -43,8 +43,8 @@ def test_costs_are_shown_and_told(kept_store: Path) -> None:
     assert facts["reports"][0]["cost"]["seconds_per_1000"] == pytest.approx(1000 * 99 / 102)
     assert facts["reports"][0]["cost"]["examples_per_task"] == dict.fromkeys(TASKS, 33)
     text = hpo("show", SWEEP, "4", store=kept_store).stdout
-    wanted = ("10, 10 % of the model", "971 s of training, evaluation left out", "33 sst, 33 qqp, 33 sts", "1m 15s")
-    for words in wanted:
+    costs = ("10, 10 % of the model", "971 s of training, evaluation left out", "33 sst, 33 qqp, 33 sts", "1m 15s")
+    for words in costs:
         assert words in text
     assert "trained parameters" in hpo("show", SWEEP, "5", store=kept_store).stdout, "a trial without a report"
 
@@ -74,12 +74,12 @@ def test_a_failed_condition_says_how_a_parameter_is_called(kept_store: Path, com
         statement = condition if command[0] == "top" else f"SELECT trial FROM trials WHERE {condition}"
         return refused(hpo(*command, statement, store=kept_store))
 
-    told = message("adapter.lora/rank > 2 and dropout/hidden > 0.1 and seconds/examples > 1 and state <> 'a/b'")
-    assert "`adapter.lora/rank`: it is called `adapter/rank`" in told
-    assert "`dropout/hidden`: no trial drew it; drawn were: adapter/rank" in told
-    assert "a/b`" not in told, "a text is no name"
-    assert "seconds/examples" not in told.split("Binder Error")[0], "nor is a quotient of two columns"
-    assert "Binder Error" in told, "what the database says stays"
+    refusal = message("adapter.lora/rank > 2 and dropout/hidden > 0.1 and seconds/examples > 1 and state <> 'a/b'")
+    assert "`adapter.lora/rank`: it is called `adapter/rank`" in refusal
+    assert "`dropout/hidden`: no trial drew it; drawn parameters: adapter/rank" in refusal
+    assert "a/b`" not in refusal, "a text literal is no name"
+    assert "seconds/examples" not in refusal.split("Binder Error")[0], "nor is a quotient of two columns"
+    assert "Binder Error" in refusal, "the database's own message stays"
     assert "is called" not in message("adapter/rank >")
 
 

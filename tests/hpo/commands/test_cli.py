@@ -1,4 +1,4 @@
-"""The command line as a whole: help, what it imports, how mistakes reach the shell."""
+"""The command line as a whole: help texts, imports, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_help_lists_every_command_and_no_other() -> None:
     text = hpo("--help").stdout
     for name in COMMANDS:
         assert f"│ {name} " in text
-    wanted = "run resume extend list status stop logs rm top show query ensemble predict spaces"
-    assert sorted(wanted.split()) == sorted(COMMANDS)
+    expected = "run resume extend list status stop logs rm top show query ensemble predict spaces"
+    assert sorted(expected.split()) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -81,10 +81,10 @@ NUMBERS = {
     "ensemble": "--size=1",
     "predict": "--trial=0",
 }
-"""Every option and argument that takes a number, with its least value, by command."""
-PARTS = {"--gpus-per-trial"}
-"""Options that take parts of one."""
-CASES = [(name, *text.split("=")) for name, words in NUMBERS.items() for text in words.split()]
+"""Command -> its options and arguments that take a number, each with its smallest value."""
+FRACTIONS = {"--gpus-per-trial"}
+"""Options that take fractions."""
+CASES = [(name, *text.split("=")) for name, options in NUMBERS.items() for text in options.split()]
 
 
 def test_every_option_with_a_number_is_in_the_table() -> None:
@@ -99,7 +99,7 @@ def test_every_option_with_a_number_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("name", "option", "least"), CASES, ids=[f"{name} {option}" for name, option, _ in CASES])
 def test_a_wrong_number_is_refused_in_plain_words(name: str, option: str, least: str) -> None:
-    rule = f"hpo: `{option}` must be {'a number' if option in PARTS else 'an integer'} of at least {least}, not"
+    rule = f"hpo: `{option}` must be {'a number' if option in FRACTIONS else 'an integer'} of at least {least}, not"
     for wrong, shown in (("many", "'many'"), (str(int(least) - 1), str(int(least) - 1)), ("", "''"), ("nan", "nan")):
         if option == "TRIAL":
             words = [name, "sweep", "--", wrong]
@@ -109,7 +109,7 @@ def test_a_wrong_number_is_refused_in_plain_words(name: str, option: str, least:
         assert refused(hpo(*words)) == f"{rule} {shown}."
 
 
-def test_a_part_of_an_integer_is_refused() -> None:
+def test_a_fraction_in_place_of_an_integer_is_refused() -> None:
     assert refused(hpo("top", "sweep", "-n", "1.5")) == "hpo: `-n` must be an integer of at least 1, not 1.5."
 
 

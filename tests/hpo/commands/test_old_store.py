@@ -1,7 +1,8 @@
 """A store that an earlier version wrote (configuration version 4) still answers: top, show, query, ensemble, predict.
 
-The sweep had five trials of the space `quickstart` with the tiny encoder on the sample corpus. It is kept as it was
-written, less the logs, two of the three checkpoints, and the predictions of trial 0: its checkpoint has to predict.
+The sweep had five trials of the space `quickstart` with the tiny encoder on the sample corpus. The archive holds it as
+it was written, without the logs, two of the three checkpoints, and the predictions of trial 0, whose checkpoint has to
+predict.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from hpo.cluster.resources import ResourceRequest
 from hpo.commands import options
-from hpo.commands import run as launch
+from hpo.commands import run as run_commands
 from hpo.driver import session
 from hpo.launch.request import Launch, LaunchError, Relaunch
 from hpo.search.schedulers import SCHEDULERS
@@ -35,7 +35,7 @@ def test_spaces() -> None:
     assert "`quickstart`" in refused(hpo("spaces", "quickstat"))
 
 
-def test_dry_run_says_all_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     done = hpo("run", "quickstart", "--dry-run", "--base", "tiny", "--set", "adapter/kind=lora", "--trials", "5",
                store=tmp_path / "runs")  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -93,17 +93,17 @@ def test_run_refuses_a_store_that_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("resume",), ("extend", "--trials", "9")], ids=["resume", "extend"])
-def test_going_on_may_change_what_trials_get(
+def test_resume_and_extend_may_change_resources_data_and_time(
     store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(launch, "_go_on", lambda *arguments: seen.extend(arguments))
+    passed: list[Any] = []
+    monkeypatch.setattr(run_commands, "_launch_again", lambda *arguments: passed.extend(arguments))
     changes = ("--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--data", "moved", "--time", "2m")
     done = hpo(*command, SWEEP, *changes, store=store)
     assert done.exit_code == 0, done.output
     trials = 9 if "--trials" in command else None
     relaunch = Relaunch(trials=trials, resources=ResourceRequest(None, 2, 0.5), data="moved", time=120.0)
-    assert seen == [str(store), SWEEP, relaunch]
+    assert passed == [str(store), SWEEP, relaunch]
 
 
 def test_every_field_of_a_request_has_its_option() -> None:
@@ -135,42 +135,42 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
 
 
 def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Launch] = []
+    launches: list[Launch] = []
 
     def prepare(launch: Launch, estimate: bool) -> None:
-        seen.append(launch)
+        launches.append(launch)
         raise LaunchError("no further")
 
     monkeypatch.setattr("hpo.launch.prepare.prepare", prepare)
     refused(hpo("run", "quickstart"))
-    given = ("--set", "a=1", "--set", "b=2", "--start", "c.json", "--workers", "3", "--checkpoint", "tiny")
-    refused(hpo("run", "quickstart", *given))
+    arguments = ("--set", "a=1", "--set", "b=2", "--start", "c.json", "--workers", "3", "--checkpoint", "tiny")
+    refused(hpo("run", "quickstart", *arguments))
     settings, start = ("a=1", "b=2"), (Path("c.json"),)
-    assert seen == [
+    assert launches == [
         Launch("quickstart"),
         Launch("quickstart", settings=settings, start=start, base="tiny", resources=ResourceRequest(workers=3)),
     ]
 
 
 def never(*_: Any) -> None:
-    raise AssertionError("nothing is to be started")
+    raise AssertionError("nothing must be started")
 
 
 @pytest.mark.parametrize("arguments", [("resume",), ("extend", "--trials", "6")], ids=["resume", "extend"])
-def test_a_sweep_that_is_done_is_said_to_be_so_at_once(
+def test_a_sweep_that_is_done_says_so_at_once(
     store: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(store.rglob("*"))
-    monkeypatch.setattr(launch, "_watched", never)
+    monkeypatch.setattr(run_commands, "_watched", never)
     done = hpo(*arguments, SWEEP, store=store)
     assert done.exit_code == 0, done.output
-    told = " ".join(done.stderr.split())
-    assert f"{SWEEP} is done: its 6 trials have ended and the kept ones have predicted" in told
-    assert f"hpo extend {SWEEP} --trials 12 --store {store}" in told
+    message = " ".join(done.stderr.split())
+    assert f"{SWEEP} is done: its 6 trials have ended and the kept ones have predicted" in message
+    assert f"hpo extend {SWEEP} --trials 12 --store {store}" in message
     assert sorted(store.rglob("*")) == before
 
 
-def test_python_is_told_of_a_sweep_that_is_done_without_a_cluster(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_in_python_needs_no_cluster_for_a_done_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.driver.session.connect", never)
     outcome = session.resume(str(store), SWEEP)
     assert (outcome.state, outcome.snapshot.phase) == ("done", "done")
@@ -180,7 +180,7 @@ def test_python_is_told_of_a_sweep_that_is_done_without_a_cluster(store: Path, m
 
 def test_a_sweep_with_something_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(launch, "_watched", lambda store, *_: started.append(store))
+    monkeypatch.setattr(run_commands, "_watched", lambda store, *_: started.append(store))
     stored.make(tmp_path / "done")
     stored.make(tmp_path / "unpredicted", unpredicted=True)
     stored.make(tmp_path / "damaged")
@@ -209,7 +209,7 @@ def test_odd_data_is_shown_by_a_dry_run_and_counted_by_a_launch(
     assert shown.exit_code == 0, shown.output
     assert "note: ids-sst-train.csv:98: `sentence` is empty; row kept\n" in shown.stdout
     assert "note: ids-sst-train.csv:99: `id` 'last' is that of line 98 too; row kept\n" in shown.stdout
-    monkeypatch.setattr(launch, "_watched", lambda *_: None)
+    monkeypatch.setattr(run_commands, "_watched", lambda *_: None)
     counted = hpo(*command, store=tmp_path / "runs")
     assert counted.exit_code == 0, counted.output
     assert "2 notes on the data, the first: ids-sst-train.csv:98: `sentence` is empty" in counted.stderr

@@ -91,7 +91,7 @@ def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "p"]
     assert "--trial" in refused(hpo("predict", SWEEP, *out, store=kept_store))
     assert "--trial" in refused(hpo("predict", SWEEP, "--trial", "1", "--ensemble", "x", *out, store=kept_store))
-    assert "Kept are those of: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
+    assert "Trials with kept weights: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
     assert "no trial 77" in refused(hpo("predict", SWEEP, "--trial", "77", *out, store=kept_store))
     assert "`nosuch`" in refused(hpo("predict", SWEEP, "--ensemble", "nosuch", *out, store=kept_store))
     file = tmp_path / "file"
@@ -139,7 +139,7 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
         assert done.exit_code == 0, done.output
     assert calls == ["tiny 0-302"]
     assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
-    # A truncated file is made again, from weights that are where the store is now.
+    # A truncated file is written again, from the weights in the place to which the store has moved.
     (tmp_path / "runs").rename(tmp_path / "moved")
     (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
     done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
@@ -182,7 +182,7 @@ def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
     (tmp_path / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
     message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
     assert "predictions of trial 1 are damaged" in message
-    assert "Kept are those of: 0, 2" in message
+    assert "Trials with kept weights: 0, 2" in message
 
 
 @pytest.mark.parametrize("stem", ["../../outside", "/outside", "a/b", "..", ".hidden", "", "a\\b"])
@@ -192,8 +192,8 @@ def test_names_from_a_record_never_leave_the_folder(tmp_path: Path, stem: str) -
     content["tasks"]["qqp"]["leaderboard"][0] = stem
     (folder.path / "sweep.json").write_text(json.dumps(content))
     out = tmp_path / "deep" / "down" / "out"
-    for more in ((), ("--overwrite",)):
-        message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", out, *more, store=tmp_path / "runs"))
+    for options in ((), ("--overwrite",)):
+        message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", out, *options, store=tmp_path / "runs"))
         assert "`tasks.qqp.leaderboard` in" in message
         assert f"stay in `--out`, not {stem!r}" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
@@ -211,10 +211,10 @@ def test_predicting_here_refuses_other_weights_and_other_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: BaseRecord | None, message: str
 ) -> None:
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    found = find_base("tiny")
-    recorded = replace(stored.record(SWEEP), base=base or BaseRecord("tiny", found.name, found.sha256))
+    tiny = find_base("tiny")
+    recorded = replace(stored.record(SWEEP), base=base or BaseRecord("tiny", tiny.name, tiny.sha256))
     monkeypatch.setattr(stored, "record", lambda name: recorded)
     stored.make(tmp_path / "runs", unpredicted=True)
-    told = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs"))
-    assert message in told
+    refusal = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path / "runs"))
+    assert message in refusal
     assert not (tmp_path / "out").exists()

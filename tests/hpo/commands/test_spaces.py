@@ -1,4 +1,4 @@
-"""`hpo spaces FILE`: a space of one's own is checked, all its mistakes at once."""
+"""`hpo spaces FILE`: a file with a search space is checked, and all its mistakes are listed at once."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "my_space.py"
 
 
-def test_a_sound_file_is_listed_and_said_to_be_sound(path: Path) -> None:
+def test_a_file_without_mistakes_is_listed_and_says_so(path: Path) -> None:
     path.write_text(GOOD)
     done = hpo("spaces", path)
     assert done.exit_code == 0, done.output
     assert "adapter/rank" in done.stdout
     assert "6 parameters over the tasks sst, qqp, sts, no mistake found" in done.stdout
-    one = hpo("spaces", path, "--tasks", "sst")
-    assert "4 parameters over the tasks sst, no mistake found" in one.stdout
-    assert "batch_size/qqp" not in one.stdout
+    single_task = hpo("spaces", path, "--tasks", "sst")
+    assert "4 parameters over the tasks sst, no mistake found" in single_task.stdout
+    assert "batch_size/qqp" not in single_task.stdout
 
 
-def test_all_mistakes_of_a_file_are_told_with_exit_code_2(path: Path) -> None:
+def test_all_mistakes_of_a_file_are_listed_with_exit_code_2(path: Path) -> None:
     path.write_text(WRONG)
     message = refused(hpo("spaces", path))
     assert message.startswith("hpo: 4 mistakes: 1. ")
@@ -52,7 +52,7 @@ def test_all_mistakes_of_a_file_are_told_with_exit_code_2(path: Path) -> None:
     assert message == refused(hpo("run", path, "--checkpoint", "tiny", "--data", "/nowhere"))
 
 
-def test_mistakes_of_the_tree_and_of_python_are_told_too(path: Path) -> None:
+def test_mistakes_of_the_tree_and_of_python_are_listed_too(path: Path) -> None:
     path.write_text("SPACE = {3: 4, 'a': [1]}")
     assert "2 mistakes" in refused(hpo("spaces", path))
     path.write_text("SPACE = {}\nSPACE['optimizer'] = SPACE")
@@ -69,4 +69,4 @@ def test_what_is_legal_and_rarely_meant_is_a_note(path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "note: `optimizer/encoder_lr` = 1.0: rates above 1e-2 diverge as a rule" in done.stdout
     path.write_text("SPACE = {}")
-    assert "note: the space varies nothing: `hpo run` takes it with --trials 1 alone" in hpo("spaces", path).stdout
+    assert "note: the space varies nothing: `hpo run` accepts it with --trials 1 only" in hpo("spaces", path).stdout

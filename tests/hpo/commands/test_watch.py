@@ -1,4 +1,4 @@
-"""`hpo list`, `status`, `stop`, `logs`, `rm`: seen and steered through the store alone."""
+"""`hpo list`, `status`, `stop`, `logs` and `rm`: sweeps are watched and controlled through the store alone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_status_watch_of_a_sweep_that_is_over_ends(kept_store: Path) -> None:
 
 
 def begun(store: Path, time: float) -> Path:
-    """A sweep `cut` with one trial that has not ended; its folder."""
+    """A sweep `cut` with one trial that has not ended; returns its folder."""
     from results.store import Store
 
     folder = Store(store).create("cut", stored.record("cut").to_json())
@@ -79,7 +79,7 @@ def begun(store: Path, time: float) -> Path:
 
 
 def launch(sweep: Path, number: int, **facts: float | str | None) -> None:
-    """The file of a launch by a process of this machine that is gone."""
+    """Write the generation file of a launch whose process on this machine is gone."""
     from hpo.cluster.processes import host
 
     entry = {"number": number, "host": host(), "pid": os.getpid(), "started": -1.0, "state": "ended", **facts}
@@ -110,7 +110,7 @@ def test_time_counts_from_the_last_launch(tmp_path: Path) -> None:
         return float(answer("status", "cut", store=tmp_path)["elapsed"])
 
     sweep = begun(tmp_path, time=1000.0)
-    assert elapsed() == 0.0, "of a sweep without launches the rows tell"
+    assert elapsed() == 0.0, "without launches, time counts from row to row"
     launch(sweep, 1, state="ended", since=990.0, until=1050.0)
     assert elapsed() == 60.0, "the time that the launch took"
     launch(sweep, 2, state="live", since=970.0)
@@ -120,7 +120,7 @@ def test_time_counts_from_the_last_launch(tmp_path: Path) -> None:
 
 
 def test_status_and_the_live_picture_count_from_the_same_moment(store: Path) -> None:
-    """A launch hands its beginning, from which its own picture counts, to the file that `hpo status` reads."""
+    """The file that `hpo status` reads holds the beginning of the launch, from which the live picture counts."""
     from hpo.driver import generations
 
     began = time.time() - 100
@@ -143,8 +143,8 @@ def test_a_sweep_whose_kept_trials_have_not_predicted_is_not_done(tmp_path: Path
 
 @pytest.mark.parametrize("command", [["status"], ["top"], ["stop"], ["rm"], ["ensemble"], ["resume"], ["show", "0"]])
 def test_an_unknown_sweep_names_the_nearest(kept_store: Path, command: list[str]) -> None:
-    name, *rest = command
-    message = refused(hpo(name, "smal-1", *rest, store=kept_store))
+    name, *arguments = command
+    message = refused(hpo(name, "smal-1", *arguments, store=kept_store))
     assert "`smal-1`" in message
     assert "`small-1`" in message
 
@@ -159,7 +159,7 @@ def test_logs(kept_store: Path) -> None:
     assert "Its trials are 0 to 5" in refused(hpo("logs", SWEEP, "9", store=kept_store))
 
 
-def test_logs_follow_refuses_a_trial_that_cannot_be(kept_store: Path) -> None:
+def test_logs_follow_refuses_a_trial_that_cannot_exist(kept_store: Path) -> None:
     assert "no trial 999: it has 6 in all" in refused(hpo("logs", SWEEP, "999", "-f", store=kept_store))
 
 

@@ -1,4 +1,4 @@
-"""What `hpo run --dry-run` prints of a plan."""
+"""The output of `hpo run --dry-run`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return prepare(Launch("quickstart", base="tiny", store=str(store), trials=4, budget=300))
 
 
-def test_the_time_says_what_is_in_it_and_what_is_not(plan: Plan) -> None:
+def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan) -> None:
     assert dry_run.facts(plan)["time"] == "unknown"
-    told = dry_run.facts(replace(plan, preview=replace(plan.preview, seconds=90.0)))["time"]
-    assert told == (
+    time = dry_run.facts(replace(plan, preview=replace(plan.preview, seconds=90.0)))["time"]
+    assert time == (
         "about 1m 30s of training and evaluation; not counted: start-up, predictions of the kept trials at the end"
     )
     stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4)),)

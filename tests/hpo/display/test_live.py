@@ -1,4 +1,4 @@
-"""The live picture and the plain lines, drawn from snapshots on recorded consoles."""
+"""The live picture and the plain lines, drawn from snapshots and recorded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def snapshot(**changes: Any) -> Snapshot:
 
 
 def waiting(trial: int) -> RunningTrial:
-    """One that has not reported yet."""
+    """A running trial that has not reported yet."""
     return RunningTrial(trial, 0, 0, None)
 
 
@@ -107,7 +107,7 @@ def test_the_rungs_show_the_columns_of_the_scheduler() -> None:
 
 
 def test_every_state_of_a_trial_has_its_word() -> None:
-    assert {*live.STATES, "waiting"} == set(TRIAL_STATES), "waiting trials are told apart, where there are any"
+    assert {*live.STATE_WORDS, "waiting"} == set(TRIAL_STATES), "waiting trials are shown separately, if there are any"
 
 
 def test_tables_stand_side_by_side_only_where_there_is_room() -> None:
@@ -200,7 +200,7 @@ def test_plain_lines_say_what_the_driver_does_once() -> None:
     ]
 
 
-def test_observer_fits_where_the_output_goes() -> None:
+def test_the_observer_fits_its_output() -> None:
     assert isinstance(live.observer(Console(file=io.StringIO())), PlainDisplay)
     assert isinstance(live.observer(Console(file=io.StringIO(), force_terminal=True, _environ={})), LiveDisplay)
 
@@ -215,16 +215,16 @@ def test_plain_lines_are_one_per_event_and_rare() -> None:
     lines = out.getvalue().splitlines()
     events = [re.fullmatch(r"\d\d:\d\d:\d\d (\w+) +(.*)", line) for line in lines]
     assert all(events)
-    found = [(event[1], event[2]) for event in events if event]
-    assert [words for kind, words in found if kind == "phase"] == ["searching", "done"]
-    assert [words for kind, words in found if kind == "best"] == [
+    pairs = [(event[1], event[2]) for event in events if event]
+    assert [words for kind, words in pairs if kind == "phase"] == ["searching", "done"]
+    assert [words for kind, words in pairs if kind == "best"] == [
         "trial=7 at=5000 overall=0.6812 sst=0.4512 qqp=0.8010 sts=0.8321"
     ]
-    assert [words for kind, words in found if kind == "message"] == [
+    assert [words for kind, words in pairs if kind == "message"] == [
         "trial 5 diverged: non-finite loss",
         "trial 6 failed",
     ]
-    progress = [words for kind, words in found if kind == "progress"]
+    progress = [words for kind, words in pairs if kind == "progress"]
     assert len(progress) == 5  # at 0, 5, 10, 15 s and at the end
     assert progress[0].startswith(
         "closed=17 of=24 running=2 complete=3 pruned=9 diverged=1 failed=4 examples=0 rate=412"
@@ -232,8 +232,8 @@ def test_plain_lines_are_one_per_event_and_rare() -> None:
     assert progress[0].endswith("elapsed=192s left=130s")
 
 
-def told_of_best(*leaders: list[Leader]) -> list[str]:
-    """The lines about the best trial that these leading trials, one snapshot after the other, make."""
+def lines_about_best(*leaders: list[Leader]) -> list[str]:
+    """The lines about the best trial after snapshots with these leading trials, one after the other."""
     out = io.StringIO()
     show = PlainDisplay(out, every=1e9)
     for best in leaders:
@@ -245,7 +245,7 @@ def told_of_best(*leaders: list[Leader]) -> list[str]:
 def test_the_best_of_plain_lines_never_falls() -> None:
     low, high = Leader(1, 0.4599, {}, 100), Leader(2, 0.4700, {}, 100)
     further, better = Leader(1, 0.4522, {}, 300), Leader(2, 0.4612, {}, 300)
-    lines = told_of_best([], [low], [low], [high, low], [further, high], [further, high], [better, further])
+    lines = lines_about_best([], [low], [low], [high, low], [further, high], [further, high], [better, further])
     assert lines == [
         "best     trial=1 at=100 overall=0.4599",
         "best     trial=2 at=100 overall=0.4700",
@@ -255,18 +255,18 @@ def test_the_best_of_plain_lines_never_falls() -> None:
 
 
 def test_plain_lines_say_which_trial_the_best_one_replaces() -> None:
-    """The furthest trial diverged, or failed: the best of the others is told, though its score is lower."""
-    gone, other, equal = Leader(3, 0.6, {}, 300), Leader(5, 0.5, {}, 100), Leader(4, 0.5, {}, 100)
-    assert told_of_best([gone, other], [other], [equal, other]) == [
+    """The furthest trial diverged, or failed: the next best trial is written, though its score is lower."""
+    failed, second, third = Leader(3, 0.6, {}, 300), Leader(5, 0.5, {}, 100), Leader(4, 0.5, {}, 100)
+    assert lines_about_best([failed, second], [second], [third, second]) == [
         "best     trial=3 at=300 overall=0.6000",
         "best     trial=5 at=100 overall=0.5000 instead_of=3",
         "best     trial=4 at=100 overall=0.5000",
     ]
 
 
-def test_an_attempt_that_repeats_earlier_reports_is_no_news() -> None:
+def test_an_attempt_that_repeats_earlier_reports_writes_no_line() -> None:
     first, again = Leader(3, 0.6, {}, 300), Leader(3, 0.5, {}, 100)
-    assert len(told_of_best([first], [again], [first])) == 1
+    assert len(lines_about_best([first], [again], [first])) == 1
 
 
 STAGES = {15: StageProgress("mlm", 120, 900), 16: StageProgress("mnrl", 0, 0)}
@@ -296,10 +296,10 @@ def test_plain_lines_say_where_a_stage_begins_and_ends() -> None:
         show(snapshot(running=running, stages=stages))
     show(snapshot(running=running, stages=STAGES))
     show(snapshot(running=[], stages={}))
-    told = [line.split(maxsplit=2)[2] for line in out.getvalue().splitlines() if " stage " in line]
+    events = [line.split(maxsplit=2)[2] for line in out.getvalue().splitlines() if " stage " in line]
     begins = ["trial=15 stage=mlm begins steps=900", "trial=16 stage=mnrl waits"]
-    assert told == [*begins, "trial=15 stage=mlm ends", "trial=15 stage=nli begins steps=7", "trial=15 stage=nli ends",
-                    *begins]  # fmt: skip
+    assert events == [*begins, "trial=15 stage=mlm ends", "trial=15 stage=nli begins steps=7",
+                    "trial=15 stage=nli ends", *begins]  # fmt: skip
 
 
 def test_plain_display_says_nothing_twice() -> None:

@@ -1,4 +1,4 @@
-"""How a launch ends on the screen and in its exit code; the driver is replaced by one that has already finished."""
+"""The closing screen and exit code of a launch; the driver is replaced by one that has already finished."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.hpo.cli import SWEEP, hpo, refused
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    stored.make(tmp_path / "my runs", unpredicted=True)  # something is left to do
+    stored.make(tmp_path / "my runs", unpredicted=True)  # trial 3 has yet to predict
     return tmp_path / "my runs"
 
 
@@ -43,7 +43,7 @@ def ending(state: Any, store: Path, seen: list[tuple[str, str, Relaunch]]) -> Ca
     return resume
 
 
-def test_a_finished_sweep_closes_with_trials_ensemble_place_and_next_commands(
+def test_a_finished_sweep_closes_with_trials_ensemble_folder_and_next_commands(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str, Relaunch]] = []
@@ -123,7 +123,7 @@ def test_damaged_predictions_do_not_undo_a_finished_sweep(store: Path, monkeypat
         (errno.ENOENT, "/runs/s", None),
     ],
 )
-def test_an_error_of_the_system_that_the_caller_can_mend_is_told(
+def test_an_error_of_the_system_that_the_caller_can_fix_is_a_message(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: int, path: str | None, words: str | None
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -159,7 +159,7 @@ def test_resume_refuses_while_another_driver_works(store: Path) -> None:
         generation.end()
 
 
-def test_a_mistake_of_the_caller_is_told_and_a_bug_keeps_its_traceback(
+def test_a_mistake_of_the_caller_is_a_message_and_a_bug_keeps_its_traceback(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mistaken(*_: Any, **__: Any) -> None:

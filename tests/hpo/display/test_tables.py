@@ -1,4 +1,4 @@
-"""Tables on terminals of some width, and the parameters of trials side by side."""
+"""Tables on terminals of several widths, and the parameters of trials side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from minbert.tasks import DEFAULT_TASKS
 from results.names import path_of
 
 WIDE = 10_000
-"""A console that is no terminal: a file or a pipe."""
+"""Width of a console that is no terminal: a file or a pipe."""
 
 
 def drawn(rows: list[dict[str, Any]], width: int) -> str:
@@ -28,7 +28,7 @@ def drawn(rows: list[dict[str, Any]], width: int) -> str:
 
 
 def trials(count: int, parameters: int) -> list[dict[str, Any]]:
-    """Rows as `trial_records` makes them, with parameters that differ, one that is alike and one of the first trial."""
+    """Rows as `trial_records` makes them: parameters that differ, one that is the same, one that only trial 0 has."""
     rows = []
     for trial in range(count):
         rates = {f"optimizer/schedule/rate_{number}": (trial + 1) * (number + 1) / 3e4 for number in range(parameters)}
@@ -60,11 +60,11 @@ def test_parameters_stand_in_one_table_where_there_is_no_terminal() -> None:
     assert "(continued)" not in text
 
 
-def test_what_all_trials_share_stands_once() -> None:
+def test_parameters_that_all_trials_share_are_shown_once() -> None:
     text = drawn(trials(10, 2), 80)
-    apart, alike = text.split("parameters that are the same in all of them")
-    assert "selection" not in apart
-    assert alike.split()[-2:] == ["selection", "last"]
+    differing, shared = text.split("parameters that are the same in all of them")
+    assert "selection" not in differing
+    assert shared.split()[-2:] == ["selection", "last"]
     assert text.count("adapter/targets") == 1, "a block names only what one of its trials has"
 
 
@@ -90,7 +90,7 @@ def test_blocks_hold_every_column_once_and_fit_where_that_is_possible(width: int
 
 @pytest.mark.parametrize("space", search_spaces.names())
 def test_the_store_and_the_search_agree_on_the_path_of_a_name(space: str) -> None:
-    """`results` may not import `hpo`: each has the rule, and both lead to the place in the configuration."""
-    found = leaves(expand(load_space(space), list(DEFAULT_TASKS)))
-    assert [path_of(leaf.name) for leaf in found] == [leaf.path for leaf in found]
-    assert [path_of_leaf(leaf.name) for leaf in found] == [leaf.path for leaf in found]
+    """`results` may not import `hpo`, so each has the rule; both must give the path in the configuration."""
+    space_leaves = leaves(expand(load_space(space), list(DEFAULT_TASKS)))
+    assert [path_of(leaf.name) for leaf in space_leaves] == [leaf.path for leaf in space_leaves]
+    assert [path_of_leaf(leaf.name) for leaf in space_leaves] == [leaf.path for leaf in space_leaves]

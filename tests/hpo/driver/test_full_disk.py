@@ -1,4 +1,4 @@
-"""A disk that fills up: a launch stops, resumable, whatever it was writing, and says how to go on."""
+"""A disk that fills up: the launch stops, can be resumed, and says how, no matter which file it was writing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONS = ("--base", "tiny", "--trials", "3", "--budget", "128", "--grace", "64"
 
 
 class Disk:
-    """The disk of the store; after `room` more files it is full."""
+    """The disk of the store. It is full after `room` more files."""
 
     def __init__(self, genuine: Callable[[str, bytes], None]) -> None:
         self.room = 10**6
@@ -59,16 +59,17 @@ def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[], obje
         for step in job.milestones:
             on_turn()
             report = {
-                "kind": "report",
                 "trial": assignment.trial,
                 "attempt": assignment.attempt,
+                "kind": "report",
                 "step": step,
                 "examples": step,
                 "overall": 0.5,
                 "diverged": False,
                 "paused": False,
+                "scores": {"sst": 0.5},
             }
-            if recorder.result(assignment.id, [{**report, "scores": {"sst": 0.5}}]) == [False]:
+            if recorder.result(assignment.id, [report]) == [False]:
                 break
 
 
@@ -86,7 +87,7 @@ def test_a_disk_that_is_full_before_there_is_a_sweep_is_bad_input(tmp_path: Path
 
 
 def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path, disk: Disk) -> None:
-    """Each launch finds room for a few more files than the one before it wrote."""
+    """Every resume finds room for four more files."""
     store = tmp_path / "runs"
     disk.room = 1  # the description of the sweep
     command: tuple[str, ...] = ("run", "quickstart", *OPTIONS)
@@ -94,9 +95,9 @@ def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path,
     stops = 0
     for _ in range(40):
         done = hpo(*command, store=store)
-        known = rows(store)
-        assert known[: len(acknowledged)] == acknowledged, "what was durable stays"
-        acknowledged = known
+        durable = rows(store)
+        assert durable[: len(acknowledged)] == acknowledged, "durable rows stay"
+        acknowledged = durable
         if done.exit_code == 0:
             break
         text = " ".join(done.stdout.split())

@@ -1,4 +1,4 @@
-"""One driver per sweep: numbers, heartbeats, refusals, take-overs."""
+"""Generations, one driver per sweep: numbers, heartbeats, refusals, takeovers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpo.driver.generations import BusyError, active, claim, newest, total_trial
 
 
 def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
-    """The file of another driver."""
+    """Write the file of another driver."""
     values = {"number": number, "host": "elsewhere", "pid": 1, "started": 1.0, "state": "live", "trials": 0}
     path = sweep / "generations" / f"{number:06d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

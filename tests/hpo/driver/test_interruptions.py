@@ -1,4 +1,4 @@
-"""Drivers that are killed, stopped or doubled: nothing is lost, nothing runs twice, no process stays behind."""
+"""Drivers that are killed, stopped, or started twice: nothing is lost, nothing runs twice, no process stays behind."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def wait(condition: Callable[[], object], seconds: float, what: str) -> None:
 
 
 def descendants(pid: int) -> dict[int, float]:
-    """Processes below `pid`, with their start times; but Ray's two idle agents, which outlive a raylet by a minute when
-    its cluster was killed (they try for so long to tell somebody)."""
+    """Descendants of process `pid` with their start times, without Ray's two idle agents: after their cluster was
+    killed, they outlive a raylet by a minute while they try to report it."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -47,14 +47,14 @@ def descendants(pid: int) -> dict[int, float]:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-    found, front = {}, [pid]
+    processes, front = {}, [pid]
     while front:
         parent = front.pop()
         for child, its_parent in parents.items():
             if its_parent == parent and not is_agent(child) and (started := process_start(child)) is not None:
-                found[child] = started
+                processes[child] = started
                 front.append(child)
-    return found
+    return processes
 
 
 def is_agent(pid: int) -> bool:
@@ -80,10 +80,10 @@ def driver(action: str, store: Path, **options: Any) -> Iterator[subprocess.Pope
     try:
         yield process
     finally:
-        left = descendants(process.pid)
+        remaining = descendants(process.pid)
         process.kill()
         process.wait()
-        wait(lambda: gone(left), 60, f"the end of processes {sorted(left)}")
+        wait(lambda: gone(remaining), 60, f"the end of processes {sorted(remaining)}")
 
 
 def reports(store: Path) -> list[dict[str, Any]]:
@@ -93,17 +93,17 @@ def reports(store: Path) -> list[dict[str, Any]]:
 
 
 def story(store: Path) -> dict[object, object]:
-    """What became of every trial, whatever the number of attempts."""
+    """Values, end and parameters of every trial, independent of its number of attempts."""
     rows = Store(store).open("s").events()
-    told = [row for row in rows if row["table"] == "reports"]
-    values = {(row["trial"], row["step"]): (row["overall"], row["verdict"]) for row in told}
+    reported = [row for row in rows if row["table"] == "reports"]
+    values = {(row["trial"], row["step"]): (row["overall"], row["verdict"]) for row in reported}
     ends = {row["trial"]: row["state"] for row in rows if row.get("event") == "end"}
     params = {row["trial"]: row["params"] for row in rows if row.get("event") == "start"}
     return {"values": values, "ends": ends, "params": params}
 
 
 def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster, tmp_path: Path) -> None:
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     script(broken / "s", slow=0.3)
     with driver("run", broken, trials=5) as process:
         wait(lambda: any(row["trial"] == 2 for row in reports(broken)), 200, "a report of trial 2")
@@ -124,9 +124,9 @@ def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster,
     assert not finished & {call[0] for call in again}, "no finished trial runs again"
     assert again[0][1:3] > (0, 0), f"the unfinished trial goes on, from its checkpoint: {again[0]}"
 
-    unbroken = hpo.run(launch(whole, trials=5))
-    assert story(broken) == story(whole)
-    assert resumed.snapshot.rungs == unbroken.snapshot.rungs
+    reference = hpo.run(launch(unbroken, trials=5))
+    assert story(broken) == story(unbroken)
+    assert resumed.snapshot.rungs == reference.snapshot.rungs
 
 
 def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path)
 
 
 def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path) -> None:
-    """As `timeout`, Slurm and containers send it, once while trials train and once while they predict."""
+    """`timeout`, Slurm and containers signal the whole group: here once during training and once during prediction."""
     sweep = tmp_path / "s"
     script(sweep, slow=0.3)
     (sweep / "slow_predictions.json").write_text("3600")

@@ -28,7 +28,7 @@ TRIALS = 24
 
 
 class Driver:
-    """One launch on a stored sweep, without Ray: whatever may befall a trial does, by chance."""
+    """A launch on a stored sweep, without Ray: every kind of event happens to its trials at random."""
 
     def __init__(self, folder: SweepFolder, seed: int) -> None:
         parts: dict[str, Any] = {"searcher": Random(), "scheduler": Asha(), "complete": lambda config: config}
@@ -46,7 +46,7 @@ class Driver:
         self.rng = random.Random(f"{seed}/driver")
 
     def run(self, events: int) -> None:
-        """At most `events` events; running trials are then left as a killed driver leaves them."""
+        """Run for at most `events` events. Trials that still run are left as a killed driver leaves them."""
         for _ in range(events):
             while assignments := self.recorder.issue():
                 self.running += assignments
@@ -58,17 +58,17 @@ class Driver:
         self.writer.close()
 
     def event(self, assignment: Assignment) -> bool:
-        """Let something happen to an attempt; whether it continues."""
+        """Let a random event happen to an attempt; returns whether it continues."""
         chance = self.rng.random()
-        about = {"trial": assignment.trial, "attempt": assignment.attempt}
+        key = {"trial": assignment.trial, "attempt": assignment.attempt}
         if chance < 0.08:
             self.recorder.lost(assignment.id, "its process died", "all that Ray says")
             return False
         if chance < 0.16:
-            return self.recorder.result(assignment.id, [about | {"kind": "paused"}])[0]
+            return self.recorder.result(assignment.id, [key | {"kind": "paused"}])[0]
         if chance < 0.22:
             failure = {"kind": "failure", "reason": f"ValueError: {chance}", "error": "trace", "fatal": False}
-            return self.recorder.result(assignment.id, [about | failure | {"place": False, "host": "here"}])[0]
+            return self.recorder.result(assignment.id, [key | failure | {"place": False, "host": "here"}])[0]
         reached = self.reached.get(assignment.trial, 0)
         again = reached > 0 and assignment.id not in self.reported and self.rng.random() < 0.6
         step = STEPS[reached - again]  # an attempt may begin at an older checkpoint and repeat a report
@@ -80,7 +80,7 @@ class Driver:
         report = {"kind": "report", "step": step, "examples": step + self.rng.randrange(5), "overall": value}
         diverged = chance > (0.5 if again else 0.93)
         report |= {"scores": {"sst": value, "sts": value / 2}, "diverged": diverged, "checkpoint": str(checkpoint)}
-        return self.recorder.result(assignment.id, [about | report])[0]
+        return self.recorder.result(assignment.id, [key | report])[0]
 
 
 @pytest.fixture(scope="module", params=range(4))
@@ -98,18 +98,18 @@ def test_the_ledger_says_what_the_views_say(folder: SweepFolder) -> None:
         frame = views.trials_frame(until(folder, last))
         assert list(frame["trial"]) == sorted(ledger.trials)
         for trial, entry in ledger.trials.items():
-            seen, report = frame[frame["trial"] == trial].iloc[0], entry.last_report
-            assert entry.state == ("waiting" if seen["state"] in INTERRUPTIONS else seen["state"])
-            assert (entry.attempts, entry.origin) == (seen["attempts"], seen["origin"])
+            view, report = frame[frame["trial"] == trial].iloc[0], entry.last_report
+            assert entry.state == ("waiting" if view["state"] in INTERRUPTIONS else view["state"])
+            assert (entry.attempts, entry.origin) == (view["attempts"], view["origin"])
             assert ledger.kept.get(trial) == (
-                KeptWeights(trial, entry.attempt, seen["checkpoint"]) if seen["kept"] else None
+                KeptWeights(trial, entry.attempt, view["checkpoint"]) if view["kept"] else None
             )
             if report is None:
-                assert (seen["step"], seen["examples"]) == (0, 0)
+                assert (view["step"], view["examples"]) == (0, 0)
             else:
-                assert (report.step, report.examples) == (seen["step"], seen["examples"])
+                assert (report.step, report.examples) == (view["step"], view["examples"])
                 assert [report.overall, report.scores["sst"], report.scores["sts"]] == pytest.approx(
-                    [seen["overall"], seen["sst"], seen["sts"]], nan_ok=True
+                    [view["overall"], view["sst"], view["sts"]], nan_ok=True
                 )
         assert ledger.ranking() == views.ranking(frame)
 
@@ -141,12 +141,12 @@ def test_the_sweeps_compared_hold_every_kind_of_end(folder: SweepFolder) -> None
 def test_weights_that_a_row_names_are_on_the_disk_and_no_others(folder: SweepFolder) -> None:
     kept = Ledger(folder.events()).kept
     assert 0 < len(kept) <= 4, "the best three, and the baseline"
-    found = sorted(path for path in (folder.path / "checkpoints").glob("*/*"))
-    assert [str(path) for path in found] == sorted(weights.checkpoint for weights in kept.values())
+    paths = sorted(path for path in (folder.path / "checkpoints").glob("*/*"))
+    assert [str(path) for path in paths] == sorted(weights.checkpoint for weights in kept.values())
 
 
-def report(step: int, value: float | None, **more: Any) -> dict[str, Any]:
-    return {"trial": 0, "attempt": 0, "step": step, "examples": step + 2, "overall": value, "diverged": False} | more
+def report(step: int, value: float | None, **changes: Any) -> dict[str, Any]:
+    return {"trial": 0, "attempt": 0, "step": step, "examples": step + 2, "overall": value, "diverged": False} | changes
 
 
 def test_of_the_reports_of_a_step_the_first_that_has_not_diverged_counts() -> None:

@@ -1,4 +1,4 @@
-"""The monitor: durable rows become a snapshot with its rates, its leaders and the time that is left."""
+"""The monitor: a snapshot of durable rows with its rate, its best trials and the time left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hpo.search.states import STATES
 from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, counts, new_sweep
 
 
-def report(trial: int, step: int, time: float, **more: Any) -> dict[str, Any]:
+def report(trial: int, step: int, time: float, **changes: Any) -> dict[str, Any]:
     row = {"trial": trial, "attempt": 0, "step": step, "examples": step, "overall": 0.5, "diverged": False}
-    return row | {"time": time} | more
+    return row | {"time": time} | changes
 
 
 def start(trial: int, attempt: int = 0) -> dict[str, Any]:

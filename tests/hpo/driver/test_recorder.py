@@ -1,4 +1,4 @@
-"""Rows before decisions: what is durable when, and what a failing disk does."""
+"""The recorder: rows come before decisions, and a failing disk stops everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpo.driver.monitor import Monitor
-from hpo.driver.recorder import ALIKE, Recorder
+from hpo.driver.recorder import SAME_FAILURES, Recorder
 from hpo.driver.weights import Shelf
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Tpe
@@ -26,14 +26,14 @@ STEPS = (100, 300)
 
 
 class MemoryWriter:
-    """A writer in memory that notes what it was asked, and fails when told to."""
+    """A writer that keeps its rows in memory, and fails while `broken` is set."""
 
     def __init__(self, sweep: Path) -> None:
         self.rows: list[dict[str, Any]] = []
         self.durable_seq = 0
         self.broken = False
         self.weights: list[list[str]] = []
-        """Checkpoints that lay on the disk at each barrier."""
+        """Names of the checkpoints on the disk at each barrier."""
         self._sweep = sweep
 
     def append(self, table: str, row: Mapping[str, Any]) -> int:
@@ -61,7 +61,7 @@ class Bench:
         self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.messages.append)
 
     def result(self, tune_id: str, **values: Any) -> bool:
-        """Tell the recorder of one result; whether the attempt continues."""
+        """Hand the recorder a result of one attempt; returns whether the attempt continues."""
         trial, attempt = map(int, tune_id.split("-"))
         [verdict] = self.recorder.result(tune_id, [{"trial": trial, "attempt": attempt} | values])
         return verdict
@@ -156,16 +156,16 @@ def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = N
 
 def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
     bench = Bench(tmp_path, trials=20)
-    fail_in_turn(bench, ["no such file"] * ALIKE)
+    fail_in_turn(bench, ["no such file"] * SAME_FAILURES)
     assert bench.recorder.fault == "5 trials in a row failed alike: no such file"
 
 
 @pytest.mark.parametrize(
     ("reasons", "report_before"),
     [
-        (["no such file"] * (ALIKE - 1) + ["another"] * (ALIKE - 1), None),
-        (["no such file"] * (2 * ALIKE - 2), ALIKE - 1),
-        (["out of memory"] * (2 * ALIKE), None),
+        (["no such file"] * (SAME_FAILURES - 1) + ["another"] * (SAME_FAILURES - 1), None),
+        (["no such file"] * (2 * SAME_FAILURES - 2), SAME_FAILURES - 1),
+        (["out of memory"] * (2 * SAME_FAILURES), None),
     ],
     ids=["two reasons", "a report between", "memory"],
 )
@@ -175,7 +175,7 @@ def test_failures_of_trials_ask_for_none(tmp_path: Path, reasons: list[str], rep
     assert bench.recorder.fault is None
 
 
-def test_late_words_of_an_ended_trial_change_nothing(bench: Bench) -> None:
+def test_late_results_of_an_ended_trial_change_nothing(bench: Bench) -> None:
     bench.recorder.issue()
     failure = failing("out of memory", fatal=True)
     assert bench.result("0-0", **failure) is True, "told to continue, so that it exits"
@@ -205,10 +205,10 @@ def test_a_recall_writes_the_ends_that_were_lost(bench: Bench, tmp_path: Path) -
     bench.report("0-0", 100, 0.5)
     bench.report("0-0", 300, 0.6)
     rows = [{"state": None, "reason": None, **row} for row in bench.writer.rows[:-1]]  # the end row did not survive
-    other = Bench(tmp_path)
-    other.sweep.replay(rows)
-    other.recorder.recall(rows)
-    [end] = other.writer.rows
+    resumed = Bench(tmp_path)
+    resumed.sweep.replay(rows)
+    resumed.recorder.recall(rows)
+    [end] = resumed.writer.rows
     assert (end["trial"], end["state"]) == (0, "complete")
     assert end["checkpoint"].endswith("0-300-0")
     assert Path(end["checkpoint"]).is_dir()
@@ -233,19 +233,19 @@ def test_the_monitor_counts_durable_rows_alone_and_agrees_with_the_search(bench:
     assert late.budget_examples_used == 200
 
 
-def test_a_lost_trial_that_is_issued_again_is_told(bench: Bench) -> None:
+def test_a_lost_trial_that_is_issued_again_is_a_message(bench: Bench) -> None:
     for _ in range(2):
         bench.recorder.issue()
     bench.recorder.lost("0-0", "worker process 1234 died", "trace")
     assert bench.messages == []
-    assert bench.recorder.issue() is not None
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["0-1"]
     assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
     bench.recorder.result("1-0", [{"trial": 1, "attempt": 0, "kind": "paused"}])
     bench.recorder.issue()
     assert len(bench.messages) == 1, "a pause is no loss"
 
 
-def test_a_trial_whose_driver_died_is_told_as_lost(bench: Bench) -> None:
+def test_a_trial_whose_driver_died_is_reported_as_lost(bench: Bench) -> None:
     for _ in range(2):
         bench.recorder.issue()
     bench.recorder.lost("0-0", "worker process 7 died", "")
@@ -274,7 +274,7 @@ def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None
 
 
 def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path: Path) -> None:
-    """The recorder issues one attempt at a time; this one makes two of them a pair, as a later one will."""
+    """The recorder issues one attempt at a time; the one of this test joins two attempts into a pair."""
 
     class Pairs(Recorder):
         def issue(self) -> list[Assignment]:
@@ -294,7 +294,7 @@ def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path
 
     assert recorder.result("0-0", report(100, 0.5, 0.2)) == [True, False], "the rung stops the second"
     assert recorder.running == ("0-0", "2-0")
-    assert recorder.result("0-0", report(300, 0.6, 0.9)) == [False, False], "a late word of the second changes nothing"
+    assert recorder.result("0-0", report(300, 0.6, 0.9)) == [False, False], "a late result changes nothing"
     assert recorder.running == ("2-0",)
     recorder.lost("2-0", "its process died", "all that Ray says")
     assert recorder.running == ()

@@ -1,4 +1,4 @@
-"""Whole sweeps on Ray with a trainer that needs no model: what runs, what is recorded, what stays."""
+"""Whole sweeps on Ray with a trainer that needs no model: what runs, what is recorded, which weights are kept."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def ends(store: Path, name: str = "s") -> dict[int, str]:
 
 
 def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path) -> None:
-    seen: list[Snapshot] = []
-    outcome = hpo.run(launch(tmp_path, workers=2, keep=2), seen.append)
+    snapshots: list[Snapshot] = []
+    outcome = hpo.run(launch(tmp_path, workers=2, keep=2), snapshots.append)
     assert outcome.state == "done"
     folder = Store(tmp_path).open("s")
     states = ends(tmp_path)
@@ -36,31 +36,29 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     assert set(states.values()) <= {"complete", "pruned"}
     assert "complete" in states.values()
 
-    snapshot = outcome.snapshot
-    assert snapshot.phase == "done"
-    assert snapshot.durable_rows == len(folder.events())
-    assert sum(snapshot.counts.values()) == 8
-    assert [row.step for row in snapshot.rungs] == [100, 300, 900]
-    assert snapshot.rungs[0].reports == 8
-    assert seen[0].phase == "starting"
-    assert {"searching", "done"} <= {one.phase for one in seen}
-    assert "Ray" in seen[0].activity, "a launch says what it does before it searches"
-    assert {one.activity for one in seen if one.phase in ("searching", "done")} == {""}
-    predicting = {one.activity for one in seen if one.phase == "finalising"}
-    assert predicting
-    assert all(re.fullmatch(r"[0-3] of [23] trials have predicted", activity) for activity in predicting), predicting
+    final = outcome.snapshot
+    assert final.phase == "done"
+    assert final.durable_rows == len(folder.events())
+    assert sum(final.counts.values()) == 8
+    assert [row.step for row in final.rungs] == [100, 300, 900]
+    assert final.rungs[0].reports == 8
+    assert snapshots[0].phase == "starting"
+    assert {"searching", "done"} <= {snapshot.phase for snapshot in snapshots}
+    assert "Ray" in snapshots[0].activity, "a launch says what it does before it searches"
+    assert {snapshot.activity for snapshot in snapshots if snapshot.phase in ("searching", "done")} == {""}
+    activities = {snapshot.activity for snapshot in snapshots if snapshot.phase == "finalising"}
+    assert activities
+    assert all(re.fullmatch(r"[0-3] of [23] trials have predicted", activity) for activity in activities), activities
 
-    kept = [row["trial"] for row in folder.events() if row.get("event") == "end" and row["checkpoint"]]
-    last = {row["trial"]: row["checkpoint"] for row in folder.events() if row.get("event") == "end"}
-    stay = sorted(trial for trial, checkpoint in last.items() if checkpoint)
-    assert stay == sorted({0, *(leader.trial for leader in snapshot.best[:2])}), "the best two, and the baseline"
-    assert set(stay) <= set(kept)
-    assert sorted(int(path.name) for path in (tmp_path / "s" / "checkpoints").iterdir()) == stay
-    assert all((Path(last[trial]) / "done.json").is_file() for trial in stay)
+    checkpoints = {row["trial"]: row["checkpoint"] for row in folder.events() if row.get("event") == "end"}
+    kept = sorted(trial for trial, checkpoint in checkpoints.items() if checkpoint)
+    assert kept == sorted({0, *(leader.trial for leader in final.best[:2])}), "the best two, and the baseline"
+    assert sorted(int(path.name) for path in (tmp_path / "s" / "checkpoints").iterdir()) == kept
+    assert all((Path(checkpoints[trial]) / "done.json").is_file() for trial in kept)
 
     predictions = folder.read("predictions")
-    assert sorted(set(predictions["trial"].to_pylist())) == stay
-    assert predictions.num_rows == len(stay) * 8
+    assert sorted(set(predictions["trial"].to_pylist())) == kept
+    assert predictions.num_rows == len(kept) * 8
     assert folder.read("examples").num_rows == 4
 
 
@@ -136,7 +134,7 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
     rows = Store(tmp_path).open("s").events()
     failed = next(row for row in rows if row["trial"] == 1 and row.get("event") == "end")
     assert failed["reason"] == "ValueError: a fault from the script"
-    assert "in _befall" in failed["error"]
+    assert "in _fail" in failed["error"]
     assert "a fault from the script" in (tmp_path / "s" / "logs" / "1.log").read_text()
     assert outcome.snapshot.counts["failed"] == 2
     assert outcome.snapshot.counts["diverged"] == 1
@@ -215,7 +213,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
         assert snapshot.time_left is not None
         assert snapshot.time_left <= 3600.0
         if snapshot.budget_examples_used:
-            halts[0]._deadline = 0.0  # the hour is over, however long the first worker took to start
+            halts[0]._deadline = 0.0  # the hour is over, independent of how long the first worker took to start
 
     monkeypatch.setattr("hpo.driver.running.Halt", Watched)
     script(tmp_path / "s", slow=0.3)

@@ -16,7 +16,7 @@ from hpo.cluster.resources import Resources
 from hpo.driver import generations
 from hpo.driver.running import Running
 from hpo.driver.screen import Screen
-from hpo.driver.stopping import STOP_FILE, Halt, Now, request_stop
+from hpo.driver.stopping import STOP_FILE, Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
@@ -46,28 +46,28 @@ def test_a_request_is_taken_once_and_an_old_one_not_at_all(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_asks_and_two_demand(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_first_signal_stops_in_order_and_the_second_at_once(tmp_path: Path, number: signal.Signals) -> None:
     halt = Halt(tmp_path, None)
     before = signal.getsignal(number)
     with halt.signals():
         os.kill(os.getpid(), number)
         assert halt.reason == f"{number.name} arrived"
-        with pytest.raises(Now):
+        with pytest.raises(StopNow):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    """A launch at work on a new sweep, without a cluster, that was asked to stop."""
+    """A running launch of a new sweep, without a cluster, that was asked to stop."""
     plan = prepare(launch(tmp_path))
     folder = Store(tmp_path).create("s", plan.begun(Resources()).to_json())
     generation = generations.claim(folder.path)
     job = job_of(plan.record, folder.path, Resources(), pause_key="key")
     with folder.writer(generation.number) as writer:
-        at_work = Running(plan, folder, writer, generation, job, Screen(plan, None))
-        at_work._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
-        yield at_work
+        launched = Running(plan, folder, writer, generation, job, Screen(plan, None))
+        launched._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
+        yield launched
     generation.end()
 
 
@@ -80,7 +80,7 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
     assert running._sweep.halted
     running._turn()
     time.sleep(0.06)
-    with pytest.raises(Now):
+    with pytest.raises(StopNow):
         running._turn()
 
 
@@ -118,10 +118,10 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
     assert running._finish() == state
 
 
-def test_a_flag_that_cannot_be_dropped_hides_no_error(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_that_cannot_be_removed_is_a_message(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(key: str) -> None:
         raise ConnectionError("Ray is gone")
 
     monkeypatch.setattr("hpo.cluster.pause.drop_flag", gone)
     running._drop_flag()
-    assert running._screen.messages == ["the pause flag could not be taken back: ConnectionError: Ray is gone"]
+    assert running._screen.messages == ["the pause flag could not be removed: ConnectionError: Ray is gone"]

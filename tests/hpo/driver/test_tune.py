@@ -1,4 +1,4 @@
-"""The adapters to Ray Tune with a desk of our own: a Tune trial that carries two trials, and what our side raises.
+"""The adapters to Ray Tune with a desk for tests: a Tune trial that carries two trials, and exceptions of our code.
 
 No cluster: the adapters are called as Tune calls them.
 """
@@ -22,13 +22,13 @@ PAIR = [Assignment(4, 0, {"x": 1}, 5), Assignment(5, 2, {"x": 2}, 6)]
 
 
 class DeskOfTwo:
-    """Issues one Tune trial that carries two trials; `stop` names those that its verdicts stop."""
+    """A desk that issues one Tune trial with two trials. `stop`: the trials that its verdicts stop."""
 
     def __init__(self) -> None:
         self.pairs = [PAIR]
         self.stop: set[int] = set()
-        self.heard: list[tuple[str, list[int]]] = []
-        self.gone: list[str] = []
+        self.results: list[tuple[str, list[int]]] = []
+        self.lost_ids: list[str] = []
 
     @property
     def closed(self) -> bool:
@@ -38,11 +38,11 @@ class DeskOfTwo:
         return self.pairs.pop() if self.pairs else []
 
     def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> Sequence[bool]:
-        self.heard.append((tune_id, [result["trial"] for result in results]))
+        self.results.append((tune_id, [result["trial"] for result in results]))
         return [result["trial"] not in self.stop for result in results]
 
     def lost(self, tune_id: str, reason: str, error: str) -> None:
-        self.gone.append(tune_id)
+        self.lost_ids.append(tune_id)
 
 
 def results(*trials: int) -> dict[str, str]:
@@ -70,16 +70,16 @@ def test_a_stop_of_one_leaves_the_other() -> None:
         desk.stop = stop
         answers.append(judge.on_trial_result(None, trial, results(4, 5)))
     assert answers == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP]
-    assert desk.heard == [("4-0", [4, 5])] * 3
+    assert desk.results == [("4-0", [4, 5])] * 3
 
 
-def test_a_dead_process_is_told_by_its_tune_trial() -> None:
+def test_a_dead_process_is_reported_by_the_id_of_its_tune_trial() -> None:
     desk = DeskOfTwo()
     scheduler(desk, []).on_trial_error(None, SimpleNamespace(trial_id="4-0", error_file=None))
-    assert desk.gone == ["4-0"]
+    assert desk.lost_ids == ["4-0"]
 
 
-def test_what_our_side_raises_is_remembered() -> None:
+def test_an_exception_of_our_code_is_remembered() -> None:
     faults: list[BaseException] = []
     with pytest.raises(KeyError), remembering(faults):
         raise KeyError("x")

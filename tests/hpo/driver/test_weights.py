@@ -1,4 +1,4 @@
-"""Kept weights: the best ones that have ended, whatever the order in which they end."""
+"""Kept weights: those of the best trials that have ended, in any order of their ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo.driver.ledger import Ledger
-from hpo.driver.weights import Ended, Shelf
+from hpo.driver.weights import EndRow, Shelf
 from hpo.worker.job import checkpoint_folder
 
 
@@ -20,7 +20,7 @@ class Bench:
         self.shelf = Shelf(sweep, keep)
 
     def report(self, trial: int, value: float) -> str:
-        """Start a trial and let it report; its checkpoint at 300 examples."""
+        """Start a trial and let it report; returns the path of its checkpoint at 300 examples."""
         self.ledger.feed({"trial": trial, "attempt": 0, "event": "start"})
         for step in (100, 300):
             path = checkpoint_folder(self.sweep, trial) / f"0-{step}"
@@ -31,14 +31,14 @@ class Bench:
         return str(path)
 
     def end(self, trial: int, value: float, state: str = "complete") -> list[tuple[int, str | None]]:
-        """Let a trial report and end: whose rows name which weights then."""
-        rows = self.shelf.settle(self.ledger, Ended(trial, 0, state, "", self.report(trial, value)))
-        for ended in rows:
-            self.write(ended)
-        return [(ended.trial, ended.checkpoint and Path(ended.checkpoint).name) for ended in rows]
+        """Let a trial report and end; returns trial and checkpoint name of each end row that is written."""
+        rows = self.shelf.end_rows(self.ledger, EndRow(trial, 0, state, "", self.report(trial, value)))
+        for row in rows:
+            self.write(row)
+        return [(row.trial, row.checkpoint and Path(row.checkpoint).name) for row in rows]
 
-    def write(self, ended: Ended) -> None:
-        self.ledger.feed({"event": "end", **vars(ended)})
+    def write(self, end: EndRow) -> None:
+        self.ledger.feed({"event": "end", **vars(end)})
 
     def names(self, trial: int) -> list[str]:
         folder = checkpoint_folder(self.sweep, trial)
@@ -61,10 +61,10 @@ def test_the_best_stay_and_the_displaced_are_named_before_they_go(tmp_path: Path
 
 def test_the_row_of_a_displaced_trial_repeats_its_end(tmp_path: Path) -> None:
     bench = Bench(tmp_path, keep=1)
-    first = Ended(1, 0, "pruned", "below the cutoff", bench.report(1, 0.1))
-    bench.write(bench.shelf.settle(bench.ledger, first)[0])
-    _, displaced = bench.shelf.settle(bench.ledger, Ended(2, 0, "complete", "", bench.report(2, 0.2)))
-    assert displaced == Ended(1, 0, "pruned", "below the cutoff", None)
+    first = EndRow(1, 0, "pruned", "below the cutoff", bench.report(1, 0.1))
+    bench.write(bench.shelf.end_rows(bench.ledger, first)[0])
+    _, displaced = bench.shelf.end_rows(bench.ledger, EndRow(2, 0, "complete", "", bench.report(2, 0.2)))
+    assert displaced == EndRow(1, 0, "pruned", "below the cutoff", None)
 
 
 def test_the_baseline_stays_however_it_ranks(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_kept_weights_drop_what_only_training_needs(tmp_path: Path) -> None:
     assert (moments.parent / "weights").exists()
 
 
-def test_a_trial_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:
+def test_a_trial_that_ranks_below_the_kept_ones_leaves_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, keep=1)
     bench.end(0, 0.2)
     assert bench.end(1, 0.1) == [(1, None)]
@@ -122,7 +122,7 @@ def test_tidying_all_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
     bench = Bench(tmp_path, keep=2)
     for trial, state, named in ((0, "complete", False), (1, "complete", True), (2, "lost", False)):
         path = bench.report(trial, 0.5)
-        bench.write(Ended(trial, 0, state, "", path if named else None))
+        bench.write(EndRow(trial, 0, state, "", path if named else None))
     bench.shelf.tidy(bench.ledger)
     assert bench.names(0) == []
     assert bench.names(1) == ["0-300"]
@@ -130,10 +130,10 @@ def test_tidying_all_finds_what_a_crash_left_behind(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_half_deleted_goes(tmp_path: Path) -> None:
-    grave = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
-    (grave / "0-300").mkdir(parents=True)
+    leftover = checkpoint_folder(tmp_path, 1).with_name(".1.removed")
+    (leftover / "0-300").mkdir(parents=True)
     bench = Bench(tmp_path, keep=1)
     bench.shelf.tidy(bench.ledger, [])
-    assert grave.is_dir(), "somebody may be at it"
+    assert leftover.is_dir(), "another process may be deleting it"
     bench.shelf.tidy(bench.ledger)
-    assert not grave.exists()
+    assert not leftover.exists()

@@ -82,7 +82,7 @@ def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, train
     result = step(trainable)
     assert (result["kind"], result["fatal"], result["place"]) == ("failure", False, False)
     assert result["reason"] == "ValueError: a fault from the script"
-    assert "in _befall" in result["error"]
+    assert "in _fail" in result["error"]
 
 
 def disk_errors() -> list[BaseException]:
