@@ -203,7 +203,7 @@ def test_a_missing_nli_file_is_found_before_any_compute(staging_data: Data, tmp_
     corpus = read_corpus(staging_data.folder)
     check(ALL, corpus)
     check(Stages(mlm=ALL.mlm, mnrl=ALL.mnrl), replace(corpus, folder=tmp_path))
-    expected = rf"neither {tmp_path}/data/nli-train.tsv nor {tmp_path}/nli/nli-train.tsv is there"
+    expected = rf"neither {tmp_path}/data/nli-train.tsv nor {tmp_path}/nli/nli-train.tsv exists"
     with pytest.raises(DataError, match=expected):
         check(ALL, replace(corpus, folder=tmp_path / "data"))
     with pytest.raises(DataError, match=expected):
