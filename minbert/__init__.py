@@ -1,4 +1,4 @@
-"""One shared BERT fine-tuned on several tasks at once: train, evaluate and predict a single configuration.
+"""One shared BERT fine-tuned on several tasks at once: training, evaluation and prediction of one configuration.
 
-The package is usable alone (`python -m minbert train`) and knows no search driver. Importing it imports nothing heavy.
+The package works alone (`python -m minbert train`) and does not depend on `hpo`. Importing it imports nothing else.
 """

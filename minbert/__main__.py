@@ -1,6 +1,6 @@
-"""`python -m minbert train`: one configuration, without a search.
+"""Train one multitask BERT with one configuration, without a search, or make training data.
 
-Exit codes: 0 done, 2 bad input, 3 stopped and resumable.
+Exit codes: 0 done, 2 bad input or a diverged training, 3 stopped and resumable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,16 +22,19 @@ from minbert.augmentation import command as data_command
 from minbert.augmentation import options as data_options
 
 if TYPE_CHECKING:
+    from minbert.config import Config
     from minbert.data.problems import Problem
+    from minbert.data.tokens import Data
     from minbert.tasks import Task
+    from minbert.training.train import State
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 USUAL_OUT = Path("trained/single")
-"""Not in `runs`: that is the search's store, which holds sweeps and nothing else."""
+"""Default of `--out`; not in `runs`, the store of sweeps."""
 
 PROBLEMS = 20
-"""Notes on the data that are shown; the rest is counted."""
+"""Most notes on the data that are printed; the others are counted."""
 
 EXAMPLE = """examples:
   python -m minbert train
@@ -43,32 +45,39 @@ EXAMPLE = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command-line parser of `python -m minbert`."""
     top = argparse.ArgumentParser(prog="python -m minbert", description=__doc__, epilog=EXAMPLE)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = top.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train one configuration and print its dev scores", epilog=EXAMPLE)
     train.formatter_class = argparse.RawDescriptionHelpFormatter
-    train.add_argument(
-        "--data", help="folder in the class format (default: the sample corpus that the package carries)"
-    )
-    train.add_argument("--tasks", metavar="NAMES", help="such as sst,qqp or cfimdb (default sst,qqp,sts)")
-    base = "base encoder: minilm (default), tiny, a BERT directory or a hub id; --checkpoint is the same"
-    train.add_argument("--base", "--checkpoint", dest="base", metavar="MODEL", help=base)
-    train.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a parameter; may be repeated")
-    train.add_argument("--budget", type=int, help="training examples (default 3000)")
-    train.add_argument("--reports", type=int, help="dev evaluations on the way (default 3)")
-    train.add_argument("--seed", type=int, help="of weights, order and dropout (default 0)")
-    train.add_argument("--out", type=Path, default=USUAL_OUT, help=f"folder of its checkpoints (default {USUAL_OUT})")
-    train.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
-    train.add_argument("--threads", type=int, help="CPU threads (default: one for each CPU this process may use)")
-    train.add_argument("--json", action="store_true", help="print the final scores, details and cost as JSON")
+    _add_train_options(train)
     data_options.add_parser(commands)
     return top
 
 
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="folder with the tasks' files (default: the sample corpus of the package)")
+    add("--tasks", metavar="NAMES", help="tasks to train, such as sst,qqp or cfimdb (default sst,qqp,sts)")
+    base = (
+        "pretrained encoder to begin from: minilm (default), tiny, a BERT directory or a Hugging Face id; "
+        "--checkpoint is the same option"
+    )
+    add("--base", "--checkpoint", dest="base", metavar="MODEL", help=base)
+    setting = "value of a parameter of the configuration, such as adapter/kind=lora; may be repeated"
+    add("--set", action="append", default=[], metavar="PATH=VALUE", help=setting)
+    add("--budget", type=int, metavar="N", help="training examples in total (default 3000)")
+    add("--reports", type=int, metavar="N", help="evaluations on dev data, evenly spaced over the budget (default 3)")
+    add("--seed", type=int, metavar="N", help="random seed of weights, row order and dropout (default 0)")
+    add("--out", type=Path, default=USUAL_OUT, metavar="DIR", help=f"folder for checkpoints (default {USUAL_OUT})")
+    add("--resume", action="store_true", help="continue from the newest checkpoint in --out")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: all CPUs that this process may use)")
+    add("--json", action="store_true", help="print the final scores, details and cost as JSON instead of tables")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors in the input are one line."""
+    """Run one command and return its exit code; prints an error in the input as one line."""
     options = parser().parse_args(arguments)
     try:
         return data_command.run(options) if options.command == "data" else _train(options)
@@ -76,32 +85,33 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("stopped before the first step; go on with the same command", file=sys.stderr)
+        print("stopped before the first step; start again with the same command", file=sys.stderr)
         return STOPPED
 
 
 def _train(options: argparse.Namespace) -> int:
-    import torch  # here, so that --help answers at once
+    import torch  # imported here, so that --help is fast
 
     from minbert import requirements
     from minbert.config import Config
     from minbert.data.files import read_corpus
     from minbert.data.tokens import open_data
+    from minbert.disk import check_writable
     from minbert.encoder.base import find_base
     from minbert.fields import unusual
     from minbert.training.checkpoints import newest, read_trial
     from minbert.training.evaluation import search_sizes
-    from minbert.training.train import State, train
+    from minbert.training.train import State
 
     console = Console(stderr=True)
     torch.set_num_threads(_threads(options.threads))
     checkpoint = newest(options.out) if options.resume else None
     if options.resume and checkpoint is None:
         if not options.out.is_dir():
-            raise ValueError(f"`--resume` needs a folder that was trained in, and `--out` {options.out} is none.")
-        console.print(f"no checkpoint in {options.out} yet: from the beginning, with what its stages have done")
+            raise ValueError(f"`--resume` needs the folder of an earlier run; `--out` {options.out} is not a folder.")
+        console.print(f"no checkpoint in {options.out} yet: the training begins anew; its stages continue")
     if not options.resume and newest(options.out):
-        raise ValueError(f"`--out` {options.out} holds a checkpoint already; add --resume or name another folder.")
+        raise ValueError(f"`--out` {options.out} already holds a checkpoint; add --resume or name another folder.")
     stored = read_trial(checkpoint)[0] if checkpoint else {}
     tasks = _tasks(options, stored)
     config = Config.from_dict(stored.get("config", {}), tasks).changed(options.set, tasks)
@@ -109,10 +119,10 @@ def _train(options: argparse.Namespace) -> int:
     corpus = read_corpus(options.data, tasks)
     base = find_base(options.base)
     requirements.check(config, corpus, base)
-    _writable(options.out)
+    check_writable(options.out, "--out")
     for sentence in unusual(config).values():
         console.print(f"[yellow]note[/] {sentence}", highlight=False)
-    _tell_problems(corpus.problems, console)
+    _show_problems(corpus.problems, console)
     sizes, _ = search_sizes({name: corpus.size(name, "search") for name in corpus.tasks}, milestones)
     data = open_data(options.data, base, search_sizes=sizes, corpus=corpus)
     state = (
@@ -120,25 +130,34 @@ def _train(options: argparse.Namespace) -> int:
         if checkpoint
         else State.fresh(options.seed or 0, milestones, options.out)
     )
-    stop = _listen()
+    code = _run(config, data, state, console)
+    if code == DONE:
+        _show_outcome(options, newest(options.out), tasks)
+    return code
+
+
+def _run(config: Config, data: Data, state: State, console: Console) -> int:
+    """Train under a progress bar, print every report, and return the exit code."""
+    from minbert.training.train import train
+
+    should_pause = _pause_on_signals()
     with _bar(console) as bar:
-        line = _Line(console, bar, milestones[-1])
-        for report in train(config, data, state, stop, on_step=line.step, on_stage=line.stage):
+        line = _ProgressLine(console, bar, state.milestones[-1])
+        for report in train(config, data, state, should_pause, on_step=line.step, on_stage=line.stage):
             scores = "  ".join(f"{task} {value:.3f}" for task, value in report.scores.items())
             if report.paused:
-                how = "and --resume" if report.checkpoint else "(what its stages have done is kept)"
-                console.print(f"stopped at {report.examples} examples; go on with the same command {how}")
+                how = "and --resume" if report.checkpoint else "(the work of its stages is kept)"
+                console.print(f"stopped at {report.examples} examples; continue with the same command {how}")
                 return STOPPED
             console.print(f"{report.examples:>8} examples  overall {report.overall:.3f}  {scores}", highlight=False)
             if report.diverged:
                 console.print("[red]diverged[/]: a loss or score is not finite; lower the learning rates")
                 return BAD_INPUT
-    _show(options, newest(options.out), tasks)
     return DONE
 
 
-def _tell_problems(problems: Sequence[Problem], console: Console) -> None:
-    """What is odd in the data, one line each; the first ones, and how many more."""
+def _show_problems(problems: Sequence[Problem], console: Console) -> None:
+    """Print the first notes on the data, one line each, and the number of the others."""
     for problem in problems[:PROBLEMS]:
         console.print("[yellow]data[/]", escape(str(problem)), highlight=False, soft_wrap=True)
     if len(problems) > PROBLEMS:
@@ -146,22 +165,26 @@ def _tell_problems(problems: Sequence[Problem], console: Console) -> None:
 
 
 def _tasks(options: argparse.Namespace, stored: dict[str, Any]) -> dict[str, Task]:
-    """The run's tasks; those of the checkpoint that is continued, which options may not contradict."""
+    """The run's tasks: those of `--tasks` or of the continued checkpoint. Raises ValueError where the two differ."""
     from minbert.tasks import choose_tasks
 
-    begun = choose_tasks(stored["consumed"]) if stored else None
-    tasks = choose_tasks(begun if options.tasks is None else options.tasks)
-    if begun not in (None, tasks):
+    stored_tasks = choose_tasks(stored["consumed"]) if stored else None
+    tasks = choose_tasks(stored_tasks if options.tasks is None else options.tasks)
+    if stored_tasks not in (None, tasks):
         raise ValueError(
-            f"`--tasks` {options.tasks} are not those of the run that is continued: {','.join(stored['consumed'])}."
+            f"`--tasks` must be those of the run that is continued, {','.join(stored['consumed'])}; "
+            f"found {options.tasks}."
         )
     return tasks
 
 
 def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[int, ...]:
-    """Examples at which it reports; those of the checkpoint that is continued, which options may not contradict."""
+    """Examples at which the trial reports: from the options, or those of the checkpoint that is continued.
+
+    `State.resume` refuses other milestones than the checkpoint's. Raises ValueError.
+    """
     if stored and options.budget is None and options.reports is None:
-        found = tuple(stored["milestones"])
+        milestones = tuple(stored["milestones"])
     else:
         budget = 3000 if options.budget is None else options.budget
         reports = min(3, budget) if options.reports is None else options.reports
@@ -169,37 +192,31 @@ def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[in
             raise ValueError(f"`--budget` must be at least 1 training example, found {budget}.")
         if not 1 <= reports <= budget:
             raise ValueError(f"`--reports` must be from 1 to the budget of {budget}, found {reports}.")
-        found = tuple(budget * part // reports for part in range(1, reports + 1))
+        milestones = tuple(budget * part // reports for part in range(1, reports + 1))
     if stored and options.seed not in (None, stored["seed"]):
-        raise ValueError(f"`--seed` {options.seed} is not the seed of the run that is continued: {stored['seed']}.")
-    return found
+        raise ValueError(
+            f"`--seed` must be that of the run that is continued, {stored['seed']}; found {options.seed}."
+        )
+    return milestones
 
 
-def _threads(asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise ValueError(f"`--threads` must be at least 1, found {asked}.")
-    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def _threads(threads: int | None) -> int:
+    """CPU threads of the option, or one for each CPU that this process may use. Raises ValueError."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"`--threads` must be at least 1, found {threads}.")
+    return threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _writable(out: Path) -> None:
-    """Raise before any training where checkpoints could not be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ValueError(f"`--out` must be a folder that can be written, {out} is not: {error.strerror}.") from error
-
-
-def _listen() -> _Flag:
-    flag = _Flag()
+def _pause_on_signals() -> _PauseFlag:
+    """A flag that SIGINT and SIGTERM raise."""
+    flag = _PauseFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, flag.raise_)
     return flag
 
 
-class _Flag:
-    """Asked for a pause by the first signal; the second one ends the process as usual."""
+class _PauseFlag:
+    """Whether a pause was requested: the first signal requests one, the second ends the process as usual."""
 
     raised = False
 
@@ -212,6 +229,7 @@ class _Flag:
 
 
 def _bar(console: Console) -> Progress:
+    """A progress bar with a count, a unit and times."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -223,10 +241,10 @@ def _bar(console: Console) -> Progress:
     )
 
 
-class _Line:
-    """The bar's one line: the steps of a stage, then the examples of training.
+class _ProgressLine:
+    """Line of the progress bar: steps of a stage, then examples of the training.
 
-    Without a terminal nothing can be updated: it says where a stage begins and ends.
+    Without a terminal it prints the beginning and the end of each stage instead.
     """
 
     def __init__(self, console: Console, bar: Progress, budget: int) -> None:
@@ -235,12 +253,14 @@ class _Line:
         self.task = bar.add_task("training", total=budget, unit="examples")
 
     def step(self, examples: int) -> None:
+        """Show the examples trained on so far."""
         self._update("training", examples, self.budget, "examples")
 
     def stage(self, kind: str, done: int, total: int) -> None:
+        """Show the steps of a stage; a total of 0 means that another process computes it."""
         name = kind.upper()
-        what = f"stage {name}" if total else f"stage {name}, which another process computes"
-        self._update(what, done, total, "steps")
+        phase = f"stage {name}" if total else f"stage {name}, which another process computes"
+        self._update(phase, done, total, "steps")
 
     def _update(self, phase: str, done: int, total: int, unit: str) -> None:
         if phase == self.phase:
@@ -255,18 +275,18 @@ class _Line:
         self.bar.reset(self.task, description=phase, completed=done, total=max(total, 1), unit=unit)
 
 
-def _show(options: argparse.Namespace, checkpoint: Path | None, tasks: dict[str, Task]) -> None:
-    """Score the final weights on both parts of the dev set and on all of it."""
+def _show_outcome(options: argparse.Namespace, checkpoint: Path | None, tasks: dict[str, Task]) -> None:
+    """Score the final weights on search, held and the whole dev set, and print the scores."""
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
     from minbert.training.outcome import outcome, show
 
     assert checkpoint is not None
-    found = outcome(checkpoint, open_data(options.data, find_base(options.base), tasks=tasks))
+    summary = outcome(checkpoint, open_data(options.data, find_base(options.base), tasks=tasks))
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(summary))
     else:
-        show(found, str(checkpoint), Console())
+        show(summary, str(checkpoint), Console())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The configuration of one trial over the tasks of its run: strict, complete, versioned.
 
-A configuration is a nested dictionary in files and spaces and a frozen dataclass in code. Paths read `adapter/rank`.
-Absent fields take their defaults, those of a task by its declaration; the stored form is always complete, holds
-settings of the run's tasks alone and carries `config_version`.
+A configuration is a nested dictionary in files and search spaces, and a frozen dataclass in code. A path reads
+`adapter/rank`. Absent fields take their defaults; those of a task may depend on its declaration. The stored form is
+always complete, holds settings of the run's tasks alone, and has a `config_version`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from minbert.techniques.regularizers import REGULARIZERS, NoRegularizer, Regular
 from minbert.techniques.schedules import TAPERS, Flat, Taper
 
 HALF = Usual(0.0, 0.5, 0.5, "a rate above 0.5 drops more than it leaves")
+"""Usual dropout rates."""
 
 
 @dataclass(frozen=True)
@@ -34,49 +35,51 @@ class Dropout:
     """Dropout rates."""
 
     hidden: float = number(0.1, 0.0, 0.9, usual=HALF)
-    """Hidden states of the encoder."""
+    """Rate of the encoder's hidden states."""
     attention: float = number(0.1, 0.0, 0.9, usual=HALF)
-    """Attention probabilities."""
+    """Rate of the attention probabilities."""
     head: float = number(0.1, 0.0, 0.9, usual=HALF)
-    """Head inputs."""
+    """Rate of the heads' inputs."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a trial, besides its seed, budget, data and base encoder."""
+    """Everything that decides a trial's result, besides its seed, budget, data and base encoder."""
 
     adapter: Adapter = branch(ADAPTERS, NoAdapter())
-    """What of the encoder is trained."""
+    """The trained part of the encoder."""
     stages: Stages = group(Stages)
-    """What the encoder learns before the tasks."""
+    """Stages of training before the multitask training."""
     augmentation: Augmentation = branch(AUGMENTATIONS, NoAugmentation())
     """Training rows added to those of the files."""
     encoding: Mapping[str, Encoding] = per_task(branch(ENCODINGS, None), default_encoding)
     """Sequences, pooling and head of each task."""
     shared_head: SharedHead = branch(SHARED_HEADS, NoSharedHead())
-    """A layer that pair tasks share, added to each one's own head (`beyond_bert`)."""
+    """A layer that all pair tasks share; its output is added to that of each task's own head (`beyond_bert`)."""
     mixing: Mixing = branch(MIXINGS, Summed())
     """Which tasks give a batch to a step."""
     batch_size: Mapping[str, int] = per_task(integer(16, 1, 4096), lambda task: 32 if task.search_rows else 16)
-    """Rows of a task in one batch; by default more of a task so large that the search looks at a part of it."""
+    """Rows of a task in one batch; by default 32 for a task with `search_rows`, a large one, else 16."""
     taper: Mapping[str, Taper] = per_task(branch(TAPERS, Flat()))
-    """Weight over the budget of all that each task adds to the loss, its penalty included."""
+    """Weight of each task's loss, its penalty included, over the course of the budget."""
     regularizer: Mapping[str, Regularizer] = per_task(branch(REGULARIZERS, NoRegularizer()))
-    """Penalty added to each task's loss."""
+    """Penalty added to the loss of each task."""
     proximal: Proximal = branch(PROXIMALS, NoProximal())
-    """Penalty on every task that holds an update back."""
+    """Penalty on every task that keeps the model close to its earlier self."""
     optimizer: Optimizer = group(Optimizer)
+    """Learning rates, schedule and weight decay."""
     dropout: Dropout = group(Dropout)
+    """Dropout rates."""
     precision: str = choice("auto", "bf16", "float32")
-    """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively."""
+    """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively, else float32."""
     max_length: Mapping[str, int] = per_task(integer(128, 8, 512), lambda task: task.max_length)
     """Longest sequence of each task in word pieces, special tokens included; longer ones are cut."""
     selection: str = choice("last", "best")
-    """Weights that a trial answers with at a report: those it has then, or those of its best report so far."""
+    """Weights that a trial reports and saves: the current ones, or those of its best report so far."""
 
     @staticmethod
     def from_dict(nested: Mapping[str, Any], tasks: Mapping[str, Task]) -> Config:
-        """Load a nested dictionary over the tasks of a run, strictly; absent fields take their defaults.
+        """Load a nested dictionary strictly over the tasks of a run; absent fields take their defaults.
 
         Raises ConfigError.
         """
@@ -86,15 +89,15 @@ class Config:
         return config
 
     def changed(self, pairs: Iterable[str], tasks: Mapping[str, Task]) -> Config:
-        """This configuration with `path=value` settings laid over it. Raises ConfigError."""
+        """A copy with `path=value` settings changed. Raises ConfigError."""
         return Config.from_dict(merge(self.to_dict(), settings(pairs)), tasks)
 
     def check(self, tasks: Mapping[str, Task]) -> None:
-        """Refuse what makes no sense for the tasks of a run, and a configuration of other tasks. Raises ConfigError."""
+        """Check that the configuration is for these tasks and can train them. Raises ConfigError."""
         if self.encoding.keys() != tasks.keys():
             raise ConfigError(
-                f"The configuration is one for the tasks {', '.join(self.encoding)}, and the run has "
-                f"{', '.join(tasks)}; load it over the tasks of the run."
+                f"The configuration must be loaded over the run's tasks {', '.join(tasks)}; it was loaded over "
+                f"{', '.join(self.encoding)}."
             )
         check_shared(self.shared_head, self.encoding, tasks)
         trained = {name: task for name, task in tasks.items() if self.mixing.trains(name)}
@@ -104,16 +107,16 @@ class Config:
             raise ConfigError(f"`taper`: each of {', '.join(trained)} has weight 0; expected at least one above 0.")
 
     def to_dict(self) -> dict[str, Any]:
-        """The complete nested dictionary in JSON values."""
+        """The complete configuration as a nested dictionary of JSON values."""
         return {"config_version": CONFIG_VERSION, **dump(self)}
 
     def flat(self) -> dict[str, Any]:
-        """Every value by its path, for example `adapter/rank`."""
+        """Values by path, for example `adapter/rank`."""
         return flatten(self.to_dict())
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionary to values by path."""
+    """Values of a nested dictionary by path."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         path = f"{prefix}/{name}" if prefix else name
@@ -122,7 +125,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """`path=value` pairs to a nested dictionary; values are JSON where they parse, else strings. Raises ConfigError."""
+    """Nested dictionary from `path=value` pairs; a value that is not JSON is a string. Raises ConfigError."""
     nested: dict[str, Any] = {}
     for pair in pairs:
         path, sign, text = pair.partition("=")
@@ -133,17 +136,20 @@ def settings(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             value = text
         *parents, leaf = path.strip("/").split("/")
-        place = nested
+        parent = nested
         for name in parents:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"The setting {pair!r} lies inside a value that another setting gives.")
-        place[leaf] = value
+            parent = parent.setdefault(name, {})
+            if not isinstance(parent, dict):
+                raise ConfigError(
+                    f"A setting must not lie inside the value of another; found {pair!r}, and another setting gives "
+                    f"`{name}` a value."
+                )
+        parent[leaf] = value
     return nested
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """`second` laid over `first`; where it changes a branch's `kind`, the old branch's parameters go."""
+    """`first` changed by `second`; where a branch's `kind` changes, its old parameters are dropped."""
     if "kind" in second and second["kind"] != first.get("kind"):
         return dict(second)
     merged = dict(first)

@@ -1,9 +1,9 @@
 """Strict loading of nested dictionaries into frozen dataclasses.
 
-A technique is a dataclass, a family a table from kind to dataclass, and `{"kind": "lora", "rank": 8}` one member.
-Every field carries its rule, so that one place checks every value and every error names the parameter, the rule,
-the value found and what would be accepted. Some rules depend on the tasks of a run, which `load` is given: a value for
-every task, one of the tasks, the tasks in an order.
+A technique is a dataclass. A family is a table from kind to dataclass; `{"kind": "lora", "rank": 8}` selects one.
+Every field has a rule, so one place checks every value, and every error names the parameter, the rule, the value found
+and what would be accepted. Some rules depend on the tasks of a run, an argument of `load`: a value for every task, one
+of the tasks, the tasks in an order.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Tasks = Mapping[str, object]
-"""The tasks of a run: name -> declaration (`minbert.tasks.Task`), which only the defaults of fields look into."""
+"""The tasks of a run: name -> declaration (`minbert.tasks.Task`), which only default values depend on."""
 
 NO_TASKS: Tasks = MappingProxyType({})
+"""Tasks of a class whose fields do not depend on any."""
 
 
 class ConfigError(ValueError):
@@ -30,17 +31,21 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Usual:
-    """The usual values of a number. Others are legal, and `unusual` names those below `low` or above `most`."""
+    """Usual values of a number, from `low` to `high`.
+
+    Other values are legal; `unusual` reports those below `low` or above `most`.
+    """
 
     low: float
     high: float
     most: float
+    """Largest value without a note; at least `high`."""
     above: str
-    """What happens above `most`: "rates above 1e-2 diverge as a rule"."""
+    """What happens above `most`, for example "rates above 1e-2 diverge as a rule"."""
 
 
 def number(default: float, low: float, high: float, *, open_low: bool = False, usual: Usual | None = None) -> Any:
-    """A float field in [low, high], or in (low, high] with `open_low`; `usual` is for `unusual`."""
+    """A float field in [low, high], or in (low, high] with `open_low`; `usual` are the values without a note."""
     rule = {"rule": "number", "low": low, "high": high, "open": open_low, "usual": usual}
     return dataclasses.field(default=default, metadata=rule)
 
@@ -51,24 +56,24 @@ def integer(default: int, low: int, high: int) -> Any:
 
 
 def choice(default: str, *others: str) -> Any:
-    """A field with one of a few names."""
+    """A field with one of several names; the first is the default."""
     return dataclasses.field(default=default, metadata={"rule": "choice", "choices": (default, *others)})
 
 
 def subset(default: Sequence[str], *choices: str) -> Any:
-    """A field with a non-empty list of distinct names."""
+    """A field with a non-empty list of distinct names from `choices`."""
     return dataclasses.field(default=tuple(default), metadata={"rule": "subset", "choices": choices})
 
 
 def task_choice() -> Any:
-    """A field with the name of one task of the run; by default the first."""
+    """A field with the name of one task of the run; the first is the default."""
     return dataclasses.field(kw_only=True, metadata={"rule": "task_choice"})
 
 
 def task_order() -> Any:
-    """A field with all tasks of the run in an order of choice; a list of some is completed by the others as declared.
+    """A field with all tasks of the run in some order; the default is the order of declaration.
 
-    By default the order of declaration.
+    A list of some tasks is completed by the others in declared order.
     """
     return dataclasses.field(kw_only=True, metadata={"rule": "task_order"})
 
@@ -79,14 +84,14 @@ def branch(family: Mapping[str, type], default: Any) -> Any:
 
 
 def group(cls: type) -> Any:
-    """A field that holds a record of further fields."""
+    """A field that holds a dataclass of further fields."""
     return dataclasses.field(default_factory=cls, metadata={"rule": "group", "cls": cls})
 
 
 def per_task(rule: Any, default: Callable[[Any], object] | None = None) -> Any:
-    """A field with one value of `rule` for every task of the run.
+    """A field with one value for every task of the run, each checked by `rule`.
 
-    `default` gives a task's default from its declaration; None: the default of `rule`, whatever the task.
+    `default` computes a task's default from its declaration; None: every task has the default of `rule`.
     """
     return dataclasses.field(
         kw_only=True,
@@ -95,14 +100,14 @@ def per_task(rule: Any, default: Callable[[Any], object] | None = None) -> Any:
 
 
 def unknown(what: str, found: object, expected: Iterable[str]) -> ConfigError:
-    """The error for a name that is not there, with the nearest one that is."""
+    """Error for an unknown name; it lists the expected names and suggests the nearest one."""
     names = sorted(expected)
     accepted = f"Expected one of: {', '.join(names)}." if names else "There is none here."
     return ConfigError(f"Unknown {what} `{found}`.{_nearest(found, names)} {accepted}")
 
 
 def _unknown_task(found: object, path: str, tasks: Tasks) -> ConfigError:
-    """The error for a name that is no task of the run: a slip, or a task that the run does not train."""
+    """Error for a name that is no task of the run: a misspelling, or a task that the run does not train."""
     return ConfigError(
         f"Unknown task `{found}` in `{path}`.{_nearest(found, tasks)} This run has the tasks {', '.join(tasks)}; "
         "leave the setting out, or name the task in `--tasks`."
@@ -110,28 +115,30 @@ def _unknown_task(found: object, path: str, tasks: Tasks) -> ConfigError:
 
 
 def _nearest(found: object, names: Iterable[str]) -> str:
-    last = {name.rpartition("/")[2]: name for name in names}  # a common path would make any two names alike
-    near = difflib.get_close_matches(str(found).rpartition("/")[2], last, n=1, cutoff=0.5)
-    return f" Did you mean `{last[near[0]]}`?" if near else ""
+    """Suggestion of the most similar name; empty where none is similar."""
+    by_last_part = {name.rpartition("/")[2]: name for name in names}  # a common path would make all names similar
+    matches = difflib.get_close_matches(str(found).rpartition("/")[2], by_last_part, n=1, cutoff=0.5)
+    return f" Did you mean `{by_last_part[matches[0]]}`?" if matches else ""
 
 
 def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -> T:
-    """Build `cls` from a dictionary over the tasks of a run; absent fields take their defaults.
+    """Build the dataclass `cls` from a dictionary over the tasks of a run; absent fields take their defaults.
 
-    Errors name parameters from `path` on. A class without fields over tasks needs none. Raises ConfigError.
+    `path` is the path of `value` in the configuration, for errors. `tasks` may be empty where no field depends on them.
+    Raises ConfigError.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
-            known = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]
-            raise unknown("parameter", _join(path, str(name)), (_join(path, field) for field in known))
-    given = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
+            expected = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]
+            raise unknown("parameter", _join(path, str(name)), (_join(path, field) for field in expected))
+    loaded = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
     over_tasks = {name: field.metadata for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS}
     if over_tasks and not tasks:
         raise ConfigError(f"`{_join(path, min(over_tasks))}` needs the tasks of a run, at least one; found none.")
-    return cls(**{**{name: OVER_TASKS[meta["rule"]](meta, tasks) for name, meta in over_tasks.items()}, **given})
+    return cls(**{**{name: OVER_TASKS[meta["rule"]](meta, tasks) for name, meta in over_tasks.items()}, **loaded})
 
 
 OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
@@ -139,29 +146,29 @@ OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
     "task_order": lambda meta, tasks: tuple(tasks),
     "per_task": lambda meta, tasks: {name: meta["default"](task) for name, task in tasks.items()},
 }
-"""Rules that depend on the tasks of a run -> the default of such a field."""
+"""Rules that depend on the tasks of a run: rule -> function from the field's metadata and the tasks to the default."""
 
 
 def unusual(record: object, path: str = "") -> dict[str, str]:
-    """A sentence for each number of a loaded record, by path, that is legal and rarely meant."""
-    sentences: dict[str, str] = {}
+    """Notes by path on numbers of a loaded dataclass that are legal and outside their usual values."""
+    notes: dict[str, str] = {}
     for field in dataclasses.fields(record):  # type: ignore[arg-type]
         meta = field.metadata
-        value, here = getattr(record, field.name), _join(path, field.name)
-        named = {here: value}
+        value, field_path = getattr(record, field.name), _join(path, field.name)
+        values = {field_path: value}
         if meta.get("rule") == "per_task":
-            meta, named = meta["inner"], {_join(here, name): item for name, item in value.items()}
-        for where, item in named.items():
+            meta, values = meta["inner"], {_join(field_path, task): item for task, item in value.items()}
+        for item_path, item in values.items():
             if dataclasses.is_dataclass(item):
-                sentences |= unusual(item, where)
+                notes |= unusual(item, item_path)
             elif (usual := meta.get("usual")) is not None and not usual.low <= item <= usual.most:
                 above = f"{usual.above}; " if item > usual.most else ""
-                sentences[where] = f"`{where}` = {item!r}: {above}usual are {usual.low:g} to {usual.high:g}"
-    return sentences
+                notes[item_path] = f"`{item_path}` = {item!r}: {above}usual are {usual.low:g} to {usual.high:g}"
+    return notes
 
 
 def dump(value: object) -> Any:
-    """The JSON form of a loaded value: nested dictionaries, with `kind` first in a branch."""
+    """JSON form of a loaded value: nested dictionaries, in which `kind` comes first."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             **({"kind": value.kind} if hasattr(value, "kind") else {}),
@@ -177,7 +184,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _value(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> Any:
-    """Check one value against the rule of its field and return it in its own type."""
+    """Check a value against the rule of its field and return it in the field's type. Raises ConfigError."""
     match meta["rule"]:
         case "number" | "integer":
             return _number(meta, value, path)
@@ -230,6 +237,7 @@ def _subset(choices: Sequence[str], value: object, path: str) -> tuple[str, ...]
 
 
 def _task_order(value: object, tasks: Tasks, path: str) -> tuple[str, ...]:
+    """The named tasks, then the others in declared order."""
     first = _names(value, tasks, path)
     for name in first:
         if name not in tasks:
@@ -238,10 +246,10 @@ def _task_order(value: object, tasks: Tasks, path: str) -> tuple[str, ...]:
 
 
 def _names(value: object, expected: Iterable[str], path: str) -> list[str]:
-    """Distinct names in the order in which they are given: a list, or one text joined by `+`."""
-    given = value.split("+") if isinstance(value, str) else value
-    names = [name for name in given if isinstance(name, str)] if isinstance(given, Sequence) else []
-    if not names or len(names) != len(given) or len(set(names)) != len(names):  # type: ignore[arg-type]
+    """Distinct names, in order, from a list or from one text joined by `+`."""
+    items = value.split("+") if isinstance(value, str) else value
+    names = [item for item in items if isinstance(item, str)] if isinstance(items, Sequence) else []
+    if not names or len(names) != len(items) or len(set(names)) != len(names):  # type: ignore[arg-type]
         raise ConfigError(
             f"`{path}` must be a non-empty list of distinct names, found {value!r}. "
             f"Expected some of: {', '.join(expected)}."
@@ -257,22 +265,29 @@ def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) 
         )
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in family:
-        raise unknown(path.split("/")[0], kind, family)
+        raise unknown(f"kind of `{path}`:" if "/" in path else path, kind, family)
+    parameters = {name: item for name, item in value.items() if name != "kind"}
+    _check_owner(family, kind, sorted(map(str, parameters)), path)
+    return load(family[kind], parameters, path, tasks)
+
+
+def _check_owner(family: Mapping[str, type], kind: str, names: Sequence[str], path: str) -> None:
+    """Check that no parameter of a branch belongs to another kind of its family. Raises ConfigError."""
     own = _fields(family[kind]) | {"kind"}
-    for name in sorted(map(str, value.keys() - own)):
-        known = own.union(*map(_fields, family.values()))
-        meant = name if name in known else next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
-        owners = [other for other, cls in family.items() if meant in _fields(cls)]
+    of_family = own.union(*map(_fields, family.values()))
+    for name in names:
+        meant = name if name in of_family else next(iter(difflib.get_close_matches(name, sorted(of_family), n=1)), None)
+        owners = [owner for owner, cls in family.items() if meant in _fields(cls)]
         if meant not in own and owners:
             where = f"Unknown parameter `{path}/{name}` where `{path}/kind` is {kind}"
             belongs = f": it belongs to {', '.join(owners)}."
             near = f". Did you mean `{path}/{meant}`, which belongs to {', '.join(owners)}?"
             raise ConfigError(f"{where}{belongs if meant == name else near} "
                               f"Give the kind as well: {path}/kind={owners[0]}.")  # fmt: skip
-    return load(family[kind], {name: item for name, item in value.items() if name != "kind"}, path, tasks)
 
 
 def _fields(cls: type) -> set[str]:
+    """Names of a dataclass's fields."""
     return {field.name for field in dataclasses.fields(cls)}
 
 

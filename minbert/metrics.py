@@ -1,8 +1,8 @@
-"""Scores of predictions against labels, the overall score of a multitask model, and metrics in detail. Numpy only.
+"""Scores of predictions against labels, the overall score of a multitask model, and detailed metrics. Numpy only.
 
 overall = sum_k w_k s_k / sum_k w_k,   s = accuracy   or   (1 + r) / 2 for a correlation r
 
-In detail: confusion matrix, the share of classes at most one off and outliers beyond four standard deviations
+Detailed metrics: confusion matrix, the share of classes at most one off and outliers beyond four standard deviations
 (`multi_extended`, section 6), precision, recall and F1 of the positive class, Spearman's rank correlation.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from minbert.tasks import Task
 
 OUTLIER = 4.0
-"""Standard deviations of the residuals beyond which a prediction is an outlier (`multi_extended`, section 6)."""
+"""Fewest standard deviations of the residuals that make a prediction an outlier (`multi_extended`, section 6)."""
 
 
 def accuracy(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
@@ -34,7 +34,7 @@ def pearson(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> fl
 
 
 def is_constant(values: NDArray[np.float64]) -> bool:
-    """Whether values [N] have no spread beyond the rounding of their mean: nothing correlates with them."""
+    """Whether values [N] have no spread beyond the rounding of their mean, so that no correlation is defined."""
     spread = np.linalg.norm(values - values.mean())
     return bool(spread <= np.finfo(np.float64).eps * np.sqrt(len(values)) * np.abs(values).max())
 
@@ -43,6 +43,7 @@ METRICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]] 
     "accuracy": accuracy,
     "pearson": pearson,
 }
+"""Metrics by name: (predictions [N], labels [N]) -> score."""
 
 
 def score(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -59,7 +60,7 @@ def score(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _vectors(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as float vectors [N]; ValueError for unequal lengths or no rows."""
+    """Predictions and labels as float vectors [N]. Raises ValueError for unequal lengths or no rows."""
     predicted = np.asarray(predictions, dtype=np.float64)
     expected = np.asarray(labels, dtype=np.float64)
     if predicted.shape != expected.shape or predicted.ndim != 1 or not len(predicted):
@@ -71,7 +72,7 @@ def _vectors(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floa
 
 
 def overall(scores: Mapping[str, float], metrics: Mapping[str, str], weights: Mapping[str, float]) -> float:
-    """Weighted mean of the task scores, correlations mapped from [-1, 1] to [0, 1] first.
+    """Overall score: weighted mean of the task scores, with correlations mapped from [-1, 1] to [0, 1].
 
     For accuracy, accuracy and Pearson with equal weights this is the papers' (sst + qqp + (1 + r) / 2) / 3.
     """
@@ -80,18 +81,18 @@ def overall(scores: Mapping[str, float], metrics: Mapping[str, str], weights: Ma
 
 
 def unit(metric: str, value: float) -> float:
-    """A score on [0, 1]: an accuracy as it is, a correlation r as (1 + r) / 2."""
+    """A score mapped to [0, 1]: an accuracy unchanged, a correlation r as (1 + r) / 2."""
     return value if metric == "accuracy" else (1.0 + value) / 2.0
 
 
 def confusion(predictions: NDArray[np.float64], labels: NDArray[np.float64], classes: int) -> NDArray[np.int64]:
-    """How many rows of class i (row) were predicted as class j (column), shape [C, C]."""
+    """Confusion matrix [C, C]: number of rows of class i (row) that were predicted as class j (column)."""
     pairs = labels.astype(np.int64) * classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def off_by_one(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Share of ordered classes that are right or next to right, in [0, 1]."""
+    """Share of predictions that are at most one class off, in [0, 1]; the classes are ordered."""
     return float(np.mean(np.abs(predictions - labels) <= 1))
 
 
@@ -109,7 +110,7 @@ def precision_recall_f1(
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1 of values [N]; equal ones share the mean of theirs."""
+    """Ranks of values [N], from 1; equal values share the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)  # the highest rank of each distinct value
     return np.asarray((last - (counts - 1) / 2)[place], dtype=np.float64)
@@ -120,8 +121,10 @@ def spearman(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> f
     return pearson(ranks(predictions), ranks(labels))
 
 
-def outliers(predictions: NDArray[np.float64], labels: NDArray[np.float64], beyond: float = OUTLIER) -> NDArray[Any]:
-    """Places of the rows whose residual lies more than `beyond` standard deviations from the mean residual."""
+def outliers(
+    predictions: NDArray[np.float64], labels: NDArray[np.float64], beyond: float = OUTLIER
+) -> NDArray[np.intp]:
+    """Indices of rows whose residual is more than `beyond` standard deviations from the mean residual."""
     residuals = predictions - labels
     return np.flatnonzero(np.abs(residuals - residuals.mean()) > beyond * residuals.std())
 
@@ -129,9 +132,9 @@ def outliers(predictions: NDArray[np.float64], labels: NDArray[np.float64], beyo
 def details(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
     """Every metric of predictions [N] against labels [N] of a task, in JSON values.
 
-    A regression: `pearson`, `spearman`, `rmse` and `outliers` (places of rows). Classes: `accuracy`, `confusion`
-    (rows: labels, columns: predictions), then `precision`, `recall`, `f1` of class 1 where there are two of them and
-    `off_by_one` where there are more. Only the task's own metric, NaN, where a prediction is not finite.
+    Regression: `pearson`, `spearman`, `rmse` and `outliers` (indices of rows). Classification: `accuracy` and
+    `confusion` (rows: labels, columns: predictions), `precision`, `recall` and `f1` of class 1 for two classes,
+    `off_by_one` for more. Where a prediction is not finite: the task's own metric alone, as NaN.
     """
     predicted, expected = _vectors(predictions, labels)
     values: dict[str, Any] = {task.metric: score(task.metric, predicted, expected)}

@@ -1,6 +1,6 @@
-"""Configurations as earlier versions stored them, brought up to the current version step by step.
+"""Migrations of stored configurations from earlier versions to the current one, one version at a time.
 
-A migration says what a version meant, in constants of its own: later changes of the code do not change it.
+A migration states in its own constants what a version meant, so later changes of the code do not affect it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 from minbert.fields import ConfigError
 
 CONFIG_VERSION = 5
-"""Version of the configurations that are stored now."""
+"""Version of newly stored configurations."""
 
 Nested = dict[str, Any]
 """A nested dictionary of JSON values."""
 
 
 def _limit_per_task(nested: Nested, tasks: Collection[str]) -> Nested:
-    """Version 1 had one `max_length` for all tasks."""
+    """From version 1, which had one `max_length` for all tasks."""
     limit = nested.pop("max_length", None)
     return nested if limit is None else nested | {"max_length": dict.fromkeys(tasks, limit)}
 
 
 def _dropout_in_a_frozen_encoder(nested: Nested, tasks: Collection[str]) -> Nested:
-    """Version 2 trained heads with the frozen encoder's dropouts on."""
+    """From version 2, which trained heads with the frozen encoder's dropout on."""
     adapter = nested.get("adapter")
     if not isinstance(adapter, Mapping) or adapter.get("kind") != "frozen":
         return nested
@@ -32,45 +32,45 @@ def _dropout_in_a_frozen_encoder(nested: Nested, tasks: Collection[str]) -> Nest
 
 
 HEAD_LR_UNTIL_3 = 5e-4
-"""Default rate of the heads up to version 3."""
+"""Default learning rate of the heads up to version 3."""
 
 
 def _rate_of_uncertainty(nested: Nested, tasks: Collection[str]) -> Nested:
-    """Version 3 trained uncertainty weights at the heads' rate."""
+    """From version 3, which trained uncertainty weights at the learning rate of the heads."""
     mixing, optimizer = nested.get("mixing"), nested.get("optimizer")
     balance = mixing.get("balance") if isinstance(mixing, Mapping) else None
     if not isinstance(mixing, Mapping) or not isinstance(balance, Mapping) or balance.get("kind") != "uncertainty":
         return nested
     rate = optimizer.get("head_lr") if isinstance(optimizer, Mapping) else None
-    given = {"lr": HEAD_LR_UNTIL_3 if rate is None else rate}
-    return nested | {"mixing": {**mixing, "balance": {**given, **balance}}}
+    old_rate = {"lr": HEAD_LR_UNTIL_3 if rate is None else rate}
+    return nested | {"mixing": {**mixing, "balance": {**old_rate, **balance}}}
 
 
 TASKS_UNTIL_4 = frozenset({"sst", "qqp", "sts", "cfimdb"})
-"""Tasks that every configuration of versions 1 to 4 holds settings of, whatever its run trained."""
+"""Tasks in every configuration of versions 1 to 4, whether its run trained them or not."""
 
 PER_TASK_UNTIL_4 = (
     "encoding", "batch_size", "taper", "regularizer", "max_length", "adapter/dropout", "mixing/upweight", "mixing/order"
 )  # fmt: skip
-"""Paths of the fields, up to version 4, that hold a value for every task or a list of all tasks."""
+"""Paths of fields up to version 4 that hold a value for every task or a list of all tasks."""
 
 
 def _tasks_of_the_run(nested: Nested, tasks: Collection[str]) -> Nested:
-    """Version 4 held settings of absent tasks."""
+    """From version 4, which held settings of tasks that the run does not train."""
     for path in PER_TASK_UNTIL_4:
         nested = _without(nested, path.split("/"), TASKS_UNTIL_4 - set(tasks))
     return nested
 
 
 def _without(nested: Nested, path: Sequence[str], names: Collection[str]) -> Nested:
-    """`nested` without these names in the dictionary or list at a path, where there is one."""
-    key, *rest = path
+    """Remove names from the dictionary or list at a path; unchanged where the path is absent."""
+    key, *below = path
     value = nested.get(key)
-    if rest and isinstance(value, Mapping):
-        return nested | {key: _without(dict(value), rest, names)}
-    if not rest and isinstance(value, Mapping):
+    if below and isinstance(value, Mapping):
+        return nested | {key: _without(dict(value), below, names)}
+    if not below and isinstance(value, Mapping):
         return nested | {key: {name: item for name, item in value.items() if name not in names}}
-    if not rest and isinstance(value, list | tuple):
+    if not below and isinstance(value, list | tuple):
         return nested | {key: [name for name in value if name not in names]}
     return nested
 
@@ -81,11 +81,11 @@ MIGRATIONS: dict[int, Callable[[Nested, Collection[str]], Nested]] = {
     3: _rate_of_uncertainty,
     4: _tasks_of_the_run,
 }
-"""From a version to the next one: old trials stay predictable."""
+"""Version -> function that migrates to the next version, so that old trials can still predict."""
 
 
 def migrate(nested: Mapping[str, Any], tasks: Collection[str]) -> Nested:
-    """A stored configuration brought up to the current version for the named tasks, without the version mark.
+    """Migrate a stored configuration to the current version for the named tasks, and remove `config_version`.
 
     Raises ConfigError for a version that does not exist.
     """

@@ -1,6 +1,6 @@
-"""Random numbers that are functions of (seed, stream, position), never of what was drawn before.
+"""Random numbers that are functions of (seed, stream, position), not of earlier draws.
 
-So an interrupted trial continues exactly: nothing random has to be saved, and two streams never disturb each other.
+An interrupted trial therefore continues exactly without a saved random state, and streams do not affect each other.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def derive(seed: int, stream: str, *position: int | str) -> int:
 
 
 def numpy_generator(seed: int, stream: str, *position: int | str) -> np.random.Generator:
-    """A numpy generator that stands at the beginning of a stream's position."""
+    """A new numpy generator for one position of one stream."""
     return np.random.Generator(np.random.PCG64(derive(seed, stream, *position)))
 
 
 def torch_generator(device: torch.device, seed: int, stream: str, *position: int | str) -> torch.Generator:
-    """A torch generator on `device` that stands at the beginning of a stream's position."""
+    """A new torch generator on `device` for one position of one stream."""
     generator = torch.Generator(device=device)
     generator.manual_seed(derive(seed, stream, *position))
     return generator

@@ -1,17 +1,17 @@
-"""Tasks as data: which columns a row has, what is predicted, how it is scored.
+"""Tasks as data: the columns of a row, the label that is predicted, and its metric.
 
-A run trains the tasks that it is given, as a mapping from name to `Task`. Nothing outside this file knows how many
-there are or what they are called, and no file reads the table below while it is imported. Command lines choose from it
-by name (`choose_tasks`); in Python a task of one's own is one more `Task` in the mapping:
+A run trains a mapping from name to `Task`. No other file depends on the number or the names of the tasks, and none
+reads the table below while it is imported. Command lines choose from the table by name (`choose_tasks`). In Python your
+own task is one more `Task` in the mapping:
 
     tasks = {"topics": Task(name="topics", columns=("text",), label="topic", kind="classification", classes=3, low=0,
                             high=2, metric="accuracy", files={"train": "topics-train.tsv", "dev": "topics-dev.tsv"})}
     data = open_data(folder, base, tasks=tasks)
     config = Config.from_dict({}, tasks)
 
-The table declares SST-5 sentiment, Quora question pairs and STS-B similarity, with these metrics the three tasks of
-the papers' multitask models, and CFIMDB, whole film reviews, the set of the single-task studies in `beyond_bert` and
-`pal_lora`.
+The table declares SST-5 sentiment, Quora question pairs and STS-B similarity, which are the three tasks of the papers'
+multitask models with their metrics, and CFIMDB, whole film reviews, which `beyond_bert` and `pal_lora` use in their
+single-task studies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Task:
     label: str
     """Column of the label."""
     kind: TaskKind
-    """Classification uses cross-entropy over `classes` logits; regression the squared error of one score."""
+    """Classification: cross-entropy over `classes` logits; regression: squared error of one score."""
     classes: int
     """Number of classes C; 1 for regression."""
     low: float
@@ -48,18 +48,18 @@ class Task:
     metric: Metric
     """Name in `minbert.metrics.METRICS`."""
     files: Mapping[str, str]
-    """File name of each of the splits train, dev and test (which may be absent), inside the data folder."""
+    """File name inside the data folder of train, dev and, where there is one, test."""
     leaderboard: tuple[str, str] = ("", "")
-    """File prefix and column title of the class leaderboard format; empty: the name, and Prediction."""
+    """File prefix and column title in the class leaderboard format; empty means the task's name and Prediction."""
     weight: float = 1.0
     """Weight w_k of the task in the overall score."""
     search_rows: int | None = None
-    """Largest number of dev rows that the search may look at; None: half of the dev set."""
-    # Not in `repr`, which fingerprints are made of: it decides nothing of what is read or scored.
+    """Most dev rows that the search may see; it sees at most half of the dev set. None: half."""
+    # Fingerprints are made of `repr`; these fields are not in it, as they do not change what is read or scored.
     max_length: int = field(default=128, repr=False)
-    """Longest sequence in word pieces, special tokens included, unless a configuration says otherwise."""
+    """Default of the longest sequence in word pieces, special tokens included."""
     augmented: bool = field(default=False, repr=False)
-    """Whether an augmentation adds to its training rows: `multi_extended` augments the task that overfits, SST."""
+    """Whether augmentations add training rows; `multi_extended` augments SST, the task that overfits."""
 
     def __post_init__(self) -> None:
         prefix, title = self.leaderboard
@@ -73,12 +73,12 @@ class Task:
 
 
 def _faults(task: Task) -> Iterator[str]:
-    """What a declaration lacks or contradicts, each as rule and value found."""
+    """Faults of a declaration, each as rule and value found."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", task.name):
         yield f"`name` must hold letters, digits, _ and - alone, found {task.name!r}"
-    for what, value, declared in (("kind", task.kind, TaskKind), ("metric", task.metric, Metric)):
-        if value not in get_args(declared):
-            yield str(unknown(what, value, get_args(declared))).removesuffix(".")
+    for field_name, value, literal in (("kind", task.kind, TaskKind), ("metric", task.metric, Metric)):
+        if value not in get_args(literal):
+            yield str(unknown(field_name, value, get_args(literal))).removesuffix(".")
     if len(task.columns) not in (1, 2) or len(set(task.columns)) != len(task.columns):
         yield f"`columns` must be one text column or two different ones, found {task.columns!r}"
     if task.kind == "classification" and (task.classes < 2 or (task.low, task.high) != (0, task.classes - 1)):
@@ -128,7 +128,7 @@ _QQP = Task(
     metric="accuracy",
     files={"train": "quora-train.csv", "dev": "quora-dev.csv", "test": "quora-test-student.csv"},
     leaderboard=("para", "Predicted_Is_Paraphrase"),
-    # 2,000 pairs give a standard error of 0.009: enough to rank trials; the other 18,000 stay unseen.
+    # 2,000 pairs give a standard error of 0.009, enough to rank trials; the other 18,000 stay unseen.
     search_rows=2000,
 )
 
@@ -156,37 +156,37 @@ _CFIMDB = Task(
     metric="accuracy",
     files={"train": "ids-cfimdb-train.csv", "dev": "ids-cfimdb-dev.csv", "test": "ids-cfimdb-test-student.csv"},
     leaderboard=("cfimdb", "Predicted_Sentiment"),
-    max_length=512,  # most reviews are longer than 128 word pieces, many than 512, where BERT's positions end
+    max_length=512,  # most reviews exceed 128 word pieces, many exceed 512, the number of BERT's positions
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (_SST, _QQP, _STS, _CFIMDB)}
 """Every declared task, in the order in which tables show them."""
 
 DEFAULT_TASKS: tuple[str, ...] = ("sst", "qqp", "sts")
-"""The tasks of a run that names none: those of the papers' multitask models."""
+"""Tasks of a run that names none: those of the papers' multitask models."""
 
 
 def choose_tasks(
     names: str | Iterable[str] | None = None, declared: Mapping[str, Task] = TASKS
 ) -> dict[str, Task]:
-    """The tasks of a run by name, in declared order, from `sst,qqp` or a list of names; None: `DEFAULT_TASKS`.
+    """Choose tasks from `declared` by name: `sst,qqp` or a list of names; None: `DEFAULT_TASKS`.
 
-    `declared` are the tasks to choose from. Raises ConfigError for an unknown or repeated name, or none at all.
+    The result has declared order. Raises ConfigError for an unknown name, a repeated name, or no name.
     """
     if names is None:
         names = DEFAULT_TASKS
-    given = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
-    for name in given:
+    chosen = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    for name in chosen:
         if name not in declared:
             raise unknown("task", name, declared)
-    if not given or len(set(given)) != len(given):
-        raise ConfigError(f"`tasks` must name each task once, found {', '.join(given) or 'none'}. "
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ConfigError(f"`tasks` must name each task once, found {', '.join(chosen) or 'none'}. "
                           f"Expected some of: {', '.join(declared)}.")  # fmt: skip
-    return {name: task for name, task in declared.items() if name in given}
+    return {name: task for name, task in declared.items() if name in chosen}
 
 
 def run_tasks(tasks: Mapping[str, Task] | None) -> dict[str, Task]:
-    """The tasks that a run is given, each under its own name; None: the default ones. Raises ConfigError."""
+    """Check that each task stands under its own name; None: the default tasks. Raises ConfigError."""
     if tasks is None:
         return choose_tasks()
     for name, task in tasks.items():

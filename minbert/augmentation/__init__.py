@@ -1,1 +1,1 @@
-"""New training sentences, made within a trial or beforehand."""
+"""New training sentences, made at the start of a trial or beforehand in a file."""

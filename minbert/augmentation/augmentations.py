@@ -1,10 +1,10 @@
-"""New training sentences from old ones: how one is made, and which of them a trial trains on. The label stays.
+"""Augmentation: new training sentences made from old ones, with the same label.
 
     technique of a batch ~ p_t / sum p,   p = 0.3 synonym, 0.2 insert, 0.2 delete, 0.2 swap, 0.1 back-translation
 
-`multi_extended` (section 4, Data Augmentation, after Wei and Zou 2019). AUGMENTERS are the techniques: edits of words,
-made here, and instructions for a language model behind an endpoint, which `minbert.augmentation.job` sends.
-AUGMENTATIONS are what a trial may add to its training rows. Randomness is a function of (seed, row).
+`multi_extended` (section 4, Data Augmentation, after Wei and Zou 2019). AUGMENTERS holds the techniques that make one
+sentence: edits of words, made here, and instructions that `minbert.augmentation.job` sends to a language model.
+AUGMENTATIONS holds the ways in which a trial adds rows. Random draws are a function of (seed, row, copy).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from minbert.randomness import derive, numpy_generator
 
 
 class Edit(Protocol):
-    """A technique that changes a sentence by itself."""
+    """A technique that edits the words of a sentence, without a language model."""
 
     def edit(self, text: str, generator: np.random.Generator, thesaurus: Thesaurus) -> str | None:
-        """The changed sentence; None where the technique cannot be applied to it."""
+        """Edit a sentence; None where the technique cannot be applied to it."""
 
 
 class Instructed(Protocol):
-    """A technique that a language model carries out."""
+    """A technique that a language model carries out on request."""
 
     def instructions(self, language: str) -> tuple[str, ...]:
-        """What the model is asked to do with the sentences, one request after the other."""
+        """Instructions for the model, in order; each is applied to the answers to the one before."""
 
 
 @dataclass(frozen=True)
 class Synonym:
-    """A random noun or verb gives way to one of its synonyms."""
+    """Replace a random noun or verb by one of its synonyms."""
 
     kind: ClassVar[str] = "synonym"
     remote: ClassVar[bool] = False
@@ -51,7 +51,7 @@ class Synonym:
 
 @dataclass(frozen=True)
 class Insert:
-    """A random word comes in anywhere: a synonym of a word of the sentence, as in Wei and Zou (2019)."""
+    """Insert a synonym of a random word at a random place (Wei and Zou 2019)."""
 
     kind: ClassVar[str] = "insert"
     remote: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class Insert:
 
 @dataclass(frozen=True)
 class Delete:
-    """A random word goes."""
+    """Delete a random word."""
 
     kind: ClassVar[str] = "delete"
     remote: ClassVar[bool] = False
@@ -75,7 +75,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Swap:
-    """Two random words change places."""
+    """Swap two random words."""
 
     kind: ClassVar[str] = "swap"
     remote: ClassVar[bool] = False
@@ -87,7 +87,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class BackTranslation:
-    """Into another language and back (the paper: Spanish)."""
+    """Translate into another language and back (in the paper Spanish)."""
 
     kind: ClassVar[str] = "backtranslate"
     remote: ClassVar[bool] = True
@@ -102,7 +102,7 @@ class BackTranslation:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """Said in other words by a language model; not among the paper's five, which its model carries out as asked."""
+    """Let a language model paraphrase the sentence; not one of the paper's five techniques, so its probability is 0."""
 
     kind: ClassVar[str] = "rewrite"
     remote: ClassVar[bool] = True
@@ -115,25 +115,26 @@ class Rewrite:
 
 
 AUGMENTERS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (Synonym, Insert, Delete, Swap, BackTranslation, Rewrite)
+    technique.kind: technique for technique in (Synonym, Insert, Delete, Swap, BackTranslation, Rewrite)
 }
+"""Techniques by kind. `remote`: a language model is needed; `paper`: probability in the paper."""
 
-EDITS = tuple(name for name, kind in AUGMENTERS.items() if not kind.remote)
-"""The techniques that need no endpoint."""
+EDITS = tuple(name for name, technique in AUGMENTERS.items() if not technique.remote)
+"""Techniques that need no language model."""
 
 REMOTE = tuple(name for name in AUGMENTERS if name not in EDITS)
-"""The techniques that do."""
+"""Techniques that need a language model behind an endpoint."""
 
-PAPER: dict[str, float] = {name: kind.paper for name, kind in AUGMENTERS.items()}
-"""The paper's probabilities; they sum to 1."""
+PAPER: dict[str, float] = {name: technique.paper for name, technique in AUGMENTERS.items()}
+"""Probability of each technique in the paper; they sum to 1."""
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities in proportion to weights, those of weight 0 left out. Raises ConfigError."""
+    """Probabilities in proportion to weights; techniques of weight 0 are left out. Raises ConfigError."""
     for name, weight in weights.items():
         if name not in AUGMENTERS:
             raise unknown("technique", name, AUGMENTERS)
-        if not 0 <= weight <= 1:  # also where it is no number
+        if not 0 <= weight <= 1:  # true for NaN too
             raise ConfigError(f"The probability of `{name}` must be a number from 0 to 1, found {weight}.")
     total = math.fsum(weights.values())
     if not total > 0:
@@ -144,56 +145,57 @@ def shares(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def draw(probabilities: Mapping[str, float], generator: np.random.Generator) -> str:
-    """One technique by its probability."""
+    """Draw one technique by its probability."""
     names = list(probabilities)
     return names[int(generator.choice(len(names), p=list(probabilities.values())))]
 
 
 def spread(count: int, amount: float, seed: int) -> list[tuple[int, int]]:
-    """Which rows give new ones, as (row, copy): round(amount * count) of them, no row two times more than another.
+    """Choose the rows that give new ones, as (row, copy): round(amount * count) of them, spread evenly over the rows.
 
-    The rows of an unfinished last copy are those that rank first in an order given by the seed, so that a smaller
-    amount takes a subset of what a larger one takes.
+    Every row gives the same number of copies, or one more. The rows with one more rank first in an order that the seed
+    decides, so that a smaller amount takes a subset of the rows of a larger one.
     """
-    whole, rest = divmod(round(amount * count), count) if count else (0, 0)
-    jobs = [(row, copy) for copy in range(whole) for row in range(count)]
-    ranked = sorted(range(count), key=lambda row: derive(seed, "augmentation-order", row)) if rest else []
-    return [*jobs, *((row, whole) for row in sorted(ranked[:rest]))]
+    copies, extra = divmod(round(amount * count), count) if count else (0, 0)
+    jobs = [(row, copy) for copy in range(copies) for row in range(count)]
+    ranked = sorted(range(count), key=lambda row: derive(seed, "augmentation-order", row)) if extra else []
+    return [*jobs, *((row, copies) for row in sorted(ranked[:extra]))]
 
 
 @dataclass(frozen=True)
 class Material:
-    """Training rows of one sentence task, and what is loaded only by an augmentation that uses it."""
+    """Labelled training rows of one sentence task; the thesaurus and the augmented file are loaded when used."""
 
     texts: Sequence[str]
     labels: Sequence[float]
     seed: int
     thesaurus: Callable[[], Thesaurus]
+    """Loads the thesaurus."""
     file: Callable[[], Rows]
-    """The rows of the augmented file."""
+    """Reads the rows of the augmented file."""
 
 
 Extra = list[tuple[str, float]]
-"""Additional training rows: text and label."""
+"""Added training rows: (text, label)."""
 
 
 class Augmentation(Protocol):
-    """The hyperparameters of an augmentation."""
+    """Hyperparameters of an augmentation."""
 
     kind: ClassVar[str]
     active: ClassVar[bool]
-    """Whether it adds rows at all."""
+    """Whether the augmentation adds rows."""
     reads_file: ClassVar[bool]
-    """Whether it takes rows from the augmented file."""
+    """Whether the rows come from the augmented file."""
 
     def extra(self, material: Material) -> Extra:
-        """The new rows of one task."""
+        """New rows for one task."""
         ...
 
 
 @dataclass(frozen=True)
 class NoAugmentation:
-    """The training rows as they are."""
+    """No added rows."""
 
     kind: ClassVar[str] = "none"
     active: ClassVar[bool] = False
@@ -205,7 +207,7 @@ class NoAugmentation:
 
 @dataclass(frozen=True)
 class EditAugmentation:
-    """New rows by random edits of words, made when the trial starts; no endpoint, no file."""
+    """New rows by random edits of words, made when the trial starts; needs no language model and no file."""
 
     kind: ClassVar[str] = "edit"
     active: ClassVar[bool] = True
@@ -213,7 +215,7 @@ class EditAugmentation:
     amount: float = number(1.0, 0.0, 4.0, open_low=True)
     """New rows for each training row, before duplicates are dropped."""
     synonym: float = number(0.3, 0.0, 1.0)
-    """Probability of a synonym for a noun or verb; the four are taken in proportion."""
+    """Probability of a synonym for a noun or verb; the four probabilities are scaled to sum to 1."""
     insert: float = number(0.2, 0.0, 1.0)
     """Probability of an inserted word."""
     delete: float = number(0.2, 0.0, 1.0)
@@ -225,7 +227,7 @@ class EditAugmentation:
         if not any(self.weights.values()):
             raise ConfigError(
                 f"`augmentation`: the probabilities of {', '.join(EDITS)} are all 0. "
-                "Expected one above 0, or the kind `none`."
+                "Expected at least one above 0, or the kind `none`."
             )
 
     @property
@@ -233,45 +235,48 @@ class EditAugmentation:
         return {name: float(getattr(self, name)) for name in EDITS}
 
     def extra(self, material: Material) -> Extra:
-        """New rows in the order of the old ones, without duplicates among themselves or of the old ones."""
-        made = [
+        """New rows in the order of the old ones; duplicates of old and of new rows are dropped."""
+        candidates = [
             (text, material.labels[row])
             for row, copy in spread(len(material.texts), self.amount, material.seed)
             if (text := self._edited(material, row, copy)) is not None
         ]
-        new = edits.distinct((text for text, _ in made), material.texts)
-        return [one for one, keep in zip(made, new, strict=True) if keep]
+        new = edits.distinct((text for text, _ in candidates), material.texts)
+        return [row for row, is_new in zip(candidates, new, strict=True) if is_new]
 
     def _edited(self, material: Material, row: int, copy: int) -> str | None:
-        """One new sentence; where the technique that is drawn cannot be applied, another one is drawn."""
+        """One new sentence; draws another technique where one cannot be applied, None where all fail."""
         generator = numpy_generator(material.seed, "augmentation", row, copy)
-        left = dict(self.weights)
-        while any(left.values()):
-            name = draw(shares(left), generator)
+        remaining = dict(self.weights)
+        while any(remaining.values()):
+            name = draw(shares(remaining), generator)
             technique: Edit = AUGMENTERS[name]()
             text = technique.edit(material.texts[row], generator, material.thesaurus())
             if text is not None:
                 return text
-            del left[name]
+            del remaining[name]
         return None
 
 
 @dataclass(frozen=True)
 class FileAugmentation:
-    """Rows of a file that `python -m minbert data augment` has written."""
+    """Rows of a file that `python -m minbert data augment` wrote."""
 
     kind: ClassVar[str] = "file"
     active: ClassVar[bool] = True
     reads_file: ClassVar[bool] = True
     amount: float = number(1.0, 0.0, 1.0, open_low=True)
-    """Share of the file's labelled rows that is used."""
+    """Share of the file's labelled rows that are used."""
 
     def extra(self, material: Material) -> Extra:
-        """The chosen rows in the file's order; a smaller share is a part of a larger one."""
+        """The chosen rows in the file's order; a smaller share is a subset of a larger one."""
         rows = material.file()
         usable = np.flatnonzero(~np.isnan(rows.labels)).tolist()
-        chosen = [usable[place] for place, _ in spread(len(usable), self.amount, material.seed)]
+        chosen = [usable[index] for index, _ in spread(len(usable), self.amount, material.seed)]
         return [(rows.texts[row][0], float(rows.labels[row])) for row in chosen]
 
 
-AUGMENTATIONS: dict[str, type] = {kind.kind: kind for kind in (NoAugmentation, EditAugmentation, FileAugmentation)}
+AUGMENTATIONS: dict[str, type] = {
+    augmentation.kind: augmentation for augmentation in (NoAugmentation, EditAugmentation, FileAugmentation)
+}
+"""Augmentations by kind."""

@@ -1,10 +1,10 @@
-"""A client of any endpoint that speaks the OpenAI chat protocol: `POST <base>/chat/completions`, a message, an answer.
+"""Client of a chat endpoint that speaks the OpenAI protocol: `POST <base>/chat/completions`, one message, one answer.
 
-Standard library only. What may pass (429, 5xx, a timeout, a cut connection, an answer that is no JSON) is tried again
-after 1, 2, 4, ... seconds, or after as many as `Retry-After` says; what will not pass (401, 404, ...) is an error at
-once. The key comes from an environment variable, goes to the named host alone and stands in no message.
+Standard library only. Temporary failures (429, 5xx, a timeout, a cut connection, an answer that is not JSON) are
+retried after 1, 2, 4, ... seconds, or after the seconds of `Retry-After`. Permanent failures (401, 404, ...) are errors
+at once. The key comes from an environment variable; it is sent to the named host alone and appears in no message.
 
-`ask` puts an instruction and numbered sentences into one message and takes as many numbered lines out of the answer.
+`ask` puts an instruction and numbered sentences into one message and reads the same number of lines from the answer.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 PATH = "/chat/completions"
 MOST_BYTES = 16 * 2**20
-"""Longest answer that is read; a hundred sentences take 30 kB."""
+"""Largest answer in bytes; a hundred sentences take 30 kB."""
 MOST_WAIT_SECONDS = 60.0
-"""Longest wait before another try, whatever `Retry-After` says."""
+"""Longest wait before a retry; it limits `Retry-After` too."""
 ROUNDS = 2
-"""Times that a request is made before an answer with the wrong lines is given up."""
+"""Requests for one message while the answers have the wrong lines."""
 PIECE = 10
-"""Sentences in a request after a larger one has failed."""
+"""Sentences in a request after a larger request has failed."""
 
 
 class ChatError(RuntimeError):
-    """A request that failed for good. `passing` says whether the same request may succeed later."""
+    """A failed request. `passing` says whether the same request may succeed later."""
 
     def __init__(self, message: str, *, passing: bool) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class ChatError(RuntimeError):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib would carry the key along to wherever it is sent."""
+    """Follows no redirect: urllib would send the key to the new host."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -49,21 +49,22 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 _OPENER = urllib.request.build_opener(_NoRedirect)
 _LOCAL_OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-"""No proxy that the environment names leads to this machine itself."""
+"""Opener without a proxy, for endpoints on this machine."""
 LOCAL = ("localhost", "127.0.0.1", "::1")
+"""Host names of this machine."""
 
 
 def completions_url(base: str) -> str:
-    """The address of chat completions from what people give: host, host/v1 or the whole of it. Raises ValueError."""
+    """Complete an address of the form host, host/v1 or host/v1/chat/completions. Raises ValueError."""
     try:
         parts = urlsplit(base)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    if not usable or any(not "!" <= sign <= "~" for sign in base):
+    if not usable or any(not "!" <= character <= "~" for character in base):
         raise ValueError(f"`--endpoint` must be an address such as http://localhost:8000/v1, found {base!r}.")
     if parts.username is not None:
-        raise ValueError("`--endpoint` must not carry a user or password; give the key by `--key-variable`.")
+        raise ValueError("`--endpoint` must not hold a user or password; give the key by `--key-variable`.")
     path = parts.path.rstrip("/")
     if not path.endswith(PATH):
         path += PATH if path else "/v1" + PATH
@@ -71,33 +72,36 @@ def completions_url(base: str) -> str:
 
 
 def key_from(variable: str | None, default: str = "MINBERT_ENDPOINT_KEY") -> str:
-    """The key in an environment variable; empty where none is named and the default is not set. Raises ValueError."""
+    """Read the key from an environment variable; empty if the default is not set. Raises ValueError."""
     key = os.environ.get(variable or default, "").strip()
     if variable and not key:
-        raise ValueError(f"`--key-variable` names {variable}, which is not set or empty.")
+        raise ValueError(f"`--key-variable` must name a variable that holds the key; {variable} is not set or empty.")
     if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"The key in {variable or default} must be printable ASCII; it holds other characters.")
+        raise ValueError(f"The key in {variable or default} must be printable ASCII; found other characters.")
     return key
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One model behind one endpoint."""
+    """Client of one model behind one endpoint."""
 
     url: str
     """Address of chat completions, see `completions_url`."""
     model: str
+    """Name of the model in requests."""
     key: str = field(default="", repr=False)
+    """Sent as a bearer token; empty: none is sent."""
     timeout: float = 120.0
     """Seconds to wait for an answer."""
     tries: int = 5
-    """Requests made for one answer before giving up."""
+    """Requests for one answer before the client gives up."""
     wait: Callable[[float], None] = field(default=time.sleep, repr=False)
+    """Waits the given seconds between tries."""
 
     def check(self) -> None:
-        """Ask for the list of models, once: any HTTP answer but a refused key shows that someone is there.
+        """Request the list of models once, to see that the endpoint answers and takes the key.
 
-        Raises ChatError.
+        Any HTTP answer other than a refused key is good enough. Raises ChatError.
         """
         parts = urlsplit(self.url)
         try:
@@ -120,8 +124,8 @@ class Chat:
             "temperature": round(temperature, 4),
         }
         reason = ""
-        for number in range(self.tries):
-            delay = float(2**number)
+        for attempt in range(self.tries):
+            delay = float(2**attempt)
             try:
                 return _content(self._send(self.url, json.dumps(body).encode(), self.timeout))
             except urllib.error.HTTPError as error:
@@ -131,16 +135,17 @@ class Chat:
                 delay = max(delay, _retry_after(error))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = self._reason(error)
-            if number + 1 < self.tries:
+            if attempt + 1 < self.tries:
                 self.wait(min(delay, MOST_WAIT_SECONDS))
         raise ChatError(f"{self.url} gave no answer in {self.tries} tries; the last one: {reason}.", passing=True)
 
     def _reason(self, error: Exception) -> str:
-        """What went wrong, in one line, without the key, which some servers repeat."""
+        """Description of an error in one line; the key, which some servers repeat, is masked."""
         reason = _reason(error)
         return reason.replace(self.key, "<key>") if self.key else reason
 
     def _send(self, url: str, body: bytes | None, timeout: float) -> bytes:
+        """POST a body, or GET without one; returns the content. Raises OSError, HTTPException or ValueError."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "minbert"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -154,7 +159,7 @@ class Chat:
 
 
 def _content(answer: bytes) -> str:
-    """The text of the first choice; the thoughts that some models print before it are left out. Raises ValueError."""
+    """Text of the first choice, without the `<think>` part of reasoning models. Raises ValueError."""
     try:
         content = json.loads(answer)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -165,7 +170,7 @@ def _content(answer: bytes) -> str:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    """Seconds that the server asks to wait; 0 where it gives none (or a date, which it seldom does)."""
+    """Seconds in the `Retry-After` header; 0 where it is absent or a date."""
     try:
         seconds = float(error.headers.get("Retry-After", "0"))
     except ValueError:
@@ -174,14 +179,14 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """Description of an error in one line."""
     if isinstance(error, urllib.error.HTTPError):
         try:
-            said = " ".join(error.read(2000).decode(errors="replace").split())[:200]
+            body = " ".join(error.read(2000).decode(errors="replace").split())[:200]
         except (OSError, http.client.HTTPException):
-            said = ""
+            body = ""
         target = error.headers.get("Location") if 300 <= error.code < 400 else ""
-        return f"HTTP {error.code} {error.reason}" + (f" to {target}" if target else f" {said}" if said else "")
+        return f"HTTP {error.code} {error.reason}" + (f" to {target}" if target else f" {body}" if body else "")
     if isinstance(error, urllib.error.URLError):
         inner = error.reason
         return (inner.strerror or str(inner)) if isinstance(inner, OSError) else str(inner)
@@ -191,9 +196,10 @@ def _reason(error: Exception) -> str:
 
 
 def ask(chat: Chat, instruction: str, sentences: Sequence[str], temperature: float) -> list[str | None]:
-    """One new sentence for each; an answer with other lines is asked for again, then in pieces, then given up.
+    """Get one new sentence for each sentence; None for those that the model does not answer as asked.
 
-    Such an answer is never used in part: a line too few may have moved every later sentence to another one's label.
+    An answer with the wrong lines is requested again, then in requests of PIECE sentences, then given up. It is never
+    used in part: a missing line may shift every later sentence to the label of another. Raises ChatError.
     """
     count = len(sentences)
     if not count:
@@ -210,20 +216,23 @@ def ask(chat: Chat, instruction: str, sentences: Sequence[str], temperature: flo
     if count <= PIECE:
         return [None] * count
     pieces = (sentences[start : start + PIECE] for start in range(0, count, PIECE))
-    return [one for piece in pieces for one in ask(chat, instruction, piece, temperature)]
+    return [answer for piece in pieces for answer in ask(chat, instruction, piece, temperature)]
 
 
 def numbered(answer: str, count: int) -> list[str] | None:
-    """The lines `1. text` to `count. text` of an answer, other lines ignored; None unless all are there, in order."""
-    found = [(int(number), text) for number, text in re.findall(r"^\W*(\d{1,6})[.):\]]\s+(.*\S)\s*$", answer, re.M)]
-    if [number for number, _ in found] != list(range(1, count + 1)):
+    """Texts of the lines `1. text` to `count. text` of an answer; None unless all are there in order.
+
+    Lines without a number are ignored.
+    """
+    lines = [(int(number), text) for number, text in re.findall(r"^\W*(\d{1,6})[.):\]]\s+(.*\S)\s*$", answer, re.M)]
+    if [number for number, _ in lines] != list(range(1, count + 1)):
         return None
-    clean = ["".join(sign if sign.isprintable() else " " for sign in text) for _, text in found]
+    clean = ["".join(sign if sign.isprintable() else " " for sign in text) for _, text in lines]
     return [" ".join(text.split()) for text in clean]
 
 
 def unquoted(new: str, old: str) -> str:
-    """The sentence without the quotes that models like to put around it."""
+    """Remove quotes that a model put around a sentence whose original has none."""
     bare = new[1:-1]
     quoted = len(new) > 2 and (new[0], new[-1]) in (('"', '"'), ("“", "”")) and not set(bare) & set('"“”')
     return bare.strip() if quoted and not old.startswith(('"', "“")) else new

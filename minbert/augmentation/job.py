@@ -1,9 +1,9 @@
-"""Augmentation of a training file: choose a technique for each batch of rows, apply it, drop duplicates, write a file.
+"""Augmentation of a training file: draw a technique for each batch of rows, apply it, drop duplicates, write a file.
 
     rows -> batches of 100 -> one technique each, drawn with the paper's probabilities -> new texts with the old labels
 
-`multi_extended`, section 4, Data Augmentation. Finished batches go into a journal beside the output, so that an
-interrupted run goes on without asking the endpoint for them again; the output appears whole or not at all.
+`multi_extended`, section 4, Data Augmentation. Finished batches are kept in a journal beside the output, so a resumed
+run does not request them again. The output file is written in full or not at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +23,20 @@ from minbert.augmentation.chat import Chat, ChatError, ask
 from minbert.augmentation.edits import distinct, normalised
 from minbert.augmentation.thesaurus import Thesaurus
 from minbert.data.files import Rows
+from minbert.disk import sync
 from minbert.randomness import numpy_generator
 from minbert.tasks import Task
 
 FORMAT = 1
-"""Part of every journal: raise it when the same settings give other batches."""
+"""Format version, part of every journal; raise it when the same settings give other batches."""
 
 PROVENANCE = ("source", "technique")
-"""Columns after those of the training file: the id of the old row, and how the new one was made."""
+"""Columns after those of the training file: id of the old row, and technique of the new one."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that one technique is applied to."""
+    """Rows that get the same technique."""
 
     number: int
     technique: str
@@ -45,11 +45,12 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that decides what is made from the rows of a training file."""
+class AugmentationPlan:
+    """Everything that decides the new sentences of a training file."""
 
     task: Task
     rows: Rows
+    """Rows of the training file."""
     probabilities: Mapping[str, float]
     """Probability of each technique for a batch; they sum to 1."""
     thesaurus: Thesaurus
@@ -64,9 +65,9 @@ class Plan:
     """Languages of back-translation, drawn for each batch."""
 
     def batches(self) -> list[Batch]:
-        """All the work, in order; a function of the plan alone."""
+        """All batches in order; a function of the plan alone."""
         usable = np.flatnonzero(~np.isnan(self.rows.labels)).tolist()
-        jobs = [(usable[place], copy) for place, copy in spread(len(usable), self.amount, self.seed)]
+        jobs = [(usable[index], copy) for index, copy in spread(len(usable), self.amount, self.seed)]
         return [
             Batch(
                 number,
@@ -77,7 +78,7 @@ class Plan:
         ]
 
     def settings(self, model: str) -> dict[str, Any]:
-        """What must be equal for a journal to be continued."""
+        """Settings that must be equal for a journal to be continued, by name."""
         remote = any(name in REMOTE for name in self.probabilities)
         content = repr((self.rows.ids, self.rows.texts, self.rows.labels.tolist()))
         return {
@@ -93,10 +94,11 @@ class Plan:
         }
 
     def texts(self, batch: Batch) -> list[str]:
+        """Old texts of a batch."""
         return [self.rows.texts[row][0] for row, _ in batch.jobs]
 
     def edited(self, batch: Batch) -> list[str | None]:
-        """The batch by a technique that needs no endpoint; None where it cannot be applied."""
+        """New texts of a batch by word edits; None where the technique cannot be applied."""
         technique: Edit = AUGMENTERS[batch.technique]()
         return [
             technique.edit(self.rows.texts[row][0], numpy_generator(self.seed, "augment", row, copy), self.thesaurus)
@@ -104,63 +106,65 @@ class Plan:
         ]
 
     def instructed(self, batch: Batch, chat: Chat) -> list[str | None]:
-        """The batch by a language model; None for what it did not answer. Raises ChatError."""
+        """New texts of a batch by a language model; None where it did not answer as asked. Raises ChatError."""
         technique: Instructed = AUGMENTERS[batch.technique]()
         generator = numpy_generator(self.seed, "augment-request", batch.number)
         temperature = float(generator.uniform(*self.temperatures))
         language = self.languages[int(generator.integers(len(self.languages)))]
         texts: list[str | None] = list(self.texts(batch))
         for instruction in technique.instructions(language):
-            places = [place for place, text in enumerate(texts) if text is not None]
+            indices = [index for index, text in enumerate(texts) if text is not None]
             answers = ask(chat, instruction, [text for text in texts if text is not None], temperature)
-            for place, answer in zip(places, answers, strict=True):
-                texts[place] = answer
+            for index, answer in zip(indices, answers, strict=True):
+                texts[index] = answer
         return texts
 
 
 @dataclass
 class Tally:
-    """What became of the sentences of one technique."""
+    """Sentences of one technique by outcome; tried is the sum of the others."""
 
     tried: int = 0
     new: int = 0
+    """New rows of the file."""
     duplicates: int = 0
+    """Texts of a training row or of an earlier new row, which were dropped."""
     impossible: int = 0
-    """The technique could not be applied: no such word in the sentence."""
+    """The technique could not be applied, for example because the sentence has no noun or verb."""
     failed: int = 0
     """The model did not answer as asked."""
 
 
 def work(
-    plan: Plan,
+    plan: AugmentationPlan,
     chat: Chat | None,
-    done: Sequence[Mapping[str, Any]],
-    keep: Callable[[dict[str, Any]], None],
+    records: Sequence[Mapping[str, Any]],
+    save: Callable[[dict[str, Any]], None],
     progress: Callable[[Batch, list[str | None]], None] = lambda batch, texts: None,
 ) -> list[list[str | None]]:
-    """The new texts of every batch: those in `done` as they are, the others made now and handed to `keep`.
+    """New texts of every batch: finished ones from `records`, the others made now and passed to `save`.
 
-    Raises ChatError, after which what was kept stays valid.
+    Raises ChatError; the batches saved before it stay valid.
     """
-    found = {record["batch"]: record["texts"] for record in done}
-    answered = any(record["technique"] in REMOTE and any(record["texts"]) for record in done)
+    finished = {record["batch"]: record["texts"] for record in records}
+    answered = any(record["technique"] in REMOTE and any(record["texts"]) for record in records)
     results = []
     for batch in plan.batches():
-        texts = found.get(batch.number)
+        texts = finished.get(batch.number)
         if texts is None:
             if batch.technique not in REMOTE:
                 texts = plan.edited(batch)
             else:
                 assert chat is not None
                 texts = plan.instructed(batch, chat)
-                if not any(texts) and not answered:  # every further batch would waste as many requests
+                if not any(texts) and not answered:  # the next batches would waste requests too
                     raise ChatError(
                         f"{chat.model} at {chat.url} answered no sentence of batch {batch.number} with numbered lines "
-                        "as asked for; try a smaller --batch or another --model.",
+                        "as asked; try a smaller --batch or another --model.",
                         passing=True,
                     )
                 answered = True
-            keep({"batch": batch.number, "technique": batch.technique, "texts": texts})
+            save({"batch": batch.number, "technique": batch.technique, "texts": texts})
         results.append(texts)
         progress(batch, texts)
     return results
@@ -177,27 +181,30 @@ class NewRow:
     technique: str
 
 
-def assemble(plan: Plan, results: Sequence[Sequence[str | None]]) -> tuple[list[NewRow], dict[str, Tally]]:
-    """The new rows in order, without duplicates among themselves or of any training row; and the count by technique."""
+def assemble(
+    plan: AugmentationPlan, results: Sequence[Sequence[str | None]]
+) -> tuple[list[NewRow], dict[str, Tally]]:
+    """New rows in order, without duplicates of training rows and of each other; and the tally of each technique."""
     tallies = {name: Tally() for name in plan.probabilities}
-    made: list[tuple[str, int, str]] = []  # text, row, technique
+    candidates: list[tuple[str, int, str]] = []  # text, row, technique
     for batch, texts in zip(plan.batches(), results, strict=True):
         tally = tallies[batch.technique]
         tally.tried += len(texts)
         for (row, _), text in zip(batch.jobs, texts, strict=True):
             if text is not None:
-                made.append((text, row, batch.technique))
+                candidates.append((text, row, batch.technique))
             elif batch.technique in REMOTE:
                 tally.failed += 1
             else:
                 tally.impossible += 1
     old = [texts[0] for texts in plan.rows.texts]
     taken, rows = set(plan.rows.ids), []
-    for (text, row, technique), new in zip(made, distinct((text for text, *_ in made), old), strict=True):
-        if new:
-            one = new_id(plan.task.name, text, taken)
-            taken.add(one)
-            rows.append(NewRow(one, text, float(plan.rows.labels[row]), plan.rows.ids[row], technique))
+    new = distinct((text for text, *_ in candidates), old)
+    for (text, row, technique), is_new in zip(candidates, new, strict=True):
+        if is_new:
+            identifier = new_id(plan.task.name, text, taken)
+            taken.add(identifier)
+            rows.append(NewRow(identifier, text, float(plan.rows.labels[row]), plan.rows.ids[row], technique))
             tallies[technique].new += 1
         else:
             tallies[technique].duplicates += 1
@@ -205,30 +212,30 @@ def assemble(plan: Plan, results: Sequence[Sequence[str | None]]) -> tuple[list[
 
 
 def new_id(task: str, text: str, taken: set[str]) -> str:
-    """25 hexadecimal digits, as in the class format: of the SHA-256 of task and text, another one if that is taken."""
+    """Id of a new row, not `taken`: 25 hexadecimal digits, as in the class format, of a SHA-256 of task and text."""
     for number in range(len(taken) + 1):
-        found = hashlib.sha256(f"{task}/{number}/{normalised(text)}".encode()).hexdigest()[:25]
-        if found not in taken:
-            return found
-    raise AssertionError("more ids than names for them")
+        identifier = hashlib.sha256(f"{task}/{number}/{normalised(text)}".encode()).hexdigest()[:25]
+        if identifier not in taken:
+            return identifier
+    raise AssertionError("len(taken) + 1 different ids cannot all be taken")
 
 
 def augmented_name(task: Task) -> str:
-    """The usual name of the augmented file: `ids-sst-train-augmented.csv`."""
+    """Name of a task's augmented file, for example `ids-sst-train-augmented.csv`."""
     name = Path(task.files["train"])
     return f"{name.stem}-augmented{name.suffix}"
 
 
 def header_of(path: Path) -> list[str]:
-    """The column names of a file that `read_file` accepts."""
+    """Column names of a file that `read_file` accepts."""
     with path.open(encoding="utf-8-sig", newline="\n") as stream:
         return next(csv.reader([stream.readline().rstrip("\r\n")], delimiter="\t"))
 
 
 def write(path: Path, header: Sequence[str], task: Task, rows: Sequence[NewRow]) -> None:
-    """Write new rows under the training file's header and the provenance, whole or not at all.
+    """Write new rows under the columns of the training file and PROVENANCE, in full or not at all.
 
-    A first column without a name counts the rows; columns that the task does not know stay empty.
+    A first column without a name holds the row number; columns that the task does not use stay empty.
     """
     names = [*(name for name in header if name not in PROVENANCE), *PROVENANCE]
     text = io.StringIO()
@@ -247,11 +254,6 @@ def write(path: Path, header: Sequence[str], task: Task, rows: Sequence[NewRow])
     temporary = path.with_name(f".{path.name}.writing")
     with temporary.open("w", encoding="utf-8", newline="") as stream:
         stream.write(text.getvalue())
-        stream.flush()
-        os.fsync(stream.fileno())
+    sync(temporary)
     temporary.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)

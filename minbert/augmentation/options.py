@@ -1,16 +1,18 @@
-"""What `python -m minbert data augment` takes: its options, their defaults, its help."""
+"""Options of `python -m minbert data augment`: defaults and help."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-DESCRIPTION = """New training sentences from the old ones, each with the label of the old one.
+DESCRIPTION = """Write a file of new training sentences. Each is made from an old one and keeps its label.
 
-For every batch of rows one technique is drawn: synonym (of a noun or verb), insert, delete, swap (of words), made here;
-backtranslate and rewrite, made by a language model behind an endpoint that speaks the OpenAI chat protocol. Duplicates
-of training rows and of each other are dropped. The file has the training file's columns, then `source` (id of the old
-row) and `technique`. Dev and test files are not read.
+One technique is drawn for each batch of rows. synonym, insert, delete and swap edit words and need no language model.
+backtranslate and rewrite need a language model behind an endpoint that speaks the OpenAI chat protocol. Duplicates of
+training rows and of other new rows are dropped. The file has the columns of the training file, then `source` (id of the
+old row) and `technique`. Dev and test files are not read.
+
+Exit codes: 0 done, 2 bad input, 3 stopped; continue with the same command and --resume.
 """
 
 EXAMPLE = """examples:
@@ -21,51 +23,61 @@ EXAMPLE = """examples:
 """
 
 USUAL_OUT = Path("augmented")
-"""Not in `runs`: that is the search's store, which holds sweeps and nothing else."""
+"""Default of `--out`; not in `runs`, the store of sweeps."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `data augment` with the commands of `python -m minbert`."""
+    """Add `data augment` to the commands of `python -m minbert`."""
     data = commands.add_parser("data", help="make training data")
-    raw = argparse.RawDescriptionHelpFormatter
     inner = data.add_subparsers(dest="data_command", required=True)
-    augment = inner.add_parser(
-        "augment", help="new training sentences from the old ones", description=DESCRIPTION, epilog=EXAMPLE
+    summary = "write a file of new training sentences made from old ones"
+    augment = inner.add_parser("augment", help=summary, description=DESCRIPTION, epilog=EXAMPLE)
+    augment.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_options(augment)
+    _add_endpoint_options(augment)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="data folder (default: the sample corpus of the package)")
+    task = "task to augment; it must classify single sentences (default sst)"
+    add("--task", default="sst", metavar="NAME", help=task)
+    out = f"output file, or a folder for <training file>-augmented.csv (default {USUAL_OUT})"
+    add("--out", type=Path, default=USUAL_OUT, metavar="PATH", help=out)
+    amount = "new sentences for each training row, above 0, at most 100 (default 1)"
+    add("--amount", type=float, default=1.0, metavar="A", help=amount)
+    seed = "random seed of techniques, words and temperatures (default 0)"
+    add("--seed", type=int, default=0, metavar="N", help=seed)
+    techniques = (
+        "techniques and their probabilities, scaled to sum to 1 (default, from the paper: synonym=0.3 insert=0.2 "
+        "delete=0.2 swap=0.2 backtranslate=0.1; the last only with --endpoint)"
     )
-    augment.formatter_class = raw
-    add = augment.add_argument
-    add("--data", help="folder in the class format (default: the sample corpus that the package carries)")
-    add("--task", default="sst", help="a task that classifies single sentences (default sst)")
-    add("--out", type=Path, default=USUAL_OUT, help=f"file, or folder for <train>-augmented.csv (default {USUAL_OUT})")
-    add(
-        "--amount",
-        type=float,
-        default=1.0,
-        help="new rows for each training row, from 0 (exclusive) to 100 (default 1)",
+    add("--techniques", nargs="+", metavar="NAME=P", help=techniques)
+    synonyms = (
+        "thesaurus as JSON {lemma: {n,v,a,r: [...]}} (default: synonyms.json in the data folder, else "
+        "../wordnet/synonyms.json beside it, else a small one of the package)"
     )
-    add("--seed", type=int, default=0, help="of techniques, words and temperatures (default 0)")
-    add(
-        "--techniques",
-        nargs="+",
-        metavar="NAME=P",
-        help="their probabilities, taken in proportion (default: the paper's, synonym=0.3 insert=0.2 delete=0.2 "
-        "swap=0.2 backtranslate=0.1, the last with an endpoint only)",
-    )
-    add(
-        "--synonyms",
-        type=Path,
-        metavar="FILE",
-        help="JSON {lemma: {n,v,a,r: [...]}} (default: synonyms.json in the data "
-        "folder, else ../wordnet/synonyms.json beside it, else a small one that the package carries)",
-    )
-    add("--batch", type=int, default=100, help="rows of one technique, and of one request, 1 to 1000 (default 100)")
-    add("--resume", action="store_true", help="go on after an interruption; finished batches are not made again")
-    add("--json", action="store_true", help="print the summary as JSON")
-    add("--endpoint", metavar="URL", help="for example http://localhost:8000/v1")
+    add("--synonyms", type=Path, metavar="FILE", help=synonyms)
+    batch = "sentences per batch, which is also one request, 1 to 1000 (default 100)"
+    add("--batch", type=int, default=100, metavar="N", help=batch)
+    add("--resume", action="store_true", help="continue an interrupted run; finished batches are kept")
+    add("--json", action="store_true", help="print the summary as JSON instead of a table")
+
+
+def _add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    endpoint = parser.add_argument_group("language model, for backtranslate and rewrite")
+    add = endpoint.add_argument
+    add("--endpoint", metavar="URL", help="address of the chat endpoint, for example http://localhost:8000/v1")
     add("--model", metavar="NAME", help="name of the model behind the endpoint")
-    add("--key-variable", metavar="NAME", help="environment variable with the key (default MINBERT_ENDPOINT_KEY)")
-    add("--temperature-low", type=float, default=0.55, help="drawn for each batch from here (default 0.55) ...")
-    add("--temperature-high", type=float, default=0.85, help="... to here (default 0.85)")
-    add("--languages", nargs="+", default=["Spanish"], help="for back-translation, one drawn a batch (default Spanish)")
-    add("--timeout", type=float, default=120.0, help="seconds to wait for an answer (default 120)")
-    add("--tries", type=int, default=5, help="requests for one answer before stopping (default 5)")
+    key = "environment variable that holds the endpoint's key (default MINBERT_ENDPOINT_KEY)"
+    add("--key-variable", metavar="NAME", help=key)
+    low = "lowest sampling temperature, drawn for each batch (default 0.55)"
+    add("--temperature-low", type=float, default=0.55, metavar="T", help=low)
+    high = "highest sampling temperature, at most 2 (default 0.85)"
+    add("--temperature-high", type=float, default=0.85, metavar="T", help=high)
+    languages = "languages of back-translation; one is drawn for each batch (default Spanish)"
+    add("--languages", nargs="+", default=["Spanish"], metavar="NAME", help=languages)
+    timeout = "longest wait for an answer (default 120)"
+    add("--timeout", type=float, default=120.0, metavar="SECONDS", help=timeout)
+    tries = "requests for one answer before the run stops (default 5)"
+    add("--tries", type=int, default=5, metavar="N", help=tries)

@@ -1,6 +1,6 @@
-"""Training rows that an augmentation adds: tokenised and put behind a task's own.
+"""Augmented rows of a trial: tokenised and appended to a task's training rows.
 
-The rows of the file stay where they are, so that positions, splits and everything that is scored are untouched.
+The rows of the file keep their row numbers, so splits and scores do not change.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from minbert.tasks import Task
 
 
 def augmented(data: Data, augmentation: Augmentation, seed: int) -> Data:
-    """The data with an augmentation's new training rows, for tasks that are augmented. Raises DataError.
+    """Add an augmentation's new training rows to the tasks declared `augmented`. Raises DataError.
 
     Equal augmentation, seed and data give equal rows.
     """
     if not augmentation.active:
         return data
-    files, parts, added = dict(data.files), dict(data.parts), hashlib.sha256()
+    files, parts, sha256 = dict(data.files), dict(data.parts), hashlib.sha256()
     for name, task in data.tasks.items():
         if task.augmented:
             rows, _ = read_file(data.folder / task.files["train"], task, labelled=True)
             new = augmentation.extra(_material(data, task, rows, seed))
-            added.update(json.dumps([name, new]).encode())
+            sha256.update(json.dumps([name, new]).encode())
             if new:
                 old = files[name, "train"]
-                files[name, "train"] = _longer(data, old, new)
+                files[name, "train"] = _appended(data, old, new)
                 numbers = np.arange(len(old.labels), len(old.labels) + len(new), dtype=np.int32)
                 parts[name, "train"] = np.concatenate([parts[name, "train"], numbers])
-    return replace(data, files=files, parts=parts, added=added.hexdigest())
+    return replace(data, files=files, parts=parts, added=sha256.hexdigest())
 
 
-def needs(augmentation: Augmentation, corpus: Corpus) -> None:
-    """Raise DataError, before any compute, where what an augmentation reads is missing or of no use."""
+def check(augmentation: Augmentation, corpus: Corpus) -> None:
+    """Check, before any compute, that an augmentation has a task to augment and its files. Raises DataError."""
     if not augmentation.active:
         return
-    chosen = [task for task in corpus.tasks.values() if task.augmented]
-    if not chosen:
+    tasks = [task for task in corpus.tasks.values() if task.augmented]
+    if not tasks:
         raise DataError(
-            f"`augmentation/kind` {augmentation.kind} adds rows to tasks that are declared `augmented`, and this run "
-            f"has {', '.join(corpus.tasks)}, which are not. Use the kind none: `--set augmentation/kind=none`."
+            f"`augmentation/kind` {augmentation.kind} adds rows to tasks declared `augmented`; the tasks of this run "
+            f"are not: {', '.join(corpus.tasks)}. Use the kind none: `--set augmentation/kind=none`."
         )
     if augmentation.reads_file:
-        for task in chosen:
+        for task in tasks:
             read_file(_augmented_file(corpus.folder, task), task, labelled=True)
     else:
         find_thesaurus(None, corpus.folder)
 
 
 def reads(augmentation: Augmentation, corpus: Corpus) -> list[Path]:
-    """The files beside the tasks' own that decide an augmentation's rows. Raises DataError."""
+    """Files, other than those of the tasks, that an augmentation reads. Raises DataError."""
     if not augmentation.active:
         return []
     if augmentation.reads_file:
@@ -68,10 +68,10 @@ def reads(augmentation: Augmentation, corpus: Corpus) -> list[Path]:
 
 
 def _material(data: Data, task: Task, rows: Rows, seed: int) -> Material:
-    kept = np.flatnonzero(~np.isnan(rows.labels)).tolist()
+    labelled = np.flatnonzero(~np.isnan(rows.labels)).tolist()
     return Material(
-        texts=[rows.texts[row][0] for row in kept],
-        labels=[float(rows.labels[row]) for row in kept],
+        texts=[rows.texts[row][0] for row in labelled],
+        labels=[float(rows.labels[row]) for row in labelled],
         seed=seed,
         thesaurus=lambda: find_thesaurus(None, data.folder),
         file=lambda: read_file(_augmented_file(data.folder, task), task, labelled=True)[0],
@@ -79,6 +79,7 @@ def _material(data: Data, task: Task, rows: Rows, seed: int) -> Material:
 
 
 def _augmented_file(folder: Path, task: Task) -> Path:
+    """Path of a task's augmented file in the data folder. Raises DataError where it is missing."""
     path = folder / augmented_name(task)
     if not path.is_file():
         raise DataError(
@@ -88,7 +89,8 @@ def _augmented_file(folder: Path, task: Task) -> Path:
     return path
 
 
-def _longer(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile:
+def _appended(data: Data, old: TaskFile, new: list[tuple[str, float]]) -> TaskFile:
+    """A file with new rows (text, label) after the old ones."""
     tokenizer = word_piece(data.base.vocabulary, data.base.lowercase)
     encoded = tokenizer.encode_batch([text for text, _ in new], add_special_tokens=False)
     ids = [np.asarray(item.ids, dtype=np.int32) for item in encoded]

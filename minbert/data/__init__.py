@@ -1,1 +1,1 @@
-"""Data files, tokens, batches."""
+"""Data files, their tokens, and packed batches."""

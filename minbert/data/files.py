@@ -1,9 +1,9 @@
-"""Data files as they come: read, checked, and what is odd in them told.
+"""Data files of a run's tasks: read, checked and split.
 
-A file is tab-separated text with a header; columns are found by name, so extra ones do no harm. One line is one row. A
-row that cannot be read is left out; such rows and other oddities are told with their line (`minbert.data.problems`). A
-file that cannot be trusted (wrong header, a label out of range, no rows, other encoding, a folder in its place) is an
-error before anything else starts.
+A file is tab-separated text with a header. Columns are found by name, and extra ones are ignored. One line is one row.
+A row that cannot be read is left out. Such and other odd rows get a note with their line (`minbert.data.problems`).
+A file with a wrong header, a label out of range, no rows or another encoding, or a folder in its place, is an error
+before any compute.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.data.problems import Problem, in_order, misfit, of_ids, of_labels, of_parts, of_texts
+from minbert.data.problems import (
+    Problem,
+    field_count_fault,
+    id_problems,
+    label_problems,
+    part_problems,
+    text_problems,
+    whole_files_first,
+)
 from minbert.tasks import Task, run_tasks
 
 SAMPLE = Path(__file__).parent.parent / "sample"
-"""The corpus that the package carries."""
+"""Folder of the sample corpus, which is part of the package."""
 
 FORMAT_VERSION = 1
-"""Part of every fingerprint: raise it when the same bytes are read otherwise."""
+"""Part of every fingerprint; raise it when the same bytes give other rows."""
 
 
 class DataError(ValueError):
@@ -36,35 +44,39 @@ class Rows:
     """The usable rows of one file."""
 
     ids: list[str]
+    """Id of each row; they need not be unique."""
     texts: list[tuple[str, ...]]
-    """One text for each column of the task."""
+    """Texts of each row, one for each text column of the task."""
     labels: NDArray[np.float64]
-    """Labels [R]; NaN where a row has none."""
+    """Labels [R]; NaN for a row without one."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The files of a run's tasks, read and checked."""
+    """Files of a run's tasks, read, checked and split."""
 
     folder: Path
     fingerprint: str
-    """SHA-256 over the bytes of these tasks' files, the tasks' declarations and the version of this reader."""
+    """SHA-256 of the bytes of the tasks' files, the tasks' declarations and FORMAT_VERSION."""
     tasks: dict[str, Task]
     problems: tuple[Problem, ...]
-    """What is odd in the files: first about whole files, then row by row."""
+    """Notes on the files: those on whole files first, then those on rows."""
     rows: dict[tuple[str, str], Rows]
-    """Rows by (task, file), the file being train, dev or test."""
+    """Rows by (task, file); a file is train, dev or test."""
     parts: dict[tuple[str, str], NDArray[np.int32]]
-    """Row numbers by (task, split): train; search, held and dev (the unlabelled rest) of the dev file; test."""
+    """Row numbers by (task, split).
+
+    The splits are train, test, and search, held and dev of the dev file; the split dev holds its unlabelled rows.
+    """
 
     def size(self, task: str, split: str) -> int:
-        """Rows of a split; `dev` counts the whole dev file."""
+        """Number of rows of a split; `dev` means the whole dev file."""
         if split == "dev":
             return len(self.rows[task, "dev"].ids)
         return len(self.parts.get((task, split), ()))
 
     def examples(self) -> Iterator[tuple[str, str, int, str, float | None]]:
-        """(task, split, row, id, label) of every row that is predicted: the dev and test files."""
+        """(task, split, row number, id, label) of every row of the dev and test files, whose rows are predicted."""
         for (task, split), numbers in self.parts.items():
             if split == "train":
                 continue
@@ -75,17 +87,17 @@ class Corpus:
 
 
 def file_of(split: str) -> str:
-    """The file a split's rows stand in."""
+    """The file that holds the rows of a split: train, dev or test."""
     return split if split in ("train", "test") else "dev"
 
 
 def data_folder(folder: str | Path | None, tasks: Mapping[str, Task]) -> Path:
-    """The folder itself, or the sample corpus for None. Raises DataError where the tasks' files cannot be read."""
+    """The folder, or that of the sample corpus for None. Raises DataError where train or dev files are missing."""
     path = SAMPLE if folder is None else Path(folder)
     needed = [task.files[file] for task in tasks.values() for file in ("train", "dev")]
     try:
         if not path.is_dir():
-            fault = "is a file" if path.exists() else "is not there"
+            fault = "is a file" if path.exists() else "does not exist"
             raise DataError(f"`data` must be a folder, found {path}, which {fault}.")
         present = {entry.name for entry in path.iterdir()}
     except OSError as error:
@@ -99,14 +111,14 @@ def data_folder(folder: str | Path | None, tasks: Mapping[str, Task]) -> Path:
 
 
 def _check_file(path: Path) -> None:
-    """Raise DataError where something else than a file has a data file's name."""
+    """Check that a data file's name belongs to a file. Raises DataError."""
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "neither a file nor a link to one"
-        raise DataError(f"{path} must be a file of tab-separated text with a header; it is {found}.")
+        actual = "a folder" if path.is_dir() else "neither a file nor a link to one"
+        raise DataError(f"{path} must be a file of tab-separated text with a header; it is {actual}.")
 
 
 def fingerprint(folder: Path, tasks: Mapping[str, Task]) -> str:
-    """SHA-256 over everything that decides what is read from a folder for these tasks."""
+    """SHA-256 of everything that decides the rows read from a folder for these tasks. Raises DataError."""
     digest = hashlib.sha256(f"{FORMAT_VERSION}{sorted(tasks.items())}".encode())
     for task in tasks.values():
         for file in task.files.values():
@@ -121,9 +133,9 @@ def fingerprint(folder: Path, tasks: Mapping[str, Task]) -> str:
 
 
 def read_corpus(folder: str | Path | None = None, tasks: Mapping[str, Task] | None = None) -> Corpus:
-    """Read and check the files of some tasks in a data folder. Raises DataError.
+    """Read, check and split the tasks' files in a data folder. Raises DataError.
 
-    `folder` None reads the sample corpus; `tasks` None the default tasks. Files of other tasks are not looked at.
+    `folder` None is the sample corpus; `tasks` None the default tasks. Files of other tasks are ignored.
     """
     chosen = run_tasks(tasks)
     path = data_folder(folder, chosen)
@@ -135,63 +147,63 @@ def read_corpus(folder: str | Path | None = None, tasks: Mapping[str, Task] | No
             if not (path / file_name).exists():
                 continue  # only test files may be absent
             _check_file(path / file_name)
-            rows[name, file], odd = read_file(path / file_name, task, labelled=file != "test")
-            problems += odd
+            rows[name, file], file_problems = read_file(path / file_name, task, labelled=file != "test")
+            problems += file_problems
         split_rows = _parts(task, rows)
-        problems += of_parts(path, task, split_rows)
+        problems += part_problems(path, task, split_rows)
         parts |= {(name, split): numbers for split, numbers in split_rows.items()}
-    return Corpus(path, fingerprint(path, chosen), chosen, tuple(in_order(problems)), rows, parts)
+    return Corpus(path, fingerprint(path, chosen), chosen, tuple(whole_files_first(problems)), rows, parts)
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """(modification time in ns, size in bytes) of a file: what was read of it is kept as long as they stay.
+    """(modification time in ns, size in bytes) of a file; a change makes cached readers read it again.
 
     Raises DataError.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def read_file(path: Path, task: Task, *, labelled: bool) -> tuple[Rows, list[Problem]]:
-    """Read one file of a task, and tell what is odd in it; rows without a label are kept with NaN. Raises DataError."""
+    """Read one file of a task: (rows, notes on them). A row without a label gets NaN. Raises DataError."""
     lines = lines_of(path)
     header = fields_of(lines[0])
     needed = ("id", *task.columns, *((task.label,) if labelled else ()))
     missing = [name for name in needed if name not in header]
     if missing:
         raise DataError(f"{path.name}:1: the header lacks {', '.join(missing)}; found {header}, tab-separated.")
-    where = [header.index(name) for name in needed]
+    columns = [header.index(name) for name in needed]
     ids, texts, labels, numbers, problems = [], [], [], [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         fields = fields_of(line)
         if len(fields) != len(header):
-            problems.append(Problem(path, number, f"{misfit(line, fields, len(header))}; row left out"))
+            problems.append(Problem(path, number, f"{field_count_fault(line, fields, len(header))}; row left out"))
             continue
-        values = [fields[index].strip() for index in where]
+        values = [fields[column].strip() for column in columns]
         label = _label(values[-1], task, path, number) if labelled else np.nan
         if labelled and np.isnan(label):
             problems.append(Problem(path, number, "no label; row neither trained on nor scored"))
         row = tuple(values[1 : 1 + len(task.columns)])
         if "" in row or "\0" in line:
-            problems += of_texts(path, number, task.columns, row)
+            problems += text_problems(path, number, task.columns, row)
         ids.append(values[0])
         texts.append(row)
         labels.append(label)
         numbers.append(number)
     if not ids:
         raise DataError(f"{path.name} has no usable rows below its header.")
-    problems += of_ids(path, numbers, ids)
+    problems += id_problems(path, numbers, ids)
     rows = Rows(ids, texts, np.array(labels))
-    return rows, [*of_labels(path, rows.labels), *sorted(problems, key=lambda problem: problem.line or 0)]
+    return rows, [*label_problems(path, rows.labels), *sorted(problems, key=lambda problem: problem.line or 0)]
 
 
 def fields_of(line: str) -> list[str]:
-    """A line's tab-separated fields; none where a text has more than 131,072 characters, which csv refuses."""
+    """Tab-separated fields of a line; empty where a text exceeds 131,072 characters, csv's limit."""
     try:
         return next(csv.reader([line], delimiter="\t"), [])
     except csv.Error:
@@ -199,7 +211,7 @@ def fields_of(line: str) -> list[str]:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends. Raises DataError."""
+    """Lines of a UTF-8 file without line ends. Raises DataError."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -207,11 +219,12 @@ def lines_of(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"{path.name}:{line}: not UTF-8 (byte {error.object[error.start]:#04x}).") from error
-    # A carriage return inside a line is no line end here, and csv would take it for one.
+    # A carriage return inside a line becomes a space: csv would end the row there.
     return [line.rstrip("\r").replace("\r", " ") for line in text.split("\n")]
 
 
 def _label(text: str, task: Task, path: Path, line: int) -> float:
+    """The label in a field; NaN for an empty one. Raises DataError for one that the task does not allow."""
     if not text:
         return np.nan
     accepted = f"{'a whole number' if task.kind == 'classification' else 'a number'} from {task.low:g} to {task.high:g}"
@@ -225,6 +238,7 @@ def _label(text: str, task: Task, path: Path, line: int) -> float:
 
 
 def _parts(task: Task, rows: dict[tuple[str, str], Rows]) -> dict[str, NDArray[np.int32]]:
+    """Row numbers of each split of a task. Raises DataError where train, search or held would be empty."""
     train = np.flatnonzero(~np.isnan(rows[task.name, "train"].labels))
     if not len(train):
         raise DataError(f"{task.files['train']} has no labelled rows.")
@@ -234,14 +248,16 @@ def _parts(task: Task, rows: dict[tuple[str, str], Rows]) -> dict[str, NDArray[n
     if (task.name, "test") in rows:
         parts["test"] = np.arange(len(rows[task.name, "test"].ids))
     if not len(search) or not len(held):
-        raise DataError(f"{task.files['dev']} has too few distinct labelled rows to split into search and held.")
+        raise DataError(
+            f"{task.files['dev']} must have at least 2 labelled rows of different text, for search and for held."
+        )
     return {split: numbers.astype(np.int32) for split, numbers in parts.items()}
 
 
 def split_dev(dev: Rows, most: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split the labelled dev rows by the SHA-256 of their text into `search` and `held`, both in hash order.
+    """Split the labelled dev rows by the SHA-256 of their text into (search, held), both in hash order.
 
-    `search` takes half, or `most` rows if that is fewer; rows with the same text stay on one side.
+    `search` takes half of the rows, at most `most` of them; rows with equal text go to one side.
     """
     labelled = np.flatnonzero(~np.isnan(dev.labels))
     digests = {row: hashlib.sha256("\t".join(dev.texts[row]).encode()).digest() for row in labelled.tolist()}

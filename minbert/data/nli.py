@@ -1,8 +1,8 @@
 """Natural language inference pairs: does the premise entail the hypothesis, contradict it, or neither?
 
-The file `nli-train.tsv` is tab-separated, quoted like CSV, with the header premise, hypothesis, label, source; `source`
-names the corpus of a row, MNLI's (Williams et al. 2018) begin with `mnli`. It lies in the data folder, or in a folder
-`nli` beside it.
+The file `nli-train.tsv` is tab-separated, quoted like CSV, with the header premise, hypothesis, label, source. `source`
+names the corpus of a row; those of MNLI (Williams et al. 2018) begin with `mnli`. The file is in the data folder or in
+a folder `nli` beside it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from minbert.data.files import DataError, fields_of, lines_of, stamp
 
 FILE = "nli-train.tsv"
+"""Name of the NLI file."""
+
 COLUMNS = ("premise", "hypothesis", "label", "source")
+"""Columns of its header, in any order."""
+
 LABELS = ("entailment", "neutral", "contradiction")
 """Classes in the order of their numbers."""
 
 SOURCES = {"all": "", "mnli": "mnli"}
-"""What a row's source begins with, by the name of a choice."""
+"""Beginning of a row's `source`, by the value of `stages/nli/source`."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,19 @@ class Pairs:
 
 
 def find_nli(folder: Path) -> Path:
-    """The NLI file of a data folder. Raises DataError naming the places looked at."""
-    places = (folder / FILE, folder.resolve().parent / "nli" / FILE)
-    for place in places:
-        if place.is_file():
-            return place
+    """Find the NLI file of a data folder. Raises DataError with the paths tried."""
+    paths = (folder / FILE, folder.resolve().parent / "nli" / FILE)
+    for path in paths:
+        if path.is_file():
+            return path
     raise DataError(
-        f"`stages/nli` needs {FILE} (tab-separated: {', '.join(COLUMNS)}), and neither {places[0]} nor {places[1]} "
-        "is there. Put it at one of the two, or do without: `--set stages/nli/kind=none`."
+        f"`stages/nli` needs {FILE} (tab-separated: {', '.join(COLUMNS)}), and neither {paths[0]} nor {paths[1]} "
+        "exists. Put it there, or turn the stage off: `--set stages/nli/kind=none`."
     )
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file. Raises DataError."""
+    """SHA-256 of the NLI file. Raises DataError."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -58,24 +62,24 @@ def digest(path: Path) -> str:
 
 
 def read_nli(path: Path, source: str = "all") -> Pairs:
-    """Read the rows of a choice of sources; rows without a text or a label are left out. Raises DataError."""
+    """Read the rows of the chosen sources; rows without a text or a label are left out. Raises DataError."""
     return _read(path, source, stamp(path))
 
 
 @functools.lru_cache(maxsize=2)  # a space is checked with hundreds of configurations, a worker trains many trials
-def _read(path: Path, source: str, mark: tuple[int, int]) -> Pairs:
+def _read(path: Path, source: str, version: tuple[int, int]) -> Pairs:
     lines = lines_of(path)
     header = fields_of(lines[0])
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise DataError(f"{path}:1: the header lacks {', '.join(missing)}; found {header}, tab-separated.")
-    where = [header.index(name) for name in COLUMNS]
+    columns = [header.index(name) for name in COLUMNS]
     premises, hypotheses, labels = [], [], []
     for number, line in enumerate(lines[1:], start=2):
         fields = fields_of(line)
         if len(fields) != len(header):
             continue
-        premise, hypothesis, label, origin = (fields[index].strip() for index in where)
+        premise, hypothesis, label, origin = (fields[column].strip() for column in columns)
         if not (premise and hypothesis and label) or not origin.startswith(SOURCES[source]):
             continue
         if label not in LABELS:

@@ -1,14 +1,14 @@
-"""What is odd in a data file, told with its line.
+"""Notes on odd rows and files of the data, each with its line.
 
-    left out     a line whose number of fields is not the header's
-    kept, told   an id of an earlier row: ids only label the rows of a predictions file, which then names this one twice
-                 a NUL byte: BERT's tokenizer drops it, so the text is read without it
-                 an empty text: it is read as its special tokens alone, and a predictions file needs its row
-                 no label: the row is predicted, and neither trained on nor scored
-                 one label in all rows of a file; few rows in a part
+    row left out   a line whose number of fields is not that of the header
+    row kept       an id of an earlier row: ids only label the rows of a predictions file, which then holds it twice
+                   a NUL byte: BERT's tokeniser drops it, so the text is read without it
+                   an empty text: it is read as its special tokens alone, and a predictions file needs its row
+                   no label: the row is predicted, and neither trained on nor scored
+    whole file     one label in all rows; few rows in a split
 
-An odd row is kept wherever it can be read. A fingerprint promises that the same bytes give the same rows, so a sweep
-goes on with the rows it began with.
+An odd row is kept wherever it can be read. The same bytes always give the same rows, as the fingerprint promises, so a
+resumed sweep has the rows that it began with.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from numpy.typing import NDArray
 from minbert.tasks import Task
 
 FEWEST = 50
-"""Fewest rows of a part that is not told: an accuracy on 50 rows has a standard error of up to 0.07."""
+"""A split with fewer rows gets a note: an accuracy on 50 rows has a standard error of up to 0.07."""
 
 PURPOSES = {"train": "to learn the task from", "search": "to compare trials on", "held": "to estimate a score on"}
-"""What the rows of a part are for."""
+"""Purpose of the rows of a split."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that is left out or odd, or something odd about a whole file."""
+    """A note on an odd row or on a whole file."""
 
     file: Path
     line: int | None
-    """Line number, from 1, the header's; None: the whole file."""
+    """Line number; the header is line 1; None: the whole file."""
     reason: str
+    """What is odd, and what becomes of the row."""
 
     def __str__(self) -> str:
         place = self.file.name if self.line is None else f"{self.file.name}:{self.line}"
         return f"{place}: {self.reason}"
 
 
-def in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Those of whole files first, each group in its given order."""
+def whole_files_first(problems: Sequence[Problem]) -> list[Problem]:
+    """Notes on whole files, then notes on rows; each group keeps its order."""
     return sorted(problems, key=lambda problem: problem.line is not None)
 
 
-def misfit(line: str, fields: Sequence[str], expected: int) -> str:
-    """Why a line that csv took apart into these fields does not have the expected number of them."""
+def field_count_fault(line: str, fields: Sequence[str], expected: int) -> str:
+    """Why a line has these fields and not the expected number; empty fields mean that csv could not read it."""
     if not fields:
         return f"a text is longer than {csv.field_size_limit():,} characters"
     count = f"{len(fields)} field{'' if len(fields) == 1 else 's'} instead of {expected}"
@@ -61,8 +62,8 @@ def misfit(line: str, fields: Sequence[str], expected: int) -> str:
     return count
 
 
-def of_texts(file: Path, line: int, columns: Sequence[str], texts: Sequence[str]) -> list[Problem]:
-    """NUL bytes in a row's texts, and empty ones."""
+def text_problems(file: Path, line: int, columns: Sequence[str], texts: Sequence[str]) -> list[Problem]:
+    """Notes on NUL bytes and empty texts in a row."""
     problems = []
     for column, text in zip(columns, texts, strict=True):
         if "\0" in text:
@@ -72,32 +73,32 @@ def of_texts(file: Path, line: int, columns: Sequence[str], texts: Sequence[str]
     return problems
 
 
-def of_ids(file: Path, lines: Sequence[int], ids: Sequence[str]) -> list[Problem]:
-    """Rows with the id of an earlier row; each id stands in one of the lines."""
+def id_problems(file: Path, lines: Sequence[int], ids: Sequence[str]) -> list[Problem]:
+    """Notes on rows with the id of an earlier row, from the line and id of every row."""
     if len(set(ids)) == len(ids):
         return []
     first: dict[str, int] = {}
     return [
-        Problem(file, line, f"`id` {name!r} is that of line {first[name]} too; row kept")
-        for line, name in zip(lines, ids, strict=True)
-        if first.setdefault(name, line) != line
+        Problem(file, line, f"`id` {identifier!r} is that of line {first[identifier]} too; row kept")
+        for line, identifier in zip(lines, ids, strict=True)
+        if first.setdefault(identifier, line) != line
     ]
 
 
-def of_labels(file: Path, labels: NDArray[np.float64]) -> list[Problem]:
-    """Whether all labelled rows [R] of a file have one label."""
-    known = labels[~np.isnan(labels)]
-    if len(known) < 2 or known.min() != known.max():
+def label_problems(file: Path, labels: NDArray[np.float64]) -> list[Problem]:
+    """A note where all labels [R] of a file that are not NaN are equal."""
+    present = labels[~np.isnan(labels)]
+    if len(present) < 2 or present.min() != present.max():
         return []
-    return [Problem(file, None, f"all {len(known):,} labels are {known[0]:g}, so nothing can be told apart")]
+    return [Problem(file, None, f"all {len(present):,} labels are {present[0]:g}, so they carry no information")]
 
 
-def of_parts(folder: Path, task: Task, parts: Mapping[str, NDArray[np.int32]]) -> list[Problem]:
-    """Parts of a task's data that have few rows."""
+def part_problems(folder: Path, task: Task, parts: Mapping[str, NDArray[np.int32]]) -> list[Problem]:
+    """Notes on splits of a task with few rows; `parts` maps a split to its row numbers."""
     problems = []
-    for part, purpose in PURPOSES.items():
-        if (rows := len(parts[part])) < FEWEST:
-            file = folder / task.files["train" if part == "train" else "dev"]
-            reason = f"`{part}` has {rows} row{'' if rows == 1 else 's'} {purpose}, fewer than {FEWEST}"
+    for split, purpose in PURPOSES.items():
+        if (rows := len(parts[split])) < FEWEST:
+            file = folder / task.files["train" if split == "train" else "dev"]
+            reason = f"`{split}` has {rows} row{'' if rows == 1 else 's'} {purpose}, fewer than {FEWEST}"
             problems.append(Problem(file, None, reason))
     return problems

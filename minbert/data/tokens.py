@@ -1,7 +1,7 @@
-"""Tokenised data in memory maps: built once per data, vocabulary and machine, shared by all processes without copies.
+"""Cache of tokenised data in memory maps: built once per data, vocabulary and machine, shared by all processes.
 
-Every text is cut into word pieces once, without special tokens. A batch puts [CLS] a [SEP] or [CLS] a [SEP] b [SEP]
-together as it is needed, so that one cache serves every encoding and length limit.
+Every text is cut into word pieces once, without special tokens. A batch later adds [CLS] and [SEP], so one cache entry
+serves every encoding and length limit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from minbert.encoder.base import Base
 from minbert.tasks import Task, run_tasks
 
 CACHE_VERSION = 1
-"""Part of the cache's key: raise it when its layout or the way texts are cut changes."""
+"""Part of the cache's key; raise it when the layout or the tokenisation changes."""
 
 UNLOADABLE = (OSError, ValueError, EOFError)
-"""What loading an entry raises that is not there, or was cut short by a loss of power: it is made anew."""
+"""Errors of loading a cache entry that is absent, or incomplete after a loss of power; it is then built anew."""
 
 
 def word_piece(vocabulary: tuple[str, ...], lowercase: bool) -> Tokenizer:
@@ -42,12 +42,12 @@ def word_piece(vocabulary: tuple[str, ...], lowercase: bool) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one column of one file, as word pieces."""
+    """Texts of one column of one file, as word pieces."""
 
     ids: NDArray[np.int32]
-    """Word-piece ids of all texts end to end."""
+    """Word-piece ids of all texts, end to end."""
     offsets: NDArray[np.int64]
-    """Where each text begins [R + 1]."""
+    """Index in `ids` of the beginning of each text, then the total length [R + 1]."""
 
     def __getitem__(self, row: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
@@ -55,49 +55,52 @@ class Texts:
 
 @dataclass(frozen=True)
 class TaskFile:
-    """One file of one task: its texts by column and its labels [R] (NaN where there is none)."""
+    """One file of one task: texts of each column and labels [R], NaN for a row without one."""
 
     texts: tuple[Texts, ...]
     labels: NDArray[np.float32]
     added: int = 0
-    """How many of its last rows an augmentation added."""
+    """Number of rows at its end that an augmentation added."""
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's own texts, as word pieces; what an augmentation added is left out."""
-        digest, rows = hashlib.sha256(), len(self.labels) - self.added
+        """SHA-256 of the file's texts as word pieces, without those that an augmentation added."""
+        sha256, rows = hashlib.sha256(), len(self.labels) - self.added
         for column in self.texts:
             offsets = np.asarray(column.offsets[: rows + 1], dtype=np.int64)
-            digest.update(offsets.tobytes() + np.asarray(column.ids[: offsets[-1]], dtype=np.int32).tobytes())
-        return digest.hexdigest()
+            sha256.update(offsets.tobytes() + np.asarray(column.ids[: offsets[-1]], dtype=np.int32).tobytes())
+        return sha256.hexdigest()
 
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a trial reads: tokenised files and splits of its tasks, and the base encoder."""
+    """Data of a trial: tokenised files and splits of its tasks, and the base encoder."""
 
     base: Base
     fingerprint: str
+    """Fingerprint of the corpus."""
     tasks: dict[str, Task]
     files: dict[tuple[str, str], TaskFile]
+    """Files by (task, file); a file is train, dev or test."""
     parts: dict[tuple[str, str], NDArray[np.int32]]
     """Row numbers by (task, split)."""
     search_sizes: dict[str, int]
-    """Rows of `search` that a report is scored on, by task."""
+    """Number of `search` rows that a report is scored on, by task; a task that is absent uses all."""
     added: str = ""
-    """SHA-256 of the training rows that an augmentation added; empty without one."""
+    """SHA-256 of the training rows that an augmentation added; empty without augmentation."""
     folder: Path = SAMPLE
-    """The data folder, where stages before training find files of their own."""
+    """The data folder; stages and augmentations read further files there."""
 
     def sizes(self, split: str) -> dict[str, int]:
-        """Rows of a split, by task."""
+        """Number of rows of a split, by task."""
         return {task: len(self.parts[task, split]) for task in self.tasks}
 
     def file(self, task: str, split: str) -> TaskFile:
+        """The file that holds a split of a task."""
         return self.files[task, file_of(split)]
 
     def search_rows(self, task: str) -> NDArray[np.int32]:
-        """The rows that every report of every trial of a sweep is scored on."""
+        """Row numbers of a task that every report of a sweep is scored on."""
         return self.parts[task, "search"][: self.search_sizes.get(task)]
 
 
@@ -110,36 +113,36 @@ def open_data(
     cache: Path | None = None,
     corpus: Corpus | None = None,
 ) -> Data:
-    """Open a data folder (None: the sample corpus) for a base, tokenising it first where no cache holds it.
+    """Open a data folder (None: the sample corpus) for a base; tokenises it where the cache does not hold it.
 
-    `tasks` (None: the default ones) are those that the data shall have; a `corpus` already read is not read again, and
-    has its own. `search_sizes` limits the rows that reports are scored on. Raises DataError.
+    `tasks` None means the default ones. A `corpus` read from the same folder saves a second reading; its tasks are used
+    instead. `search_sizes` limits the rows that reports are scored on. Raises DataError.
     """
     chosen = run_tasks(corpus.tasks if corpus else tasks)
     path = data_folder(folder, chosen)
-    mark = corpus.fingerprint if corpus else fingerprint(path, chosen)
+    data_fingerprint = corpus.fingerprint if corpus else fingerprint(path, chosen)
     vocabulary = hashlib.sha256("\n".join((*base.vocabulary, str(base.lowercase))).encode()).hexdigest()
-    key = hashlib.sha256(f"{CACHE_VERSION}/{mark}/{vocabulary}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{CACHE_VERSION}/{data_fingerprint}/{vocabulary}".encode()).hexdigest()[:32]
     entry = (cache or cache_folder()) / key
     try:
-        found = _load(entry, base, mark, chosen)
+        data = _load(entry, base, data_fingerprint, chosen)
     except UNLOADABLE:
         try:
             _build(entry, corpus or read_corpus(path, chosen), base)
         except OSError as error:
             raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
-        found = _load(entry, base, mark, chosen)
-    return replace(found, search_sizes=search_sizes or {}, folder=path.resolve())
+        data = _load(entry, base, data_fingerprint, chosen)
+    return replace(data, search_sizes=search_sizes or {}, folder=path.resolve())
 
 
 def cache_folder() -> Path:
-    """Where tokenised data is kept: MINBERT_CACHE, or `minbert` in the user's cache folder."""
+    """Folder of all caches: the variable MINBERT_CACHE, or `minbert` in the user's cache folder."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minbert"
     return Path(os.environ.get("MINBERT_CACHE") or fallback)
 
 
 def _build(entry: Path, corpus: Corpus, base: Base) -> None:
-    """Write a cache entry under a temporary name, then give it its own: readers see it whole or not at all."""
+    """Write a cache entry under a temporary name, then rename it, so that readers see it complete or not at all."""
     tokenizer = word_piece(base.vocabulary, base.lowercase)
     entry.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".building-"))
@@ -162,7 +165,7 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
 
 
 def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
-    """Give a finished entry its name, unless another process was first; what stands there and does not load goes."""
+    """Rename a complete entry unless another process was first; deletes an entry that does not load. Raises OSError."""
     for _ in range(3):
         try:
             temporary.rename(entry)
@@ -171,14 +174,15 @@ def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
             with contextlib.suppress(*UNLOADABLE):
                 load()
                 return
-            grave = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".damaged-"))
+            damaged = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".damaged-"))
             with contextlib.suppress(OSError):
-                entry.rename(grave / "entry")
-            shutil.rmtree(grave, ignore_errors=True)
+                entry.rename(damaged / "entry")
+            shutil.rmtree(damaged, ignore_errors=True)
     raise OSError(f"{entry} cannot be replaced")
 
 
-def _load(entry: Path, base: Base, mark: str, tasks: dict[str, Task]) -> Data:
+def _load(entry: Path, base: Base, data_fingerprint: str, tasks: dict[str, Task]) -> Data:
+    """Map a cache entry into memory. Raises one of UNLOADABLE."""
     index = json.loads((entry / "index.json").read_text())
 
     def array(name: str) -> NDArray[np.int32]:
@@ -195,4 +199,4 @@ def _load(entry: Path, base: Base, mark: str, tasks: dict[str, Task]) -> Data:
         for task, file in index["files"]
     }
     parts = {(task, split): array(f"{task}.{split}.rows") for task, split in index["parts"]}
-    return Data(base, mark, tasks, files, parts, {})
+    return Data(base, data_fingerprint, tasks, files, parts, {})

@@ -1,1 +1,1 @@
-"""Stages of training before the tasks: MLM, NLI, MNRL."""
+"""Stages of training before the multitask training: MLM, NLI, MNRL."""

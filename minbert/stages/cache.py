@@ -1,12 +1,13 @@
-"""Results of stages, kept by content and computed once.
+"""Cache of stage results on disk: each result has a key made of its inputs and is computed once.
 
-    <cache>/stages/<key>/                 encoder.safetensors, done.json: whole or not there
-    <cache>/stages/<key>.lock             locked by whoever computes; the kernel frees it when its holder dies
+    <cache>/stages/<key>/                 encoder.safetensors and done.json; the folder is complete or absent
+    <cache>/stages/<key>.lock             held by the process that computes; the kernel frees it when that process dies
     <cache>/stages/<key>.partial          weights, optimiser moments and position of an unfinished computation
 
-Every file gets its name by a rename after it was flushed to the disk. The lock is `flock`: it holds between threads,
-processes and, on NFS, hosts, unless the mount keeps locks local (`local_lock`, `nolock`). Then two hosts may compute
-one key at once, which wastes work and harms nothing: the renames still show whole results, and both are of one key.
+Every file is flushed to the disk before a rename gives it its name. The lock is `flock`: it holds between threads,
+processes and, on NFS, hosts, unless the mount keeps locks local (`local_lock`, `nolock`). With local locks two hosts
+may compute one key at once. That wastes work and does no harm: both results belong to that key, and a rename
+shows a complete one.
 """
 
 from __future__ import annotations
@@ -36,43 +37,46 @@ log = logging.getLogger("minbert")
 
 @dataclass(frozen=True)
 class Done:
-    """What `done.json` tells of a result."""
+    """Content of `done.json`: checksum, cost and inputs of a result."""
 
     sha256: str
     """SHA-256 of encoder.safetensors."""
     seconds: float
     """Seconds of compute of this stage."""
     examples: int
-    """Rows through the loss."""
+    """Rows that went through the loss."""
     seconds_before: float
     """Seconds of compute of the stages before it."""
     examples_before: int
-    """Rows through the losses of the stages before it."""
+    """Rows that went through the losses of the stages before it."""
     diverged: bool = False
-    """Whether it ended because its loss was no longer finite."""
+    """Whether the stage stopped because its loss was no longer finite."""
     recipe: dict[str, Any] = field(default_factory=dict)
-    """All that the key is made of."""
+    """Everything that the key is made of."""
 
 
 @dataclass(frozen=True)
 class Partial:
-    """An unfinished computation."""
+    """An unfinished computation of a stage."""
 
     tensors: dict[str, Tensor]
+    """Weights and optimiser moments by name."""
     position: dict[str, Any]
+    """Steps taken and cost so far, in JSON values."""
 
 
 class DamagedError(ValueError):
-    """A result that is there and cannot be used."""
+    """A cached result that exists and cannot be used."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The place of one key's result."""
+class CacheEntry:
+    """Paths of one key's result, its lock and its unfinished computation."""
 
     folder: Path
     """`<cache>/stages`."""
     key: str
+    """Key of the result, 64 hexadecimal digits."""
 
     @property
     def path(self) -> Path:
@@ -84,12 +88,12 @@ class Entry:
 
     @property
     def _building(self) -> Path:
-        """A temporary name that only the lock's holder on this host uses, and so may clear away."""
+        """Temporary folder of the lock's holder on this host. Nobody else uses it, so the holder may delete it."""
         return self.folder / f".{self.key}.{platform.node()}"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[bool]:
-        """Try to take the lock, without waiting; says whether it is held. Raises DataError where it cannot be."""
+        """Try to take the lock without waiting; yields whether it was taken. Raises DataError where locking fails."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / f"{self.key}.lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -108,7 +112,7 @@ class Entry:
             os.close(handle)
 
     def load(self) -> tuple[dict[str, Tensor], Done] | None:
-        """The result, verified; None where there is none. Raises DamagedError."""
+        """Load the result and verify its checksum; None where there is none. Raises DamagedError."""
         try:
             done = Done(**json.loads((self.path / "done.json").read_text()))
             sha256 = _sha256(self.path / "encoder.safetensors")
@@ -123,7 +127,7 @@ class Entry:
             raise error if isinstance(error, DamagedError) else DamagedError(str(error)) from error
 
     def load_or_discard(self) -> tuple[dict[str, Tensor], Done] | None:
-        """As `load`, for the lock's holder: a damaged result goes, with a warning."""
+        """Load the result as `load` does; delete a damaged one with a warning. Only for the lock's holder."""
         try:
             return self.load()
         except DamagedError as error:
@@ -132,7 +136,7 @@ class Entry:
             return None
 
     def publish(self, tensors: Mapping[str, Tensor], done: Done) -> Done:
-        """Write a result under its name, for the lock's holder; returns `done` with the SHA-256 of the weights."""
+        """Write a complete result and return `done` with the SHA-256 of the weights. Only for the lock's holder."""
         try:
             shutil.rmtree(self._building, ignore_errors=True)
             self._building.mkdir()
@@ -141,7 +145,7 @@ class Entry:
             (self._building / "done.json").write_text(json.dumps(asdict(done), indent=1))
             for path in (self._building / "encoder.safetensors", self._building / "done.json", self._building):
                 sync(path)
-            shutil.rmtree(self.path, ignore_errors=True)  # only a host whose locks are its own can have put one here
+            shutil.rmtree(self.path, ignore_errors=True)  # only a host with local locks can have put one here
             self._building.rename(self.path)
             sync(self.folder)
             self.partial.unlink(missing_ok=True)
@@ -152,7 +156,7 @@ class Entry:
         return done
 
     def save_partial(self, partial: Partial) -> None:
-        """Write an unfinished computation over the previous one; on a full disk warn and go on without."""
+        """Save an unfinished computation over the previous one; where that fails, log a warning and go on."""
         building = self._building.with_name(f"{self._building.name}.partial")
         try:
             save_file(_plain(partial.tensors), building, metadata={"position": json.dumps(partial.position)})
@@ -160,12 +164,12 @@ class Entry:
             building.rename(self.partial)
             sync(self.folder)
         except (OSError, SafetensorError) as error:
-            log.warning("The unfinished stage %s cannot be kept: %s.", self.partial, error)
+            log.warning("The unfinished stage %s cannot be saved: %s.", self.partial, error)
             with contextlib.suppress(OSError):
                 building.unlink(missing_ok=True)
 
     def load_partial(self) -> Partial | None:
-        """The unfinished computation that the last holder left; None where there is none or it is damaged."""
+        """Load the unfinished computation that the last holder saved; None where it is absent or damaged."""
         if not self.partial.exists():
             return None
         try:
@@ -173,7 +177,7 @@ class Entry:
                 position = json.loads(file.metadata()["position"])
             return Partial(load_file(self.partial), position)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            log.warning("The unfinished stage %s is damaged and begins anew: %s.", self.partial, error)
+            log.warning("The unfinished stage %s is damaged; the stage begins anew: %s.", self.partial, error)
             return None
 
     def _unwritable(self, error: OSError) -> DataError:
@@ -181,6 +185,7 @@ class Entry:
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU without gradients, as safetensors stores them."""
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 

@@ -1,8 +1,9 @@
-"""The chain of stages run before a trial: from the cache, or computed once and kept there.
+"""The chain of stages before a trial: each stage's result is loaded from the cache, or computed once and cached.
 
-A result's key is the SHA-256 of all that decides it: the base weights or the previous stage's key, the vocabulary, the
-data that the stage reads, its settings, the arithmetic and a version of this code. Whoever finds no result takes the
-lock and computes; others wait, and take over from the last partial result where the one who computed was interrupted.
+The key of a result is the SHA-256 of everything that decides it: the base weights or the previous stage's key, the
+vocabulary, the data that the stage reads, its settings, the arithmetic, the device's type and a version of this code.
+A process that finds no result takes the lock and computes it. Other processes wait. If the computing process is
+interrupted, a waiting one continues from the last saved part.
 """
 
 from __future__ import annotations
@@ -24,81 +25,81 @@ from minbert.data.nli import find_nli
 from minbert.data.tokens import Data, cache_folder
 from minbert.fields import dump, load
 from minbert.randomness import derive
-from minbert.stages.cache import DamagedError, Done, Entry
+from minbert.stages.cache import CacheEntry, DamagedError, Done
 from minbert.stages.loop import StageLoop
 from minbert.stages.objectives import StageContext
 from minbert.stages.stages import NLI, Stage, Stages
 
 VERSION = 2
-"""Part of every key: raise it when the same settings give another result."""
+"""Part of every key; raise it when the same settings give another result."""
 
 POLL_SECONDS = 0.25
-"""How often one who waits looks whether the lock is free, or a pause is asked for."""
+"""Seconds between two looks of a waiting process at the lock and at the request to pause."""
 
 PARTIAL_SECONDS = 60.0
-"""An unfinished stage is written at most this often."""
+"""Fewest seconds between two saves of an unfinished stage."""
 
 OnStage = Callable[[str, int, int], None]
-"""Hears of a stage's kind, the steps it has done and those in all; 0 in all while another process computes it."""
+"""Progress callback: (stage's kind, steps taken, steps in total); the total is 0 while another process computes it."""
 
 log = logging.getLogger("minbert")
 
 
-def unheard(kind: str, done: int, total: int) -> None:
-    """No one listens."""
+def ignore_progress(kind: str, done: int, total: int) -> None:
+    """Progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the stages hand to a trial."""
+    """Encoder that the stages hand to a trial, and its cost."""
 
     tensors: dict[str, Tensor] | None
-    """The encoder's tensors [float32, CPU] by name; None where no stage is on: the base's own."""
+    """The encoder's tensors [float32, CPU] by name; None where no stage is on, so that the base's own are used."""
     key: str
     """Key of the last stage; the base's SHA-256 where no stage is on."""
     sha256: str
     """SHA-256 of the tensors' file."""
     seconds: float = 0.0
-    """Seconds of compute of the whole chain, whoever spent them."""
+    """Seconds of compute of the whole chain, those of cached stages included."""
     examples: int = 0
-    """Rows through the losses of the whole chain."""
+    """Rows that went through the losses of the whole chain."""
     hits: int = 0
-    """Stages that were not computed here."""
+    """Stages whose result came from the cache."""
     diverged: bool = False
-    """Whether a stage's loss was no longer finite: the tensors are of no use, and later stages did not run."""
+    """Whether a stage's loss was no longer finite. The tensors are then useless, and later stages did not run."""
 
 
-def needs(stages: Stages, corpus: Corpus) -> None:
-    """Raise DataError, before any compute, where what a stage reads is missing or of no use."""
+def check(stages: Stages, corpus: Corpus) -> None:
+    """Check, before any compute, that every stage has data that it can train on. Raises DataError."""
     for stage in stages.chain():
-        stage.needs(corpus)
+        stage.check(corpus)
 
 
 def reads(stages: Stages, corpus: Corpus) -> list[Path]:
-    """The files beside the tasks' own that decide a chain's result. Raises DataError."""
+    """Files, other than those of the tasks, that the stages read. Raises DataError."""
     return [find_nli(corpus.folder) for stage in stages.chain() if isinstance(stage, NLI)]
 
 
 def keys(stages: Stages, data: Data, dtype: torch.dtype, device: torch.device) -> list[tuple[str, dict[str, Any]]]:
-    """Each stage's key and what it is made of, in the order of the chain. Raises DataError."""
+    """(key, recipe) of each stage in the order of the chain; the key is the SHA-256 of the recipe. Raises DataError."""
     vocabulary = "\n".join((*data.base.vocabulary, str(data.base.lowercase)))
-    found: list[tuple[str, dict[str, Any]]] = []
+    recipes: list[tuple[str, dict[str, Any]]] = []
     for stage in stages.chain():
         recipe = {
             "version": VERSION,
-            "start": found[-1][0] if found else data.base.sha256,
+            "start": recipes[-1][0] if recipes else data.base.sha256,
             "vocabulary": hashlib.sha256(vocabulary.encode()).hexdigest(),
             "data": stage.digest(data),
             "settings": _canonical(stage),
             "arithmetic": str(dtype).removeprefix("torch."),
-            "device": device.type,  # each draws other masks
+            "device": device.type,  # dropout masks differ between device types
         }
-        found.append((hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(), recipe))
-    return found
+        recipes.append((hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(), recipe))
+    return recipes
 
 
 def _canonical(stage: Stage) -> dict[str, Any]:
-    """A stage's settings in their fields' types: 5 epochs and 5.0 are one key."""
+    """A stage's settings in the types of their fields, so that 5 and 5.0 epochs give one key."""
     values = {name: value for name, value in dump(stage).items() if name != "kind"}
     settings: dict[str, Any] = dump(load(type(stage), values))
     return settings
@@ -112,27 +113,28 @@ def staged(
     should_pause: Callable[[], bool] = lambda: False,
     dtype: torch.dtype = torch.float32,
     cache: Path | None = None,
-    on_stage: OnStage = unheard,
+    on_stage: OnStage = ignore_progress,
 ) -> Result | None:
-    """The encoder after a chain of stages; None where a pause was asked for, the progress being kept.
+    """Load or compute the encoder after a chain of stages; None after a pause, with the progress saved.
 
-    `dtype` is what linear layers compute in; `cache` replaces `minbert.data.tokens.cache_folder()`; `should_pause` is
-    polled at every step and while waiting, and `on_stage` is told how far it is. Raises DataError.
+    `dtype` is the arithmetic of linear layers. `cache` replaces `minbert.data.tokens.cache_folder()`. `should_pause` is
+    polled at every step and while waiting. `on_stage` is called at the start and after every step of a stage that is
+    computed here, and at every poll while another process computes one. Raises DataError.
     """
     device = device or torch.device("cpu")
-    recipes = keys(stages, data, dtype, device)
-    if not recipes:
+    keyed = keys(stages, data, dtype, device)
+    if not keyed:
         return Result(None, data.base.sha256, data.base.sha256)
     root = (cache or cache_folder()) / "stages"
-    entries = [Entry(root, key) for key, _ in recipes]
-    made_of = [recipe for _, recipe in recipes]
-    chain = _Chain(stages.chain(), data, device, dtype, should_pause, on_stage, made_of, entries)
+    entries = [CacheEntry(root, key) for key, _ in keyed]
+    recipes = [recipe for _, recipe in keyed]
+    chain = _Chain(stages.chain(), data, device, dtype, should_pause, on_stage, recipes, entries)
     return chain.obtain(len(entries) - 1)
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """One caller's way through the chain, from its end: what is there already needs nothing before it."""
+    """A chain computed from its end: a cached stage needs none of the stages before it."""
 
     stages: tuple[Stage, ...]
     data: Data
@@ -141,23 +143,23 @@ class _Chain:
     should_pause: Callable[[], bool]
     on_stage: OnStage
     recipes: list[dict[str, Any]]
-    """What each stage's key is made of."""
-    entries: list[Entry]
-    """Where each stage's result stands."""
+    """Everything that each stage's key is made of."""
+    entries: list[CacheEntry]
+    """Cache entry of each stage."""
 
     def obtain(self, index: int) -> Result | None:
-        """The result of a stage: found, waited for, or computed."""
+        """Load the result of a stage, wait for it, or compute it; None after a pause."""
         entry = self.entries[index]
         try:
-            if (found := entry.load()) is not None:  # needs no lock, nor a folder that can be written
-                return self._result(index, *found, hits=index + 1)
+            if (cached := entry.load()) is not None:  # needs no lock and no writable folder
+                return self._result(index, *cached, hits=index + 1)
         except DamagedError:
-            pass  # the lock's holder sees to it
+            pass  # the lock's holder deletes it below
         while True:
             with entry.lock() as held:
                 if held:
-                    if (found := entry.load_or_discard()) is not None:
-                        return self._result(index, *found, hits=index + 1)
+                    if (cached := entry.load_or_discard()) is not None:
+                        return self._result(index, *cached, hits=index + 1)
                     return self._compute(index)
             if self.should_pause():
                 return None
@@ -165,14 +167,14 @@ class _Chain:
             time.sleep(POLL_SECONDS)
 
     def _compute(self, index: int) -> Result | None:
-        """Compute a stage while holding its lock; the locks of earlier stages are taken in falling order."""
+        """Compute a stage while holding its lock; the locks of earlier stages are taken from the last to the first."""
         entry, loop, hits = self.entries[index], self._resumed(index), index
         if loop is None:
-            before = self.obtain(index - 1) if index else Result(None, "", "")
-            if before is None or before.diverged:
-                return before
-            loop, hits = self._loop(index, before.tensors), before.hits
-            loop.seconds_before, loop.examples_before = before.seconds, before.examples
+            previous = self.obtain(index - 1) if index else Result(None, "", "")
+            if previous is None or previous.diverged:
+                return previous
+            loop, hits = self._loop(index, previous.tensors), previous.hits
+            loop.seconds_before, loop.examples_before = previous.seconds, previous.examples
         if not self._finish(index, loop):
             return None
         tensors = loop.weights()
@@ -188,7 +190,7 @@ class _Chain:
         return self._result(index, tensors, entry.publish(tensors, done), hits)
 
     def _finish(self, index: int, loop: StageLoop) -> bool:
-        """Take the steps that are left; False where a pause was asked for before, the progress being kept."""
+        """Take the remaining steps; False after a pause, with the progress saved."""
         kind, saved_at = self.stages[index].kind, time.monotonic()
         log.info("stage %s: from step %d of %d", kind, loop.step_count, loop.total)
         self.on_stage(kind, loop.step_count, loop.total)
@@ -205,7 +207,7 @@ class _Chain:
         return True
 
     def _resumed(self, index: int) -> StageLoop | None:
-        """The stage where the last holder of its lock left it; None where it left nothing of use."""
+        """A stage at the point where the last holder of its lock saved it; None where nothing usable was saved."""
         partial = self.entries[index].load_partial()
         if partial is None:
             return None
@@ -214,7 +216,7 @@ class _Chain:
         return loop
 
     def _loop(self, index: int, tensors: dict[str, Tensor] | None) -> StageLoop:
-        """A stage at its beginning, from an encoder's tensors (None: the base's)."""
+        """A stage at its first step, from an encoder's tensors (None: those of the base)."""
         stage, seed = self.stages[index], int(self.entries[index].key[:15], 16)
         encoder = self.data.base.load()
         if tensors is not None:

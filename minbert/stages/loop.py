@@ -1,7 +1,7 @@
-"""One stage as a loop that can stop and go on anywhere.
+"""The training loop of one stage, which can stop after any step and continue later.
 
-Every draw is a function of (stage key, stream, step), rows of a count of steps, so that weights, moments and the step
-are all there is to save, and a result does not depend on which trial computed it.
+Every random draw is a function of (stage key, stream, step), and so are the rows of a batch. Weights, optimiser moments
+and the step are therefore all that must be saved, and a result does not depend on the trial that computed it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ SCHEDULE = Linear(warmup=0.1)
 """Learning-rate factor over the stage."""
 
 FINITE_CHECK_STEPS = 50
-"""On a GPU the loss is read this often: reading it every step would wait for the device every step."""
+"""Steps between two reads of the loss on a GPU, where each read waits for the device."""
 
 
 def steps_of(stage: Stage, rows: int) -> int:
-    """Optimiser steps of a whole stage over `rows` rows."""
+    """Optimiser steps of a stage over `rows` rows; at least 1."""
     return max(1, round(stage.epochs * rows / stage.batch_size))
 
 
 class StageLoop:
-    """A stage's moving parts: encoder, objective, optimiser and step."""
+    """A stage in training: encoder, objective, optimiser and step count."""
 
     def __init__(
         self, stage: Stage, encoder: Bert, objective: Objective, seed: int, device: torch.device, dtype: torch.dtype
@@ -56,14 +56,13 @@ class StageLoop:
         """Seconds of compute before `resumed_at`."""
         self.resumed_at = time.monotonic()
         self.seconds_before, self.examples_before = 0.0, 0
-        """Cost of the stages before this one."""
+        """Seconds of compute and examples of the stages before this one."""
         self.diverged = False
         self.parameters = {f"encoder.{name}": value for name, value in encoder.named_parameters()}
         self.parameters |= {f"objective.{name}": value for name, value in objective.named_parameters()}
-        groups = [
-            {"params": [one for one in self.parameters.values() if (one.ndim > 1) == decays], "weight_decay": decay}
-            for decays, decay in ((True, WEIGHT_DECAY), (False, 0.0))
-        ]
+        matrices = [value for value in self.parameters.values() if value.ndim > 1]
+        vectors = [value for value in self.parameters.values() if value.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=stage.lr, fused=True)
         self.rows = np.arange(objective.size, dtype=np.int32)
 
@@ -73,7 +72,7 @@ class StageLoop:
 
     @property
     def examples(self) -> int:
-        """Rows through the loss so far."""
+        """Rows that went through the loss so far."""
         return self.step_count * self.stage.batch_size
 
     def elapsed(self) -> float:
@@ -81,7 +80,7 @@ class StageLoop:
         return self.seconds + time.monotonic() - self.resumed_at
 
     def step(self) -> None:
-        """One optimiser step."""
+        """Take one optimiser step."""
         size, rate = self.stage.batch_size, self.stage.dropout
         rows = training_rows(self.rows, self.seed, "stage", self.step_count * size, size)
         noise = Noise(torch_generator(self.device, self.seed, "dropout", self.step_count), rate, rate, rate)
@@ -101,11 +100,11 @@ class StageLoop:
             self.diverged = self.diverged or not all(bool(value.isfinite().all()) for value in self.parameters.values())
 
     def weights(self) -> dict[str, Tensor]:
-        """The encoder's tensors [float32, CPU] by name: what the stage hands on."""
+        """The encoder's tensors [float32, CPU] by name, for the next stage or the trial."""
         return {name: value.detach().cpu() for name, value in self.encoder.state_dict().items()}
 
     def partial(self) -> Partial:
-        """All that `restore` needs."""
+        """Everything that `restore` needs to continue."""
         names = {id(value): name for name, value in self.parameters.items()}
         tensors: dict[str, Tensor] = {f"weight/{name}": value for name, value in self.parameters.items()}
         for value, moments in self.optimizer.state.items():
@@ -114,7 +113,7 @@ class StageLoop:
         return Partial(tensors, {"step": self.step_count, "seconds": self.elapsed(), **before})
 
     def restore(self, partial: Partial) -> None:
-        """Go on where `partial`, written under the same key, stood."""
+        """Continue from `partial`, which was saved under the same key."""
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(partial.tensors[f"weight/{name}"])

@@ -2,8 +2,8 @@
 
     MNRL (Henderson et al. 2017; Reimers and Gurevych 2019; `beyond_bert`, section 4):
         J = -1/B sum_i [ S(a_i, p_i) - log sum_j exp S(a_i, p_j) ],   S(a, p) = scale * cos(a, p)
-    MLM (Devlin et al. 2019, section 3.1): cross-entropy of the pieces that were chosen; of those 80 % are shown as
-        [MASK], 10 % as a random piece, 10 % as they are.
+    MLM (Devlin et al. 2019, section 3.1): cross-entropy of the chosen pieces; 80 % of them are shown as [MASK], 10 % as
+        a random piece, 10 % unchanged.
 
 Letters: B pairs, N packed tokens, M chosen tokens, D hidden, V vocabulary.
 """
@@ -26,9 +26,9 @@ SHOWN_AS_RANDOM = 0.1
 def mnrl(anchors: Tensor, positives: Tensor, scale: float, same: Tensor | None = None) -> Tensor:
     """Cross-entropy of each anchor's own positive against all positives of the batch, a scalar.
 
-    `anchors`, `positives` [B, D]; `same` [B, B] marks pairs (i, j) whose p_j is no negative of a_i: left out.
+    `anchors`, `positives` [B, D]; `same` [B, B] marks pairs (i, j) whose p_j is no negative of a_i; they are left out.
     """
-    with torch.autocast(anchors.device.type, enabled=False):  # else it rounds the product to bf16
+    with torch.autocast(anchors.device.type, enabled=False):  # autocast would round the product to bf16
         scores = scale * F.normalize(anchors.float(), dim=-1) @ F.normalize(positives.float(), dim=-1).T  # [B, B]
     if same is not None:
         scores = scores.masked_fill(same, -torch.inf)
@@ -36,7 +36,7 @@ def mnrl(anchors: Tensor, positives: Tensor, scale: float, same: Tensor | None =
 
 
 def known_duplicates(anchors: list[bytes], positives: list[bytes]) -> NDArray[np.bool_]:
-    """[B, B]: where pair j (other than i) shares a text with pair i: p_j says what a_i says, and is no negative."""
+    """Mask [B, B] of pairs j, other than i, that share a text with pair i, so that p_j is not a negative of a_i."""
     number = {text: index for index, text in enumerate(dict.fromkeys((*anchors, *positives)))}
     a, p = np.array([number[text] for text in anchors]), np.array([number[text] for text in positives])
     same: NDArray[np.bool_] = (p[None, :] == p[:, None]) | (p[None, :] == a[:, None])
@@ -53,10 +53,10 @@ def corrupt(
     mask: int,
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """BERT's corruption: (the pieces to show [N], the indices of the chosen ones [M]).
+    """BERT's corruption: (pieces shown to the encoder [N], indices of the chosen pieces [M]).
 
-    Each of the pieces `ids` [N] that is not `special` [N] is chosen with probability `rate`, at least one of them all.
-    `vocabulary` V, `mask` the id of [MASK]. The draws' number depends on N alone.
+    Each piece of `ids` [N] that is not `special` [N] is chosen with probability `rate`; at least one piece is chosen.
+    `vocabulary` V is its size, `mask` the id of [MASK]. The number of draws depends on N alone.
     """
     choice, fate = generator.random(len(ids)), generator.random(len(ids))
     chosen = (choice < rate) & ~special

@@ -1,7 +1,7 @@
-"""What a stage before training minimises: rows put together, encoded, scored.
+"""Objectives of the stages: each turns rows into a batch, encodes it and returns a loss.
 
-An objective holds the rows that it reads and the parameters that only it needs (NLI's classifier, MLM's output layer),
-which are trained with the encoder and thrown away with the stage.
+An objective holds the rows that it reads and its own parameters (NLI's classifier, MLM's output layer). They are
+trained with the encoder and discarded at the end of the stage.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from minbert.encoder.poolings import POOLINGS, owners
 from minbert.stages.losses import corrupt, known_duplicates, mnrl, tied_cross_entropy
 
 INITIAL_STD = 0.02
-"""Deviation of BERT's initial weights (Devlin et al. 2019, code)."""
+"""Standard deviation of BERT's initial weights (Devlin et al. 2019, code)."""
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What an objective is built from."""
+    """Inputs of an objective's constructor."""
 
     base: Base
     file: TaskFile
     """The rows that the stage reads."""
     generator: torch.Generator
-    """Draws the objective's own parameters."""
+    """Generator of the objective's initial parameters."""
 
 
 class Objective(nn.Module):
-    """A stage's loss over its rows."""
+    """Loss of a stage over its rows."""
 
     def __init__(self, context: StageContext, max_length: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Objective(nn.Module):
         return len(self.file.labels)
 
     def loss(self, encoder: Bert, rows: list[int], noise: Noise, draws: np.random.Generator) -> Tensor:
-        """Mean loss of a batch of rows, a scalar; `draws` stands at the beginning of the step's own stream."""
+        """Mean loss of a batch of rows, a scalar; `draws` is a generator for this step alone."""
         raise NotImplementedError
 
 
@@ -88,8 +88,8 @@ class Ranking(Objective):
         if self.pooling == "cls":
             states = encoder(packed, noise, first_only=True)  # [2 B, D]
         else:
-            given = encoder(packed, noise)  # [N, D]
-            pooled = POOLINGS[self.pooling](given, owners(packed.positions), len(sequences))
+            tokens = encoder(packed, noise)  # [N, D]
+            pooled = POOLINGS[self.pooling](tokens, owners(packed.positions), len(sequences))
             states = pooled.index_select(0, packed.place)
         anchors, positives = states.split(len(rows))
         texts = [ids.tobytes() for ids, _ in sequences]
@@ -100,7 +100,7 @@ class Ranking(Objective):
 class MaskedLanguage(Objective):
     """MLM (Devlin et al. 2019): LN(gelu(W h + b)) E^T + c at the chosen pieces, E the encoder's word embeddings.
 
-    W, b, c and the normalisation come from the base checkpoint where it has them, else they begin as BERT's did.
+    W, b, c and the normalisation come from the base where its file has them. Otherwise they get BERT's initial values.
     """
 
     def __init__(self, context: StageContext, max_length: int, mask_rate: float) -> None:
@@ -112,8 +112,8 @@ class MaskedLanguage(Objective):
         self.transform = _linear(config.hidden_size, config.hidden_size, context.generator)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # c [V]
-        if (found := pretrained_head(context.base)) is not None:
-            self.load_state_dict(found)
+        if (head := pretrained_head(context.base)) is not None:
+            self.load_state_dict(head)
 
     def loss(self, encoder: Bert, rows: list[int], noise: Noise, draws: np.random.Generator) -> Tensor:
         packed = pack(bi_encode(self.file, rows, self.limit, self.cls, self.sep))
@@ -129,12 +129,12 @@ class MaskedLanguage(Objective):
         device = _device(encoder)
         states = encoder(shown.to(device), noise).index_select(0, torch.from_numpy(chosen).to(device))  # [M, D]
         states = self.norm(F.gelu(self.transform(states)))
-        wanted = torch.from_numpy(targets).to(device)
-        return tied_cross_entropy(states, encoder.embeddings.word.weight, self.bias, wanted)
+        labels = torch.from_numpy(targets).to(device)
+        return tied_cross_entropy(states, encoder.embeddings.word.weight, self.bias, labels)
 
 
 def pretrained_head(base: Base) -> dict[str, Tensor] | None:
-    """The output layer that a base was itself pretrained with, by our names; None where the file has none."""
+    """Tensors of the MLM output layer in a base's file, by our names; None where the file lacks any of them."""
     if base.path is None:
         return None
     prefix = "cls.predictions."
@@ -146,11 +146,11 @@ def pretrained_head(base: Base) -> dict[str, Tensor] | None:
         "bias": (f"{prefix}bias", f"{prefix}decoder.bias"),
     }
     with safe_open(base.path / "model.safetensors", framework="pt") as file:
-        there = set(file.keys())
-        found = {ours: next((name for name in theirs if name in there), None) for ours, theirs in names.items()}
-        if None in found.values():
+        stored = set(file.keys())
+        sources = {ours: next((name for name in theirs if name in stored), None) for ours, theirs in names.items()}
+        if None in sources.values():
             return None
-        return {ours: file.get_tensor(theirs).float() for ours, theirs in found.items()}
+        return {ours: file.get_tensor(theirs).float() for ours, theirs in sources.items()}
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -1,10 +1,10 @@
-"""Stages before the multitask training: each trains the whole encoder on another objective and hands it on.
+"""Stages before the multitask training: each trains the whole encoder on one objective.
 
     mlm   masked language modelling on the tasks' own training texts (`pal_lora`, section 4.3; Sun et al. 2019)
     nli   cross-encoded natural language inference, three classes (`multi_extended`, section 4)
     mnrl  multiple negatives ranking on pairs that mean the same (`beyond_bert`, section 4)
 
-They run in this order, each from the encoder that the one before left. All take AdamW, weight decay 0.01, a linear
+They run in this order; each starts from the encoder of the stage before it. All use AdamW, weight decay 0.01, a linear
 schedule with a tenth of warm-up, and gradients clipped at norm 1. A stage reads training rows only.
 """
 
@@ -27,7 +27,7 @@ from minbert.tasks import Task
 
 
 class Stage(Protocol):
-    """A stage's hyperparameters."""
+    """Hyperparameters of a stage."""
 
     kind: ClassVar[str]
 
@@ -40,32 +40,32 @@ class Stage(Protocol):
     @property
     def dropout(self) -> float: ...
 
-    def needs(self, corpus: Corpus) -> None:
-        """Raise DataError where what the stage reads is missing or of no use."""
+    def check(self, corpus: Corpus) -> None:
+        """Check that the corpus has data that the stage can train on. Raises DataError."""
 
     def digest(self, data: Data) -> str:
-        """SHA-256 of all the data that the stage reads. Raises DataError."""
+        """SHA-256 of the data that the stage reads. Raises DataError."""
 
     def read(self, data: Data) -> TaskFile:
-        """The rows of the stage, tokenised. Raises DataError."""
+        """Read and tokenise the rows of the stage. Raises DataError."""
 
     def build(self, context: StageContext) -> Objective: ...
 
 
 @dataclass(frozen=True)
 class NoStage:
-    """No such stage."""
+    """The stage is off."""
 
     kind: ClassVar[str] = "none"
 
 
 @dataclass(frozen=True)
 class MLM:
-    """Masked language modelling on every text of the tasks' training rows, each a sequence of its own."""
+    """Masked language modelling on every text of the tasks' training rows; each text is one sequence."""
 
     kind: ClassVar[str] = "mlm"
     mask_rate: float = number(0.15, 0.0, 0.9, open_low=True)
-    """Probability that a word piece is to be predicted."""
+    """Probability that a word piece is chosen for prediction."""
     epochs: float = number(1.0, 0.0, 100.0, open_low=True)
     """Passes over the texts; may be a fraction."""
     lr: float = number(5e-5, 0.0, 1.0, open_low=True)
@@ -77,7 +77,7 @@ class MLM:
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, corpus: Corpus) -> None:
+    def check(self, corpus: Corpus) -> None:
         pass
 
     def digest(self, data: Data) -> str:
@@ -89,7 +89,7 @@ class MLM:
             for texts in data.file(task, "train").texts:
                 rows = np.asarray(data.parts[task, "train"])
                 columns.append((texts, rows[np.diff(texts.offsets)[rows] > 0]))
-        return _task_file((columns,), "no training row has a text for `stages/mlm`")
+        return _task_file((columns,), "No training row has a text for `stages/mlm`")
 
     def build(self, context: StageContext) -> Objective:
         return MaskedLanguage(context, self.max_length, self.mask_rate)
@@ -97,11 +97,11 @@ class MLM:
 
 @dataclass(frozen=True)
 class NLI:
-    """Three-class inference on premise and hypothesis, cross-encoded; the linear classifier is thrown away."""
+    """Three-class inference on premise and hypothesis, cross-encoded; the linear classifier is discarded afterwards."""
 
     kind: ClassVar[str] = "nli"
     source: str = choice("all", "mnli")
-    """Which corpora of the file are read."""
+    """Corpora of the NLI file that are read: all of them, or MNLI alone."""
     epochs: float = number(5.0, 0.0, 100.0, open_low=True)
     """Passes over the pairs; may be a fraction."""
     lr: float = number(5e-6, 0.0, 1.0, open_low=True)
@@ -113,7 +113,7 @@ class NLI:
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, corpus: Corpus) -> None:
+    def check(self, corpus: Corpus) -> None:
         read_nli(find_nli(corpus.folder), self.source)
 
     def digest(self, data: Data) -> str:
@@ -135,10 +135,10 @@ class NLI:
 
 @dataclass(frozen=True)
 class MNRL:
-    """Multiple negatives ranking on the pair tasks' training pairs that mean the same.
+    """Multiple negatives ranking on the training pairs that mean the same.
 
-    These are the pairs of class 1 of a task with two classes (QQP) and those scored `min_score` or more of a
-    regression (STS-B). A batch's other positives are an anchor's negatives, but for known duplicates of its own pair.
+    These are the pairs of class 1 in a task with two classes (QQP) and the pairs scored `min_score` or more in a
+    regression (STS-B). The negatives of an anchor are the other positives of its batch, without known duplicates.
     """
 
     kind: ClassVar[str] = "mnrl"
@@ -153,13 +153,13 @@ class MNRL:
     lr: float = number(2e-5, 0.0, 1.0, open_low=True)
     """Peak learning rate of the encoder."""
     batch_size: int = integer(64, 2, 4096)
-    """Pairs in one batch: each anchor has one negative less."""
+    """Pairs in one batch; each anchor has one negative fewer than that."""
     dropout: float = number(0.1, 0.0, 0.9)
     """Dropout rate of hidden states and attention."""
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
 
-    def needs(self, corpus: Corpus) -> None:
+    def check(self, corpus: Corpus) -> None:
         for task in filter(pairs_alike, corpus.tasks.values()):
             if task.kind == "regression" and not task.low <= self.min_score <= task.high:
                 raise DataError(
@@ -169,9 +169,9 @@ class MNRL:
             if (corpus.rows[task.name, "train"].labels >= self._alike(task)).any():
                 return
         raise DataError(
-            "`stages/mnrl` needs pairs that mean the same, and the tasks "
-            f"{', '.join(corpus.tasks)} have none to train on. "
-            "Do without: `--set stages/mnrl/kind=none`."
+            "`stages/mnrl` needs training pairs that mean the same; the tasks "
+            f"{', '.join(corpus.tasks)} have none. "
+            "Turn the stage off: `--set stages/mnrl/kind=none`."
         )
 
     def _alike(self, task: Task) -> float:
@@ -190,7 +190,7 @@ class MNRL:
                 chosen.append((file, rows[labels >= self._alike(task)]))
         columns = [[(file.texts[column], rows) for file, rows in chosen] for column in range(2)]
         return _task_file(
-            columns, f"no pair task has a training pair of class 1 or scored `stages/mnrl/min_score` {self.min_score:g}"
+            columns, f"No pair task has a training pair of class 1 or scored `stages/mnrl/min_score` {self.min_score:g}"
         )
 
     def build(self, context: StageContext) -> Objective:
@@ -198,12 +198,12 @@ class MNRL:
 
 
 def pairs_alike(task: Task) -> bool:
-    """Whether labels say which of a task's pairs mean the same: a score, or two classes."""
+    """Whether a task's labels say which of its pairs mean the same: a pair task with a score or two classes."""
     return task.is_pair and (task.kind == "regression" or task.classes == 2)
 
 
 def gather(parts: Iterable[tuple[Texts, NDArray[Any]]]) -> Texts:
-    """The texts of some rows of some columns, end to end."""
+    """Copy the texts of the given rows of each column into one column, end to end."""
     ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for texts, rows in parts:
         starts, counts = texts.offsets[rows], np.diff(texts.offsets)[rows]
@@ -214,28 +214,29 @@ def gather(parts: Iterable[tuple[Texts, NDArray[Any]]]) -> Texts:
 
 
 def _task_file(columns: Sequence[Sequence[tuple[Texts, NDArray[Any]]]], fault: str) -> TaskFile:
+    """A file without labels from (texts, rows) of its columns. Raises DataError with `fault` where it has no rows."""
     texts = tuple(gather(parts) for parts in columns)
     rows = len(texts[0].offsets) - 1
     if not rows:
-        raise DataError(f"{fault[0].upper()}{fault[1:]}: choose another value, or no such stage.")
+        raise DataError(f"{fault}. Choose another value, or turn the stage off with kind none.")
     return TaskFile(texts, np.zeros(rows, np.float32))
 
 
 def rows_digest(file: TaskFile) -> str:
-    """SHA-256 over texts and labels."""
-    found = hashlib.sha256()
-    for array in (*(one for texts in file.texts for one in (texts.ids, texts.offsets)), file.labels):
-        found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+    """SHA-256 of a file's texts and labels."""
+    sha256 = hashlib.sha256()
+    for array in (*(array for texts in file.texts for array in (texts.ids, texts.offsets)), file.labels):
+        sha256.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return sha256.hexdigest()
 
 
 STAGES: dict[str, dict[str, type]] = {stage.kind: {"none": NoStage, stage.kind: stage} for stage in (MLM, NLI, MNRL)}
-"""The choices for each place of the chain, in the order in which they run."""
+"""Choices for each stage, by kind; the stages stand in the order in which they run."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The chain of stages before the multitask training."""
+    """Stages before the multitask training, each on or off."""
 
     mlm: NoStage | MLM = branch(STAGES["mlm"], NoStage())
     """Masked language modelling on the tasks' texts."""

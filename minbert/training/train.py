@@ -12,7 +12,7 @@ import torch
 from minbert.augmentation.rows import augmented
 from minbert.config import Config
 from minbert.data.tokens import Data
-from minbert.stages.chain import staged, unheard
+from minbert.stages.chain import ignore_progress, staged
 from minbert.training.evaluation import Interrupted, never
 from minbert.training.model import arithmetic
 from minbert.training.report import Report, State, before_the_first_step
@@ -51,7 +51,7 @@ def train(
     stages = None
     if state.checkpoint is None:  # otherwise the checkpoint holds the encoder after the stages
         stages = staged(config.stages, data, device=device, should_pause=should_pause,
-                        dtype=arithmetic(config.precision, device), on_stage=on_stage or unheard)  # fmt: skip
+                        dtype=arithmetic(config.precision, device), on_stage=on_stage or ignore_progress)  # fmt: skip
         if stages is None:
             yield before_the_first_step(paused=True)
             return

@@ -1,4 +1,4 @@
-"""A local server that speaks the OpenAI chat protocol, well or badly as a test asks."""
+"""A local server of the OpenAI chat protocol, whose answers, correct or faulty, a test chooses."""
 
 from __future__ import annotations
 
@@ -36,22 +36,24 @@ def status(code: int, content: bytes = b'{"error": "no"}', **headers: str) -> Re
 
 
 def says(text: str) -> Reply:
+    """A chat completion with this text."""
     content = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
     return status(200, content)
 
 
 def lines(change: Callable[[str], str] = lambda text: f"{text} indeed", drop: int = 0) -> Reply:
-    """Every sentence changed, numbered, the last `drop` left out."""
+    """A reply with every sentence changed and numbered, without the last `drop` of them."""
 
     def reply(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
-        made = [change(text) for text in sentences(body)]
-        numbered = [f"{number}. {text}" for number, text in enumerate(made, start=1)]
-        says("Here you are:\n" + "\n".join(numbered[: len(made) - drop]))(handler, body)
+        changed = [change(text) for text in sentences(body)]
+        numbered = [f"{number}. {text}" for number, text in enumerate(changed, start=1)]
+        says("Here you are:\n" + "\n".join(numbered[: len(changed) - drop]))(handler, body)
 
     return reply
 
 
 def slow(seconds: float) -> Reply:
+    """A closed connection after some seconds, without an answer."""
     def reply(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         time.sleep(seconds)
         handler.close_connection = True
@@ -61,12 +63,13 @@ def slow(seconds: float) -> Reply:
 
 @dataclass
 class Server:
-    """What the server was asked, and what it answers next."""
+    """Requests that the server received, and its next replies."""
 
     url: str = ""
     script: list[Reply] = field(default_factory=list)
-    """Replies to the next requests; then `usual` ones."""
+    """Replies to the next requests, in order."""
     usual: Reply = field(default_factory=lines)
+    """Reply to every request after the script."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -75,6 +78,7 @@ class Server:
 
 @contextmanager
 def serve() -> Iterator[Server]:
+    """Run a server on a free port of this machine."""
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):

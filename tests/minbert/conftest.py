@@ -1,4 +1,4 @@
-"""A small corpus in the class format and the tiny encoder: trials that take a second."""
+"""Fixtures: a small corpus in the class format and the tiny encoder, for trials of a second."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def write(folder: Path, name: str, header: str, lines: list[str]) -> None:
 
 
 def review(number: int) -> str:
-    """A document; every fifth is longer than 128 word pieces."""
+    """A film review; every fifth is longer than 128 word pieces."""
     rating = "superb" if number % 2 else "awful"
     return f"review {number} : " + f"a {rating} film . " * (40 if number % 5 == 0 else 3)
 
 
 def make_corpus(folder: Path, train: int = 96, dev: int = 24) -> Path:
-    """Rows whose label can be read off their words; `folder` in the class format."""
+    """Write a corpus in the class format, whose labels follow from the words; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", train), ("dev", dev)):
         sst = [f"{i}\ts{split}{i}\tthe film number {i} is {WORDS[i % 5]}\t{i % 5}" for i in range(count)]
@@ -76,7 +76,7 @@ def data(corpus_folder: Path, tiny: Base, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept of frozen encoders does not go to the user's own cache."""
+    """A cache of the tests' own, so that the user's cache is not written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINBERT_CACHE", str(tmp_path_factory.mktemp("own_cache")))
         yield

@@ -41,7 +41,7 @@ def test_a_configuration_holds_settings_of_its_runs_tasks_alone(names: tuple[str
     assert Config.from_dict(json.loads(json.dumps(config.to_dict())), tasks) == config
 
 
-def test_defaults_go_by_what_a_task_declares() -> None:
+def test_a_tasks_defaults_follow_its_declaration() -> None:
     topic = Task("topic", ("text",), "label", "classification", 3, 0, 2, "accuracy", {"train": "a", "dev": "b"})
     pair = replace(topic, name="pair", columns=("a", "b"), max_length=64, search_rows=500)
     config = Config.from_dict({"max_length": {"topic": 32}}, {"topic": topic, "pair": pair})
@@ -50,10 +50,10 @@ def test_defaults_go_by_what_a_task_declares() -> None:
     assert dict(config.max_length) == {"topic": 32, "pair": 64}
 
 
-def test_a_configuration_needs_tasks_and_fits_no_others() -> None:
+def test_a_configuration_needs_tasks_and_is_refused_for_others() -> None:
     with pytest.raises(ConfigError, match="`batch_size` needs the tasks of a run, at least one; found none"):
         Config.from_dict({}, {})
-    with pytest.raises(ConfigError, match="one for the tasks sst, qqp, sts, and the run has sst; load it"):
+    with pytest.raises(ConfigError, match="loaded over the run's tasks sst; it was loaded over sst, qqp, sts"):
         configure().check(choose_tasks("sst"))
 
 
@@ -102,7 +102,7 @@ def test_a_configuration_needs_tasks_and_fits_no_others() -> None:
         (["adapter=lora"], r"`adapter` must be a dictionary with `kind`"),
     ],
 )
-def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], message: str) -> None:
+def test_errors_name_parameter_rule_value_and_choices(pairs: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configure(*pairs)
 
@@ -117,7 +117,7 @@ def test_mistakes_name_parameter_rule_value_and_choices(pairs: list[str], messag
         (["mixing/kind=single", "mixing/task=sst", "taper/sst/weight=0"], ("sst", "qqp"), r"each of sst has weight 0"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_for_the_tasks_of_a_run(pairs: list[str], tasks: tuple[str, ...], message: str) -> None:
+def test_a_configuration_that_cannot_train_is_refused(pairs: list[str], tasks: tuple[str, ...], message: str) -> None:
     config = configure(*pairs, tasks=choose_tasks(tasks))
     with pytest.raises(ConfigError, match=message):
         config.check(choose_tasks(tasks))
@@ -165,11 +165,11 @@ def test_version_4_loads_without_settings_of_absent_tasks(name: str, tasks: str)
     config = Config.from_dict(old, chosen)
     assert json.dumps(old) == before
     absent = {"sst", "qqp", "sts", "cfimdb"} - chosen.keys()
-    kept = {path: value for path, value in flatten(old).items() if not absent & set(path.split("/"))}
-    kept |= {"config_version": CONFIG_VERSION}
+    expected = {path: value for path, value in flatten(old).items() if not absent & set(path.split("/"))}
+    expected |= {"config_version": CONFIG_VERSION}
     if name == "sequential":
-        kept["mixing/order"] = [task for task in ("cfimdb", "sts", "sst", "qqp") if task in chosen]
-    assert config.flat() == kept
+        expected["mixing/order"] = [task for task in ("cfimdb", "sts", "sst", "qqp") if task in chosen]
+    assert config.flat() == expected
     assert Config.from_dict(config.to_dict(), chosen) == config
 
 

@@ -1,4 +1,4 @@
-"""Names that are not there get the nearest one; values that are legal and rarely meant are told."""
+"""Errors suggest the nearest name; notes name legal values that are rarely meant."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from minbert.config import Config
 from minbert.fields import ConfigError, unusual
 from minbert.tasks import choose_tasks
 from tests.minbert.configs import configure
+
+TASKS = choose_tasks()
 
 
 @pytest.mark.parametrize(
@@ -25,19 +27,28 @@ from tests.minbert.configs import configure
 )  # fmt: skip
 def test_an_unknown_name_in_a_branch_gets_the_nearest_of_its_family(adapter: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"Unknown parameter {message}"):
-        Config.from_dict({"adapter": adapter}, choose_tasks())
+        Config.from_dict({"adapter": adapter}, TASKS)
 
 
-def test_the_default_configuration_surprises_nobody() -> None:
+def test_an_unknown_kind_names_the_path_of_its_branch() -> None:
+    with pytest.raises(ConfigError, match=r"^Unknown adapter `lorra`\. Did you mean `lora`"):
+        configure("adapter/kind=lorra")
+    with pytest.raises(ConfigError, match=r"^Unknown kind of `regularizer/sst`: `smrt`\. Did you mean `smart`"):
+        configure("regularizer/sst/kind=smrt")
+    with pytest.raises(ConfigError, match=r"^Unknown kind of `mixing/balance`: `x`\. Expected one of: gradnorm"):
+        configure("mixing/kind=summed", "mixing/balance/kind=x")
+
+
+def test_the_default_configuration_gets_no_note() -> None:
     assert unusual(configure()) == {}
 
 
-def test_legal_values_that_are_rarely_meant_are_told_with_the_usual_ones() -> None:
+def test_a_legal_value_that_is_rarely_meant_gets_a_note_with_the_usual_ones() -> None:
     values = {"optimizer": {"encoder_lr": 1.0, "head_lr": 1e-9}, "dropout": {"hidden": 0.9, "head": 0.5}}
-    assert unusual(Config.from_dict(values, choose_tasks())) == {
+    assert unusual(Config.from_dict(values, TASKS)) == {
         "optimizer/encoder_lr": "`optimizer/encoder_lr` = 1.0: rates above 1e-2 diverge as a rule; usual are 1e-06 to "
         "0.001",
         "optimizer/head_lr": "`optimizer/head_lr` = 1e-09: usual are 1e-05 to 0.01",
         "dropout/hidden": "`dropout/hidden` = 0.9: a rate above 0.5 drops more than it leaves; usual are 0 to 0.5",
     }
-    assert unusual(configure("optimizer/encoder_lr=3e-3")) == {}, "high, and what LoRA may want"
+    assert unusual(configure("optimizer/encoder_lr=3e-3")) == {}, "high, but LoRA may need it"

@@ -1,4 +1,4 @@
-"""`python -m minbert train` as its user types it."""
+"""`python -m minbert train` from the command line."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def options(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_configuration_is_trained_and_scored(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ["--budget", "128", "--set", "adapter/kind=lora", "--set", "adapter/rank=2", "--json"]
-    assert main([*options, *wanted]) == DONE
+    more = ["--budget", "128", "--set", "adapter/kind=lora", "--set", "adapter/rank=2", "--json"]
+    assert main([*options, *more]) == DONE
     out, err = capsys.readouterr()
     scores = json.loads(out)
     assert scores.keys() == {"search", "held out", "full dev (selected on)", "details", "cost"}
@@ -80,8 +80,8 @@ def test_the_base_encoder_has_two_flags(flag: str) -> None:
         (["--budget", "0"], "`--budget` must be at least 1 training example, found 0."),
         (["--budget", "8", "--reports", "9"], "`--reports` must be from 1 to the budget of 8, found 9."),
         (["--threads", "-1"], "`--threads` must be at least 1"),
-        (["--out", __file__], "`--out` must be a folder that can be written"),
-        (["--resume"], "`--resume` needs a folder that was trained in"),
+        (["--out", __file__], "`--out` needs a folder that can be written"),
+        (["--resume"], "`--resume` needs the folder of an earlier run"),
         (["--data", "nowhere"], "`data` must be a folder"),
         (["--base", "./nowhere"], "`base` names no directory"),
     ],
@@ -95,7 +95,7 @@ def test_bad_input_is_one_line_and_exit_2(
     assert "Traceback" not in err
 
 
-def test_a_legal_value_that_is_rarely_meant_is_told(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_legal_value_that_is_rarely_meant_gets_a_note(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--budget", "64", "--reports", "1", "--set", "dropout/head=0.9"]) == DONE
     assert "note `dropout/head` = 0.9: a rate above 0.5 drops more than it leaves" in capsys.readouterr().err
 

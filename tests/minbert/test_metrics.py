@@ -56,7 +56,7 @@ def test_details_of_classes_against_scikit_learn(classes: int) -> None:
         assert found["off_by_one"] == pytest.approx(band / 200)
 
 
-def test_a_class_that_is_never_met_scores_zero_not_nan() -> None:
+def test_a_class_that_never_occurs_scores_zero_not_nan() -> None:
     never = np.zeros(4)
     assert precision_recall_f1(never, np.array([0.0, 1, 1, 0])) == (0.0, 0.0, 0.0)
     assert precision_recall_f1(np.ones(4), never) == (0.0, 0.0, 0.0)
@@ -89,7 +89,7 @@ def test_outliers_lie_beyond_four_standard_deviations_of_the_residuals() -> None
     assert outliers(labels, labels).size == 0, "no residuals, no outliers"
 
 
-def test_details_of_broken_predictions_are_the_score_alone() -> None:
+def test_details_of_predictions_that_are_not_finite_are_the_score_alone() -> None:
     found = details(TASKS["sst"], [math.nan, 1.0], [0, 1])
     assert list(found) == ["accuracy"]
     assert math.isnan(found["accuracy"])

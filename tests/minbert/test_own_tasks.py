@@ -1,4 +1,4 @@
-"""Tasks declared at run time, here in this file: read, trained, scored and predicted without an edit of the core."""
+"""A user's own tasks, declared in this file: read, trained, scored and predicted without a change of the package."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def write(path: Path, header: str, rows: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("own")
+    folder = tmp_path_factory.mktemp("own")
     for part, count in (("train", 60), ("dev", 30)):
         news = [f"{i % 3}\tn{part}{i}\tmore {WORDS[i % 3]} on day {i}" for i in range(count)]
-        write(made / f"news.{part}.tsv", "topic\tid\theadline", news)
+        write(folder / f"news.{part}.tsv", "topic\tid\theadline", news)
         pairs = [f"p{part}{i}\t{i % 5 / 2 - 1}\ta dog ran {i}\t{'a dog ran' if i % 5 > 2 else 'tea'} {i}"
                  for i in range(count)]  # fmt: skip
-        write(made / f"pairs.{part}.tsv", "id\tscore\tleft\tright", pairs)
-    write(made / "pairs.test.tsv", "id\tleft\tright", [f"x{i}\tone {i}\ttwo {i}" for i in range(4)])
-    return made
+        write(folder / f"pairs.{part}.tsv", "id\tscore\tleft\tright", pairs)
+    write(folder / "pairs.test.tsv", "id\tleft\tright", [f"x{i}\tone {i}\ttwo {i}" for i in range(4)])
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def own(folder: Path, tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> D
     return open_data(folder, tiny, tasks=OWN, cache=tmp_path_factory.mktemp("cache"))
 
 
-def test_the_package_declares_none_of_them() -> None:
+def test_the_package_declares_no_own_task() -> None:
     assert not OWN.keys() & TASKS.keys()
 
 
-def test_their_files_columns_and_labels_are_read(folder: Path) -> None:
+def test_own_files_columns_and_labels_are_read(folder: Path) -> None:
     corpus = read_corpus(folder, OWN)
     assert corpus.tasks == OWN
-    assert all(problem.line is None for problem in corpus.problems), "only that the parts are small"
+    assert all(problem.line is None for problem in corpus.problems), "no note but that the splits are small"
     assert corpus.rows["topics", "train"].texts[1] == ("more goal on day 1",)
     assert corpus.rows["like-ness", "dev"].labels[:5].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     sizes = {name: [corpus.size(name, split) for split in ("train", "search", "held", "test")] for name in OWN}
@@ -104,7 +104,7 @@ CONFIGS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_they_are_trained_scored_and_predicted(name: str, own: Data, folder: Path, tmp_path: Path) -> None:
+def test_own_tasks_are_trained_scored_and_predicted(name: str, own: Data, folder: Path, tmp_path: Path) -> None:
     config = configure(*CONFIGS[name], tasks=OWN)
     check(config, read_corpus(folder, OWN), own.base)
     assert dict(config.max_length) == {"topics": 48, "like-ness": 128}
@@ -114,28 +114,28 @@ def test_they_are_trained_scored_and_predicted(name: str, own: Data, folder: Pat
     assert last.overall == pytest.approx(overall(last.scores, metrics, weights))
     checkpoint = Path(last.checkpoint)
     assert evaluate(load_model(checkpoint, own, torch.device("cpu")), own).tasks == pytest.approx(last.scores)
-    found = {(task, split): prediction for task, split, prediction in predict(checkpoint, own)}
-    assert {key: len(prediction.values) for key, prediction in found.items()} == {
+    predictions = {(task, split): prediction for task, split, prediction in predict(checkpoint, own)}
+    assert {key: len(prediction.values) for key, prediction in predictions.items()} == {
         ("topics", "search"): 15, ("topics", "held"): 15, ("topics", "dev"): 0,
         ("like-ness", "search"): 8, ("like-ness", "held"): 22, ("like-ness", "dev"): 0, ("like-ness", "test"): 4,
     }  # fmt: skip
-    classes = found["topics", "held"]
+    classes = predictions["topics", "held"]
     assert set(classes.values) <= {0, 1, 2}
     assert classes.probabilities is not None and classes.probabilities.shape == (15, 3)
-    assert np.isfinite(found["like-ness", "test"].values).all()
+    assert np.isfinite(predictions["like-ness", "test"].values).all()
     assert outcome(checkpoint, own)["details"]["topics"].keys() == {"accuracy", "off_by_one", "confusion"}
 
 
-def test_a_trial_of_them_goes_on_from_its_checkpoint(own: Data, tmp_path: Path) -> None:
+def test_a_trial_of_own_tasks_continues_from_its_checkpoint(own: Data, tmp_path: Path) -> None:
     config = configure(tasks=OWN)
     *_, whole = train(config, own, State.fresh(1, (60, 200), tmp_path / "a"))
     first = next(train(config, own, State.fresh(1, (60, 200), tmp_path / "b")))
-    *_, rest = train(config, own, State.resume(Path(first.checkpoint), (60, 200), tmp_path / "b", 1))
-    one, two = (checkpoints.read_tensors(Path(report.checkpoint), "weights") for report in (whole, rest))
-    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    *_, resumed = train(config, own, State.resume(Path(first.checkpoint), (60, 200), tmp_path / "b", 1))
+    expected, weights = (checkpoints.read_tensors(Path(last.checkpoint), "weights") for last in (whole, resumed))
+    assert expected.keys() == weights.keys() and all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
-def test_they_stand_beside_declared_ones(corpus_folder: Path, folder: Path, tiny: Base, tmp_path: Path) -> None:
+def test_own_and_declared_tasks_train_together(corpus_folder: Path, folder: Path, tiny: Base, tmp_path: Path) -> None:
     for path in (*corpus_folder.glob("ids-sst-*"), *folder.glob("news.*")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     tasks = choose_tasks("topics,sst", TASKS | OWN)
@@ -145,7 +145,7 @@ def test_they_stand_beside_declared_ones(corpus_folder: Path, folder: Path, tiny
     assert tuple(report.scores) == ("sst", "topics")
 
 
-def test_a_mapping_gives_each_task_its_own_name(folder: Path) -> None:
+def test_a_task_under_another_name_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="each task under its own name, found topics under news"):
         read_corpus(folder, {"news": TOPICS})
 

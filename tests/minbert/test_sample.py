@@ -1,6 +1,6 @@
-"""The embedded sample corpus keeps its promises: format, size, labels, clean text, no leak, and something to learn.
+"""The sample corpus: format, size, labels, clean text, no text in two splits, and labels that can be learned.
 
-Read here with pandas alone, as any user of the class format would, not with the reader that it is there to feed.
+The files are read with pandas, as a user of the class format would read them, not with the package's own reader.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_some_fields_need_csv_quoting() -> None:
 
 @pytest.mark.parametrize("task", STEMS)
 def test_identifiers_are_unique(task: str) -> None:
-    ids = [one for split in SUFFIX for one in table(task, split)["id"]]
+    ids = [identifier for split in SUFFIX for identifier in table(task, split)["id"]]
     assert len(set(ids)) == len(ids)
 
 
@@ -75,10 +75,10 @@ def test_no_row_twice(task: str) -> None:
 
 @pytest.mark.parametrize("task", STEMS)
 def test_no_text_in_two_splits(task: str) -> None:
-    found = {split: {text.lower() for text in texts(task, split)} for split in SUFFIX}
-    assert not found["train"] & found["dev"]
-    assert not found["train"] & found["test"]
-    assert not found["dev"] & found["test"]
+    lowered = {split: {text.lower() for text in texts(task, split)} for split in SUFFIX}
+    assert not lowered["train"] & lowered["dev"]
+    assert not lowered["train"] & lowered["test"]
+    assert not lowered["dev"] & lowered["test"]
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
@@ -111,7 +111,7 @@ def test_sentiment_can_be_learned_from_words() -> None:
 
 
 def overlap(task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Per pair of train and of dev: TF-IDF cosine and the share of words in common; words weighed by train alone."""
+    """Features of the train pairs and of the dev pairs: TF-IDF cosine and share of common words; weights from train."""
     text = pytest.importorskip("sklearn.feature_extraction.text")
     words = text.TfidfVectorizer().fit(texts(task, "train"))
 
@@ -126,7 +126,7 @@ def overlap(task: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_duplicates_can_be_learned_from_words_but_not_wholly() -> None:
-    """Word overlap measures 0.785 on dev, where always saying no gives 0.63; the near misses keep it from more."""
+    """Word overlap measures 0.785 on dev, where always saying no gives 0.63; the near misses keep it below 0.9."""
     linear = pytest.importorskip("sklearn.linear_model")
     train, dev = overlap("qqp")
     labels = table("qqp", "dev")["is_duplicate"]
@@ -135,7 +135,7 @@ def test_duplicates_can_be_learned_from_words_but_not_wholly() -> None:
 
 
 def test_similarity_correlates_with_shared_words_but_not_wholly() -> None:
-    """Word overlap measures r = 0.46 on dev: unrelated pairs share nothing, but small changes turn the meaning."""
+    """Word overlap measures r = 0.46 on dev: unrelated pairs share nothing, but small changes reverse a meaning."""
     linear = pytest.importorskip("sklearn.linear_model")
     train, dev = overlap("sts")
     predicted = linear.Ridge().fit(train, table("sts", "train")["similarity"]).predict(dev)

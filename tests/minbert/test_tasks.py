@@ -1,4 +1,4 @@
-"""The tasks of a run are a choice: one, two or four of them through training, evaluation and prediction."""
+"""Choosing the tasks of a run: one, two or four of them through training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_fingerprint_covers_the_tasks_of_the_run_and_no_other(corpus_folder: P
 
 
 def test_the_length_limit_is_not_in_the_fingerprint() -> None:
-    """So that sweeps of before it was declared can go on."""
+    """Sweeps that began before `max_length` was declared can still be resumed."""
     assert "max_length" not in repr(TASKS["cfimdb"])
 
 
-def test_files_of_other_tasks_need_not_be_there(corpus_folder: Path, tmp_path: Path) -> None:
+def test_files_of_other_tasks_may_be_missing(corpus_folder: Path, tmp_path: Path) -> None:
     for path in corpus_folder.glob("ids-cfimdb-*"):
         shutil.copy(path, tmp_path)
     corpus = read_corpus(tmp_path, choose_tasks("cfimdb"))
@@ -92,11 +92,11 @@ def test_any_choice_of_tasks_is_trained_scored_and_predicted(
     model = load_model(Path(last.checkpoint), data, torch.device("cpu"))
     assert set(model.heads) >= set(tasks)
     assert evaluate(model, data).tasks == pytest.approx(last.scores)
-    predicted = {(task, split): one for task, split, one in predict(Path(last.checkpoint), data)}
-    assert {task for task, _ in predicted} == set(tasks)
-    for (task, split), one in predicted.items():
-        assert len(one.values) == len(data.parts[task, split])
-        assert np.isfinite(one.values).all()
+    predictions = {(task, split): prediction for task, split, prediction in predict(Path(last.checkpoint), data)}
+    assert {task for task, _ in predictions} == set(tasks)
+    for (task, split), prediction in predictions.items():
+        assert len(prediction.values) == len(data.parts[task, split])
+        assert np.isfinite(prediction.values).all()
 
 
 def test_documents_keep_up_to_512_word_pieces_beside_shorter_tasks() -> None:
@@ -108,10 +108,10 @@ def test_a_batch_of_documents_is_cut_at_its_own_tasks_length(corpus_folder: Path
     lengths = np.diff(data.file("cfimdb", "train").texts[0].offsets) + 2
     assert (lengths > 128).any()
     room = tiny.config.max_position_embeddings
-    for given, limit in (({}, 512), ({"max_length": {"cfimdb": 32, "sst": 9}}, 32)):
-        model = MultitaskModel(Config.from_dict(given, data.tasks), tiny, data.tasks, 0)
-        found = model.batch("cfimdb", data.file("cfimdb", "train"), range(96)).sequences
-        assert [len(ids) for ids, _ in found] == np.minimum(lengths, min(limit, room)).tolist()
+    for nested, limit in (({}, 512), ({"max_length": {"cfimdb": 32, "sst": 9}}, 32)):
+        model = MultitaskModel(Config.from_dict(nested, data.tasks), tiny, data.tasks, 0)
+        sequences = model.batch("cfimdb", data.file("cfimdb", "train"), range(96)).sequences
+        assert [len(ids) for ids, _ in sequences] == np.minimum(lengths, min(limit, room)).tolist()
 
 
 def test_real_reviews_are_read_whole(real_data: Path, tiny: Base, tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_the_command_line_takes_tasks_and_keeps_them(
     common = ["train", "--data", str(corpus_folder), "--base", "tiny", "--threads", "1"]
     run = [*common, "--out", str(tmp_path / "out"), "--json"]
     assert main([*run, "--budget", "32", "--reports", "1", "--tasks", "cfimdb,sst"]) == DONE
-    found = json.loads(capsys.readouterr().out)
-    assert list(found["held out"]) == ["overall", "sst", "cfimdb"]
-    assert found["details"]["cfimdb"].keys() == {"accuracy", "precision", "recall", "f1", "confusion"}
+    summary = json.loads(capsys.readouterr().out)
+    assert list(summary["held out"]) == ["overall", "sst", "cfimdb"]
+    assert summary["details"]["cfimdb"].keys() == {"accuracy", "precision", "recall", "f1", "confusion"}
     assert main([*run, "--resume"]) == DONE, "the tasks of the run that is continued"
-    assert json.loads(capsys.readouterr().out)["held out"] == found["held out"]
+    assert json.loads(capsys.readouterr().out)["held out"] == summary["held out"]
     assert main([*run, "--resume", "--tasks", "qqp"]) == BAD_INPUT
-    assert "`--tasks` qqp are not those of the run that is continued: sst,cfimdb" in capsys.readouterr().err
+    assert "`--tasks` must be those of the run that is continued, sst,cfimdb; found qqp" in capsys.readouterr().err
     assert main([*common, "--out", str(tmp_path / "b"), "--tasks", "cfimbd"]) == BAD_INPUT
     assert "Unknown task `cfimbd`. Did you mean `cfimdb`" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Augmentation: edits of words, duplicates, rows for a trial, batches, interruptions, the command."""
+"""Augmentation: edits of words, duplicates, rows of a trial, batches, interruptions, the command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from minbert.augmentation.augmentations import (
 )
 from minbert.augmentation.chat import ChatError
 from minbert.augmentation.edits import WORD, distinct, insert, normalised, swap, synonym
-from minbert.augmentation.job import Plan, assemble, augmented_name, work
+from minbert.augmentation.job import AugmentationPlan, assemble, augmented_name, work
 from minbert.augmentation.journal import Journal, JournalError
 from minbert.augmentation.thesaurus import Thesaurus, find_thesaurus, read_thesaurus, with_s
 from minbert.data.files import SAMPLE, DataError, Rows, read_file
@@ -75,9 +75,9 @@ def sample_rows(count: int = 600) -> Rows:
     return Rows(rows.ids[:count], rows.texts[:count], rows.labels[:count])
 
 
-def plan(probabilities: dict[str, float], count: int = 60, size: int = 10, **more: object) -> Plan:
+def plan(probabilities: dict[str, float], count: int = 60, size: int = 10, **more: object) -> AugmentationPlan:
     thesaurus = read_thesaurus(SAMPLE / "synonyms.json")
-    return Plan(SST, sample_rows(count), shares(probabilities), thesaurus, size=size, **more)  # type: ignore[arg-type]
+    return AugmentationPlan(SST, sample_rows(count), shares(probabilities), thesaurus, size=size, **more)  # type: ignore[arg-type]
 
 
 # Edits ---------------------------------------------------------------------------------------------------------------
@@ -105,22 +105,22 @@ def test_an_edit_moves_the_words_that_it_says_it_moves(kind: str, thesaurus: The
         new = AUGMENTERS[kind]().edit(text, numpy_generator(seed, "test"), thesaurus)
         if new is None:
             continue
-        old_words, new_words = (Counter(word.lower() for word in WORD.findall(one)) for one in (text, new))
-        gone, come = old_words - new_words, new_words - old_words
-        signs = [re.sub(r"\s+", "", WORD.sub("", one)) for one in (text, new)]
+        old_words, new_words = (Counter(word.lower() for word in WORD.findall(sentence)) for sentence in (text, new))
+        removed, added = old_words - new_words, new_words - old_words
+        signs = [re.sub(r"\s+", "", WORD.sub("", sentence)) for sentence in (text, new)]
         assert signs[0] == signs[1], (text, new)
         if kind == "swap":
-            assert not gone and not come
+            assert not removed and not added
         elif kind == "delete":
-            assert sum(gone.values()) == 1 and not come
+            assert sum(removed.values()) == 1 and not added
         elif kind == "insert":
-            assert not gone and 1 <= sum(come.values()) <= 2
+            assert not removed and 1 <= sum(added.values()) <= 2
         else:
             articles = {"a", "an"}
-            assert len(set(gone) - articles) == 1 and 1 <= len(set(come) - articles) <= 2
+            assert len(set(removed) - articles) == 1 and 1 <= len(set(added) - articles) <= 2
 
 
-def test_edits_that_are_not_possible_say_so(thesaurus: Thesaurus) -> None:
+def test_an_impossible_edit_returns_none(thesaurus: Thesaurus) -> None:
     impossible = {
         "synonym": "It is not so .",
         "insert": "It is not so .",
@@ -133,39 +133,39 @@ def test_edits_that_are_not_possible_say_so(thesaurus: Thesaurus) -> None:
 
 def test_every_word_is_as_likely_to_go_and_every_pair_to_swap(thesaurus: Thesaurus) -> None:
     text, draws = "one two three four", 3000
-    gone: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
     swapped: Counter[str] = Counter()
     for seed in range(draws):
-        left = AUGMENTERS["delete"]().edit(text, numpy_generator(seed, "test"), thesaurus)
-        gone.update(set(text.split()) - set(left.split()))
+        shorter = AUGMENTERS["delete"]().edit(text, numpy_generator(seed, "test"), thesaurus)
+        removed.update(set(text.split()) - set(shorter.split()))
         swapped[swap(text, numpy_generator(seed, "swap")) or ""] += 1
-    for counts, cases in ((gone, 4), (swapped, 6)):
+    for counts, cases in ((removed, 4), (swapped, 6)):
         p = 1 / cases
         assert len(counts) == cases
         assert all(abs(count / draws - p) < 4 * math.sqrt(p * (1 - p) / draws) for count in counts.values())
 
 
 def test_synonyms_by_hand() -> None:
-    known = Thesaurus({"film": {"n": ["movie"]}, "watch": {"v": ["eye"]}, "good": {"n": ["goodness"], "a": ["full"]}})
+    small = Thesaurus({"film": {"n": ["movie"]}, "watch": {"v": ["eye"]}, "good": {"n": ["goodness"], "a": ["full"]}})
 
-    def made(text: str) -> str | None:
-        return synonym(text, numpy_generator(0, "test"), known)
+    def edited(text: str) -> str | None:
+        return synonym(text, numpy_generator(0, "test"), small)
 
-    assert made("The good film .") == "The good movie ."
-    assert made("Two films .") == "Two movies ."
-    assert made("He watches it .") == "He eyes it ."
-    assert made("A film .") == "A movie ."
-    assert made("I have a watch .") is None  # after an article it is no verb
-    assert made("The Film .") is None  # a name
+    assert edited("The good film .") == "The good movie ."
+    assert edited("Two films .") == "Two movies ."
+    assert edited("He watches it .") == "He eyes it ."
+    assert edited("A film .") == "A movie ."
+    assert edited("I have a watch .") is None  # not a verb after an article
+    assert edited("The Film .") is None  # a name
     assert synonym("An hour .", numpy_generator(0, "x"), Thesaurus({"hour": {"n": ["minute"]}})) == "A minute ."
     assert synonym("It is a tale .", numpy_generator(0, "x"), Thesaurus({"tale": {"n": ["epic"]}})) == "It is an epic ."
-    assert insert("Film", numpy_generator(0, "x"), known) is None and insert("film", numpy_generator(0, "x"), known)
+    assert insert("Film", numpy_generator(0, "x"), small) is None and insert("film", numpy_generator(0, "x"), small)
 
 
 def test_replacements_agree_with_the_table_by_brute_force(thesaurus: Thesaurus) -> None:
     for lemma, parts in thesaurus.entries.items():
-        found = thesaurus.replacements(lemma, "the")
-        assert found == ([] if "a" in parts or "r" in parts else parts.get("n", []))
+        synonyms = thesaurus.replacements(lemma, "the")
+        assert synonyms == ([] if "a" in parts or "r" in parts else parts.get("n", []))
         assert set(thesaurus.related(lemma)) == set(itertools.chain(*parts.values()))
     assert thesaurus.replacements("stories") == ["tales", "narratives"]
     assert [with_s(word) for word in ("city", "boy", "watch", "film", "box")] == [
@@ -235,7 +235,7 @@ def test_drawn_techniques_agree_with_their_probabilities() -> None:
     counts = Counter(draw(probabilities, numpy_generator(0, "test", number)) for number in range(draws))
     for name, p in probabilities.items():
         assert abs(counts[name] / draws - p) < 4 * math.sqrt(p * (1 - p) / draws), name
-    # and the batches of a plan, drawn for each batch of 100 as in the paper
+    # the batches of a plan, with one draw for each batch as in the paper
     many = plan(PAPER, count=60, size=1, amount=50)
     drawn = Counter(batch.technique for batch in many.batches())
     assert sum(drawn.values()) == 3000
@@ -263,7 +263,7 @@ def test_duplicates_agree_with_brute_force() -> None:
     for _ in range(20):
         known, new = texts(5), texts(40)
         expected = [
-            all(normalised(text) != normalised(other) for other in itertools.chain(known, new[:place]))
+            all(normalised(text) != normalised(earlier) for earlier in itertools.chain(known, new[:place]))
             for place, text in enumerate(new)
         ]
         assert distinct(new, known) == expected
@@ -279,9 +279,9 @@ def test_equal_normal_forms_are_equal_word_pieces_and_the_other_way_round(tiny: 
     assert isinstance(tiny, Base)
     pieces = word_piece(tiny.vocabulary, True).pre_tokenizer
     texts = [*SENTENCES, *(text.lower().replace(" .", ".") for text in SENTENCES), "a-b", "a - b", "a_b", "a _ b"]
-    for one, other in itertools.combinations(texts, 2):
-        cut = [[piece for piece, _ in pieces.pre_tokenize_str(text.lower())] for text in (one, other)]
-        assert (normalised(one) == normalised(other)) == (cut[0] == cut[1]), (one, other)
+    for first, second in itertools.combinations(texts, 2):
+        tokens = [[token for token, _ in pieces.pre_tokenize_str(text.lower())] for text in (first, second)]
+        assert (normalised(first) == normalised(second)) == (tokens[0] == tokens[1]), (first, second)
 
 
 # Trials --------------------------------------------------------------------------------------------------------------
@@ -301,10 +301,10 @@ def test_augmentations_are_frozen_records_that_load_and_repeat(kind: str, thesau
     entry = AUGMENTATIONS[kind]
     values = dump(entry())
     assert values.pop("kind") == kind and load(entry, values) == entry() and entry.__doc__
-    given = [material(thesaurus, seed, sample_rows, 60) for seed in (0, 0, 1)]
-    first, again, other = (entry().extra(one) for one in given)
+    materials = [material(thesaurus, seed, sample_rows, 60) for seed in (0, 0, 1)]
+    first, again, with_other_seed = (entry().extra(rows) for rows in materials)
     assert first == again
-    assert kind != "edit" or first != other
+    assert kind != "edit" or first != with_other_seed
     assert all(isinstance(text, str) and text and label in range(5) for text, label in first)
 
 
@@ -312,18 +312,18 @@ def test_augmentations_are_frozen_records_that_load_and_repeat(kind: str, thesau
 def test_edited_rows_are_new_keep_their_labels_and_come_in_the_amount_asked_for(
     amount: float, thesaurus: Thesaurus
 ) -> None:
-    given = material(thesaurus, count=200)
-    extra = EditAugmentation(amount=amount).extra(given)
-    old = {normalised(text) for text in given.texts}
+    rows = material(thesaurus, count=200)
+    extra = EditAugmentation(amount=amount).extra(rows)
+    old = {normalised(text) for text in rows.texts}
     new = [normalised(text) for text, _ in extra]
     assert len(set(new)) == len(new) and not old & set(new)
     assert 0.85 * round(200 * amount) <= len(extra) <= round(200 * amount)
     # An edit shares all but a few words with its source: the nearest old text has the same label.
-    bags = [set(normalised(text).split()) for text in given.texts]
+    bags = [set(normalised(text).split()) for text in rows.texts]
     for text, label in extra[::17]:
         words = set(normalised(text).split())
         distance = [len(words ^ bag) for bag in bags]
-        near = {given.labels[place] for place, far in enumerate(distance) if far == min(distance)}
+        near = {rows.labels[place] for place, far in enumerate(distance) if far == min(distance)}
         assert label in near, text
 
 
@@ -334,9 +334,9 @@ def test_one_row_does_not_depend_on_the_others(thesaurus: Thesaurus) -> None:
 
 
 def test_an_edit_of_probability_zero_never_happens(thesaurus: Thesaurus) -> None:
-    given = material(thesaurus, count=100)
-    for text, _ in EditAugmentation(amount=2.0, synonym=0.0, insert=0.0, delete=0.0, swap=0.1).extra(given):
-        assert sorted(normalised(text).split()) in [sorted(normalised(old).split()) for old in given.texts]
+    rows = material(thesaurus, count=100)
+    for text, _ in EditAugmentation(amount=2.0, synonym=0.0, insert=0.0, delete=0.0, swap=0.1).extra(rows):
+        assert sorted(normalised(text).split()) in [sorted(normalised(old).split()) for old in rows.texts]
     with pytest.raises(ConfigError, match="synonym, insert, delete, swap are all 0"):
         EditAugmentation(synonym=0, insert=0, delete=0, swap=0)
     with pytest.raises(ConfigError, match="`augmentation/amount` must be a number above 0.0 and at most 4.0, found 5"):
@@ -346,11 +346,11 @@ def test_an_edit_of_probability_zero_never_happens(thesaurus: Thesaurus) -> None
 def test_a_share_of_a_file_is_a_part_of_a_larger_share(thesaurus: Thesaurus) -> None:
     rows = sample_rows(100)
     rows.labels[7] = math.nan
-    found = [FileAugmentation(share).extra(material(thesaurus, file=lambda: rows)) for share in (0.0, 0.3, 0.5, 1.0)]
-    assert [len(extra) for extra in found] == [0, 30, 50, 99]
-    for small, large in itertools.pairwise(found):
+    extras = [FileAugmentation(share).extra(material(thesaurus, file=lambda: rows)) for share in (0.0, 0.3, 0.5, 1.0)]
+    assert [len(extra) for extra in extras] == [0, 30, 50, 99]
+    for small, large in itertools.pairwise(extras):
         assert set(small) <= set(large)
-    assert found[-1] == [(text, rows.labels[row]) for row, (text,) in enumerate(rows.texts) if row != 7]
+    assert extras[-1] == [(text, rows.labels[row]) for row, (text,) in enumerate(rows.texts) if row != 7]
 
 
 # The mechanism -------------------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_new_rows_keep_labels_name_their_source_and_are_counted(server: Server) 
     label = dict(zip(made.rows.ids, made.rows.labels.tolist(), strict=True))
     assert all(row.label == label[row.source] for row in rows)
     assert len({row.id for row in rows} | set(made.rows.ids)) == len(rows) + 60
-    assert sum(row.text == "always the same" for row in rows) == 1  # an upper-case text is no new one
+    assert sum(row.text == "always the same" for row in rows) == 1  # a text in upper case is a duplicate
     assert sum(row.technique == "rewrite" for row in rows) == tallies["rewrite"].new == 1
     for tally in tallies.values():
         assert tally.tried == tally.new + tally.duplicates + tally.impossible + tally.failed
@@ -445,7 +445,7 @@ def test_journals_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="damaged"):
         Journal(path, {"seed": 0}, resume=True)
     path.write_bytes(b"1\n")
-    with pytest.raises(JournalError, match="no journal"):
+    with pytest.raises(JournalError, match="not a journal"):
         Journal(path, {"seed": 0}, resume=True)
 
 
@@ -475,7 +475,7 @@ def test_the_file_is_in_the_class_format_and_read_as_any_other(
     assert frame["sentiment"].tolist() == rows.labels.tolist() and set(frame["technique"]) <= set(EDITS)
     old = sample_rows()
     label = dict(zip(old.ids, old.labels.tolist(), strict=True))
-    assert all(label[source] == found for source, found in zip(frame["source"], frame["sentiment"], strict=True))
+    assert all(label[source] == new for source, new in zip(frame["source"], frame["sentiment"], strict=True))
 
 
 def test_equal_seeds_give_equal_files_and_others_do_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -488,9 +488,9 @@ def test_equal_seeds_give_equal_files_and_others_do_not(tmp_path: Path, capsys: 
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -504,9 +504,9 @@ def free_port() -> int:
         (["--techniques", "rewrite=1"], "names rewrite, which need --endpoint"),
         (["--endpoint", "http://localhost:1"], "`--endpoint` needs --model"),
         (["--endpoint", "localhost", "--model", "m"], "must be an address"),
-        (["--endpoint", "http://localhost:1", "--model", "m", "--techniques", "swap=1"], "none of the techniques"),
+        (["--endpoint", "http://localhost:1", "--model", "m", "--techniques", "swap=1"], "needs a technique that"),
         (["--amount", "0"], "`--amount` must be above 0"),
-        (["--amount", "0.0001"], "less than one new row"),
+        (["--amount", "0.0001"], "600 training rows gives none"),
         (["--amount", "nan"], "`--amount` must be"),
         (["--batch", "0"], "`--batch` must be from 1 to 1000, found 0"),
         (["--temperature-low", "0.9"], "`--temperature-high` must be from 0.9 to 2, found 0.85"),
@@ -514,8 +514,8 @@ def free_port() -> int:
         (["--task", "ssst"], "Did you mean `sst`"),
         (["--data", "nowhere"], "nowhere/ids-sst-train.csv cannot be read: No such file"),
         (["--synonyms", "nowhere.json"], "`--synonyms` nowhere.json cannot be read"),
-        (["--out", f"{__file__}/a.csv"], "must be in a folder that can be written"),
-        (["--out", __file__], "is there already"),
+        (["--out", f"{__file__}/a.csv"], "`--out` needs a folder that can be written"),
+        (["--out", __file__], "`--out` must name a new file; "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
@@ -527,17 +527,17 @@ def test_bad_input_is_one_line_and_exit_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_endpoint_that_is_not_there_is_named_with_the_reason(
+def test_an_unreachable_endpoint_is_named_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     more = ["--endpoint", url, "--model", "m", "--techniques", "rewrite=1"]
     assert augment("--out", tmp_path / "a.csv", *more) == BAD_INPUT
     assert f"{url}/chat/completions cannot be reached: Connection refused" in capsys.readouterr().err
-    assert augment("--out", tmp_path / "a.csv", "--amount", 0.1) == DONE  # the failure stands in nobody's way
+    assert augment("--out", tmp_path / "a.csv", "--amount", 0.1) == DONE  # the failure left nothing behind
 
 
-def test_a_refused_key_is_told_before_any_sentence_is_sent(
+def test_a_refused_key_is_an_error_before_any_sentence_is_sent(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.models = status(401)
@@ -576,10 +576,10 @@ def process(*options: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
-def test_an_interrupted_run_goes_on_where_it_was(
+def test_an_interrupted_run_continues_where_it_stopped(
     number: signal.Signals, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Interrupted while the endpoint is thinking, with batches behind it and before it."""
+    """Interrupted while the endpoint is answering, after two finished batches and before others."""
     options = ["--endpoint", server.url, "--model", "m", "--techniques", "rewrite=0.5", "swap=0.5", "--batch", 10]
     options += ["--amount", 0.2]
     assert augment(*options, "--out", tmp_path / "unbroken.csv") == DONE
@@ -596,8 +596,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert running.returncode == (-number if number == signal.SIGKILL else STOPPED), err
     assert "Traceback" not in err and not (tmp_path / "broken.csv").exists()
     assert augment(*options, "--out", tmp_path / "broken.csv", "--resume") == DONE
-    found = [request["messages"][0]["content"] for request in server.requests]
-    assert found == [*asked[:3], *asked[2:]]  # the third was cut; the first two are not asked for again
+    prompts = [request["messages"][0]["content"] for request in server.requests]
+    assert prompts == [*asked[:3], *asked[2:]]  # the third was cut off; the first two are not requested again
     assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "unbroken.csv").read_bytes()
     assert not (tmp_path / "broken.csv.progress").exists()
 

@@ -1,4 +1,4 @@
-"""The client of a chat endpoint, against a local server that speaks the protocol well and badly."""
+"""The client of a chat endpoint, against a local server that gives correct and faulty answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_request_is_what_the_protocol_asks_for(server: Server) -> None:
         ([slow(1.0)], [1]),
     ],
 )
-def test_what_may_pass_is_tried_again(server: Server, script: list[Callable[..., None]], waits: list[float]) -> None:
+def test_a_temporary_failure_is_retried(server: Server, script: list[Callable[..., None]], waits: list[float]) -> None:
     chat, waited = client(server, timeout=0.3 if waits == [1] and len(script) == 1 else 20.0)
     server.script = [*script, says("at last")]
     assert chat.complete("?", 0.6) == "at last"
@@ -81,7 +81,7 @@ def test_what_may_pass_is_tried_again(server: Server, script: list[Callable[...,
         (status(302, b"", Location="http://b.example/"), 1, False, "HTTP 302 Found to http://b.example/"),
     ],
 )
-def test_what_will_not_pass_is_one_error(
+def test_a_lasting_failure_is_one_error(
     server: Server, reply: Callable[..., None], requests: int, passing: bool, message: str
 ) -> None:
     chat, _ = client(server, timeout=0.3 if message == "in 3 tries" else 20.0, tries=3, key="secret")
@@ -96,7 +96,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("MINBERT_ENDPOINT_KEY", raising=False)
     monkeypatch.setenv("MINE", " abc\n")
     assert key_from(None) == "" and key_from("MINE") == "abc"
-    with pytest.raises(ValueError, match="`--key-variable` names NOTHING, which is not set"):
+    with pytest.raises(ValueError, match="`--key-variable` must name .*; NOTHING is not set or empty"):
         key_from("NOTHING")
     monkeypatch.setenv("MINE", "a\nsecret")
     with pytest.raises(ValueError, match="printable ASCII") as caught:
@@ -105,7 +105,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "texts"),
     [
         ("1. a b\n2. c", ["a b", "c"]),
         ("Sure:\n\n1) a  b \n**2.** c", None),
@@ -119,8 +119,8 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("", None),
     ],
 )
-def test_numbered_lines_are_taken_whole_or_not_at_all(answer: str, found: list[str] | None) -> None:
-    assert numbered(answer, 2) == found
+def test_numbered_lines_are_taken_whole_or_not_at_all(answer: str, texts: list[str] | None) -> None:
+    assert numbered(answer, 2) == texts
 
 
 def test_quotes_of_the_model_go_and_those_of_the_sentence_stay() -> None:
@@ -136,8 +136,8 @@ def test_answers_with_other_lines_are_asked_for_again_in_pieces_and_then_given_u
     assert ask(chat, "Change.", texts, 0.6) == [f"{text} indeed" for text in texts]
     assert len(server.requests) == 2
     server.script = [lines(drop=1), says("no"), lines(), says("no"), lines(drop=2), lines()]
-    found = ask(chat, "Change.", texts, 0.6)
-    assert found == [
+    answers = ask(chat, "Change.", texts, 0.6)
+    assert answers == [
         *(f"{text} indeed" for text in texts[:10]),
         *[None] * 10,
         *(f"{text} indeed" for text in texts[20:]),

@@ -1,4 +1,4 @@
-"""Data files as they come, the dev split, the cache."""
+"""Data files: reading, notes on odd rows, the dev split, the cache of tokens."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit(file: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Change the lines of a file."""
     file.write_text("\n".join(change(file.read_text().split("\n"))))
 
 
@@ -54,7 +55,7 @@ def test_unusable_rows_are_left_out_and_counted(folder: Path) -> None:
 
     edit(folder / "ids-sst-train.csv", damage)
     corpus = read_corpus(folder)
-    assert told(corpus, "ids-sst-train.csv") == [
+    assert notes(corpus, "ids-sst-train.csv") == [
         (3, "3 fields instead of 4, because a quote is not closed or stands undoubled in a quoted text; row left out"),
         (5, "5 fields instead of 4; row left out"),
         (7, "no label; row neither trained on nor scored"),
@@ -62,12 +63,12 @@ def test_unusable_rows_are_left_out_and_counted(folder: Path) -> None:
     assert corpus.size("sst", "train") == 96 - 3
 
 
-def told(corpus: Corpus, file: str) -> list[tuple[int | None, str]]:
+def notes(corpus: Corpus, file: str) -> list[tuple[int | None, str]]:
     """(line, reason) of a file's problems."""
     return [(problem.line, problem.reason) for problem in corpus.problems if problem.file.name == file]
 
 
-def test_odd_rows_are_kept_and_told(folder: Path) -> None:
+def test_odd_rows_are_kept_with_a_note(folder: Path) -> None:
     def spoil(lines: list[str]) -> list[str]:
         lines[2] = "1\tstrain0\tthe same id as the row before\t3"
         lines[4] = "3\tx\tthe film \0 is good\t4"
@@ -77,8 +78,8 @@ def test_odd_rows_are_kept_and_told(folder: Path) -> None:
     before = read_corpus(folder)
     edit(folder / "ids-sst-train.csv", spoil)
     corpus = read_corpus(folder)
-    assert told(before, "ids-sst-train.csv") == []
-    assert told(corpus, "ids-sst-train.csv") == [
+    assert notes(before, "ids-sst-train.csv") == []
+    assert notes(corpus, "ids-sst-train.csv") == [
         (3, "`id` 'strain0' is that of line 2 too; row kept"),
         (5, "`sentence` holds a NUL byte; row kept, and read without it"),
         (7, "`sentence` is empty; row kept"),
@@ -96,14 +97,14 @@ def test_the_tokenizer_drops_nul_bytes_as_the_note_says(folder: Path, tiny: Base
     assert damaged.ids.tolist() == sound.ids.tolist() and damaged.offsets.tolist() == sound.offsets.tolist()
 
 
-def test_a_file_with_one_label_is_told(folder: Path) -> None:
+def test_a_file_with_one_label_gets_a_note(folder: Path) -> None:
     edit(folder / "ids-sst-train.csv", lambda lines: [lines[0], *(f"{line[:-1]}1" for line in lines[1:] if line)])
     corpus = read_corpus(folder)
-    assert told(corpus, "ids-sst-train.csv") == [(None, "all 96 labels are 1, so nothing can be told apart")]
+    assert notes(corpus, "ids-sst-train.csv") == [(None, "all 96 labels are 1, so they carry no information")]
     assert str(corpus.problems[0]).startswith("ids-sst-train.csv: all 96 labels are 1")
 
 
-def test_parts_of_few_rows_are_told(tmp_path: Path) -> None:
+def test_splits_of_few_rows_get_a_note(tmp_path: Path) -> None:
     corpus = read_corpus(make_corpus(tmp_path, train=49, dev=100), choose_tasks("sst,sts"))
     assert [str(problem) for problem in corpus.problems] == [
         "ids-sst-train.csv: `train` has 49 rows to learn the task from, fewer than 50",
@@ -112,10 +113,10 @@ def test_parts_of_few_rows_are_told(tmp_path: Path) -> None:
     search, held = "`search` has 1 row to compare trials on", "`held` has 2 rows to estimate a score on"
     for dev, expected in ((99, ["`search` has 49 rows to compare trials on"]), (3, [search, held])):
         corpus = read_corpus(make_corpus(tmp_path, train=50, dev=dev), choose_tasks("cfimdb"))
-        assert told(corpus, "ids-cfimdb-dev.csv") == [(None, f"{words}, fewer than 50") for words in expected]
+        assert notes(corpus, "ids-cfimdb-dev.csv") == [(None, f"{words}, fewer than 50") for words in expected]
 
 
-def test_problems_of_whole_files_come_first(tmp_path: Path) -> None:
+def test_notes_on_whole_files_come_first(tmp_path: Path) -> None:
     make_corpus(tmp_path, train=60, dev=30)
     edit(tmp_path / "ids-sst-train.csv", lambda lines: [*lines[:3], "2\ttoo few fields", *lines[4:]])
     problems = read_corpus(tmp_path, choose_tasks("sst")).problems
@@ -147,7 +148,7 @@ def test_a_folder_in_place_of_a_file_is_an_error(folder: Path, name: str) -> Non
         ),
         ("quora-train.csv", lambda lines: [*lines[:3], "9\tx\ta\tb\tyes", *lines[3:]], r"`is_duplicate`.*found 'yes'"),
         ("quora-train.csv", lambda lines: [*lines[:3], "9\tx\ta\tb\tnan", *lines[3:]], r"`is_duplicate`.*found 'nan'"),
-        ("quora-dev.csv", lambda lines: lines[:2], "too few distinct"),
+        ("quora-dev.csv", lambda lines: lines[:2], "must have at least 2 labelled rows of different text"),
     ],
 )
 def test_untrustworthy_files_are_errors(
@@ -166,7 +167,7 @@ def test_wrong_encoding_is_named_with_its_line(folder: Path) -> None:
 
 
 def test_missing_folder_or_file(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="which is not there"):
+    with pytest.raises(DataError, match="which does not exist"):
         read_corpus(tmp_path / "nowhere")
     with pytest.raises(DataError, match="which is a file"):
         read_corpus(folder / "sts-dev.csv")
@@ -175,7 +176,7 @@ def test_missing_folder_or_file(folder: Path, tmp_path: Path) -> None:
         read_corpus(folder)
 
 
-def test_a_missing_test_file_only_cannot_be_predicted(folder: Path) -> None:
+def test_a_missing_test_file_is_allowed(folder: Path) -> None:
     (folder / "sts-test-student.csv").unlink()
     assert read_corpus(folder).size("sts", "test") == 0
 
@@ -222,13 +223,13 @@ def test_search_sizes_limit_what_reports_see(folder: Path, tiny: Base, tmp_path:
 
 def test_lines_that_csv_cannot_take_apart_are_left_out(folder: Path) -> None:
     def damage(lines: list[str]) -> list[str]:
-        lines[2] = lines[2].replace("film", "fi\rlm")  # a stray carriage return is a blank
+        lines[2] = lines[2].replace("film", "fi\rlm")  # a stray carriage return is read as a space
         lines[3] = "2\tx\t" + "a" * 140_000 + "\t1"  # above the csv module's limit for a field
         return lines
 
     edit(folder / "ids-sst-train.csv", damage)
     corpus = read_corpus(folder)
-    assert told(corpus, "ids-sst-train.csv") == [(4, "a text is longer than 131,072 characters; row left out")]
+    assert notes(corpus, "ids-sst-train.csv") == [(4, "a text is longer than 131,072 characters; row left out")]
     assert ("the fi lm number 1 is weak",) in corpus.rows["sst", "train"].texts
 
 
@@ -259,6 +260,6 @@ def test_an_unwritable_cache_is_a_clear_error(folder: Path, tiny: Base, tmp_path
 
 def test_processes_may_build_one_entry_at_once(folder: Path, tiny: Base, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: open_data(folder, tiny, cache=tmp_path / "cache"), range(4)))
-    assert all(data.sizes("train") == found[0].sizes("train") for data in found)
+        opened = list(pool.map(lambda _: open_data(folder, tiny, cache=tmp_path / "cache"), range(4)))
+    assert all(data.sizes("train") == opened[0].sizes("train") for data in opened)
     assert len([path for path in (tmp_path / "cache").iterdir() if not path.name.startswith(".")]) == 1

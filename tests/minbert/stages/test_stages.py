@@ -1,4 +1,4 @@
-"""Stages before training: their rows, their losses against independent implementations, their learning."""
+"""Stages before training: their rows, their losses against independent implementations, and whether they learn."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_every_parameter_of_the_encoder_has_a_gradient(name: str, staging_data: 
     work.loss(encoder, list(range(8)), SILENT, numpy_generator(0, "x")).backward()  # type: ignore[no-untyped-call]
     parameters = [*encoder.named_parameters(), *work.named_parameters()]
     silent = {key for key, value in parameters if value.grad is None or not bool(value.grad.any())}
-    # A key's bias shifts all scores of a query alike: its gradient is 0 but for rounding.
+    # A key's bias shifts all scores of a query alike, so its gradient is 0 up to rounding.
     assert not {key for key in silent if not key.endswith("key.bias")}
 
 
@@ -184,7 +184,7 @@ def test_sources_are_chosen_and_unusable_rows_left_out(tmp_path: Path) -> None:
 
 
 def test_nli_loss_against_transformers(staging_data: Data) -> None:
-    """BertForSequenceClassification with the pooler taken out: logits from the last [CLS] state."""
+    """BertForSequenceClassification without its pooler: logits from the last [CLS] state."""
     transformers = pytest.importorskip("transformers")
     work = objective(NLI(), staging_data)
     assert isinstance(work, Inference)
@@ -198,9 +198,9 @@ def test_nli_loss_against_transformers(staging_data: Data) -> None:
     found = work.loss(encoder, rows, SILENT, numpy_generator(0, "x"))
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     ours = gradients(found, work.classifier.weight, encoder.embeddings.word.weight)
-    other = gradients(expected, theirs.classifier.weight, theirs.bert.embeddings.word_embeddings.weight)
-    for one, two in zip(ours, other, strict=True):
-        assert torch.allclose(one, two, atol=1e-6)
+    reference = gradients(expected, theirs.classifier.weight, theirs.bert.embeddings.word_embeddings.weight)
+    for gradient, witness_gradient in zip(ours, reference, strict=True):
+        assert torch.allclose(gradient, witness_gradient, atol=1e-6)
 
 
 # MNRL ----------------------------------------------------------------------------------------------------------------
@@ -258,8 +258,8 @@ def test_mnrl_against_sentence_transformers(staging_data: Data) -> None:
         expected = theirs([{"x": a}, {"x": p}], torch.empty(0))
         found = mnrl(a, p, scale)
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-        for one, two in zip(gradients(found, a, p), gradients(expected, a, p), strict=True):
-            assert torch.allclose(one, two, atol=1e-6)
+        for ours, reference in zip(gradients(found, a, p), gradients(expected, a, p), strict=True):
+            assert torch.allclose(ours, reference, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -287,14 +287,14 @@ def test_masking_follows_its_rate_and_80_10_10() -> None:
     shown, chosen = corrupt(ids, special, rate, vocabulary, mask, np.random.default_rng(0))
     open_places = count * 0.9
 
-    def assert_share(found: float, of: float, share: float) -> None:
-        assert abs(found - of * share) < 4 * np.sqrt(of * share * (1 - share))
+    def assert_share(count: float, total: float, share: float) -> None:
+        assert abs(count - total * share) < 4 * np.sqrt(total * share * (1 - share))
 
     assert_share(len(chosen), open_places, rate)
     assert not special[chosen].any()
-    masked, kept = (shown[chosen] == mask).sum(), (shown[chosen] == 500).sum()
+    masked, unchanged = (shown[chosen] == mask).sum(), (shown[chosen] == 500).sum()
     assert_share(masked, len(chosen), 0.8 + 0.1 / vocabulary)
-    assert_share(kept, len(chosen), 0.1 + 0.1 / vocabulary)
+    assert_share(unchanged, len(chosen), 0.1 + 0.1 / vocabulary)
     drawn = shown[chosen][(shown[chosen] != mask) & (shown[chosen] != 500)]
     assert_share(len(drawn), len(chosen), 0.1)
     assert drawn.min() < 20 and drawn.max() > vocabulary - 20  # over the whole vocabulary
@@ -340,17 +340,17 @@ def test_mlm_loss_against_transformers(staging_data: Data) -> None:
     order = packed.place.argsort().tolist()  # the sequences as they are packed
     padded_ids, segments, mask = padded([sequences[index] for index in order])
     flat = mask.bool()
-    wanted = torch.full(padded_ids.shape, -100)
+    padded_labels = torch.full(padded_ids.shape, -100)
     labels = torch.full((len(ids),), -100)
     labels[chosen] = torch.from_numpy(ids[chosen])
-    wanted[flat] = labels
+    padded_labels[flat] = labels
     padded_ids[flat] = torch.from_numpy(shown)
-    expected = theirs(input_ids=padded_ids, token_type_ids=segments, attention_mask=mask, labels=wanted).loss
+    expected = theirs(input_ids=padded_ids, token_type_ids=segments, attention_mask=mask, labels=padded_labels).loss
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     ours = gradients(found, encoder.embeddings.word.weight, work.transform.weight)
-    other = gradients(expected, theirs.bert.embeddings.word_embeddings.weight, head.transform.dense.weight)
-    for one, two in zip(ours, other, strict=True):
-        assert torch.allclose(one, two, atol=1e-6)
+    reference = gradients(expected, theirs.bert.embeddings.word_embeddings.weight, head.transform.dense.weight)
+    for gradient, witness_gradient in zip(ours, reference, strict=True):
+        assert torch.allclose(gradient, witness_gradient, atol=1e-6)
 
 
 def test_the_output_layer_is_tied_to_the_word_embeddings() -> None:
@@ -368,17 +368,17 @@ def test_a_bases_own_output_layer_is_used(staging_data: Data, tiny: Base, tmp_pa
 
     assert pretrained_head(tiny) is None
     width, pieces = tiny.config.hidden_size, tiny.config.vocab_size
-    given = {
+    stored = {
         "cls.predictions.transform.dense.weight": torch.randn(width, width),
         "cls.predictions.transform.dense.bias": torch.randn(width),
         "cls.predictions.transform.LayerNorm.gamma": torch.randn(width),
         "cls.predictions.transform.LayerNorm.beta": torch.randn(width),
         "cls.predictions.bias": torch.randn(pieces),
     }
-    save_file(given, tmp_path / "model.safetensors")
+    save_file(stored, tmp_path / "model.safetensors")
     work = objective(MLM(), staging_data, replace(tiny, path=tmp_path))
     for tensor, name in zip(
-        given.values(), ("transform.weight", "transform.bias", "norm.weight", "norm.bias", "bias"), strict=True
+        stored.values(), ("transform.weight", "transform.bias", "norm.weight", "norm.bias", "bias"), strict=True
     ):
         assert torch.equal(work.state_dict()[name], tensor)
 
