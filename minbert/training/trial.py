@@ -131,8 +131,8 @@ class Trial:
         """Score the model, write a checkpoint that holds the report, and return the report.
 
         Raises Interrupted, with nothing changed, if `should_pause()` returns True during evaluation: a trial that
-        continues from the checkpoint that `pause` then writes begins with this report. A diverged trial has no scores
-        and no checkpoint.
+        continues from the checkpoint that `pause` then writes begins with this report. A diverged trial writes no
+        checkpoint.
         """
         self._check_finite()
         if self.diverged:

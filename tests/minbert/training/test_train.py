@@ -201,6 +201,14 @@ def test_a_checkpoint_of_another_format_is_refused(data: Data, tmp_path: Path) -
         State.resume(path, (60,), tmp_path, 1)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_a_checkpoint_without_a_format_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "trial.json").write_text(content)
+    (tmp_path / "done.json").write_text('{"report": null}')
+    with pytest.raises(checkpoints.TrialCheckpointError, match="cannot be read"):
+        checkpoints.read_trial(tmp_path)
+
+
 def test_predictions_equal_the_models_own(data: Data, tmp_path: Path) -> None:
     report = list(train(configure(), data, State.fresh(0, (200,), tmp_path)))[-1]
     model = load_model(Path(report.checkpoint), data, torch.device("cpu"))
