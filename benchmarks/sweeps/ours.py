@@ -41,7 +41,7 @@ def command(setup: Setup, store: Path) -> list[str]:
 
 def sweep(setup: Setup, work: Path) -> Timeline:
     """Run the sweep until its time is over; returns its timeline. Raises RuntimeError if it ends in another way."""
-    store, kept = work / "store", work / "weights"
+    store, links = work / "store", work / "weights"
     variables = environment(MINBERT_CACHE=str(work / "cache"))  # an empty cache, because the stock side tokenises too
     begun = time.time()
     with (work / "output.txt").open("w") as output:
@@ -49,18 +49,18 @@ def sweep(setup: Setup, work: Path) -> Timeline:
             command(setup, store), cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         while process.poll() is None:
-            link_new(store / NAME / "checkpoints", kept)
+            link_new(store / NAME / "checkpoints", links)
             time.sleep(LOOK)
-    link_new(store / NAME / "checkpoints", kept)
+    link_new(store / NAME / "checkpoints", links)
     if process.returncode not in (0, STOPPED):
         raise RuntimeError(f"hpo run stopped with exit code {process.returncode}: {(work / 'output.txt').read_text()}")
-    return timeline(store, kept, begun)
+    return timeline(store, links, begun)
 
 
-def link_new(checkpoints: Path, kept: Path) -> None:
-    """Link the files of every complete checkpoint into `kept`, unless they have been linked already."""
+def link_new(checkpoints: Path, links: Path) -> None:
+    """Link the files of every complete checkpoint into `links`, unless they have been linked already."""
     for done in checkpoints.glob("*/*/done.json"):
-        target = kept / done.parent.parent.name / done.parent.name
+        target = links / done.parent.parent.name / done.parent.name
         if (target / "done.json").exists():
             continue
         with contextlib.suppress(FileNotFoundError):  # the checkpoint may just be replaced by the next one
@@ -70,7 +70,7 @@ def link_new(checkpoints: Path, kept: Path) -> None:
                     os.link(done.parent / name, target / name)
 
 
-def timeline(store: Path, kept: Path, begun: float) -> Timeline:
+def timeline(store: Path, links: Path, begun: float) -> Timeline:
     """The timeline from the store's rows, which carry the time at which the driver wrote them."""
     folder = Store(str(store)).open(NAME)
     reports = [
@@ -79,7 +79,7 @@ def timeline(store: Path, kept: Path, begun: float) -> Timeline:
             trial=str(row["trial"]),
             examples=int(row["examples"]),
             overall=float("nan") if row["overall"] is None else float(row["overall"]),
-            weights=str(kept / str(row["trial"]) / Path(row["checkpoint"] or "").name),
+            weights=str(links / str(row["trial"]) / Path(row["checkpoint"] or "").name),
         )
         for row in to_rows(folder.read("reports"))
     ]
