@@ -53,7 +53,7 @@ def _sweep(folder: SweepFolder) -> pd.DataFrame:
 
 VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
     "trials": trials_frame,
-    "reports": lambda folder: report_per_step(folder.read("reports")),
+    "reports": lambda folder: report_per_step(folder.read("reports"), folder.read("trials")),
     "attempt_reports": lambda folder: folder.read("reports"),
     "starts": _event("start"),
     "ends": _event("end"),

@@ -160,12 +160,29 @@ def in_order(name: str, table: pa.Table) -> pa.Table:
     return table if len(places) == table.num_rows else table.take(pa.array(places, pa.int64()))
 
 
-def report_per_step(reports: pa.Table) -> pa.Table:
-    """One report for each (trial, step): the first finite one, or else the first.
+def since_first_start(rows: pa.Table, trials: pa.Table) -> pa.Table:
+    """Rows of `trials` or `reports` from each trial's first start on, `trials` being the table of all events.
 
-    `reports` are in order of seq. Attempts of a trial repeat the same work, so a resumed trial may report a step again.
-    The search goes by this report, and every view shows it.
+    If the row of a start is lost (a damaged file), the trial is drawn again: earlier rows belong to an unknown
+    configuration, and count nowhere.
     """
+    starts: dict[int, int] = {}
+    events = (trials[name].to_pylist() for name in ("trial", "event", "seq"))
+    for trial, event, seq in zip(*events, strict=True):
+        if event == "start":
+            starts[trial] = min(seq, starts.get(trial, seq))
+    pairs = zip(rows["trial"].to_pylist(), rows["seq"].to_pylist(), strict=True)
+    counts = [trial in starts and seq >= starts[trial] for trial, seq in pairs]
+    return rows if all(counts) else rows.filter(pa.array(counts, pa.bool_()))
+
+
+def report_per_step(reports: pa.Table, trials: pa.Table) -> pa.Table:
+    """One report for each (trial, step): the first finite one since the trial's first start, or else the first.
+
+    Both tables are in order of seq. Attempts of a trial repeat the same work, so a resumed trial may report a step
+    again. The search goes by this report, and every view shows it.
+    """
+    reports = since_first_start(reports, trials)
     overall = reports["overall"].to_pylist()
     chosen: dict[tuple[int, int], int] = {}
     for place, milestone in enumerate(zip(reports["trial"].to_pylist(), reports["step"].to_pylist(), strict=True)):

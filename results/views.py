@@ -18,7 +18,7 @@ import pandas as pd
 from results import costs, predictions, sql
 from results.files import StoreError
 from results.names import by_path
-from results.reading import report_per_step
+from results.reading import report_per_step, since_first_start
 from results.schemas import to_rows
 from results.scoring import Scoring
 from results.store import SweepFolder
@@ -49,10 +49,11 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     `scoring` also held_overall and held_<task>, for trials that have predictions.
     """
     events: dict[int, list[Row]] = {}
-    for row in to_rows(folder.read("trials")):
+    starts_and_ends = folder.read("trials")
+    for row in to_rows(since_first_start(starts_and_ends, starts_and_ends)):
         events.setdefault(int(row["trial"]), []).append(row)
     reports: dict[int, list[Row]] = {}
-    for row in to_rows(report_per_step(folder.read("reports"))):
+    for row in to_rows(report_per_step(folder.read("reports"), starts_and_ends)):
         reports.setdefault(int(row["trial"]), []).append(row)
     tasks = list(folder.tasks)
     rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]

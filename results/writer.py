@@ -128,10 +128,11 @@ class Writer:
             try:
                 for table, run in itertools.groupby(group, key=lambda entry: entry[0]):
                     self._write(table, list(run))
-            except StoreError as error:
+            except Exception as error:  # an unknown one would end the thread, and rows would wait unseen
+                known = error if isinstance(error, StoreError) else StoreError(f"Cannot commit: {error!r}")
                 with self._lock:
-                    self._error = error
-                raise
+                    self._error = known
+                raise known from error
             with self._lock:
                 self._error = None
 

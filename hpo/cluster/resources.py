@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 NodeResources = tuple[float, float]
 """CPUs and GPUs of one node, which is a machine of a cluster."""
@@ -67,6 +67,10 @@ class Resources:
     """CPU cores of a trial, which are also its threads."""
     gpus_per_trial: float = 0.0
     """GPUs of a trial; a fraction shares one device."""
+
+    def request(self) -> ResourceRequest:
+        """The request for exactly these resources."""
+        return ResourceRequest(**asdict(self))
 
     def check(self, cpus: float, gpus: float, where: str) -> None:
         """Raise ResourceError unless `workers` trials fit into `cpus` cores and `gpus` devices at once."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hpo.commands import options
-from hpo.commands.common import STOPPED, StoreOption, SweepArgument, console, open_sweep
+from hpo.commands.common import STOPPED, StoreOption, SweepArgument, console, open_sweep, warned
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
 from hpo.launch.request import Launch, Relaunch
@@ -62,16 +62,12 @@ def extend(relaunch: Relaunch, sweep: SweepArgument, trials: options.MoreTrials,
 def _launch_again(store: str, sweep: str, relaunch: Relaunch) -> None:
     """Resume a sweep. Before Ray starts, refuse if another driver works on it, and return if nothing is left to do."""
     from hpo.display.summary import command
-    from hpo.driver.finalise import is_done
-    from hpo.driver.generations import check_free, total_trials
-    from hpo.launch.record import record_of
-    from hpo.launch.relaunch import total_of
+    from hpo.driver.resumption import resumption
 
     folder = open_sweep(store, sweep)
-    if not relaunch.takeover:
-        check_free(folder.path)
-    trials = total_of(total_trials(record_of(folder).trials, folder.path), relaunch, sweep)
-    if is_done(folder, trials):
+    with warned(folder):
+        _, trials, done = resumption(folder, relaunch)
+    if done:
         extend_command = command("extend", sweep, "--trials", str(2 * trials), store=store)
         tell(
             f"{sweep} is done: its {plural(trials, 'trial')} have ended and the kept ones have predicted. See: "

@@ -75,10 +75,7 @@ def _at_rest(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snaps
         snapshot = replace(snapshot, messages=(*snapshot.messages, message))
     elif _all_closed(snapshot):
         phase = "done"
-    counts = dict(snapshot.counts)
-    counts["waiting"] += counts["running"]
-    counts["running"] = 0
-    return replace(snapshot, counts=counts, running=[], time_left=None, phase=phase)
+    return replace(snapshot.at_rest(), phase=phase)
 
 
 def overview(folder: SweepFolder) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.launch.record import job_of, record_of
 from hpo.search.states import CLOSED
+from hpo.worker.faults import is_disk_error
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class _Round:
         try:
             ray.get(reference)
         except RayTaskError as error:
+            if is_disk_error(error.cause):  # the launch stops, resumable: every other trial would fail too
+                raise error.cause from error
             self._problems.append(f"trial {weights.trial} could not predict: {_last_line(error)}")
         except (RayActorError, OutOfMemoryError) as error:
             if tries < RETRIES:
@@ -143,7 +146,7 @@ class _Round:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def is_done(folder: SweepFolder, trials: int) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hpo.cluster.processes import host, process_start
+from hpo.worker.place import generation_folder
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -97,7 +98,7 @@ def claim(sweep: Path, takeover: bool = False, trials: int = 0, since: float | N
     `takeover`: claim it all the same. `trials`: total number of trials that this launch asks for. `since`: when the
     launch began, in seconds since 1970; None: now.
     """
-    folder = sweep / "generations"
+    folder = generation_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         record = _claim_number(folder)
@@ -123,7 +124,7 @@ def check_free(sweep: Path) -> None:
 
 def active(sweep: Path) -> GenerationRecord | None:
     """The driver that works on this sweep now, judged by its file and its process; None: no driver does."""
-    folder = sweep / "generations"
+    folder = generation_folder(sweep)
     if not folder.is_dir():
         return None
     now = _now(folder)
@@ -132,7 +133,7 @@ def active(sweep: Path) -> GenerationRecord | None:
 
 def newest(sweep: Path) -> GenerationRecord | None:
     """The last launch of this sweep that was accepted, running or not; None: there was none."""
-    folder = sweep / "generations"
+    folder = generation_folder(sweep)
     accepted = [record for record in _records(folder) if record.state != "claimed"] if folder.is_dir() else []
     return accepted[-1] if accepted else None
 
@@ -149,7 +150,7 @@ def _now(folder: Path) -> float:
 
 def total_trials(begun_with: int, sweep: Path) -> int:
     """Total number of trials of a sweep: it began with `begun_with`, and later launches may have asked for more."""
-    folder = sweep / "generations"
+    folder = generation_folder(sweep)
     totals = [record.trials for record in _records(folder)] if folder.is_dir() else []
     return max([begun_with, *totals])
 

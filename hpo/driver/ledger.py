@@ -93,10 +93,13 @@ class Ledger:
     def feed(self, row: Mapping[str, Any]) -> None:
         """Take the next row of `trials` or `reports`."""
         self.rows += 1
-        trial = int(row["trial"])
-        entry = self.trials.setdefault(trial, TrialEntry())
+        trial, event = int(row["trial"]), row.get("event")
+        if event == "start":
+            self.trials.setdefault(trial, TrialEntry())
+        elif trial not in self.trials:
+            return  # the row of its start is lost: the trial is drawn again, and this is of an unknown configuration
+        entry = self.trials[trial]
         entry.attempt = max(entry.attempt, int(row["attempt"]))
-        event = row.get("event")
         if event == "start":
             entry.state, entry.lost, entry.reason, entry.origin = "running", False, "", row.get("origin")
             entry.attempts += 1

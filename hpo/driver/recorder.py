@@ -21,7 +21,8 @@ from hpo.driver.monitor import Monitor
 from hpo.driver.weights import EndRow, Shelf
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
-from hpo.worker.job import OUT_OF_MEMORY, Assignment, attempt_id
+from hpo.worker.faults import OUT_OF_MEMORY
+from hpo.worker.job import Assignment, attempt_id
 
 COPIED = (
     "step", "examples", "scores", "losses", "flags", "seconds", "evaluation_seconds", "stage_seconds",

@@ -19,18 +19,18 @@ from hpo.cluster.connection import Cluster, connect
 from hpo.cluster.resources import Resources
 from hpo.cluster.shared_files import check_nodes
 from hpo.driver import generations
-from hpo.driver.finalise import is_done
 from hpo.driver.monitor import Monitor
+from hpo.driver.resumption import resumption
 from hpo.driver.running import LaunchState, Running
 from hpo.driver.screen import Observer, Screen
 from hpo.launch.plan import Plan
 from hpo.launch.prepare import check_local, prepare
-from hpo.launch.record import SweepRecord, job_of, record_of
-from hpo.launch.relaunch import plan_again, total_of
+from hpo.launch.record import SweepRecord, job_of
+from hpo.launch.relaunch import plan_again
 from hpo.launch.request import Launch, Relaunch
 from hpo.search.schedulers import scheduler_from
 from hpo.search.snapshot import Snapshot
-from hpo.worker.worker import is_disk_error
+from hpo.worker.faults import is_disk_error
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -67,12 +67,9 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
     relaunch = relaunch or Relaunch()
     check_local(store)
     folder = Store(store).open(name)
-    record, path = record_of(folder), folder.path
-    trials = total_of(generations.total_trials(record.trials, path), relaunch, name)
-    if is_done(folder, trials):
+    record, trials, done = resumption(folder, relaunch)
+    if done:
         return _done_already(folder, record, trials)
-    if not relaunch.takeover:
-        generations.check_free(path)
     session = Session(plan_again(store, record, trials, relaunch), observer)
     with session.connected() as (cluster, resources):
         return session.drive(folder, cluster, resources, takeover=relaunch.takeover)
@@ -122,7 +119,7 @@ class Session:
             state = "stopped"
         screen.phase = state
         screen.show(force=True)
-        return Outcome(self._plan.name, state, screen.snapshot())
+        return Outcome(self._plan.name, state, screen.snapshot().at_rest())
 
     def _with_generation(
         self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool
@@ -136,6 +133,7 @@ class Session:
                     self._plan.record,
                     folder.path,
                     resources,
+                    trainer=self._plan.trainer,
                     memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,
                     pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
                 )

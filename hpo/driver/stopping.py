@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-STOP_FILE = "stop-request"
-"""File in a sweep's folder: `hpo stop` creates it, the driver deletes it."""
+from hpo.worker.place import stop_file
+
 LOOK = 0.5
 """Seconds between two checks for that file."""
 ROOM = 30.0
@@ -34,7 +34,7 @@ class StopNow(KeyboardInterrupt):
 
 def request_stop(sweep: Path) -> None:
     """Ask the driver of the sweep in this folder to stop, as Ctrl-C does. The driver may run on another machine."""
-    (sweep / STOP_FILE).touch()
+    stop_file(sweep).touch()
 
 
 class Halt:
@@ -45,7 +45,7 @@ class Halt:
     ) -> None:
         """`seconds`: time limit, counted from `started` (by `time.monotonic`; None: now). `since`: modification time of
         this generation's own file; an older stop request was meant for an earlier driver, and is deleted."""
-        self._file = sweep / STOP_FILE
+        self._file = stop_file(sweep)
         with suppress(FileNotFoundError):
             if self._file.stat().st_mtime < since:
                 self._file.unlink()

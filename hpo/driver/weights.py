@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.search.states import CLOSED, ranking
-from hpo.worker.job import checkpoint_folder
+from hpo.worker.place import checkpoint_folder
 from minbert.training import checkpoints
 
 BASELINE = 0

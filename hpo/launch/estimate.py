@@ -18,6 +18,7 @@ from hpo.cluster.resources import Resources
 from hpo.launch.plan import Plan, Range, StageWork, complete_for
 from hpo.space.reach import branches
 from hpo.space.tree import nest
+from hpo.worker.job import TRAINER
 
 if TYPE_CHECKING:
     from minbert.data.files import Corpus
@@ -34,7 +35,7 @@ FAR = 1_000_000_000
 def estimated(plan: Plan, corpus: Corpus) -> Plan:
     """The plan with its rough time and the work of its stages. A plan with another trainer is returned unchanged."""
     record = plan.record
-    if record.trainer != "hpo.worker.trainer":
+    if record.trainer != TRAINER:
         return plan
     from hpo.worker.trainer import use_device
     from minbert.data.tokens import open_data

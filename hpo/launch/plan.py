@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.cluster.resources import ResourceRequest, Resources
+from hpo.cluster.resources import Resources
 from hpo.launch.record import SweepRecord
 from hpo.search.schedulers import Scheduler, scheduler_from
 from hpo.search.searchers import Searcher, searcher_from
@@ -77,6 +77,8 @@ class Plan:
     """Address of a running Ray cluster; None: one of our own on this machine."""
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
+    trainer: str | None = None
+    """Module that trains, as the caller of this launch names it; see `hpo.launch.record.check_trainer`."""
     warnings: tuple[str, ...] = ()
     """Changes since the sweep began that are shown while it runs, such as another version of a package."""
     preview: Preview = Preview()
@@ -136,8 +138,7 @@ class Plan:
 
     def begun(self, resources: Resources) -> SweepRecord:
         """The record of a sweep that begins now, with these resources."""
-        request = ResourceRequest(resources.workers, resources.cpus_per_trial, resources.gpus_per_trial)
-        return replace(self.record, resources=request, created=time.time())
+        return replace(self.record, resources=resources.request(), created=time.time())
 
 
 def complete_for(tasks: Mapping[str, Task]) -> Complete:

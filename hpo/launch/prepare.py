@@ -79,6 +79,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         resources=_resources(launch),
         address=launch.address,
         time=launch.time,
+        trainer=launch.trainer,
         preview=preview,
     )
     plan.sweep(workers=1)  # raises where trials, start configurations and milestones do not fit together

@@ -8,7 +8,6 @@ ignored.
 from __future__ import annotations
 
 import importlib.metadata
-import os.path
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
-from hpo.search.schedulers import scheduler_from
-from hpo.worker.job import Job
+from hpo.worker.job import TRAINER, Job
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
@@ -35,7 +33,7 @@ class RecordError(ValueError):
 
 
 class MismatchError(ValueError):
-    """The space, data, base weights, tasks, techniques or configuration version differ from those the sweep began with."""
+    """Space, data, base weights, tasks or configuration version differ from those that the sweep began with."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +154,7 @@ class SweepRecord:
         names = {each.name for each in fields(cls)}
         unknown = {name: value for name, value in grouped.items() if name not in names and name != "budget"}
         record = replace(from_json(cls, grouped), unknown=unknown)
-        try:
-            scheduler_from(record.scheduler)
-        except ValueError as error:
-            raise FieldError(f"`scheduler`: {error}") from error
+        _check_values(record)
         return record
 
 
@@ -168,13 +163,32 @@ def record_of(folder: SweepFolder) -> SweepRecord:
     try:
         return SweepRecord.from_json(folder.meta)
     except FieldError as error:
-        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {str(error).rstrip('.')}.") from error
+        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {error}.") from error
+
+
+def check_trainer(record: SweepRecord, trainer: str | None) -> None:
+    """Raise RecordError for a recorded trainer that is neither the product's own nor the `trainer` of the caller.
+
+    The trainer is a module that will be imported: a stored file alone must not choose which code runs.
+    """
+    if record.trainer not in (TRAINER, trainer):
+        raise RecordError(
+            f"`sweep.json` of {record.name!r} names the trainer {record.trainer!r}, which is not {TRAINER}. If you "
+            "trust it, name it yourself in Python: Relaunch(trainer=...)."
+        )
 
 
 def job_of(
-    record: SweepRecord, folder: Path, resources: Resources, *, memory_limit: int | None = None, pause_key: str = ""
+    record: SweepRecord,
+    folder: Path,
+    resources: Resources,
+    *,
+    trainer: str | None = None,
+    memory_limit: int | None = None,
+    pause_key: str = "",
 ) -> Job:
-    """The job that the workers of the sweep in `folder` get."""
+    """The job that the workers of the sweep in `folder` get; for `trainer` see `check_trainer`."""
+    check_trainer(record, trainer)
     return Job(
         folder=str(folder.absolute()),
         milestones=record.milestones,
@@ -196,7 +210,7 @@ def job_of(
 
 def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The content, with the fields that earlier versions did not write set to the values that sweeps had then."""
-    earlier: dict[str, Any] = {"trainer": "hpo.worker.trainer", "searcher": {"name": "tpe"}, "argv": []}
+    earlier: dict[str, Any] = {"trainer": TRAINER, "searcher": {"name": "tpe", "startup": 8}, "argv": []}
     content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
     if "scheduler" not in content and isinstance(milestones, list) and milestones:
@@ -204,6 +218,18 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content.get("created"), str):
         content["created"] = _seconds(content["created"])
     return content
+
+
+def _check_values(record: SweepRecord) -> None:
+    """Raise FieldError for values of the right type that no sweep was ever written with."""
+    for name, least in (("trials", 1), ("keep", 1), ("seed", 0)):
+        if (value := getattr(record, name)) < least:
+            raise FieldError(f"`{name}` must be at least {least}, not {value}")
+    steps = record.milestones
+    if steps[0] < 1 or list(steps) != sorted(set(steps)):
+        raise FieldError(f"`milestones` must be ascending numbers of examples, not {list(steps)}")
+    if not record.tasks:
+        raise FieldError("`tasks` must name at least one task")
 
 
 def _seconds(moment: str) -> float:
@@ -227,7 +253,7 @@ def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
 def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
     """Raise MismatchError if results of this launch could not be compared with earlier ones.
 
-    `now` is the record with the present space, data, base weights, tasks, configuration version, searcher and scheduler.
+    `now` is the record with the present space, data, base weights, tasks and configuration version.
     """
     for noun, before, after in _compared(recorded, now):
         if before != after:
@@ -240,13 +266,9 @@ def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
 
 def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, Any, Any]]:
     """What must be equal: a noun for messages, the recorded value, the present value."""
-    from hpo.search.searchers import searcher_from  # imports Optuna, which a reader of records does not need
-
     yield "configuration version", recorded.config_version, now.config_version
     yield "search space (hash)", recorded.space_hash, now.space_hash
     yield "declaration of the tasks (metrics, weights)", recorded.tasks, now.tasks
-    yield "searcher", searcher_from(recorded.searcher), searcher_from(now.searcher)
-    yield "scheduler", scheduler_from(recorded.scheduler), scheduler_from(now.scheduler)
     yield f"data in {now.data.place} (fingerprint)", recorded.data.fingerprint, now.data.fingerprint
     yield f"base weights {recorded.base.name} (SHA-256)", recorded.base.sha256, now.base.sha256
     for name, sha256 in recorded.data.inputs.items():  # a record of an older sweep names none
@@ -282,7 +304,9 @@ def _shortened(before: str, after: str) -> tuple[str, str]:
     """Two different texts, each cut to SHOWN characters that hold the first difference."""
     start = 0
     if max(len(before), len(after)) > SHOWN:
-        start = max(0, len(os.path.commonprefix([before, after])) - SHOWN // 2)
+        letters = enumerate(zip(before, after, strict=False))
+        first = next((place for place, (old, new) in letters if old != new), min(len(before), len(after)))
+        start = max(0, first - SHOWN // 2)
     texts = [f"...{text[start:]}" if start else text for text in (before, after)]
     old, new = (text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..." for text in texts)
     return old, new

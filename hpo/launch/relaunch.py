@@ -10,7 +10,15 @@ from pathlib import Path
 
 from hpo.launch.inputs import inputs
 from hpo.launch.plan import Plan
-from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, changed_versions, check_same
+from hpo.launch.record import (
+    BaseRecord,
+    DataRecord,
+    SweepRecord,
+    TaskRecord,
+    changed_versions,
+    check_same,
+    check_trainer,
+)
 from hpo.launch.request import LaunchError, Relaunch
 from hpo.space.space import Space
 
@@ -36,9 +44,11 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
         resources=None,
         address=relaunch.address,
         time=relaunch.time,
+        trainer=relaunch.trainer,
         warnings=tuple(changed_versions(record)),
     )
-    check_same(record, present(plan, relaunch))
+    check_trainer(record, relaunch.trainer)
+    check_same(record, present(plan))
     return plan
 
 
@@ -51,8 +61,8 @@ def changed(recorded: SweepRecord, relaunch: Relaunch) -> SweepRecord:
     return replace(recorded, data=data, keep=keep, resources=relaunch.resources.over(recorded.resources))
 
 
-def present(plan: Plan, relaunch: Relaunch) -> SweepRecord:
-    """The plan's record as it would be written now: present data, base weights, tasks, searcher and scheduler."""
+def present(plan: Plan) -> SweepRecord:
+    """The plan's record as it would be written now: present space, data, base weights, tasks."""
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
     from minbert.migrations import CONFIG_VERSION
@@ -63,8 +73,6 @@ def present(plan: Plan, relaunch: Relaunch) -> SweepRecord:
     return replace(
         record,
         space_hash=plan.space.hash,
-        searcher=record.searcher if relaunch.searcher is None else relaunch.searcher,
-        scheduler=record.scheduler if relaunch.scheduler is None else relaunch.scheduler,
         data=DataRecord(record.data.folder, corpus.fingerprint, hashes),
         base=BaseRecord(record.base.asked, base.name, base.sha256),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},

@@ -1,7 +1,7 @@
 """Requests: `Launch` begins a sweep, `Relaunch` continues one. Only single values are checked here.
 
-A request goes as one object from the command line (or `hpo.run`, `hpo.resume`) to the plan. Its part about machines is a
-`ResourceRequest`. A new option of the command line touches three files:
+A request goes as one object from the command line (or `hpo.run`, `hpo.resume`) to the plan. Its part about machines is
+a `ResourceRequest`. A new option of the command line touches three files:
 
 1. here: a field with its default and its unit in `Launch`, and in `Relaunch` if later launches may change it. A field
    about a trial's share of a machine goes into `hpo.cluster.resources.ResourceRequest` instead;
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpo.cluster.resources import ResourceRequest
+from hpo.worker.job import TRAINER
 from search_spaces.domains import Node
 
 Settings = Mapping[str, Any]
@@ -73,7 +74,7 @@ class Launch:
     """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
     grace: int | None = None
     """Examples before which no trial is stopped; None: the scheduler's default, but at least one optimiser step's."""
-    trainer: str = "hpo.worker.trainer"
+    trainer: str = TRAINER
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
 
     def __post_init__(self) -> None:
@@ -99,10 +100,8 @@ class Relaunch:
     """Number of workers, and CPU cores and GPUs of a trial."""
     keep: int | None = None
     """Number of trials whose weights are kept."""
-    searcher: Settings | None = None
-    """Searcher of this launch; must equal the recorded one."""
-    scheduler: Settings | None = None
-    """Scheduler of this launch; must equal the recorded one."""
+    trainer: str | None = None
+    """Module that trains, for a sweep whose record names another one than the product's own."""
 
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1)

@@ -34,6 +34,12 @@ def from_record(family: Mapping[str, type[T]], noun: str, record: Mapping[str, A
     accepted = [field.name for field in fields(family[name])]
     for setting in settings:
         if setting not in accepted:
+            owners = [other for other, entry in family.items() if setting in {field.name for field in fields(entry)}]
+            if owners:
+                raise ValueError(
+                    f"The {noun} `{name}` has no setting `{setting}`, which belongs to {', '.join(owners)}. "
+                    f"Settings of `{name}`: {', '.join(accepted) or 'none'}."
+                )
             raise unknown(f"setting of {noun} `{name}`:", setting, accepted)
     return family[name](**settings)
 

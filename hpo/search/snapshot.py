@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from hpo.search.schedulers import Asha, RungRow
@@ -96,3 +96,10 @@ class Snapshot:
     def beginning(self) -> tuple[int, ...]:
         """Running trials before their first report."""
         return tuple(running.trial for running in self.running if running.step == 0)
+
+    def at_rest(self) -> Snapshot:
+        """The sweep once no driver works on it: nothing runs, and what ran waits for a resume."""
+        counts = dict(self.counts)
+        counts["waiting"] += counts["running"]
+        counts["running"] = 0
+        return replace(self, counts=counts, running=[], time_left=None)

@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from hpo.cluster.resources import Resources
+from hpo.worker import place
 
-OUT_OF_MEMORY = "out of memory"
-"""Reason of a trial that failed because its worker ran out of memory."""
+TRAINER = "hpo.worker.trainer"
+"""The product's own module that trains."""
 
 
 class Reported(Protocol):
@@ -52,7 +53,7 @@ class Job:
     """Bytes of data that one worker may hold; None: no limit."""
     pause_key: str = ""
     """Key of the pause flag in Ray's internal key-value store; see `hpo.cluster.pause`."""
-    trainer: str = "hpo.worker.trainer"
+    trainer: str = TRAINER
     """Module with the functions `ready`, `train` and `predict` of `hpo.worker.trainer`; tests use another module."""
 
     def to_json(self) -> str:
@@ -76,22 +77,12 @@ class Job:
         return importlib.import_module(self.trainer)
 
     def checkpoints(self, trial: int) -> Path:
-        """See `checkpoint_folder`."""
-        return checkpoint_folder(Path(self.folder), trial)
+        """See `hpo.worker.place.checkpoint_folder`."""
+        return place.checkpoint_folder(Path(self.folder), trial)
 
     def log(self, trial: int) -> Path:
-        """See `log_file`."""
-        return log_file(Path(self.folder), trial)
-
-
-def checkpoint_folder(sweep: Path, trial: int) -> Path:
-    """Folder with the checkpoints of all attempts of a trial."""
-    return sweep / "checkpoints" / str(trial)
-
-
-def log_file(sweep: Path, trial: int) -> Path:
-    """File with the output and log of all attempts of a trial."""
-    return sweep / "logs" / f"{trial}.log"
+        """See `hpo.worker.place.log_file`."""
+        return place.log_file(Path(self.folder), trial)
 
 
 @dataclass(frozen=True)

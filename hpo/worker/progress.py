@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from hpo.worker.place import stage_file
+
 EVERY = 0.5
 """Seconds between two writes within a stage."""
 
@@ -58,11 +60,6 @@ class StageFile:
             self._written = ("", 0)
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
-
-
-def stage_file(sweep: Path, trial: int) -> Path:
-    """Progress file of a trial."""
-    return sweep / "stages" / f"{trial}.json"
 
 
 def stages_of(sweep: Path, trials: Iterable[int]) -> dict[int, StageProgress]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from hpo.cluster.resources import Resources
 from hpo.worker.job import Assignment, Job
-from hpo.worker.progress import StageFile, stage_file
+from hpo.worker.place import stage_file
+from hpo.worker.progress import StageFile
 
 if TYPE_CHECKING:
     from minbert.data.tokens import Data

@@ -14,11 +14,9 @@ Tune, one for each assignment of the Tune trial: today one. Rules, each with a t
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import re
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +26,8 @@ from ray.tune import Trainable
 from hpo.cluster.memory import limit_memory
 from hpo.cluster.pause import Poll
 from hpo.cluster.processes import host
-from hpo.worker.job import OUT_OF_MEMORY, Job, Reported, assignments_from_json
+from hpo.worker.faults import OUT_OF_MEMORY, is_disk_error, is_fatal, is_out_of_memory
+from hpo.worker.job import Job, Reported, assignments_from_json
 from hpo.worker.logs import TrialLog
 
 RESULT = "hpo"
@@ -112,38 +111,3 @@ class Worker(Trainable):
         if self._log is not None:
             self._log.close()
             self._log = None
-
-
-MEMORY_ERRORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-"""Parts of the messages of torch's and the system's errors when memory runs out."""
-DEVICE_ERRORS = ("cuda error", "device-side assert", "cublas_status", "cudnn_status", "nccl error")
-"""Parts of the messages of torch's errors when a GPU is in an error state."""
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
-"""Error numbers of a disk that is full or gone."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's MemoryError, or a RuntimeError or OSError with such a message."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(part in str(error).lower() for part in MEMORY_ERRORS)
-    )
-
-
-def is_disk_error(error: BaseException | None) -> bool:
-    """Whether a trial failed because of the disk: then every trial would fail, and none is at fault.
-
-    Libraries written in Rust raise errors without `errno`; the number is in their message.
-    """
-    while error is not None:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if (int(number[1]) if number else getattr(error, "errno", None)) in DISK_ERRORS:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether the process may be damaged: memory ran out, or a device is in an error state."""
-    return is_out_of_memory(error) or (
-        isinstance(error, RuntimeError) and any(part in str(error).lower() for part in DEVICE_ERRORS)
-    )

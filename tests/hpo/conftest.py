@@ -16,10 +16,14 @@ import pytest
 from hpo.cluster.connection import Cluster, own_cluster
 from hpo.launch.plan import Plan
 from hpo.launch.record import SweepRecord
-from hpo.launch.request import Launch, from_options
+from hpo.launch.request import Launch, Relaunch, from_options
 from search_spaces.domains import Float
 
 SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}
+
+
+FAKES = Relaunch(trainer="tests.hpo.fakes")
+"""Another launch of a sweep whose record names the fake trainer."""
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def main() -> int:
     if action == "run":
         outcome = hpo.run(launch(store, **options))
     else:
-        outcome = hpo.resume(str(store), "s", hpo.Relaunch(**options))
+        outcome = hpo.resume(str(store), "s", hpo.Relaunch(trainer="tests.hpo.fakes", **options))
     print(outcome.state)
     return 0 if outcome.state == "done" else 3
 

@@ -105,11 +105,13 @@ def test_a_step_shows_its_first_finite_report(tmp_path: Path) -> None:
     stored = sweep(tmp_path)
     values = {(0, 100): [0.2, 0.3], (1, 100): [math.nan, 0.2, 0.3], (2, 100): [math.nan, None], (2, 300): [0.1]}
     with stored.writer() as writer:
+        for trial in range(3):
+            writer.append("trials", start(trial))
         for attempt in range(3):
             for (trial, step), reported in values.items():
                 if attempt < len(reported):
                     writer.append("reports", report(trial, step, 0.0, attempt) | {"overall": reported[attempt]})
-    chosen = to_rows(report_per_step(stored.read("reports")))
+    chosen = to_rows(report_per_step(stored.read("reports"), stored.read("trials")))
     scores = {(row["trial"], row["step"]): (row["attempt"], row["overall"]) for row in chosen}
     assert len(chosen) == len(scores) == 4
     assert scores.pop((2, 100)) == (0, pytest.approx(math.nan, nan_ok=True))
@@ -171,3 +173,16 @@ def test_an_empty_sweep(tmp_path: Path) -> None:
     assert views.top(empty, where="overall > 0").empty
     with pytest.raises(StoreError, match="no trials yet"):
         views.show(empty, 0)
+
+
+def test_rows_before_the_row_of_a_trials_start_count_nowhere(tmp_path: Path) -> None:
+    """The start of trial 0's first attempt is lost with its file; the trial was drawn again, with other parameters."""
+    stored = sweep(tmp_path)
+    with stored.writer() as writer:
+        writer.append("reports", report(0, 100, 0.9))
+        writer.append("trials", start(0, attempt=1))
+        writer.append("reports", report(0, 100, 0.1, 1))
+        writer.append("reports", report(1, 100, 0.8))
+    frame = views.trials_frame(stored)
+    assert [(row.trial, row.overall, row.attempts) for row in frame.itertuples()] == [(0, 0.1, 1)]
+    assert to_rows(report_per_step(stored.read("reports"), stored.read("trials")))[0]["overall"] == 0.1

@@ -111,8 +111,8 @@ def test_every_field_of_a_request_has_its_option() -> None:
     of_machines = {field.name for field in fields(ResourceRequest)}
     launched = {field.name for field in fields(Launch)} - {"resources", "trainer"}
     assert set(options.LAUNCH) == launched | of_machines
-    going_on = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep"}
-    assert set(options.GOING_ON) == (going_on - {"searcher", "scheduler"}) | of_machines
+    resumed = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep", "trainer"}
+    assert set(options.GOING_ON) == resumed | of_machines
 
 
 def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
     wrong = (
         (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: random, tpe."),
         (("--scheduler", "ahsa"), "Unknown scheduler `ahsa`. Did you mean `asha`? Expected one of: asha, none."),
-        (("--scheduler", "none", "--eta", "4"), "Unknown setting of scheduler `none`: `eta`."),
+        (("--scheduler", "none", "--eta", "4"), "The scheduler `none` has no setting `eta`, which belongs to asha. Settings of `none`: none."),
     )
     for options_, message in wrong:
         assert message in refused(hpo(*common, *options_, store=tmp_path / "runs"))

@@ -217,14 +217,14 @@ def test_stop_of_a_sweep_that_does_not_run(kept_store: Path) -> None:
 
 def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Path) -> None:
     from hpo.driver import generations
-    from hpo.driver.stopping import STOP_FILE
+    from hpo.worker.place import stop_file
 
     generation = generations.claim(store / SWEEP)
     try:
         done = hpo("stop", SWEEP, store=store)
         assert done.exit_code == 0, done.output
         assert f"process {os.getpid()}" in done.stderr
-        assert (store / SWEEP / STOP_FILE).exists()
+        assert stop_file(store / SWEEP).exists()
         assert "is running" in refused(hpo("rm", SWEEP, "--yes", store=store))
         facts = answer("status", SWEEP, store=store)
         assert (facts["phase"], facts["activity"]) == ("finalising", "3 of 3 trials have predicted")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hpo.driver.generations import BusyError
 from hpo.driver.stopping import request_stop
 from hpo.search.snapshot import Snapshot
 from results.store import Store
-from tests.hpo.conftest import calls, launch, script
+from tests.hpo.conftest import FAKES, calls, launch, script
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -108,7 +109,7 @@ def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster,
     with driver("run", broken, trials=5) as process:
         wait(lambda: any(row["trial"] == 2 for row in reports(broken)), 200, "a report of trial 2")
         with pytest.raises(BusyError, match=f"worked on by process {process.pid}"):
-            hpo.resume(str(broken), "s")
+            hpo.resume(str(broken), "s", FAKES)
         children = descendants(process.pid)
         process.kill()
         assert process.communicate()[0] == "", "Ray's own output stays out"
@@ -118,7 +119,7 @@ def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster,
     before = len(calls(broken / "s"))
 
     script(broken / "s")
-    resumed = hpo.resume(str(broken), "s")
+    resumed = hpo.resume(str(broken), "s", FAKES)
     assert resumed.state == "done"
     again = calls(broken / "s")[before:]
     assert not finished & {call[0] for call in again}, "no finished trial runs again"
@@ -144,7 +145,7 @@ def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path)
     assert open_trials == {row["trial"] for row in rows if row.get("event") == "end"}, "every start has its end"
     before = calls(tmp_path / "s")
     script(tmp_path / "s")
-    assert hpo.resume(str(tmp_path), "s").state == "done"
+    assert hpo.resume(str(tmp_path), "s", FAKES).state == "done"
     paused = [row["trial"] for row in rows if row.get("state") == "paused"]
     again = calls(tmp_path / "s")[len(before) :]
     assert [call[0] for call in again[:1]] == paused
@@ -165,7 +166,7 @@ def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path)
             assert (process.returncode, output) == (3, "stopped\n")
         script(sweep)
     (sweep / "slow_predictions.json").unlink()
-    outcome = hpo.resume(str(tmp_path), "s")
+    outcome = hpo.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
     assert not any("lost" in message for message in outcome.snapshot.messages)
@@ -183,7 +184,7 @@ def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: P
         output, _ = process.communicate(timeout=100)
         assert process.returncode == 3, output
         wait(lambda: gone(children), 60, f"the end of processes {sorted(children)}")
-    outcome = hpo.resume(str(tmp_path), "s")
+    outcome = hpo.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
 
@@ -208,7 +209,7 @@ def test_a_driver_that_was_taken_over_leaves(ray_cluster: Cluster, tmp_path: Pat
         wait(lambda: reports(tmp_path), 200, "a report")
         process.send_signal(signal.SIGSTOP)
         script(tmp_path / "s")
-        assert hpo.resume(str(tmp_path), "s", hpo.Relaunch(takeover=True)).state == "done"
+        assert hpo.resume(str(tmp_path), "s", replace(FAKES, takeover=True)).state == "done"
         rows = Store(tmp_path).open("s").events()
         process.send_signal(signal.SIGCONT)
         output, _ = process.communicate(timeout=200)

@@ -17,7 +17,8 @@ from hpo.search.searchers import Random
 from hpo.search.states import INTERRUPTIONS
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
-from hpo.worker.job import Assignment, checkpoint_folder
+from hpo.worker.job import Assignment
+from hpo.worker.place import checkpoint_folder
 from results import views
 from results.store import Store, SweepFolder
 from tests.hpo.conftest import SPACE
@@ -145,12 +146,15 @@ def test_weights_that_a_row_names_are_on_the_disk_and_no_others(folder: SweepFol
     assert [str(path) for path in paths] == sorted(weights.checkpoint for weights in kept.values())
 
 
+START = {"trial": 0, "attempt": 0, "event": "start", "origin": "default"}
+
+
 def report(step: int, value: float | None, **changes: Any) -> dict[str, Any]:
     return {"trial": 0, "attempt": 0, "step": step, "examples": step + 2, "overall": value, "diverged": False} | changes
 
 
 def test_of_the_reports_of_a_step_the_first_that_has_not_diverged_counts() -> None:
-    ledger = Ledger([report(100, 0.3), report(300, None, diverged=True), report(300, 0.4)])
+    ledger = Ledger([START, report(100, 0.3), report(300, None, diverged=True), report(300, 0.4)])
     assert ledger.trials[0].last == (300, 0.4)
     ledger.feed(report(100, 0.9))
     assert ledger.trials[0].last == (300, 0.4), "a repeated step takes nothing back"
@@ -160,7 +164,7 @@ def test_of_the_reports_of_a_step_the_first_that_has_not_diverged_counts() -> No
 
 
 def test_a_row_alone_says_that_a_trial_diverged() -> None:
-    ledger = Ledger([report(100, 0.3, diverged=True)])
+    ledger = Ledger([START, report(100, 0.3, diverged=True)])
     assert ledger.trials[0].last_report is not None
     assert ledger.trials[0].last_report.diverged
     assert ledger.ranking() == []
@@ -168,7 +172,16 @@ def test_a_row_alone_says_that_a_trial_diverged() -> None:
 
 def test_kept_weights_are_those_of_the_last_end_row() -> None:
     end = {"trial": 0, "attempt": 1, "event": "end", "state": "complete", "reason": "", "checkpoint": "a/0/1-300"}
-    ledger = Ledger([end])
+    ledger = Ledger([START, end])
     assert ledger.kept == {0: KeptWeights(0, 1, "a/0/1-300")}
     ledger.feed(end | {"checkpoint": None})
     assert ledger.kept == {}
+
+
+def test_rows_before_the_row_of_a_trials_start_count_nowhere() -> None:
+    end = {"trial": 0, "attempt": 0, "event": "end", "state": "complete", "reason": "", "checkpoint": "a/0/0-300"}
+    ledger = Ledger([report(300, 0.9), end])
+    assert (ledger.trials, ledger.kept, ledger.examples_used) == ({}, {}, 0)
+    ledger.feed(START | {"attempt": 1})
+    ledger.feed(report(100, 0.1, attempt=1))
+    assert ledger.trials[0].last == (100, 0.1)

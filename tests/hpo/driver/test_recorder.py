@@ -19,7 +19,8 @@ from hpo.search.snapshot import Leader, RunningTrial, TaskLeader
 from hpo.search.states import configuration_id
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
-from hpo.worker.job import Assignment, checkpoint_folder
+from hpo.worker.job import Assignment
+from hpo.worker.place import checkpoint_folder
 from tests.hpo.conftest import SPACE
 
 STEPS = (100, 300)

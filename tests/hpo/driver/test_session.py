@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hpo.cluster.connection import Cluster
 from hpo.driver.stopping import Halt
 from hpo.search.snapshot import Snapshot
 from results.store import Store
-from tests.hpo.conftest import calls, launch, script
+from tests.hpo.conftest import FAKES, calls, launch, script
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
@@ -93,7 +94,7 @@ def test_one_worker_and_one_seed_give_the_same_trials(ray_cluster: Cluster, tmp_
 def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path) -> None:
     first = hpo.run(launch(tmp_path, trials=3))
     before = calls(tmp_path / "s")
-    again = hpo.resume(str(tmp_path), "s")
+    again = hpo.resume(str(tmp_path), "s", FAKES)
     assert again.state == "done"
     assert again.snapshot.best == first.snapshot.best
     assert calls(tmp_path / "s") == before
@@ -102,7 +103,7 @@ def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path
 def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tmp_path: Path) -> None:
     hpo.run(launch(tmp_path, name="long", trials=7))
     hpo.run(launch(tmp_path, name="short", trials=4))
-    outcome = hpo.resume(str(tmp_path), "short", hpo.Relaunch(trials=7))
+    outcome = hpo.resume(str(tmp_path), "short", replace(FAKES, trials=7))
     assert outcome.snapshot.trials_total == 7
 
     def story(name: str) -> list[tuple[object, ...]]:
@@ -113,7 +114,7 @@ def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tm
 
     assert story("short") == story("long")
     with pytest.raises(ValueError, match="has 7 trials, a total of 5 would be fewer"):
-        hpo.resume(str(tmp_path), "short", hpo.Relaunch(trials=5))
+        hpo.resume(str(tmp_path), "short", replace(FAKES, trials=5))
 
 
 def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, t
     assert outcome.state == "stopped"
     assert outcome.snapshot.counts["failed"] == 0
     assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
-    outcome = hpo.resume(str(tmp_path), "s")
+    outcome = hpo.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["failed"] == 0
 
@@ -224,7 +225,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
     assert not any("the display failed" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["running"] == 0
     script(tmp_path / "s")
-    outcome = hpo.resume(str(tmp_path), "s")
+    outcome = hpo.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     trained = [call[:2] for call in calls(tmp_path / "s")]
     assert len(trained) == len(set(trained)), "no attempt began twice"

@@ -16,10 +16,11 @@ from hpo.cluster.resources import Resources
 from hpo.driver import generations
 from hpo.driver.running import Running
 from hpo.driver.screen import Screen
-from hpo.driver.stopping import STOP_FILE, Halt, StopNow, request_stop
+from hpo.driver.stopping import Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
+from hpo.worker.place import stop_file
 from results.store import Store, SweepFolder
 from tests.hpo.conftest import launch
 
@@ -42,7 +43,7 @@ def test_a_request_is_taken_once_and_an_old_one_not_at_all(tmp_path: Path) -> No
     request_stop(tmp_path)
     halt._next_look = 0.0
     assert halt.reason == "stop was requested"
-    assert not (tmp_path / STOP_FILE).exists()
+    assert not stop_file(tmp_path).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -90,7 +91,7 @@ def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path
         request_stop(tmp_path)
         assert Halt(tmp_path, None, since=generation.began).reason == "stop was requested"
         request_stop(tmp_path)
-        os.utime(tmp_path / STOP_FILE, (generation.began - 1,) * 2)
+        os.utime(stop_file(tmp_path), (generation.began - 1,) * 2)
         assert Halt(tmp_path, None, since=generation.began).reason is None
     finally:
         generation.end()

@@ -8,7 +8,7 @@ import pytest
 
 from hpo.driver.ledger import Ledger
 from hpo.driver.weights import EndRow, Shelf
-from hpo.worker.job import checkpoint_folder
+from hpo.worker.place import checkpoint_folder
 
 
 class Bench:

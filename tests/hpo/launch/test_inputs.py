@@ -14,9 +14,8 @@ from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
 from hpo.launch.record import MismatchError, SweepRecord
 from hpo.launch.relaunch import plan_again
-from hpo.launch.request import Relaunch
 from minbert.data.files import SAMPLE
-from tests.hpo.conftest import launch, written
+from tests.hpo.conftest import FAKES, launch, written
 from tests.minbert.conftest import make_corpus
 
 AUGMENTED, NLI, SYNONYMS = "ids-sst-train-augmented.csv", "nli-train.tsv", "synonyms.json"
@@ -39,7 +38,7 @@ def planned(folder: Path, *settings: str, **changes: Any) -> Plan:
 
 
 def again(plan: Plan, record: SweepRecord) -> Plan:
-    return plan_again(plan.store, record, record.trials, Relaunch())
+    return plan_again(plan.store, record, record.trials, FAKES)
 
 
 @pytest.mark.parametrize(

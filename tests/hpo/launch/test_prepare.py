@@ -14,11 +14,10 @@ from hpo.driver.session import resume
 from hpo.launch.prepare import _absolute, prepare
 from hpo.launch.record import job_of
 from hpo.launch.relaunch import plan_again
-from hpo.launch.request import Relaunch
 from hpo.worker import trainer
 from hpo.worker.job import Job
 from results.store import Store
-from tests.hpo.conftest import launch, written
+from tests.hpo.conftest import FAKES, launch, written
 
 
 def refused(tmp_path: Path, match: str, **changes: Any) -> None:
@@ -43,7 +42,7 @@ def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
 def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     plan = prepare(launch(tmp_path, settings=("dropout/hidden=0.2",)))
     record = written(plan)
-    again = plan_again(plan.store, record, record.trials, Relaunch())
+    again = plan_again(plan.store, record, record.trials, FAKES)
     assert again.record == record
     assert record == replace(plan.record, resources=record.resources, created=record.created)
     sweep, resumed = plan.sweep(workers=1), again.sweep(workers=1)
@@ -138,7 +137,7 @@ def test_a_store_elsewhere_is_refused_on_resume_too() -> None:
 
 def test_a_worker_refuses_other_data_and_weights(tmp_path: Path) -> None:
     record = prepare(launch(tmp_path)).record
-    job = job_of(record, tmp_path, Resources())
+    job = job_of(record, tmp_path, Resources(), trainer=record.trainer)
     assert (job.fingerprint, job.base_sha256) == (record.data.fingerprint, record.base.sha256)
     job = Job.from_json(job.to_json())
     trainer.data_of(job)

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from hpo.cluster.resources import ResourceRequest
+from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.prepare import prepare
-from hpo.launch.record import MismatchError, RecordError, SweepRecord, check_same, record_of
+from hpo.launch.record import MismatchError, RecordError, SweepRecord, check_same, job_of, record_of
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import LaunchError, Relaunch
 from hpo.launch.typed import FieldError
 from hpo.search.schedulers import Asha, scheduler_from
 from results.store import Store
 from tests.hpo import stored
-from tests.hpo.conftest import launch, written
+from tests.hpo.conftest import FAKES, launch, written
 
 OLD = json.loads("""{
  "name": "old",
@@ -46,7 +46,7 @@ OLD = json.loads("""{
 def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -> None:
     record = SweepRecord.from_json(OLD)
     assert record.trainer == "hpo.worker.trainer"
-    assert record.searcher == {"name": "tpe"}
+    assert record.searcher == {"name": "tpe", "startup": 8}
     assert record.scheduler == {"name": "asha", "eta": 4, "grace": 100}
     assert scheduler_from(record.scheduler) == Asha(eta=4, grace=100)
     assert record.data.inputs == {}
@@ -99,7 +99,9 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"tasks": {"sst": OLD["tasks"]["sst"] | {"leaderboard": ["sst"]}}}, r"`tasks\.sst\.leaderboard` .* list of 2"),
         ({"workers": 0}, "`workers` must be an integer of at least 1, not 0"),
         ({"scheduler": ["asha"]}, r"`scheduler` must be an object, not \['asha'\]"),
-        ({"eta": 1}, "`scheduler`: `eta` must be an integer of at least 2, not 1"),
+        ({"milestones": [100, 50]}, r"`milestones` must be ascending numbers of examples, not \[100, 50\]"),
+        ({"keep": 0}, "`keep` must be at least 1, not 0"),
+        ({"tasks": {}}, "`tasks` must name at least one task"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_it_must_be(changes: dict[str, Any], message: str) -> None:
@@ -118,8 +120,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "search space": {"space_hash": "changed"},
     "configuration version": {"config_version": 1},
     "declaration of the tasks": {"tasks": {}},
-    "searcher": {"searcher": {"name": "random"}},
-    "scheduler": {"scheduler": {"name": "asha", "eta": 3, "grace": 100}},
 }
 
 
@@ -153,19 +153,21 @@ def test_other_data_and_weights_are_refused() -> None:
 def test_a_relaunch_changes_what_it_may_and_nothing_else(tmp_path: Path) -> None:
     record = written(prepare(launch(tmp_path)))
     resources = ResourceRequest(cpus_per_trial=2)
-    request = Relaunch(time=60.0, address="auto", resources=resources, keep=3)
+    request = replace(FAKES, time=60.0, address="auto", resources=resources, keep=3)
     plan = plan_again(str(tmp_path), record, 12, request)
     assert (plan.trials, plan.time, plan.address, plan.resources) == (12, 60.0, "auto", None)
     assert plan.record == replace(record, keep=3, resources=ResourceRequest(1, 2, 0.0))
 
 
-@pytest.mark.parametrize("field", ["searcher", "scheduler"])
-def test_a_relaunch_with_another_technique_is_refused(tmp_path: Path, field: str) -> None:
+def test_a_stored_trainer_runs_only_if_the_caller_names_it(tmp_path: Path) -> None:
     record = written(prepare(launch(tmp_path)))
-    plan_again(str(tmp_path), record, 8, Relaunch(**{field: getattr(record, field)}))
-    name = {"searcher": "random", "scheduler": "none"}[field]
-    with pytest.raises(MismatchError, match=f"began with another {field}: (Tpe|Asha).*, now (Random|NoStopping)"):
-        plan_again(str(tmp_path), record, 8, Relaunch(**{field: {"name": name}}))
+    assert record.trainer == "tests.hpo.fakes"
+    with pytest.raises(RecordError, match=r"names the trainer 'tests\.hpo\.fakes', which is not hpo\.worker\.trainer"):
+        plan_again(str(tmp_path), record, 8, Relaunch())
+    with pytest.raises(RecordError, match="names the trainer"):
+        job_of(record, tmp_path, Resources())
+    assert plan_again(str(tmp_path), record, 8, FAKES).trainer == record.trainer
+    assert job_of(record, tmp_path, Resources(), trainer=record.trainer).trainer == record.trainer
 
 
 def test_a_total_never_shrinks() -> None:

@@ -15,7 +15,6 @@ from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
 from hpo.launch.record import MismatchError, job_of, record_of
 from hpo.launch.relaunch import plan_again
-from hpo.launch.request import Relaunch
 from hpo.worker import trainer
 from hpo.worker.job import Assignment, Job
 from minbert.data.files import fingerprint
@@ -25,7 +24,7 @@ from results.store import Store
 from search_spaces.domains import Float, Kind, OneOf, PerTask
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
-from tests.hpo.conftest import launch, written
+from tests.hpo.conftest import FAKES, launch, written
 from tests.minbert.conftest import make_corpus
 
 SPACE = {
@@ -70,10 +69,10 @@ def test_a_plan_names_only_its_own_tasks(tmp_path: Path, folder: Path, tasks: tu
     absent = {"sst", "qqp", "sts", "cfimdb"} - set(tasks)
     assert not any(absent & set(path.replace(".", "/").split("/")) for path in plan.preview.defaults)
     record = written(plan)
-    again = plan_again(plan.store, record, 8, Relaunch())
+    again = plan_again(plan.store, record, 8, FAKES)
     of_other_tasks = replace(record, data=replace(record.data, fingerprint=fingerprint(folder, choose_tasks())))
     with pytest.raises(MismatchError, match="began with another data"):
-        plan_again(plan.store, of_other_tasks, 8, Relaunch())
+        plan_again(plan.store, of_other_tasks, 8, FAKES)
     first = plan.sweep(workers=1).next()
     assert first is not None
     assert first.config == again.sweep(workers=1).next().config  # type: ignore[union-attr]

@@ -160,7 +160,7 @@ def test_a_record_gives_its_settings() -> None:
         ({"name": "ahsa"}, "Unknown scheduler `ahsa`. Did you mean `asha`. Expected one of: asha, none"),
         ({"name": "asha", "etaa": 3}, "Unknown setting of scheduler `asha`: `etaa`. Did you mean `eta`. "
                                       "Expected one of: eta, grace"),
-        ({"name": "none", "eta": 3}, "Unknown setting of scheduler `none`: `eta`. There is none here"),
+        ({"name": "none", "eta": 3}, "The scheduler `none` has no setting `eta`, which belongs to asha"),
         ({"name": "asha", "eta": 1}, "`eta` must be an integer of at least 2, not 1"),
         ({"name": "asha", "grace": "x"}, "`grace` must be an integer of at least 1, not 'x'"),
         ({"eta": 3}, "A scheduler must be a dictionary with `name`, not {'eta': 3}. Names: asha, none"),

@@ -65,7 +65,7 @@ def test_a_searcher_survives_its_record(searcher: Searcher) -> None:
     ("record", "message"),
     [
         ({"name": "tpee"}, "Unknown searcher `tpee`. Did you mean `tpe`. Expected one of: random, tpe"),
-        ({"name": "random", "startup": 3}, "Unknown setting of searcher `random`: `startup`. There is none here"),
+        ({"name": "random", "startup": 3}, "The searcher `random` has no setting `startup`, which belongs to tpe"),
         ({"name": "tpe", "start": 3}, "Unknown setting of searcher `tpe`: `start`. .*Expected one of: startup"),
         ({"name": "tpe", "startup": -1}, "`startup` must be an integer of at least 0, not -1"),
         ({"name": "tpe", "startup": True}, "`startup` must be an integer of at least 0, not True"),

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from hpo.cluster.connection import Cluster
 from hpo.cluster.resources import Resources
 from hpo.worker import worker
+from hpo.worker.faults import is_disk_error, is_fatal, is_out_of_memory
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
-from hpo.worker.worker import RESULT, Worker, is_disk_error, is_fatal, is_out_of_memory
+from hpo.worker.worker import RESULT, Worker
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
 
