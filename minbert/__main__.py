@@ -46,10 +46,12 @@ EXAMPLE = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command-line parser of `python -m minbert`."""
-    top = argparse.ArgumentParser(prog="python -m minbert", description=__doc__, epilog=EXAMPLE)
+    top = argparse.ArgumentParser(prog="python -m minbert", description=__doc__, epilog=EXAMPLE, allow_abbrev=False)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = top.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train one configuration and print its dev scores", epilog=EXAMPLE)
+    train = commands.add_parser(
+        "train", help="train one configuration and print its dev scores", epilog=EXAMPLE, allow_abbrev=False
+    )
     train.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_train_options(train)
     data_options.add_parser(commands)
@@ -110,12 +112,12 @@ def _train(options: argparse.Namespace) -> int:
         if not options.out.is_dir():
             raise ValueError(f"`--resume` needs the folder of an earlier run; `--out` {options.out} is not a folder.")
         console.print(f"no checkpoint in {options.out} yet: the training begins anew; its stages continue")
-    if not options.resume and newest(options.out):
-        raise ValueError(f"`--out` {options.out} already holds a checkpoint; add --resume or name another folder.")
     stored = read_trial(checkpoint)[0] if checkpoint else {}
     tasks = _tasks(options, stored)
     config = Config.from_dict(stored.get("config", {}), tasks).changed(options.set, tasks)
     milestones = _milestones(options, stored)
+    if not options.resume and newest(options.out):
+        raise ValueError(f"`--out` {options.out} already holds a checkpoint; add --resume or name another folder.")
     corpus = read_corpus(options.data, tasks)
     base = find_base(options.base)
     requirements.check(config, corpus, base)

@@ -33,7 +33,7 @@ def message(problem: str, statement: str, tables: Collection[str], columns: Mapp
     if sources and "not" in problem and (unknown := COLUMN.search(problem)):
         names = list(dict.fromkeys(name for table in sources for name in columns[table]))
         near = nearest(unknown[1], names, MOST)
-        guess = f" Nearest: {', '.join(near)}." if near else ""
+        guess = f" Nearest: {', '.join(near)}." if near else f" A text needs quotes: '{unknown[1]}'."
         describe = " or ".join(f"DESCRIBE {table}" for table in sources)
         place = f"\n{mark[0]}" if (mark := PLACE.search(problem)) else ""
         return f"There is no column `{unknown[1]}` in {', '.join(sources)}.{guess} All columns: {describe}.{place}"

@@ -128,11 +128,14 @@ class Writer:
             try:
                 for table, run in itertools.groupby(group, key=lambda entry: entry[0]):
                     self._write(table, list(run))
-            except Exception as error:  # an unknown one would end the thread, and rows would wait unseen
-                known = error if isinstance(error, StoreError) else StoreError(f"Cannot commit: {error!r}")
+            except StoreError as error:
                 with self._lock:
-                    self._error = known
-                raise known from error
+                    self._error = error
+                raise
+            except Exception as error:  # left alone it would end the thread, and rows would wait unseen
+                with self._lock:
+                    self._error = StoreError(f"Cannot commit: {error!r}")
+                raise self._error from error
             with self._lock:
                 self._error = None
 

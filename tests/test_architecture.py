@@ -341,3 +341,15 @@ def test_tree_is_read() -> None:
     assert described["minbert/b.py"] == "does b"
     with pytest.raises(ValueError, match=r"names hpo/a\.py twice"):
         tree_paths(text.replace("├── a.py  does a", "├── a.py  does a\n├── a.py  does b"))
+
+
+def test_the_tests_that_the_docs_name_exist() -> None:
+    """`test_heads.py::test_cosine`, and file names without a test."""
+    tests: dict[str, str] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tests[path.name] = tests.get(path.name, "") + path.read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    named = re.findall(r"(test_\w+\.py)(?:::(test_\w+))?", text)
+    assert named
+    gone = [f"{file}::{test}" for file, test in named if f"def {test}" not in tests.get(file, "")]
+    assert not gone, f"docs/techniques.md names what is not there: {', '.join(gone)}"

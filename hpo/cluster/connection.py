@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ OBJECT_STORE_BYTES = 128 * 2**20
 """Shared memory of a cluster of our own. Ray's default, 30 % of the machine's memory, would be wasted: data and weights
 are mapped from files, and results are small."""
 
+
+PROBE = 5.0
+"""Seconds to wait for an answer of the head node of a running cluster."""
 
 STARTS = 3
 """Attempts to start a cluster. Ray gives its processes 30 seconds to start, fixed in its code, which can be too little
@@ -218,6 +222,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
+        _probe(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
@@ -225,6 +230,16 @@ def _join(address: str) -> None:
             "on one of its machines; a cluster with tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
         ) from error
     _hush()
+
+
+def _probe(address: str) -> None:
+    """Raise OSError if nothing listens at `host:port`; other addresses (`auto`, `ray://...`) are left to Ray.
+
+    Ray itself tries for minutes, and prints a line every five seconds.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "/" not in address and port.isdecimal():
+        socket.create_connection((host, int(port)), PROBE).close()
 
 
 def _hush() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from results.scoring import Scoring
     from results.store import SweepFolder
 
-PREDICTORS = {"ensemble": "ensemble", "best_single": "best single trial", "default": "default"}
+PREDICTORS = {"ensemble": "ensemble", "best_single": "best single trial by `search` score", "default": "default"}
 """Predictor that is estimated -> its name in tables."""
 PARTS = {"held": "held out, seen by no choice", "dev": "full dev, as papers report it: selected on"}
 """Part of the examples on which an estimate is made -> its title; shown in this order."""

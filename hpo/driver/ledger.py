@@ -131,7 +131,7 @@ class Ledger:
         if entry is None:
             return None
         if entry.state == "running":
-            return "its driver died"
+            return "its launch broke off"
         return entry.reason or "no reason is known" if entry.lost else None
 
     def ranking(self) -> list[int]:

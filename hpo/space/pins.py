@@ -40,6 +40,9 @@ def _without_branches(setting: str) -> str:
     """The error for a parameter's name in the store, which holds branches: it says what to write instead."""
     name, _, value = setting.partition("=")
     kinds = " ".join(f"--set {path}={kind}" for path, kind in kinds_of(name).items())
+    if "/" not in name:
+        path = name.replace(".", "/")
+        return f"Pinned values: `{name}`: slashes join the parts of a parameter's path. Write --set {path}={value}."
     return (
         f"Pinned values: `{name}` names its branch, as the store does. Write --set {path_of(name)}={value}, which "
         f"holds in every trial that has the parameter; for that branch alone add {kinds}."

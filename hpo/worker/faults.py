@@ -31,7 +31,9 @@ def is_disk_error(error: BaseException | None) -> bool:
     The error's causes are looked at too. Libraries written in Rust (safetensors, tokenizers) raise errors without
     `errno`: the number is in their message.
     """
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # an error may be raised from itself
+        seen.add(id(error))
         number = getattr(error, "errno", None)
         if type(error).__name__ in RUST_ERRORS and (text := re.search(r"\(os error (\d+)\)", str(error))):
             number = int(text[1])

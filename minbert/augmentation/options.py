@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     data = commands.add_parser("data", help="make training data")
     inner = data.add_subparsers(dest="data_command", required=True)
     summary = "write a file of new training sentences made from old ones"
-    augment = inner.add_parser("augment", help=summary, description=DESCRIPTION, epilog=EXAMPLE)
+    augment = inner.add_parser("augment", help=summary, description=DESCRIPTION, epilog=EXAMPLE, allow_abbrev=False)
     augment.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_options(augment)
     _add_endpoint_options(augment)

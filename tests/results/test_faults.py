@@ -260,3 +260,22 @@ def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
     Store(tmp_path / "elsewhere").remove("link")
     assert Store(tmp_path / "runs").sweeps() == ["one"]
     assert not (tmp_path / "elsewhere" / "link").is_symlink()
+
+
+def test_an_unknown_error_of_the_commit_thread_reaches_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sweep(tmp_path)
+    writer = folder.writer(period=0.01)
+    fill(writer, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("results.writer.encode", lambda *_: (_ for _ in ()).throw(ValueError("an unknown fault")))
+        writer.append("trials", start(1))
+        deadline = time.monotonic() + 30
+        while writer._error is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(StoreError, match="Cannot commit: ValueError.*an unknown fault"):
+            writer.append("trials", start(2))
+    writer.barrier()
+    writer.close()
+    assert seqs(folder) == [1, 2, 3], "once the fault is gone, the row is written"

@@ -142,7 +142,7 @@ MISTAKES = [
     ("SELECT verdikt FROM trials JOIN reports USING (trial)", "`verdikt` in trials, reports. Nearest: verdict"),
     ("SELECT stepp FROM reports AS r, examples e", "`stepp` in reports, examples. Nearest: step"),
     ("SELECT trial FROM trials JOIN reports USING (stp)", "`stp` in trials, reports. Nearest: step"),
-    ("SELECT qzx FROM reports", "There is no column `qzx` in reports. All columns: DESCRIBE reports"),
+    ("SELECT qzx FROM reports", "no column `qzx` in reports. A text needs quotes: 'qzx'. All columns: DESCRIBE"),
     ("SELECT trial FRM trials", "syntax error"),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -81,9 +82,20 @@ def test_an_absent_cluster_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(ResourceError, match=r"address '10.0.0.1:6379': no Ray cluster answers there \(no answer\)"), \
-            connect("10.0.0.1:6379"):  # fmt: skip
+    with pytest.raises(ResourceError, match=r"address 'auto': no Ray cluster answers there \(no answer\)"), \
+            connect("auto"):  # fmt: skip
         pass
+
+
+def test_a_port_where_nothing_listens_is_told_before_ray_tries_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray is not asked"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, and not listening
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=f"address '{address}': no Ray cluster answers there .*refused"), \
+                connect(address):  # fmt: skip
+            pass
 
 
 def test_resources_are_compared_with_the_machines() -> None:

@@ -128,7 +128,7 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
     wrong = (
         (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: random, tpe."),
         (("--scheduler", "ahsa"), "Unknown scheduler `ahsa`. Did you mean `asha`? Expected one of: asha, none."),
-        (("--scheduler", "none", "--eta", "4"), "The scheduler `none` has no setting `eta`, which belongs to asha. Settings of `none`: none."),
+        (("--scheduler", "none", "--eta", "4"), "The scheduler `none` has no setting `eta`, which belongs to asha."),
     )
     for options_, message in wrong:
         assert message in refused(hpo(*common, *options_, store=tmp_path / "runs"))

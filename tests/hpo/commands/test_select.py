@@ -39,7 +39,7 @@ def test_ensemble(kept_store: Path, method: str) -> None:
     for words in (
         "held out",
         "full dev, as papers report it: selected on",
-        "best single trial (2)",
+        "best single trial by `search` score (2)",
         "default (0)",
         "95 % interval",
     ):

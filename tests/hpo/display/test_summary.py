@@ -58,7 +58,7 @@ def test_a_finished_sweep_closes_with_trials_ensemble_folder_and_next_commands(
         "ensemble greedy-5",
         "held out, seen by no choice (n = 60",
         "selected on (n = 117",
-        "best single trial (2)",
+        "best single trial by `search` score (2)",
     ):
         assert words in text
     assert (store / SWEEP / "ensembles" / "greedy-5.json").exists()

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from hpo.cluster.connection import Cluster
+from hpo.driver import finalise
+from hpo.driver.ledger import KeptWeights
 from hpo.driver.recorder import Recorder
+from hpo.worker.job import Job
 from results import files
 from results.store import Store
 from tests.hpo.cli import hpo
@@ -103,6 +107,8 @@ def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path,
         text = " ".join(done.stdout.split())
         assert done.exit_code == 3, done.output
         assert "No space left on device" in text
+        headline = next(line for line in done.stdout.splitlines() if line.startswith("s is stopped"))
+        assert "running" not in headline, "what ran waits for a resume"
         assert f"Go on with: hpo resume s --store {store}" in text
         assert "Traceback" not in done.output
         command, stops = ("resume", "s"), stops + 1
@@ -131,3 +137,22 @@ def test_another_error_keeps_its_traceback(tmp_path: Path, disk: Disk, monkeypat
     monkeypatch.setattr("hpo.driver.tune.fit", broken)
     done = hpo("run", "quickstart", *OPTIONS, store=tmp_path)
     assert isinstance(done.exception, PermissionError)
+
+
+def test_a_disk_that_fills_up_while_a_trial_predicts_stops_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(reference: object) -> None:
+        raise RayTaskError("predict", "a traceback", reference)  # type: ignore[arg-type, no-untyped-call]
+
+    weights = KeptWeights(0, 0, "checkpoints/0/0-900")
+    monkeypatch.setattr("ray.get", get)
+    for cause, stops in ((OSError(errno.ENOSPC, "full"), True), (ValueError("damaged"), False)):
+        predictions = finalise._Round(Job(str(tmp_path), (900,)), [weights])
+        predictions._busy[cause] = (None, weights, 0)
+        if stops:
+            with pytest.raises(OSError, match="full"):
+                predictions._collect(cause)
+        else:
+            predictions._collect(cause)
+            assert predictions._problems == ["trial 0 could not predict: a traceback"]

@@ -257,7 +257,7 @@ def test_a_trial_whose_driver_died_is_reported_as_lost(bench: Bench) -> None:
         later.recorder.issue()
     assert later.messages == [
         "trial 0 was lost (worker process 7 died); issued again as attempt 1",
-        "trial 1 was lost (its driver died); issued again as attempt 1",
+        "trial 1 was lost (its launch broke off); issued again as attempt 1",
     ]
 
 

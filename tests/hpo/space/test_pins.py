@@ -175,6 +175,8 @@ def test_every_wrong_pin_is_reported_with_the_mistakes_of_the_space() -> None:
 def test_a_name_with_branches_is_answered_with_the_path() -> None:
     with pytest.raises(SpaceError, match=r"names its branch.* Write --set adapter/rank=8, .* --set adapter/kind=lora"):
         read_pins(["adapter.lora/rank=8"])
+    with pytest.raises(SpaceError, match=r"slashes join .* Write --set optimizer/encoder_lr=1e-4\."):
+        read_pins(["optimizer.encoder_lr=1e-4"])
     with pytest.raises(SpaceError, match=r"--set optimizer/encoder_lr=1e-4, .* --set adapter/kind=lora"):
         read_pins(["adapter.lora//optimizer/encoder_lr=1e-4"])
     assert read_pins(["dropout/hidden=0.2"]) == {"dropout": {"hidden": 0.2}}

@@ -116,6 +116,15 @@ def test_an_error_without_a_disk_s_number_is_the_trial_s_fault(error: BaseExcept
     assert not is_disk_error(error)
 
 
+def test_an_error_raised_in_place_of_a_disks_is_not_the_disks() -> None:
+    full = OSError(errno.ENOSPC, "full")
+    replaced, following = KeyError("a bug"), KeyError("a bug")
+    replaced.__context__, replaced.__suppress_context__ = full, True
+    following.__context__ = full
+    assert not is_disk_error(replaced), "raised from None"
+    assert is_disk_error(following)
+
+
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
     step(trainable)
     step(trainable)
