@@ -64,7 +64,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     plan = prepare(launch(tmp_path))
     folder = Store(tmp_path).create("s", plan.begun(Resources()).to_json())
     generation = generations.claim(folder.path)
-    job = job_of(plan.record, folder.path, Resources(), pause_key="key")
+    job = job_of(plan.record, folder.path, Resources(), trainer=plan.trainer, pause_key="key")
     with folder.writer(generation.number) as writer:
         launched = Running(plan, folder, writer, generation, job, Screen(plan, None))
         launched._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
