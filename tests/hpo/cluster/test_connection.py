@@ -61,11 +61,12 @@ def test_an_own_cluster_requires_a_token_that_only_its_user_can_read(ray_cluster
 @pytest.mark.slow
 def test_a_process_without_the_token_is_refused(ray_cluster: Cluster) -> None:
     address = ray.get_runtime_context().gcs_address
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('inside')"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode != 0
     assert "inside" not in done.stdout
+    assert "InvalidAuthToken" in done.stderr, done.stderr
 
 
 def test_a_connected_process_keeps_its_cluster(ray_cluster: Cluster) -> None:
