@@ -11,7 +11,7 @@ from hpo.commands.common import JsonOption, console
 from hpo.display.units import plural
 
 if TYPE_CHECKING:
-    from hpo.space.space import Space
+    from hpo.space.build import Built
     from minbert.tasks import Task
 
 Tasks = Annotated[
@@ -56,7 +56,7 @@ def _list_parameters(name: str, tasks: str | None, json: bool) -> None:
 
     chosen = choose_tasks(tasks)
     built = build(name, list(chosen))
-    notes = [] if name in search_spaces.names() else _check(built.space, chosen)  # packaged spaces are tested
+    notes = [] if name in search_spaces.names() else _check(built, chosen)  # packaged spaces are tested
     tables.show(parameter_rows(built.space.describe()), console(), json=json)
     if json:
         return
@@ -66,14 +66,14 @@ def _list_parameters(name: str, tasks: str | None, json: bool) -> None:
     console().print(f"\n{number} over the tasks {', '.join(chosen)}, no mistake found", style="dim")
 
 
-def _check(space: Space, tasks: Mapping[str, Task]) -> list[str]:
+def _check(built: Built, tasks: Mapping[str, Task]) -> list[str]:
     """Check a space against the default configuration: notes on legal but unusual values. Raises SpaceError with all
     its mistakes."""
     from hpo.launch.plan import complete_for
     from hpo.launch.prepare import unusual_values
 
-    notes = unusual_values(space.check(complete_for(tasks), list(tasks)), tasks)
-    if not space.varied:
+    notes = unusual_values(built.check(complete_for(tasks), list(tasks)), tasks)
+    if not built.space.varied:
         notes.append("the space varies nothing: `hpo run` accepts it with --trials 1 only")
     return notes
 

@@ -38,13 +38,13 @@ MOST_EXAMPLES = 20_000
 
 def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """The checked plan of a new sweep. `estimate`: time a few steps as well, which takes some seconds."""
-    # Numbers, space and pins come first: a mistake in them is reported without reading data or importing torch.
+    # Numbers, space and pins come first: a mistake in them is reported without reading data, and without importing
+    # torch where the check needs no configuration.
     check_local(launch.store)
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     tasks = choose_tasks(launch.tasks)
     built = build(launch.space, list(tasks), launch.settings)
     space = built.space
-    check_varied(space, launch)
     from hpo.launch.estimate import estimated
     from minbert.config import Config
     from minbert.data.files import read_corpus
@@ -52,7 +52,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from minbert.training.evaluation import search_sizes
 
     legal = complete_for(tasks)
-    space.check(legal, list(tasks))
+    built.check(legal, list(tasks))
+    check_varied(space, launch)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}

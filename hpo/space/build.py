@@ -1,22 +1,22 @@
 """The pinned space of a run, built from a space, tasks and settings.
 
-Checks that need neither torch nor data are done here: keys, domains, names of tasks, spelling of pins. `Space.check`
-does the others, which need the configuration.
+Checks that need neither torch nor data are done here: keys, domains, names of tasks, spelling of pins. `Built.check`
+does the others, which need the configuration, and reports the mistakes of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.space.mistakes import refuse
-from hpo.space.pins import read_pins
+from hpo.space.mistakes import objection, refuse
+from hpo.space.pins import Complete, read_pins
 from hpo.space.shape import sound
 from hpo.space.source import load_space
 from hpo.space.space import Space
 from hpo.space.tasks import alone, restrict
-from hpo.space.tree import written_out
+from hpo.space.tree import Nested, leaves, written_out
 from minbert.tasks import TASKS
 from search_spaces.domains import Node, SpaceError
 
@@ -26,20 +26,33 @@ class Built:
     """The space of a run, and the parts of the requested space that were left out."""
 
     space: Space
+    """The legal part of the requested space."""
     left_out: tuple[str, ...]
     """Parts that only concern tasks which the run does not have."""
     notes: tuple[str, ...]
     """Remarks for the dry run."""
+    mistakes: tuple[str, ...] = ()
+    """Mistakes of the tree, which `check` reports."""
+
+    def check(self, complete: Complete, tasks: Collection[str]) -> list[Nested]:
+        """Raise SpaceError with all mistakes: those of the tree and those of `Space.check`, whose result it returns."""
+        return self.space.check(complete, tasks, found=self.mistakes)
 
 
 def build(source: str | Path | Mapping[str, Node], tasks: Sequence[str], settings: Sequence[str] = ()) -> Built:
-    """The pinned space over a run's tasks. Raises SpaceError, with all mistakes of the tree at once, or ConfigError."""
+    """The pinned space over a run's tasks, with the mistakes of its tree.
+
+    Raises SpaceError if no space remains to check: nothing is legal, or two parameters set the same value. Raises
+    ConfigError for pins that cannot be read.
+    """
     legal, mistakes = sound(load_space(source))
     space, left_out = restrict(legal, TASKS.keys() - set(tasks))
     space, notes = _unmixed(space, tasks)
     tree, more_mistakes = written_out(space, tasks)
-    refuse([*mistakes, *more_mistakes])
-    return Built(Space(tree, read_pins(settings)), left_out, notes)
+    mistakes += more_mistakes
+    if not tree or objection(lambda: leaves(tree)):
+        refuse(mistakes)
+    return Built(Space(tree, read_pins(settings)), left_out, notes, tuple(mistakes))
 
 
 def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -74,13 +74,17 @@ class Space:
         return (self.apply(config, complete) for config in every_branch(self.leaves))
 
     def check(
-        self, complete: Complete, tasks: Collection[str] = (), fits: Callable[[Nested], object] | None = None
+        self,
+        complete: Complete,
+        tasks: Collection[str] = (),
+        fits: Callable[[Nested], object] | None = None,
+        found: Sequence[str] = (),
     ) -> list[Nested]:
         """Raise SpaceError with all mistakes: pins that hold in no trial, and choices that the configuration refuses.
 
         Returns the default configuration and the configurations at the ends of all domains, all of them complete.
         `tasks` are the run's, for hints. `fits` raises ValueError for a configuration, pins included, that the run's
-        data or encoder do not allow.
+        data or encoder do not allow. `found` are mistakes that are known already, to be reported with the others.
         """
         errors = refused(self.whole, self.pinned, complete)
         sound = self._without(errors) if errors else self
@@ -91,7 +95,8 @@ class Space:
                 fits(result)
             return result
 
-        mistakes = [f"Pinned values: {error}{self._hint(path, complete)}" for path, error in errors.items()]
+        pin_mistakes = [f"Pinned values: {error}{self._hint(path, complete)}" for path, error in errors.items()]
+        mistakes = [*found, *pin_mistakes]
         try:
             configs = [make({})]
         except ValueError as error:

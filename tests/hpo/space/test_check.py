@@ -27,7 +27,7 @@ RATE = Float(1e-5, 3e-4, log=True)
 def mistakes(space: Any) -> list[str]:
     """The mistakes that are reported for a space, one line each."""
     with pytest.raises(SpaceError) as error:
-        build(space, TASKS).space.check(LEGAL, TASKS)
+        build(space, TASKS).check(LEGAL, TASKS)
     heading, *lines = str(error.value).splitlines()
     return [line.partition(". ")[2] or line.strip() for line in lines] or [heading]
 
@@ -244,6 +244,14 @@ def test_a_mistake_alone_is_one_sentence_with_the_same_cure(name: str) -> None:
     [cure] = [cure for place, cure in CURES.items() if place.startswith(f"{name}/") or place.split()[0] == name]
     [line] = mistakes({name: WRONG[name], "dropout": {"hidden": Float(0, 0.3)}})
     assert cure.strip() in line
+
+
+def test_mistakes_of_the_tree_and_against_the_configuration_are_reported_together() -> None:
+    space = {"optimizer": {"encoder_lr": 3, "hed_lr": RATE}, "adaptr": Kind(none={}), "batch_size": PerTask(OneOf(8))}
+    lr, adapter, head_lr = mistakes(space)
+    assert lr.startswith("optimizer/encoder_lr: expected Float")
+    assert "Did you mean `adapter`?" in adapter
+    assert "Did you mean `optimizer/head_lr`?" in head_lr
 
 
 def test_a_long_list_of_mistakes_is_cut() -> None:
