@@ -102,6 +102,7 @@ def penalty(model: MultitaskModel, data: Data) -> float:
         generator=lambda stream: torch_generator(torch.device("cpu"), 0, stream, 0),
         packed=inputs.packed,
         width=model.encoder.config.hidden_size,
+        embed=model.encoder.embeddings.word,
     )
     return float(Smart().penalty(pass_).penalty.detach())
 

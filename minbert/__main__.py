@@ -114,12 +114,12 @@ def _train(options: argparse.Namespace) -> int:
         console.print(f"no checkpoint in {options.out} yet: the training begins anew; its stages continue")
     stored = read_trial(checkpoint)[0] if checkpoint else {}
     tasks = _tasks(options, stored)
-    config = Config.from_dict(stored.get("config", {}), tasks).changed(options.set, tasks)
+    base = find_base(options.base)
+    config = Config.from_dict(stored.get("config", {}), tasks, base.traits).changed(options.set, tasks, base.traits)
     milestones = _milestones(options, stored)
     if not options.resume and newest(options.out):
         raise ValueError(f"`--out` {options.out} already holds a checkpoint; add --resume or name another folder.")
     corpus = read_corpus(options.data, tasks)
-    base = find_base(options.base)
     requirements.check(config, corpus, base)
     check_writable(options.out, "--out")
     for sentence in unusual(config).values():

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from minbert.augmentation.augmentations import AUGMENTATIONS, Augmentation, NoAugmentation
-from minbert.fields import ConfigError, Usual, branch, choice, dump, group, integer, load, number, per_task
+from minbert.encoder.traits import Traits
+from minbert.fields import ConfigError, Run, Usual, branch, choice, dump, group, integer, load, number, per_task
 from minbert.migrations import CONFIG_VERSION, migrate
 from minbert.stages.stages import Stages
 from minbert.tasks import Task
 from minbert.techniques.adapters import ADAPTERS, Adapter, NoAdapter
+from minbert.techniques.averages import AVERAGES, Averaging, NoAverage
 from minbert.techniques.encodings import ENCODINGS, Encoding, check_frozen, check_shared, default_encoding
 from minbert.techniques.heads import SHARED_HEADS, NoSharedHead, SharedHead
+from minbert.techniques.losses import REGRESSION_LOSSES
 from minbert.techniques.mixings import MIXINGS, Mixing, Summed
 from minbert.techniques.optimizer import Optimizer
 from minbert.techniques.proximals import PROXIMALS, NoProximal, Proximal
@@ -58,12 +61,16 @@ class Config:
     """A layer that all pair tasks share; its output is added to that of each task's own head (`beyond_bert`)."""
     mixing: Mixing = branch(MIXINGS, Summed())
     """Which tasks give a batch to a step."""
-    batch_size: Mapping[str, int] = per_task(integer(16, 1, 4096), lambda task: 32 if task.search_rows else 16)
+    regression_loss: str = choice(*REGRESSION_LOSSES)
+    """Unit of the labels in the loss of a regression: unit_variance, their standard deviation; raw, as they are."""
+    batch_size: Mapping[str, int] = per_task(integer(16, 1, 4096), lambda task, run: 32 if task.search_rows else 16)
     """Rows of a task in one batch; by default 32 for a task with `search_rows`, a large one, else 16."""
     taper: Mapping[str, Taper] = per_task(branch(TAPERS, Flat()))
     """Weight of each task's loss, its penalty included, over the course of the budget."""
     regularizer: Mapping[str, Regularizer] = per_task(branch(REGULARIZERS, NoRegularizer()))
     """Penalty added to the loss of each task."""
+    average: Averaging = branch(AVERAGES, NoAverage())
+    """Average of the weights over steps, which reports score and the trial returns."""
     proximal: Proximal = branch(PROXIMALS, NoProximal())
     """Penalty on every task that keeps the model close to its earlier self."""
     optimizer: Optimizer = group(Optimizer)
@@ -72,25 +79,25 @@ class Config:
     """Dropout rates."""
     precision: str = choice("auto", "bf16", "float32")
     """Arithmetic of the linear layers; auto is bf16 where the machine computes it natively, else float32."""
-    max_length: Mapping[str, int] = per_task(integer(128, 8, 512), lambda task: task.max_length)
+    max_length: Mapping[str, int] = per_task(integer(128, 8, 512), lambda task, run: task.max_length)
     """Longest sequence of each task in word pieces, special tokens included; longer ones are cut."""
     selection: str = choice("last", "best")
     """Weights that a trial reports and saves: the current ones, or those of its best report so far."""
 
     @staticmethod
-    def from_dict(nested: Mapping[str, Any], tasks: Mapping[str, Task]) -> Config:
+    def from_dict(nested: Mapping[str, Any], tasks: Mapping[str, Task], base: Traits | None = None) -> Config:
         """Load a nested dictionary strictly over the tasks of a run; absent fields take their defaults.
 
-        Raises ConfigError.
+        Some defaults follow the base encoder; `base` None: those of the packaged MiniLM. Raises ConfigError.
         """
-        config = load(Config, migrate(nested, tasks), tasks=tasks)
+        config = load(Config, migrate(nested, tasks), run=Run(tasks, base))
         for name, task in tasks.items():
             config.encoding[name].check(task)
         return config
 
-    def changed(self, pairs: Iterable[str], tasks: Mapping[str, Task]) -> Config:
+    def changed(self, pairs: Iterable[str], tasks: Mapping[str, Task], base: Traits | None = None) -> Config:
         """A copy with `path=value` settings changed. Raises ConfigError."""
-        return Config.from_dict(merge(self.to_dict(), settings(pairs)), tasks)
+        return Config.from_dict(merge(self.to_dict(), settings(pairs)), tasks, base)
 
     def check(self, tasks: Mapping[str, Task]) -> None:
         """Check that the configuration is for these tasks and can train them. Raises ConfigError."""

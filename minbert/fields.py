@@ -2,8 +2,8 @@
 
 A technique is a dataclass. A family is a table from kind to dataclass; `{"kind": "lora", "rank": 8}` selects one.
 Every field has a rule, so one place checks every value, and every error names the parameter, the rule, the value found
-and what would be accepted. Some rules depend on the tasks of a run, an argument of `load`: a value for every task, one
-of the tasks, the tasks in an order.
+and what would be accepted. Some rules depend on the run, an argument of `load`: a value for every task, one of the
+tasks, the tasks in an order, a default that fits the base encoder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,8 +20,18 @@ T = TypeVar("T")
 Tasks = Mapping[str, object]
 """The tasks of a run: name -> declaration (`minbert.tasks.Task`), which only default values depend on."""
 
-NO_TASKS: Tasks = MappingProxyType({})
-"""Tasks of a class whose fields do not depend on any."""
+
+@dataclass(frozen=True)
+class Run:
+    """Facts of a run that default values depend on."""
+
+    tasks: Tasks = dataclasses.field(default_factory=dict)
+    base: Any = None
+    """Traits of the base encoder (`minbert.encoder.traits.Traits`); None: every field has its own default."""
+
+
+NO_RUN = Run()
+"""Run of a class whose fields do not depend on any."""
 
 
 class ConfigError(ValueError):
@@ -44,9 +53,14 @@ class Usual:
     """What happens above `most`, for example "rates above 1e-2 diverge as a rule"."""
 
 
-def number(default: float, low: float, high: float, *, open_low: bool = False, usual: Usual | None = None) -> Any:
-    """A float field in [low, high], or in (low, high] with `open_low`; `usual` are the values without a note."""
-    rule = {"rule": "number", "low": low, "high": high, "open": open_low, "usual": usual}
+def number(
+    default: float | None, low: float, high: float, *, open_low: bool = False, usual: Usual | None = None
+) -> Any:
+    """A float field in [low, high], or in (low, high] with `open_low`; `usual` are the values without a note.
+
+    With `default` None the field may also be null, which stands for a value that depends on other fields.
+    """
+    rule = {"rule": "number", "low": low, "high": high, "open": open_low, "usual": usual, "null": default is None}
     return dataclasses.field(default=default, metadata=rule)
 
 
@@ -88,15 +102,23 @@ def group(cls: type) -> Any:
     return dataclasses.field(default_factory=cls, metadata={"rule": "group", "cls": cls})
 
 
-def per_task(rule: Any, default: Callable[[Any], object] | None = None) -> Any:
+def per_task(rule: Any, default: Callable[[Any, Run], object] | None = None) -> Any:
     """A field with one value for every task of the run, each checked by `rule`.
 
-    `default` computes a task's default from its declaration; None: every task has the default of `rule`.
+    `default` computes a task's default from its declaration and the run; None: every task has the default of `rule`.
     """
     return dataclasses.field(
         kw_only=True,
-        metadata={"rule": "per_task", "inner": rule.metadata, "default": default or (lambda task: rule.default)},
+        metadata={"rule": "per_task", "inner": rule.metadata, "default": default or (lambda task, run: rule.default)},
     )
+
+
+def by_base(rule: Any, default: Callable[[Any], object]) -> Any:
+    """A field checked by `rule` whose default is computed from the traits of the run's base encoder.
+
+    Without a base the field has the default of `rule`.
+    """
+    return dataclasses.field(default=rule.default, metadata={**rule.metadata, "by_base": default})
 
 
 def unknown(what: str, found: object, expected: Iterable[str]) -> ConfigError:
@@ -121,11 +143,11 @@ def _nearest(found: object, names: Iterable[str]) -> str:
     return f" Did you mean `{by_last_part[matches[0]]}`?" if matches else ""
 
 
-def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -> T:
-    """Build the dataclass `cls` from a dictionary over the tasks of a run; absent fields take their defaults.
+def load(cls: type[T], value: object, path: str = "", run: Run = NO_RUN) -> T:
+    """Build the dataclass `cls` from a dictionary for a run; absent fields take their defaults.
 
-    `path` is the path of `value` in the configuration, for errors. `tasks` may be empty where no field depends on them.
-    Raises ConfigError.
+    `path` is the path of `value` in the configuration, for errors. The run needs tasks only where a field depends on
+    them. Raises ConfigError.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
@@ -134,19 +156,33 @@ def load(cls: type[T], value: object, path: str = "", tasks: Tasks = NO_TASKS) -
         if name not in fields:
             expected = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]
             raise unknown("parameter", _join(path, str(name)), (_join(path, field) for field in expected))
-    loaded = {name: _value(fields[name].metadata, item, tasks, _join(path, name)) for name, item in value.items()}
-    over_tasks = {name: field.metadata for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS}
-    if over_tasks and not tasks:
+    loaded = {name: _value(fields[name].metadata, item, run, _join(path, name)) for name, item in value.items()}
+    over_tasks = [name for name, field in fields.items() if field.metadata["rule"] in OVER_TASKS]
+    if over_tasks and not run.tasks:
         raise ConfigError(f"`{_join(path, min(over_tasks))}` needs the tasks of a run, at least one; found none.")
-    return cls(**{**{name: OVER_TASKS[meta["rule"]](meta, tasks) for name, meta in over_tasks.items()}, **loaded})
+    absent = {name: field.metadata for name, field in fields.items() if name not in loaded}
+    return cls(**loaded, **{name: _default(meta, run, _join(path, name)) for name, meta in absent.items()
+                            if _depends(meta, run)})  # fmt: skip
 
 
-OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Tasks], object]] = {
-    "task_choice": lambda meta, tasks: next(iter(tasks)),
-    "task_order": lambda meta, tasks: tuple(tasks),
-    "per_task": lambda meta, tasks: {name: meta["default"](task) for name, task in tasks.items()},
+OVER_TASKS: Mapping[str, Callable[[Mapping[str, Any], Run], object]] = {
+    "task_choice": lambda meta, run: next(iter(run.tasks)),
+    "task_order": lambda meta, run: tuple(run.tasks),
+    "per_task": lambda meta, run: {name: meta["default"](task, run) for name, task in run.tasks.items()},
 }
-"""Rules that depend on the tasks of a run: rule -> function from the field's metadata and the tasks to the default."""
+"""Rules that depend on the tasks of a run: rule -> function from the field's metadata and the run to the default."""
+
+
+def _depends(meta: Mapping[str, Any], run: Run) -> bool:
+    """Whether the default of a field depends on the run."""
+    return meta["rule"] in OVER_TASKS or meta["rule"] == "group" or ("by_base" in meta and run.base is not None)
+
+
+def _default(meta: Mapping[str, Any], run: Run, path: str) -> object:
+    """The default of a field that depends on the run."""
+    if meta["rule"] == "group":
+        return load(meta["cls"], {}, path, run)
+    return meta["by_base"](run.base) if "by_base" in meta else OVER_TASKS[meta["rule"]](meta, run)
 
 
 def unusual(record: object, path: str = "") -> dict[str, str]:
@@ -161,7 +197,7 @@ def unusual(record: object, path: str = "") -> dict[str, str]:
         for item_path, item in values.items():
             if dataclasses.is_dataclass(item):
                 notes |= unusual(item, item_path)
-            elif (usual := meta.get("usual")) is not None and not usual.low <= item <= usual.most:
+            elif (usual := meta.get("usual")) is not None and item is not None and not usual.low <= item <= usual.most:
                 above = f"{usual.above}; " if item > usual.most else ""
                 notes[item_path] = f"`{item_path}` = {item!r}: {above}usual are {usual.low:g} to {usual.high:g}"
     return notes
@@ -183,7 +219,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def _value(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> Any:
+def _value(meta: Mapping[str, Any], value: object, run: Run, path: str) -> Any:
     """Check a value against the rule of its field and return it in the field's type. Raises ConfigError."""
     match meta["rule"]:
         case "number" | "integer":
@@ -195,25 +231,28 @@ def _value(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> A
         case "subset":
             return _subset(meta["choices"], value, path)
         case "task_choice":
-            if not isinstance(value, str) or value not in tasks:
-                raise _unknown_task(value, path, tasks)
+            if not isinstance(value, str) or value not in run.tasks:
+                raise _unknown_task(value, path, run.tasks)
             return value
         case "task_order":
-            return _task_order(value, tasks, path)
+            return _task_order(value, run.tasks, path)
         case "group":
-            return load(meta["cls"], value, path, tasks)
+            return load(meta["cls"], value, path, run)
         case "branch":
-            return _branch(meta["family"], value, tasks, path)
+            return _branch(meta["family"], value, run, path)
         case "per_task":
-            return _per_task(meta, value, tasks, path)
+            return _per_task(meta, value, run, path)
     raise AssertionError(meta["rule"])
 
 
-def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int:
+def _number(meta: Mapping[str, Any], value: object, path: str) -> float | int | None:
+    if value is None and meta.get("null"):
+        return None
     whole = meta["rule"] == "integer"
     accepted = f"{'an integer' if whole else 'a number'} from {meta['low']} to {meta['high']}"
     if meta.get("open"):
         accepted = f"a number above {meta['low']} and at most {meta['high']}"
+    accepted += ", or null" if meta.get("null") else ""
     legal = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -257,7 +296,7 @@ def _names(value: object, expected: Iterable[str], path: str) -> list[str]:
     return names
 
 
-def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) -> object:
+def _branch(family: Mapping[str, type], value: object, run: Run, path: str) -> object:
     if not isinstance(value, Mapping) or "kind" not in value:
         raise ConfigError(
             f"`{path}` must be a dictionary with `kind`, found {value!r}. Kinds: {', '.join(sorted(family))}; "
@@ -268,7 +307,7 @@ def _branch(family: Mapping[str, type], value: object, tasks: Tasks, path: str) 
         raise unknown(f"kind of `{path}`:" if "/" in path else path, kind, family)
     parameters = {name: item for name, item in value.items() if name != "kind"}
     _check_owner(family, kind, sorted(map(str, parameters)), path)
-    return load(family[kind], parameters, path, tasks)
+    return load(family[kind], parameters, path, run)
 
 
 def _check_owner(family: Mapping[str, type], kind: str, names: Sequence[str], path: str) -> None:
@@ -291,7 +330,8 @@ def _fields(cls: type) -> set[str]:
     return {field.name for field in dataclasses.fields(cls)}
 
 
-def _per_task(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -> dict[str, Any]:
+def _per_task(meta: Mapping[str, Any], value: object, run: Run, path: str) -> dict[str, Any]:
+    tasks = run.tasks
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"`{path}` must be a dictionary over the tasks {', '.join(tasks)}, found {value!r}; "
@@ -301,6 +341,7 @@ def _per_task(meta: Mapping[str, Any], value: object, tasks: Tasks, path: str) -
         if name not in tasks:
             raise _unknown_task(name, path, tasks)
     return {
-        name: _value(meta["inner"], value[name], tasks, _join(path, name)) if name in value else meta["default"](task)
+        name: (_value(meta["inner"], value[name], run, _join(path, name)) if name in value
+               else meta["default"](task, run))
         for name, task in tasks.items()
     }

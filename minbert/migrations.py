@@ -10,7 +10,7 @@ from typing import Any
 
 from minbert.fields import ConfigError
 
-CONFIG_VERSION = 5
+CONFIG_VERSION = 6
 """Version of newly stored configurations."""
 
 Nested = dict[str, Any]
@@ -75,11 +75,75 @@ def _without(nested: Nested, path: Sequence[str], names: Collection[str]) -> Nes
     return nested
 
 
+DEFAULTS_UNTIL_5: Nested = {
+    "regression_loss": "raw",
+    "optimizer": {"encoder_lr": 1e-4, "schedule": {"kind": "linear"}},
+    "dropout": {"hidden": 0.1, "attention": 0.1},
+    "mixing": {"kind": "summed"},
+}
+"""Defaults up to version 5 that later versions changed or may change."""
+
+BATCHES_UNTIL_5 = {"qqp": 32}
+"""Default batch sizes up to version 5 of the tasks that had another one than 16."""
+
+ENCODINGS_UNTIL_5 = {"sst": "single", "qqp": "cross", "sts": "cross", "cfimdb": "single"}
+"""Default encodings up to version 5."""
+
+KINDS_UNTIL_5: dict[str, Nested] = {
+    "lora": {"alpha": 16.0, "targets": ["query", "value"]},
+    "dora": {"alpha": 16.0, "targets": ["query", "value"]},
+    "pal": {"rank": 2, "encoder": "frozen"},
+    "smart": {"radius": 0.0},
+    "gradnorm": {"lr": 0.025},
+}
+"""Defaults up to version 5 of parameters of a kind."""
+
+WARMUP_UNTIL_5 = {"constant": 0.0, "linear": 0.1, "cosine": 0.1}
+"""Default warm-up of each schedule up to version 5, as a share of the budget."""
+
+ENDLESS_STEPS = 1_000_000
+"""Warm-up steps that no budget reaches: the warm-up then lasts its share of the budget."""
+
+
+def _older_defaults(nested: Nested, tasks: Collection[str]) -> Nested:
+    """From version 5: losses in label units, [CLS], adapters at the encoder's rate, warm-up by shares of the budget."""
+    batches = {task: BATCHES_UNTIL_5.get(task, 16) for task in tasks}
+    nested = _filled(nested, DEFAULTS_UNTIL_5 | {"batch_size": batches, "encoding": {}})
+    encodings = {task: {"kind": ENCODINGS_UNTIL_5[task]} for task in tasks if task in ENCODINGS_UNTIL_5}
+    encodings |= {task: dict(given) for task, given in nested["encoding"].items()}
+    nested["encoding"] = {task: {"pooling": "cls", **encoding} for task, encoding in encodings.items()}
+    optimizer = dict(nested["optimizer"])
+    schedule = dict(optimizer["schedule"])
+    share = schedule.pop("warmup", WARMUP_UNTIL_5.get(schedule.get("kind", ""), 0.0))
+    optimizer["schedule"] = {**schedule, "warmup_steps": ENDLESS_STEPS, "warmup_share": share}
+    return _of_kinds(nested | {"optimizer": {"adapter_lr": optimizer["encoder_lr"], **optimizer}})
+
+
+def _filled(nested: Nested, defaults: Nested) -> Nested:
+    """The dictionary with absent values filled in; a branch of another or of no kind is left as it is."""
+    filled = dict(nested)
+    for name, default in defaults.items():
+        value = nested.get(name, {} if isinstance(default, Mapping) else default)
+        if isinstance(default, Mapping) and isinstance(value, Mapping):
+            other = name in nested and "kind" in default and value.get("kind") != default["kind"]
+            value = dict(value) if other else _filled(dict(value), dict(default))
+        filled[name] = value
+    return filled
+
+
+def _of_kinds(nested: Nested) -> Nested:
+    """The dictionary with the absent parameters of `KINDS_UNTIL_5` filled in, at every depth."""
+    filled = {name: _of_kinds(dict(value)) if isinstance(value, Mapping) else value for name, value in nested.items()}
+    kind = filled.get("kind")
+    return {**KINDS_UNTIL_5.get(kind, {}), **filled} if isinstance(kind, str) else filled
+
+
 MIGRATIONS: dict[int, Callable[[Nested, Collection[str]], Nested]] = {
     1: _limit_per_task,
     2: _dropout_in_a_frozen_encoder,
     3: _rate_of_uncertainty,
     4: _tasks_of_the_run,
+    5: _older_defaults,
 }
 """Version -> function that migrates to the next version, so that old trials can still predict."""
 

@@ -44,7 +44,7 @@ LOW_RANK: dict[str, Node] = {
     # `multi_extended` has runs with low-rank heads and runs with fully trained heads.
     "heads": OneOf("full", "lora"),
     # 1e-3 (`multi_extended`), 2e-4 (`beyond_bert`).
-    "/optimizer/encoder_lr": Float(2e-4, 3e-3, log=True),
+    "/optimizer/adapter_lr": Float(2e-4, 3e-3, log=True),
 }
 
 FROZEN: dict[str, Node] = {"dropout": OneOf("off", "on")}
@@ -54,9 +54,10 @@ PAL: dict[str, Node] = {
     # `pal_lora`: rank 2 and up to 100; dropout 0.05 (paraphrase), 0.1 (sentiment), 0.2 (similarity).
     "rank": Int(1, 100, log=True),
     "dropout": PerTask(OneOf(0.05, 0.1, 0.2)),
+    # A trained encoder keeps its own rate.
     "encoder": OneOf("frozen", "trained"),
-    # 1e-3 with a frozen encoder (`pal_lora`); a trained encoder needs a far lower rate.
-    "/optimizer/encoder_lr": Float(3e-5, 2e-3, log=True),
+    # 1e-3 (`pal_lora`).
+    "/optimizer/adapter_lr": Float(2e-4, 3e-3, log=True),
 }
 
 POOLING = OneOf("cls", "pooler", "mean", "max")
@@ -71,8 +72,8 @@ LINEAR_PAIR: dict[str, Node] = {
 
 COSINE_HEADS: dict[str, dict[str, Node]] = {
     # 5 relu(cos) (`beyond_bert`, `pal_lora`), 2.5 (cos + 1) (`beyond_bert`), 5 sigmoid(20 cos) after a linear layer
-    # (`exploration`).
-    "cosine": {"transform": OneOf("relu", "shift", "sigmoid"), "layer": OneOf("linear", "none")},
+    # (`exploration`), and a sigmoid with learned scale and centre.
+    "cosine": {"transform": OneOf("relu", "shift", "sigmoid", "learned_sigmoid"), "layer": OneOf("linear", "none")},
     # `exploration`: labels of at least 2.5 are similar.
     "cosine_embedding": {"threshold": Float(2.0, 3.5), "margin": Float(0.0, 0.5)},
 }
@@ -126,9 +127,8 @@ TAPER: dict[str, Node] = {
 SMART: dict[str, Node] = {
     # lambda 0.5, 1, 3 (`multi_extended`), 5 (`exploration`).
     "weight": Float(0.5, 5.0, log=True),
-    # With the papers' eta of 1e-3 the direction of the noise stays random (`minbert.techniques.regularizers`). From
-    # about 10 on the gradient should weigh as much as the noise, if its share of 6e-5 at 1e-3 grows in proportion.
-    "step_size": Float(1e-3, 1e3, log=True),
+    # Against the root mean square of the word embeddings; the papers' perturbation of size 1 is 18 times MiniLM's.
+    "radius": Float(0.01, 1.0, log=True),
 }
 
 R_DROP: dict[str, Node] = {
@@ -148,6 +148,11 @@ BREGMAN: dict[str, Node] = {
     "momentum": OneOf(0.9, 0.99, 0.999),
 }
 
+AVERAGE: dict[str, Node] = {
+    # The mean of about the last 10 to 1,000 steps.
+    "decay": Float(0.9, 0.999),
+}
+
 DROPOUT: dict[str, Node] = {
     # 0.1 (BERT), 0.3 (`multi_extended`), heads up to 0.5 (`multi_extended`, `exploration`).
     "hidden": Float(0.0, 0.3),
@@ -155,5 +160,5 @@ DROPOUT: dict[str, Node] = {
     "head": Float(0.0, 0.5),
 }
 
-SCHEDULE: dict[str, Node] = {"kind": OneOf("constant", "linear", "cosine"), "warmup": Float(0.0, 0.2)}
+SCHEDULE: dict[str, Node] = {"kind": OneOf("constant", "linear", "cosine"), "warmup_steps": OneOf(0, 50, 100, 200)}
 """Learning-rate schedule: constant (most papers), linear with warm-up (`beyond_bert`), cosine."""

@@ -11,7 +11,7 @@ What it varies:
 - Pairs: cross-encoded (the largest single gain of `multi_extended`) or encoded separately; pooling; heads and losses of
   similarity.
 - Task mixing, tapered losses, batch sizes, SMART for each task, the Bregman proximal point, dropout, learning-rate
-  schedules, gradient accumulation, and whether a trial returns its last weights or its best.
+  schedules, gradient accumulation, and whether a trial returns its last weights, their average or its best.
 
 A branch owns its parameters. PCGrad, GSE and balanced losses exist only where the tasks' losses are summed; features of
 two sentences only where these are encoded separately; a layer shared by the pair tasks only where both are encoded
@@ -86,6 +86,7 @@ SPACE = {
         "qqp": Kind(none={}, smart={"weight": Float(0.5, 5.0, log=True)}),
         "sts": Kind(none={}, smart={"weight": Float(0.5, 5.0, log=True)}),
     },
+    "average": Kind(none={}, exponential=parts.AVERAGE),
     "proximal": Kind(none={}, bregman=parts.BREGMAN),
     "optimizer": {
         "head_lr": Float(1e-4, 1e-2, log=True),

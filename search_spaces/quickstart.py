@@ -17,7 +17,7 @@ from search_spaces.domains import Float, Int, Kind, OneOf
 SPACE = {
     "adapter": Kind(
         none={"/optimizer/encoder_lr": Float(5e-5, 5e-4, log=True)},
-        lora={"rank": Int(4, 64, log=True), "/optimizer/encoder_lr": Float(5e-4, 5e-3, log=True)},
+        lora={"rank": Int(4, 64, log=True), "/optimizer/adapter_lr": Float(5e-4, 5e-3, log=True)},
     ),
     "encoding": {
         "qqp": Kind(cross={}, bi={"head": Kind(linear={"features": OneOf("difference")})}),

@@ -115,7 +115,7 @@ def _possible_stages(plan: Plan, kind: str) -> Iterator[Any]:
     ]
     tasks = plan.declared()
     for config in (*map(nest, branches(leaves)), *plan.record.start):
-        config = plan.space.apply(config, complete_for(tasks))
+        config = plan.space.apply(config, complete_for(tasks, plan.record.base.traits))
         yield getattr(Config.from_dict(config, tasks).stages, kind)
 
 

@@ -21,6 +21,7 @@ from hpo.space.pins import Complete
 from hpo.space.space import Space
 
 if TYPE_CHECKING:
+    from minbert.encoder.traits import Traits
     from minbert.tasks import Task
 
 Range = tuple[int, int]
@@ -132,7 +133,7 @@ class Plan:
             searcher=self.searcher,
             scheduler=self.scheduler,
             workers=workers,
-            complete=complete_for(tasks),
+            complete=complete_for(tasks, record.base.traits),
             start=[dict(config) for config in record.start],
         )
 
@@ -141,15 +142,15 @@ class Plan:
         return replace(self.record, resources=resources.request(), created=time.time())
 
 
-def complete_for(tasks: Mapping[str, Task]) -> Complete:
-    """A function that fills in the defaults of a nested configuration over these tasks.
+def complete_for(tasks: Mapping[str, Task], base: Traits | None = None) -> Complete:
+    """A function that fills in the defaults of a nested configuration over these tasks, for a base (None: MiniLM).
 
     The function raises ConfigError for a configuration that is illegal or makes no sense for these tasks.
     """
     from minbert.config import Config
 
     def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:
-        result = Config.from_dict(config, tasks)
+        result = Config.from_dict(config, tasks, base)
         result.check(tasks)
         return result.to_dict()
 

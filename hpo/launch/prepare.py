@@ -51,13 +51,13 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from minbert.encoder.base import find_base
     from minbert.training.evaluation import search_sizes
 
-    legal = complete_for(tasks)
+    base = find_base(launch.base)
+    legal = complete_for(tasks, base.traits)
     built.check(legal, list(tasks))
     check_varied(space, launch)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
-    base = find_base(launch.base)
     fits = _fits(corpus, base)
     configs = space.check(legal, list(tasks), fits)
     start = [_configuration(path, fits) for path in launch.start]
@@ -68,7 +68,12 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         evaluation_share=share,
         defaults=space.defaults_taken(legal),
         left_out=built.left_out,
-        notes=(*built.notes, *space.partly(legal), *unusual_values(configs, tasks)),
+        notes=(
+            *built.notes,
+            *space.partly(legal),
+            *unusual_values(configs, tasks),
+            *foreign_rates(launch, start, base),
+        ),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
     )
@@ -119,7 +124,7 @@ def _record(
         resources=launch.resources,
         keep=launch.keep,
         data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus)),
-        base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256),
+        base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits),
         search_sizes=sizes,
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         versions=versions(),
@@ -135,7 +140,7 @@ def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str,
     from minbert.config import Config
 
     def complete_and_check(config: Mapping[str, Any]) -> dict[str, Any]:
-        result = Config.from_dict(config, corpus.tasks)
+        result = Config.from_dict(config, corpus.tasks, base.traits)
         requirements.check(result, corpus, base)
         return result.to_dict()
 
@@ -175,6 +180,24 @@ def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Tas
     for config in configs:
         warnings |= unusual(Config.from_dict(config, tasks))
     return list(warnings.values())
+
+
+FOREIGN = 2.0
+"""A learning rate that is more than so many times the base's default, or less than that part of it, gets a note."""
+
+
+def foreign_rates(launch: Launch, start: Sequence[Mapping[str, Any]], base: Base) -> list[str]:
+    """One line for each start configuration with a learning rate that seems to be made for another base."""
+    from minbert.techniques.optimizer import default_adapter_lr, default_encoder_lr
+
+    usual = {"encoder_lr": default_encoder_lr(base.traits), "adapter_lr": default_adapter_lr(base.traits)}
+    return [
+        f"`start`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is {default:g}: "
+        "was the file made for another base?"
+        for path, config in zip(launch.start, start, strict=True)
+        for name, default in usual.items()
+        if not 1 / FOREIGN <= (rate := config["optimizer"][name]) / default <= FOREIGN
+    ]
 
 
 def _absolute(base: str | None, directory: Path | None) -> str | None:

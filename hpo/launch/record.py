@@ -19,6 +19,7 @@ from hpo.cluster.resources import ResourceRequest, Resources
 from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
 from hpo.worker.job import TRAINER, Job
+from minbert.encoder.traits import Traits
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
@@ -62,6 +63,8 @@ class BaseRecord:
     name: str
     sha256: str
     """SHA-256 of its weights."""
+    traits: Traits | None = None
+    """What default values depend on; older sweeps recorded none."""
 
 
 @dataclass(frozen=True)

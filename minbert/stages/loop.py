@@ -20,7 +20,7 @@ from minbert.randomness import numpy_generator, torch_generator
 from minbert.stages.cache import Partial
 from minbert.stages.objectives import Objective
 from minbert.stages.stages import Stage
-from minbert.techniques.schedules import Linear
+from minbert.techniques.schedules import MOST_STEPS, Linear
 
 WEIGHT_DECAY = 0.01
 """Decoupled decay of matrices, as in BERT's fine-tuning (Devlin et al. 2019)."""
@@ -28,7 +28,7 @@ WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 """Largest 2-norm of the whole gradient."""
 
-SCHEDULE = Linear(warmup=0.1)
+SCHEDULE = Linear(warmup_steps=MOST_STEPS, warmup_share=0.1)
 """Learning-rate factor over the stage."""
 
 FINITE_CHECK_STEPS = 50
@@ -88,7 +88,7 @@ class StageLoop:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.objective.loss(self.encoder, rows, noise, draws)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.stage.lr * SCHEDULE.factor((self.step_count + 0.5) / self.total)
+            group["lr"] = self.stage.lr * SCHEDULE.factor((self.step_count + 0.5) / self.total, 0.0)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP_NORM, foreach=True)

@@ -47,6 +47,9 @@ class Adapter(Protocol):
     def shares(self, parameter: str) -> bool:
         """Whether several tasks use the encoder parameter of this name; False: it belongs to one task."""
 
+    def adds(self, parameter: str) -> bool:
+        """Whether the adapter added the encoder parameter of this name; False: it belongs to the base."""
+
     def frozen_layers(self, layers: int) -> int:
         """Number of lowest layers, of `layers` in all, that are untrained and have no dropout.
 
@@ -58,12 +61,15 @@ class Adapter(Protocol):
 
 
 class AdapterDefaults:
-    """Default answers: a trained encoder, shared parameters, no frozen layers, fits every encoder."""
+    """Default answers: a trained encoder, shared parameters of the base, no frozen layers, fits every encoder."""
 
     trains_encoder: ClassVar[bool] = True
 
     def shares(self, parameter: str) -> bool:
         return True
+
+    def adds(self, parameter: str) -> bool:
+        return False
 
     def frozen_layers(self, layers: int) -> int:
         return 0
@@ -173,8 +179,8 @@ class LoRA(AdapterDefaults):
 
     rank: int = integer(8, 1, 1024)
     """Rank r; parameters added per layer = r (d_in + d_out)."""
-    alpha: float = number(16.0, 0.0, 1024.0, open_low=True)
-    """Numerator alpha of the scale alpha / r."""
+    alpha: float | None = number(None, 0.0, 1024.0, open_low=True)
+    """Numerator alpha of the scale alpha / r; null: 2 r, so that the scale stays 2 at every rank."""
     dropout: float = number(0.0, 0.0, 0.9)
     """Dropout rate of the addition's input."""
     targets: tuple[str, ...] = subset(("query", "value"), *TARGETS)
@@ -201,8 +207,16 @@ class LoRA(AdapterDefaults):
                     f"top leaves as they are; use {accepted}, or layers of kind all."
                 )
 
+    @property
+    def numerator(self) -> float:
+        """Numerator alpha of the scale, 2 r if none is set."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
     def check(self, layers: int, name: str) -> None:
         self.layers.check(layers, name)
+
+    def adds(self, parameter: str) -> bool:
+        return parameter.rpartition(".")[2] in ("down", "up", "magnitude")  # a plain layer's end in weight or bias
 
     def frozen_layers(self, layers: int) -> int:
         return self.layers.frozen_layers(layers)
@@ -228,7 +242,7 @@ class LoRA(AdapterDefaults):
                     module.requires_grad_(True)
 
     def _adapt(self, parent: nn.Module, name: str, generator: torch.Generator) -> None:
-        adapted = self.module(getattr(parent, name), self.rank, self.alpha, self.dropout, generator)
+        adapted = self.module(getattr(parent, name), self.rank, self.numerator, self.dropout, generator)
         if self.bias != "none" and adapted.base.bias is not None:
             adapted.base.bias.requires_grad_(True)
         setattr(parent, name, adapted)
@@ -270,7 +284,10 @@ class PAL(AdapterDefaults):
             layer.parallel = TaskBranches(encoder.config.hidden_size, self.rank, rates, generator)
 
     def shares(self, parameter: str) -> bool:
-        return ".parallel." not in parameter
+        return not self.adds(parameter)
+
+    def adds(self, parameter: str) -> bool:
+        return ".parallel." in parameter
 
 
 ADAPTERS: dict[str, type[Adapter]] = {kind.kind: kind for kind in (NoAdapter, Frozen, LoRA, DoRA, PAL)}

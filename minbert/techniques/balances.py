@@ -184,8 +184,9 @@ class GradNorm:
     kind: ClassVar[str] = "gradnorm"
     alpha: float = number(1.5, 0.0, 3.0)
     """Restoring force alpha: 0 aims at equal norms, more favours tasks that lag behind; the paper uses 1.5 on NYUv2."""
-    lr: float = number(0.025, 0.0, 1.0, open_low=True)
-    """Learning rate of gradient descent on the weights, which takes one step per draw of batches."""
+    lr: float = number(0.001, 0.0, 1.0, open_low=True)
+    """Learning rate of gradient descent on the weights, which takes one step per draw of batches. A step is this rate
+    times a gradient norm: with norms above 10, a rate above 0.01 moves the weights from one bound to the other."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         return _GradNorm(tasks, self.alpha, self.lr)

@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from minbert.data.batches import Sequences, bi_encode, bi_lengths, cross_encode, cross_lengths
 from minbert.data.tokens import TaskFile
 from minbert.encoder.poolings import TOKEN_POOLING
-from minbert.fields import ConfigError, branch, choice
+from minbert.encoder.traits import MINILM
+from minbert.fields import ConfigError, Run, branch, by_base, choice, load
 from minbert.tasks import Task
 from minbert.techniques.features import has_score
 from minbert.techniques.heads import HEADS, Head, LinearHead, SharedHead
+
+POOLING = by_base(choice(MINILM.pooling, *(name for name in TOKEN_POOLING if name != MINILM.pooling)),
+                  lambda base: base.pooling)  # fmt: skip
+"""Field of a pooling; the default is the one that the base was trained with."""
 
 
 class Encoding(Protocol):
@@ -65,7 +70,7 @@ class Single:
 
     kind: ClassVar[str] = "single"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKEN_POOLING)
+    pooling: str = POOLING
     """Pooling of the sequence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
@@ -87,7 +92,7 @@ class Cross:
 
     kind: ClassVar[str] = "cross"
     paired: ClassVar[bool] = False
-    pooling: str = choice(*TOKEN_POOLING)
+    pooling: str = POOLING
     """Pooling of the sequence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on the pooled state."""
@@ -109,7 +114,7 @@ class Bi:
 
     kind: ClassVar[str] = "bi"
     paired: ClassVar[bool] = True
-    pooling: str = choice(*TOKEN_POOLING)
+    pooling: str = POOLING
     """Pooling of each sentence's token states: [CLS], BERT's pooler on it, or the mean or maximum of all."""
     head: Head = branch(HEADS, LinearHead())
     """Head on both sentences' pooled states."""
@@ -173,6 +178,6 @@ def check_frozen(encodings: Mapping[str, Encoding], tasks: Mapping[str, Task]) -
     )
 
 
-def default_encoding(task: Task) -> Encoding:
+def default_encoding(task: Task, run: Run) -> Encoding:
     """Default encoding of a task, the strongest in the papers: cross for pairs, else single."""
-    return Cross() if task.is_pair else Single()
+    return load(Cross, {}, run=run) if task.is_pair else load(Single, {}, run=run)

@@ -2,8 +2,10 @@
 
     linear             W features + b,   features of a pair (u, v): [u;v], u + v, [u;v;u*v], [u;v;|u-v|], [u;v;cos],
                        optionally + cos(u, v) (`pal_lora` 4.2.3; [u;v;cos] is `exploration` 5.3.3, 2bii)
-    cosine             5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos) of u' and v', both through one linear layer, or
-                       of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 4, `exploration` 5.3.3, 2bi)
+    cosine             5 relu(cos), 2.5 (cos + 1), 5 sigmoid(20 cos) or 5 sigmoid(s (cos - c)) of u' and v', both
+                       through one linear layer, or of u and v as they are (`pal_lora` 4.2.2, `beyond_bert` 4,
+                       `exploration` 5.3.3, 2bi). In float32 sigmoid(20 cos) has a gradient of 0 from cos 0.87 on,
+                       where the states of an encoder often lie; the last form learns its scale s and centre c.
     cosine_embedding   2.5 (cos + 1), trained with the cosine-embedding loss (`exploration` 5.3.3, 2a)
 
 These formulas are for labels in [0, 5]; for labels in [low, high] a cosine head gives low + (high - low) f(cos), f in
@@ -91,7 +93,7 @@ class CosineModule(HeadModule):
 
     def __init__(self, context: HeadContext, transform: str, layer: str) -> None:
         super().__init__(context)
-        self.transform = TRANSFORMS[transform]
+        self.transform = LearnedSigmoid() if transform == "learned_sigmoid" else TRANSFORMS[transform]
         self.low, self.span = context.task.low, context.task.high - context.task.low
         self.linear = nn.Linear(context.width, context.width) if layer == "linear" else None
         if self.linear is not None:
@@ -104,6 +106,18 @@ class CosineModule(HeadModule):
         if self.linear is not None:
             u, v = self.linear(u), self.linear(v)
         return self.low + self.span * self.transform(cosine(u, v))
+
+
+class LearnedSigmoid(nn.Module):
+    """Map of a cosine to [0, 1], sigmoid(s (cos - c)), with a learned scale s, from 5 on, and centre c, from 0.5 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(5.0))
+        self.centre = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        return torch.sigmoid(self.scale * (cosine - self.centre))
 
 
 class SharedModule(nn.Module):
@@ -150,8 +164,11 @@ class Head(Protocol):
         """Head module with its initial weights."""
         ...
 
-    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss, a scalar, of the head's outputs [B, C] against labels [B]."""
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
+        """Mean loss, a scalar, of the head's outputs [B, C] against labels [B].
+
+        `unit` is the label unit of a squared error.
+        """
         ...
 
 
@@ -183,8 +200,8 @@ class LinearHead:
     def build(self, context: HeadContext) -> HeadModule:
         return LinearModule(context, self.features, self.cosine == "added")
 
-    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-        return task_loss(task, outputs, labels)
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
+        return task_loss(task, outputs, labels, unit)
 
 
 @dataclass(frozen=True)
@@ -193,14 +210,14 @@ class CosineHead:
 
     kind: ClassVar[str] = "cosine"
     takes_score: ClassVar[bool] = False
-    transform: str = choice("relu", "shift", "sigmoid")
-    """5 relu(cos), 2.5 (cos + 1) or 5 sigmoid(20 cos), for labels in [0, 5]."""
+    transform: str = choice("relu", "shift", "sigmoid", "learned_sigmoid")
+    """5 relu(cos), 2.5 (cos + 1), 5 sigmoid(20 cos), or 5 sigmoid(s (cos - c)) with s and c learned."""
     layer: str = choice("linear", "none")
     """linear: one layer of D features on each state, which starts as the identity; none: the states as they are."""
 
     @property
     def trains(self) -> bool:
-        return self.layer == "linear"
+        return self.layer == "linear" or self.transform == "learned_sigmoid"
 
     def check(self, task: Task, encoding: str, paired: bool) -> None:
         _check_cosine(self.kind, task, encoding, paired)
@@ -208,8 +225,8 @@ class CosineHead:
     def build(self, context: HeadContext) -> HeadModule:
         return CosineModule(context, self.transform, self.layer)
 
-    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-        return task_loss(task, outputs, labels)
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
+        return task_loss(task, outputs, labels, unit)
 
 
 @dataclass(frozen=True)
@@ -238,7 +255,7 @@ class CosineEmbeddingHead:
     def build(self, context: HeadContext) -> HeadModule:
         return CosineModule(context, "shift", "none")
 
-    def loss(self, task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, task: Task, outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
         cosines = 2.0 * (outputs.squeeze(-1) - task.low) / (task.high - task.low) - 1.0
         return cosine_embedding(cosines, labels >= self.threshold, self.margin)
 

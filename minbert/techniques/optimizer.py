@@ -1,34 +1,65 @@
 """Optimiser: AdamW's settings and its groups of parameters.
 
-Encoder and heads have learning rates of their own, and weight decay acts on matrices, not on vectors. With layer-wise
-decay (Howard and Ruder 2018, discriminative fine-tuning) each layer learns more slowly than the layer above it:
+Encoder, adapters and heads have learning rates of their own, and weight decay acts on matrices, not on vectors. With
+layer-wise decay (Howard and Ruder 2018, discriminative fine-tuning) each layer learns more slowly than the layer above:
 
-    lr_l = encoder_lr * layer_decay^(L - l),   l = L at the top layer, 0 at the embeddings
+    lr_l = lr * layer_decay^(L - l),   l = L at the top layer, 0 at the embeddings
+
+with lr the encoder's rate for weights of the base, the adapters' for what an adapter adds. Both default rates follow
+the base: the wider and deeper it is, the smaller they are (`default_encoder_lr`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from minbert.fields import Usual, branch, integer, number
+from minbert.encoder.traits import MINILM, Traits
+from minbert.fields import Usual, branch, by_base, integer, number
 from minbert.techniques.schedules import SCHEDULES, Linear, Schedule
 
 LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+
+ADAPTER_FACTOR = 10
+"""Default rate of adapters against the encoder's: fresh, small additions bear larger steps. The papers use 2e-4 to 1e-3
+for adapters of BERT-base, and 1e-5 for its weights."""
+
+
+def default_encoder_lr(base: Traits) -> float:
+    """Default learning rate of a base's weights: 1e-4 * (384 / width) * sqrt(6 / layers), in [1e-5, 5e-4].
+
+    That is 1e-4 for MiniLM with 6 layers (measured), 3.5e-5 for BERT-base (2e-5 to 5e-5, Devlin et al. 2019, A.3) and
+    1.9e-5 for BERT-large.
+    """
+    rate = 1e-4 * (MINILM.width / base.width) * (MINILM.layers / base.layers) ** 0.5
+    return float(f"{min(5e-4, max(1e-5, rate)):.1e}")
+
+
+def default_adapter_lr(base: Traits) -> float:
+    """Default learning rate of adapters in a base: ten times that of its weights."""
+    return float(f"{ADAPTER_FACTOR * default_encoder_lr(base):.1e}")
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """Settings of AdamW (Loshchilov and Hutter 2019); its betas are 0.9 and 0.999."""
 
-    encoder_lr: float = number(
-        1e-4, 0.0, 1.0, open_low=True, usual=Usual(1e-6, 1e-3, 1e-2, "rates above 1e-2 diverge as a rule")
-    )
-    """Peak learning rate of the encoder's trained parameters, adapters included."""
+    encoder_lr: float = by_base(
+        number(default_encoder_lr(MINILM), 0.0, 1.0, open_low=True,
+               usual=Usual(1e-6, 1e-3, 1e-2, "rates above 1e-2 diverge as a rule")),
+        default_encoder_lr,
+    )  # fmt: skip
+    """Peak learning rate of the base's trained weights."""
+    adapter_lr: float = by_base(
+        number(default_adapter_lr(MINILM), 0.0, 1.0, open_low=True,
+               usual=Usual(1e-5, 1e-2, 5e-2, "rates above 5e-2 diverge as a rule")),
+        default_adapter_lr,
+    )  # fmt: skip
+    """Peak learning rate of what an adapter adds to the encoder: low-rank matrices, lengths, branches."""
     head_lr: float = number(
         5e-4, 0.0, 1.0, open_low=True, usual=Usual(1e-5, 1e-2, 5e-2, "rates above 5e-2 diverge as a rule")
     )
@@ -52,17 +83,23 @@ def depth(name: str) -> int:
 
 
 def parameter_groups(
-    parameters: Mapping[str, nn.Parameter], settings: Optimizer, layers: int, balance_lr: float = 0.0
+    parameters: Mapping[str, nn.Parameter],
+    settings: Optimizer,
+    layers: int,
+    balance_lr: float = 0.0,
+    is_added: Callable[[str], bool] = lambda name: False,
 ) -> list[dict[str, Any]]:
     """AdamW's groups of trained parameters, each with its `peak` learning rate and weight decay.
 
     `parameters` by name, `layers` is L, `balance_lr` the peak rate of a loss balance's parameters (`balance.<name>`).
+    `is_added` says of an encoder parameter's name whether an adapter added it.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, value in parameters.items():
         rate = settings.head_lr
         if name.startswith("encoder."):
-            rate = settings.encoder_lr * settings.layer_decay ** (layers - depth(name))
+            rate = settings.adapter_lr if is_added(name) else settings.encoder_lr
+            rate *= settings.layer_decay ** (layers - depth(name))
         elif name.startswith("balance."):
             rate = balance_lr
         decays = value.ndim > 1 and not name.startswith("balance.")

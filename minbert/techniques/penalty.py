@@ -79,18 +79,31 @@ class Pass:
     """Tokens of the pass; None where it starts from cached features of a frozen encoder."""
     width: int
     """Hidden size D."""
+    embed: Callable[[Tensor], Tensor]
+    """Function from word pieces [N] to their word embeddings [N, D]."""
+    unit: float = 1.0
+    """Label units in which a regression's differences count as 1; see `minbert.techniques.losses.label_unit`."""
     teacher: Tensor | None = None
     """Outputs [B, C] of the penalty's `teacher`, without a graph; None where the penalty has no teacher."""
 
     @property
     def divergence(self) -> Divergence:
-        """Divergence for the task's kind."""
-        return DIVERGENCES[self.task.kind]
+        """Divergence for the task's kind, of a regression in the unit of its loss."""
+        return self.in_unit(DIVERGENCES[self.task.kind])
+
+    def in_unit(self, divergence: Divergence) -> Divergence:
+        """A divergence of outputs that are divided by `unit` first."""
+        return lambda a, b: divergence(a / self.unit, b / self.unit)
 
     @property
     def words(self) -> torch.Size:
         """Shape [N, D] of the word embeddings."""
         return torch.Size((len(self._tokens.ids), self.width))
+
+    @property
+    def word_rms(self) -> Tensor:
+        """Root mean square of the entries of the word embeddings, a scalar without a graph."""
+        return self.embed(self._tokens.ids).detach().square().mean().sqrt()
 
     @property
     def bounds(self) -> Tensor:

@@ -13,6 +13,10 @@ MiniLM, `benchmarks/smart.py`). The penalty is then that of a random direction o
 the worst direction. In bf16 the outputs' rounding is larger than the effect of noise of deviation sigma, and makes that
 gradient far larger: a smaller eta has the same effect there, and a space that varies eta should fix `precision`.
 
+Size 1 is not small: the entries of MiniLM's word embeddings have a root mean square of 0.056. With a `radius` R > 0 the
+search for delta runs in units of R times that root mean square, over the tokens of the pass: delta = R rms u, with u as
+delta above, so that max|delta| is about R rms. R = 0 is the papers' form.
+
 R-Drop (Wu et al. 2021), for two passes with different dropout masks, outputs z and z', class probabilities p and q:
 
     L = (NLL(z) + NLL(z')) / 2 + alpha * mean_i d(z_i, z'_i)
@@ -87,20 +91,21 @@ def smart(
     epsilon: float,
     noise_std: float,
     step_size: float,
+    size: Tensor | float = 1.0,
 ) -> Tensor:
     """SMART's smoothness term, a scalar without the weight lambda; `outputs` [B, C] are those of the unperturbed pass.
 
-    `shape` [N, D] of the word embeddings; `noise_std` is sigma, `step_size` eta.
+    `shape` [N, D] of the word embeddings; `noise_std` is sigma, `step_size` eta, `size` the unit of the perturbation.
     """
     target = outputs.detach()
-    delta = torch.randn(shape, generator=generator, device=outputs.device) * noise_std  # [N, D]
+    delta = torch.randn(shape, generator=generator, device=outputs.device) * noise_std  # [N, D], in units of `size`
     for _ in range(steps):
         delta.requires_grad_()
-        (gradient,) = torch.autograd.grad(divergence(forward(delta), target), delta)
+        (gradient,) = torch.autograd.grad(divergence(forward(size * delta), target), delta)
         with torch.no_grad():
             ascended = delta + step_size * gradient
             delta = ascended / (ascended.abs().amax(dim=-1, keepdim=True) + epsilon)
-    return divergence(forward(delta.detach()), outputs)
+    return divergence(forward(size * delta.detach()), outputs)
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class Smart(Stateless):
     """sigma, deviation of the initial noise."""
     step_size: float = number(1e-3, 0.0, 1e6, open_low=True)
     """eta, step size of the ascent."""
+    radius: float = number(0.3, 0.0, 100.0)
+    """R, largest entry of the perturbation against the word embeddings' root mean square; 0: the papers' size of 1."""
 
     def penalty(self, pass_: Pass) -> Added:
         """Penalty lambda_s times the smoothness term; all its passes draw the step's own dropout masks."""
@@ -132,6 +139,7 @@ class Smart(Stateless):
             epsilon=self.epsilon,
             noise_std=self.noise_std,
             step_size=self.step_size,
+            size=self.radius * pass_.word_rms if self.radius else 1.0,
         )
         return Added(self.weight * term)
 
@@ -158,7 +166,8 @@ class RDrop(Stateless):
     def penalty(self, pass_: Pass) -> Added:
         """Penalty alpha times the disagreement, and the second pass's loss."""
         second = pass_.forward(masks="rdrop")
-        return Added(self.weight * DISAGREEMENTS[pass_.task.kind](pass_.outputs, second), pass_.loss(second))
+        disagreement = pass_.in_unit(DISAGREEMENTS[pass_.task.kind])
+        return Added(self.weight * disagreement(pass_.outputs, second), pass_.loss(second))
 
 
 def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:

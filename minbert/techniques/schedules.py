@@ -3,6 +3,9 @@
 Progress is the share of the budget used, examples / max_t in [0, 1]. A schedule written in epochs divides the
 budget into E of them: e = floor(progress E), at most E - 1. A trial that ends early has then followed a prefix of its
 schedule.
+
+A warm-up lasts `warmup_steps` optimiser steps: an optimiser needs steps, not a share of the budget, to get its moments
+right. It takes at most the share `warmup_share` of the budget, and what a schedule does after the warm-up begins there.
 """
 
 from __future__ import annotations
@@ -19,19 +22,35 @@ def epoch(progress: float, epochs: int) -> int:
     return min(math.floor(progress * epochs), epochs - 1)
 
 
-def ramp(progress: float, warmup: float) -> float:
-    """Linear warm-up factor: 0 at the start, 1 from `warmup` on."""
-    return 1.0 if warmup == 0 else min(1.0, progress / warmup)
-
-
 class Schedule(Protocol):
     """Schedule of the learning rate."""
 
     kind: ClassVar[str]
 
-    def factor(self, progress: float) -> float:
-        """Factor in [0, 1] of the peak learning rate at a progress in [0, 1]."""
+    @property
+    def warmup_steps(self) -> int:
+        """Number of optimiser steps over which the rate rises from 0."""
         ...
+
+    @property
+    def warmup_share(self) -> float:
+        """Largest share of the budget that the warm-up takes."""
+        ...
+
+    def factor(self, progress: float, step: float) -> float:
+        """Factor in [0, 1] of the peak learning rate at a progress in [0, 1], after `step` optimiser steps."""
+        ...
+
+
+def ramp(schedule: Schedule, progress: float, step: float) -> float:
+    """Linear warm-up factor: from 0 to 1 over the schedule's steps, or over its share of the budget if that is less."""
+    if schedule.warmup_steps == 0 or schedule.warmup_share == 0:
+        return 1.0
+    return min(1.0, max(step / schedule.warmup_steps, progress / schedule.warmup_share))
+
+
+MOST_STEPS = 1_000_000
+"""Largest number of warm-up steps; no budget here has so many, so that `warmup_share` alone decides."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +58,13 @@ class Constant:
     """Constant schedule: the peak rate after warm-up."""
 
     kind: ClassVar[str] = "constant"
-    warmup: float = number(0.0, 0.0, 0.9)
-    """Share of the budget over which the rate rises from 0."""
+    warmup_steps: int = integer(0, 0, MOST_STEPS)
+    """Optimiser steps over which the rate rises from 0."""
+    warmup_share: float = number(0.05, 0.0, 0.9)
+    """Largest share of the budget that the warm-up takes."""
 
-    def factor(self, progress: float) -> float:
-        return ramp(progress, self.warmup)
+    def factor(self, progress: float, step: float) -> float:
+        return ramp(self, progress, step)
 
 
 @dataclass(frozen=True)
@@ -51,11 +72,13 @@ class Linear:
     """Linear schedule: after warm-up, a straight line down to 0 at the end of the budget."""
 
     kind: ClassVar[str] = "linear"
-    warmup: float = number(0.1, 0.0, 0.9)
-    """Share of the budget over which the rate rises from 0."""
+    warmup_steps: int = integer(100, 0, MOST_STEPS)
+    """Optimiser steps over which the rate rises from 0."""
+    warmup_share: float = number(0.05, 0.0, 0.9)
+    """Largest share of the budget that the warm-up takes; the decay begins there."""
 
-    def factor(self, progress: float) -> float:
-        return min(ramp(progress, self.warmup), max(0.0, (1.0 - progress) / (1.0 - self.warmup)))
+    def factor(self, progress: float, step: float) -> float:
+        return min(ramp(self, progress, step), max(0.0, (1.0 - progress) / (1.0 - self.warmup_share)))
 
 
 @dataclass(frozen=True)
@@ -63,14 +86,14 @@ class Cosine:
     """Cosine schedule: after warm-up, half a cosine down to 0 at the end of the budget."""
 
     kind: ClassVar[str] = "cosine"
-    warmup: float = number(0.1, 0.0, 0.9)
-    """Share of the budget over which the rate rises from 0."""
+    warmup_steps: int = integer(100, 0, MOST_STEPS)
+    """Optimiser steps over which the rate rises from 0."""
+    warmup_share: float = number(0.05, 0.0, 0.9)
+    """Largest share of the budget that the warm-up takes; the decay begins there."""
 
-    def factor(self, progress: float) -> float:
-        if progress < self.warmup:
-            return ramp(progress, self.warmup)
-        decayed = min(1.0, (progress - self.warmup) / (1.0 - self.warmup))
-        return 0.5 * (1.0 + math.cos(math.pi * decayed))
+    def factor(self, progress: float, step: float) -> float:
+        decayed = min(1.0, max(0.0, (progress - self.warmup_share) / (1.0 - self.warmup_share)))
+        return min(ramp(self, progress, step), 0.5 * (1.0 + math.cos(math.pi * decayed)))
 
 
 SCHEDULES: dict[str, type[Schedule]] = {kind.kind: kind for kind in (Constant, Linear, Cosine)}

@@ -1,14 +1,15 @@
 """Continuation: what a trial's checkpoint holds, and how a trial continues from it.
 
 `weights.safetensors` holds the weights that the trial's scores and predictions come from: the trained tensors at its
-last report (at its best report, if the configuration selects that), and the whole encoder if stages before training
-changed it. Predictions then need only the base and this file. `optimizer.safetensors` is for further training alone;
-its names have a prefix:
+last report (at its best report, if the configuration selects that; their average over steps, if it asks for one), and
+the whole encoder if stages before training changed it. Predictions then need only the base and this file.
+`optimizer.safetensors` is for further training alone; its names have a prefix:
 
     moment:<parameter>/<name>   AdamW's moments
     balance:<name>              state of the loss balance
     penalty:<owner>/<name>      state of penalties
-    current:<parameter>         weights to continue from, if `weights.safetensors` holds those of the best report
+    current:<parameter>         weights to continue from, if `weights.safetensors` holds others
+    average:<parameter>         average of the weights, if `weights.safetensors` holds those of the best report
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from minbert.config import Config
 from minbert.data.tokens import Data
+from minbert.techniques.averages import WeightMean
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.draws import Position
@@ -60,6 +62,7 @@ class Training(Protocol):
     position: Position
     reported: int
     best: Best | None
+    average: WeightMean | None
     means: LossMeans
     clock: Clock
 
@@ -85,9 +88,12 @@ def capture(trial: Training) -> tuple[dict[str, Tensor], dict[str, Tensor], dict
     }
     extra |= {f"balance:{name}": value for name, value in trial.balance.state_dict().items()}
     extra |= {f"penalty:{name}": value for name, value in trial.penalties.state_dict().items()}
-    if trial.best is not None:
+    average = trial.average.values if trial.average is not None else {}
+    if trial.best is not None or average:
         extra |= {f"current:{name}": value for name, value in trial.parameters.items()}
-        weights |= trial.best.weights
+        weights |= trial.best.weights if trial.best is not None else average
+    if trial.best is not None:
+        extra |= {f"average:{name}": value for name, value in average.items()}
     return weights, extra, _position(trial)
 
 
@@ -106,6 +112,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "reported": trial.reported,
         "best": best and {"step": best.step, "tasks": best.scores.tasks, "overall": best.scores.overall,
                           "flags": list(best.scores.flags)},
+        "averaged": trial.average.count if trial.average is not None else 0,
         "sums": {name: float(value) for name, value in trial.means.sums.items()},
         "counts": trial.means.counts,
         "stage_seconds": trial.clock.stages,
@@ -122,13 +129,16 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     weights, parts = checkpoints.read_tensors(path, "weights"), _parts(checkpoints.read_tensors(path, "optimizer"))
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
         raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
-    _copy(dict(trial.model.named_parameters()), weights)
+    copy(dict(trial.model.named_parameters()), weights)
+    trained = {name: weights[name].to(trial.device) for name in trial.parameters}
     if position["best"]:
         best = position["best"]
         scores = Scores(best["tasks"], best["overall"], tuple(best["flags"]))
-        trained = {name: weights[name].to(trial.device) for name in trial.parameters}
         trial.best = Best(best["step"], scores, trained)
-        _copy(trial.parameters, parts["current"])
+    if trial.average is not None and position["averaged"]:
+        average = {name: value.to(trial.device) for name, value in parts["average"].items()}
+        trial.average.restore(average if trial.best is not None else trained, position["averaged"])
+    copy(trial.parameters, parts["current"])
     try:
         trial.penalties.load_state_dict(parts["penalty"])
     except ValueError as error:
@@ -145,7 +155,7 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
 
 def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Tensors of `optimizer.safetensors` by prefix and name."""
-    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}}
+    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}, "average": {}}
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
         if prefix == "teacher":  # format 2: its one penalty with state was the proximal
@@ -155,7 +165,8 @@ def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def _copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the parameters of the same names."""
     for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
 

@@ -208,9 +208,9 @@ class MultitaskModel(nn.Module):
         rates = self.config.dropout
         return Noise(generator, rates.hidden, rates.attention, rates.head)
 
-    def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss of outputs [B, C] against labels [B], as the task's head defines it."""
-        return self.config.encoding[task].head.loss(self.tasks[task], outputs, labels)
+    def loss(self, task: str, outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
+        """Mean loss of outputs [B, C] against labels [B], as the task's head defines it; `unit` is the label unit."""
+        return self.config.encoding[task].head.loss(self.tasks[task], outputs, labels, unit)
 
 
 def _packed(batches: Sequence[TaskBatch]) -> Packed:

@@ -95,8 +95,12 @@ class Losses:
 class StepLosses:
     """Step losses: computes the losses of a draw."""
 
-    def __init__(self, model: MultitaskModel, penalties: Penalties, balance: Balance) -> None:
+    def __init__(
+        self, model: MultitaskModel, penalties: Penalties, balance: Balance, units: Mapping[str, float] | None = None
+    ) -> None:
+        """`units` of the losses of tasks (`minbert.techniques.losses.label_unit`); None: 1 for all tasks."""
         self.model, self.penalties, self.balance = model, penalties, balance
+        self.units = dict.fromkeys(model.tasks, 1.0) if units is None else units
         self.config = model.config
         self.balanced = {name: model.balanced_parameters(name) for name in model.tasks}
 
@@ -115,7 +119,7 @@ class StepLosses:
         losses: dict[str, Tensor] = {}
         penalties: dict[str, dict[str, Tensor]] = {}
         for group in self._groups(batches):
-            group_pass = _GroupPass(self.model, group, generator_of)
+            group_pass = _GroupPass(self.model, group, generator_of, self.units)
             group_pass.penalise(self.penalties)
             losses |= group_pass.losses
             penalties |= group_pass.penalties
@@ -146,8 +150,14 @@ class StepLosses:
 class _GroupPass:
     """One forward pass over the batches of a group, and the further passes over the same rows for penalties."""
 
-    def __init__(self, model: MultitaskModel, group: Sequence[TaskBatch], generator_of: GeneratorOf) -> None:
-        self.model, self.group, self.generator_of = model, group, generator_of
+    def __init__(
+        self,
+        model: MultitaskModel,
+        group: Sequence[TaskBatch],
+        generator_of: GeneratorOf,
+        units: Mapping[str, float],
+    ) -> None:
+        self.model, self.group, self.generator_of, self.units = model, group, generator_of, units
         self.input: PassInput = model.input(group)
         self.passes = [self._pass(index, outputs) for index, outputs in enumerate(self._outputs(model))]
         self.losses = {pass_.task.name: pass_.loss(pass_.outputs) for pass_ in self.passes}
@@ -179,7 +189,7 @@ class _GroupPass:
     def _pass(self, index: int, outputs: Tensor) -> Pass:
         """The pass of one batch of the group, as a penalty sees it."""
         model, batch = self.model, self.group[index]
-        labels = batch.labels.to(model.device, non_blocking=True)
+        labels, unit = batch.labels.to(model.device, non_blocking=True), self.units[batch.task]
 
         def forward(offset: Tensor | None = None, masks: str = STEP_MASKS) -> Tensor:
             return self._outputs(model, offset, masks)[index]
@@ -188,11 +198,13 @@ class _GroupPass:
             task=model.tasks[batch.task],
             outputs=outputs,
             labels=labels,
-            loss=lambda outputs: model.loss(batch.task, outputs, labels),
+            loss=lambda outputs: model.loss(batch.task, outputs, labels, unit),
             forward=forward,
             generator=lambda stream: self.generator_of(f"{stream}/{batch.task}"),
             packed=self.input.packed if self.input.start is None else None,
             width=model.encoder.config.hidden_size,
+            embed=model.encoder.embeddings.word,
+            unit=unit,
         )
 
     def _outputs(self, model: MultitaskModel, offset: Tensor | None = None, masks: str = STEP_MASKS) -> list[Tensor]:

@@ -8,9 +8,10 @@ rows, so a checkpoint needs only the position and the tensors (`minbert.training
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from minbert.config import Config
 from minbert.data.tokens import Data
 from minbert.randomness import torch_generator
 from minbert.stages.chain import Result
+from minbert.techniques.losses import label_unit
 from minbert.training import checkpoints, continuation
 from minbert.training.continuation import Best
 from minbert.training.draws import Draw, Draws, Position
@@ -70,13 +72,16 @@ class Trial:
         self.balance = config.mixing.balance.build(tuple(data.tasks.values())).to(device)
         self.draws = Draws(config, data, state.seed, self.model)
         self.penalties = Penalties(config, self.model)
-        self.step_losses = StepLosses(self.model, self.penalties, self.balance)
+        labels = {name: data.file(name, "train").labels[data.parts[name, "train"]] for name in data.tasks}
+        units = {name: label_unit(task, labels[name], config.regression_loss) for name, task in data.tasks.items()}
+        self.step_losses = StepLosses(self.model, self.penalties, self.balance, units)
         self.update = Update(config, self.model, self.balance, state.seed)
         self.position: Position = self.draws.start()
         self.reported = 0
         """Last milestone reported; 0 before the first."""
         self.diverged = False
         self.best: Best | None = None
+        self.average = config.average.build()
         self.means = LossMeans()
         self.saved: Saved | None = None
         self.saved_at = time.monotonic()
@@ -97,7 +102,8 @@ class Trial:
         """Update the weights from `accumulation` draws of batches, once for each phase of the combiner."""
         draws, after = self.draw()
         # Rates of the middle of the step: neither the first step of warm-up nor the last step of decay has rate 0.
-        self.update.set_rates((self.examples + after.examples) / 2 / self.state.milestones[-1])
+        middle = (self.examples + after.examples) / 2, (self.position.draws + after.draws) / 2
+        self.update.set_rates(middle[0] / self.state.milestones[-1], middle[1] / self.config.optimizer.accumulation)
         for phase in self.update.phases:
             self.update.begin(draws)
             for draw in draws:
@@ -109,6 +115,8 @@ class Trial:
             self.update.apply()
             self.penalties.after_update()
         self.position = after
+        if self.average is not None:
+            self.average.update(self.parameters, self.progress)
         if self.device.type == "cpu" or self.position.draws % FINITE_CHECK_DRAWS < len(draws):
             self._check_finite()
 
@@ -138,15 +146,29 @@ class Trial:
         if self.diverged:
             return self._summary(milestone, {}, math.nan, (), diverged=True)
         start = time.monotonic()
-        scores = evaluate(self.model, self.data, should_pause=should_pause)
+        with self._averaged():
+            scores = evaluate(self.model, self.data, should_pause=should_pause)
+            diverged, flags = not math.isfinite(scores.overall), scores.flags
+            if self.config.selection == "best" and not diverged:
+                scores, flags = self._choose(milestone, scores)
         self.clock.evaluation += time.monotonic() - start
         self.reported = milestone
-        diverged, flags = not math.isfinite(scores.overall), scores.flags
-        if self.config.selection == "best" and not diverged:
-            scores, flags = self._choose(milestone, scores)
         report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
         self.means.clear()
         return report if diverged else self.save(report)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model with the average of its weights, once that has begun; afterwards with its own weights again."""
+        if self.average is None or not self.average.values:
+            yield
+            return
+        own = {name: value.detach().clone() for name, value in self.parameters.items()}
+        continuation.copy(self.parameters, self.average.values)
+        try:
+            yield
+        finally:
+            continuation.copy(self.parameters, own)
 
     def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
         """Scores and flags of the best report so far, with a flag `best:<milestone>` if that is an earlier report."""

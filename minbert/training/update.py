@@ -32,7 +32,7 @@ class Update:
         self.trained: dict[str, nn.Parameter] = {**model.trainable(), **learned}
         """Parameters that the optimiser moves, by name; those of the balance are `balance.<name>`."""
         layers = len(model.encoder.layers)
-        groups = parameter_groups(self.trained, config.optimizer, layers, balance.lr)
+        groups = parameter_groups(self.trained, config.optimizer, layers, balance.lr, config.adapter.adds)
         self.optimizer = torch.optim.AdamW(groups, fused=True)
 
     @property
@@ -40,9 +40,9 @@ class Update:
         """Numbers of the updates that the same draws give: some combiners have more than one."""
         return range(len(self.combiner.phases))
 
-    def set_rates(self, progress: float) -> None:
-        """Set the learning rates of a step; `progress` is the share of the budget used at the middle of the step."""
-        factor = self.settings.schedule.factor(min(1.0, progress))
+    def set_rates(self, progress: float, step: float) -> None:
+        """Set the learning rates from the share of the budget used, and the steps, at the middle of the step."""
+        factor = self.settings.schedule.factor(min(1.0, progress), step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from minbert.config import Config, flatten, merge, settings
+from minbert.encoder.traits import MINILM, Traits
 from minbert.fields import ConfigError
 from minbert.migrations import CONFIG_VERSION
 from minbert.tasks import TASKS, Task, choose_tasks
+from minbert.techniques.adapters import LoRA
 from tests.minbert.configs import configure
 
 THREE = choose_tasks()
@@ -123,13 +125,67 @@ def test_a_configuration_that_cannot_train_is_refused(pairs: list[str], tasks: t
         config.check(choose_tasks(tasks))
 
 
+VERSION_5 = json.loads((Path(__file__).parent / "versions" / "5.json").read_text())
+"""Settings, and the complete configurations that version 5 stored for them."""
+
+OLD = Config.from_dict(VERSION_5["default"]["stored"], THREE)
+"""The default configuration of version 5."""
+
+SINCE_6 = {
+    "optimizer/adapter_lr": 1e-4, "optimizer/schedule/warmup_steps": 1_000_000, "regression_loss": "raw",
+    "average/kind": "none",
+}  # fmt: skip
+"""What version 6 adds to the flat form of an older default configuration."""
+
+
+@pytest.mark.parametrize("name", VERSION_5)
+def test_version_5_loads_as_it_ran(name: str) -> None:
+    """Complete or not: what a file leaves out had the defaults of its version."""
+    stored, given = VERSION_5[name]["stored"], VERSION_5[name]["settings"]
+    config = Config.from_dict(stored, THREE)
+    expected = flatten(stored) | SINCE_6 | {"config_version": CONFIG_VERSION}
+    expected["optimizer/adapter_lr"] = expected["optimizer/encoder_lr"]
+    expected["optimizer/schedule/warmup_share"] = expected.pop("optimizer/schedule/warmup")
+    if name == "smart":
+        expected["regularizer/sts/radius"] = 0.0
+    assert config.flat() == expected
+    kinds = {"optimizer": {"schedule": {"kind": "linear"}}, "mixing": {"kind": "summed"}}
+    partial = merge({"config_version": 5, **kinds}, settings(given))
+    assert Config.from_dict(partial, THREE) == config
+    assert Config.from_dict(config.to_dict(), THREE) == config
+
+
+def test_defaults_follow_the_base() -> None:
+    base = Traits(768, 12, "cls")
+    config = Config.from_dict({"adapter": {"kind": "lora"}}, THREE, base)
+    assert config.optimizer.encoder_lr == 3.5e-5 and config.optimizer.adapter_lr == 3.5e-4
+    assert {encoding.pooling for encoding in config.encoding.values()} == {"cls"}
+    assert {encoding.pooling for encoding in configure().encoding.values()} == {"mean"}
+    assert Config.from_dict({}, THREE, MINILM) == configure()
+    given = {"optimizer": {"encoder_lr": 1e-4}, "encoding": {"sst": {"kind": "single", "pooling": "max"}}}
+    config = Config.from_dict(given, THREE, base)
+    assert config.optimizer.encoder_lr == 1e-4 and config.encoding["sst"].pooling == "max"
+    assert config.encoding["qqp"].pooling == "cls" and config.optimizer.schedule == configure().optimizer.schedule
+
+
+def test_the_numerator_of_lora_follows_its_rank_unless_it_is_set() -> None:
+    config = configure("adapter/kind=lora", "adapter/rank=32")
+    assert isinstance(config.adapter, LoRA) and config.adapter.alpha is None and config.adapter.numerator == 64
+    assert config.changed(["adapter/rank=4"], THREE).flat()["adapter/alpha"] is None
+    config = configure("adapter/kind=dora", "adapter/rank=32", "adapter/alpha=16")
+    assert isinstance(config.adapter, LoRA) and config.adapter.numerator == 16
+    assert config.changed(["adapter/alpha=null"], THREE).adapter.numerator == 64  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"`adapter/alpha` must be a number above 0.0 and at most 1024.0, or null"):
+        configure("adapter/kind=lora", "adapter/alpha=0")
+
+
 def test_version_1_had_one_length_for_all_tasks() -> None:
     old = {"config_version": 1, "max_length": 64, "adapter": {"kind": "lora"}}
     config = Config.from_dict(old, THREE)
     assert dict(config.max_length) == dict.fromkeys(THREE, 64) and config.adapter.kind == "lora"
-    assert Config.from_dict({"config_version": 1}, THREE) == configure()
-    with pytest.raises(ConfigError, match=r"from 1 to 5, found 6"):
-        Config.from_dict({"config_version": 6}, THREE)
+    assert Config.from_dict({"config_version": 1}, THREE) == OLD
+    with pytest.raises(ConfigError, match=r"from 1 to 6, found 7"):
+        Config.from_dict({"config_version": 7}, THREE)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -140,7 +196,9 @@ def test_until_version_2_a_frozen_encoder_had_its_dropouts(version: int) -> None
     assert Config.from_dict({"adapter": {"kind": "frozen"}}, THREE).flat()["adapter/dropout"] == "off"
     assert old == {"config_version": version, "adapter": {"kind": "frozen"}}
     lora = {"adapter": {"kind": "lora", "dropout": 0.5}}
-    assert Config.from_dict({"config_version": version, **lora}, THREE) == Config.from_dict(lora, THREE)
+    assert Config.from_dict({"config_version": version, **lora}, THREE).adapter == LoRA(
+        dropout=0.5, alpha=16.0, targets=("query", "value")
+    )
     assert Config.from_dict(lora, THREE).flat()["adapter/layers/kind"] == "all"
 
 
@@ -150,7 +208,7 @@ def test_until_version_3_uncertainty_weights_had_the_rate_of_the_heads() -> None
     assert Config.from_dict(old, THREE).flat()["mixing/balance/lr"] == 0.002
     assert Config.from_dict({"config_version": 3, "mixing": balance}, THREE).flat()["mixing/balance/lr"] == 5e-4
     assert Config.from_dict({"mixing": balance}, THREE).flat()["mixing/balance/lr"] == 0.01
-    assert Config.from_dict({"config_version": 3}, THREE) == configure()
+    assert Config.from_dict({"config_version": 3}, THREE) == OLD
 
 
 VERSION_4 = json.loads((Path(__file__).parent / "versions" / "4.json").read_text())
@@ -166,7 +224,10 @@ def test_version_4_loads_without_settings_of_absent_tasks(name: str, tasks: str)
     assert json.dumps(old) == before
     absent = {"sst", "qqp", "sts", "cfimdb"} - chosen.keys()
     expected = {path: value for path, value in flatten(old).items() if not absent & set(path.split("/"))}
-    expected |= {"config_version": CONFIG_VERSION}
+    expected |= {"config_version": CONFIG_VERSION, **SINCE_6}
+    expected["optimizer/schedule/warmup_share"] = expected.pop("optimizer/schedule/warmup")
+    smart = [path.removesuffix("kind") for path, value in expected.items() if value == "smart"]
+    expected |= {f"{path}radius": 0.0 for path in smart}
     if name == "sequential":
         expected["mixing/order"] = [task for task in ("cfimdb", "sts", "sst", "qqp") if task in chosen]
     assert config.flat() == expected

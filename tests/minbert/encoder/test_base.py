@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from minbert.encoder import base as module
 from minbert.encoder.base import Base, BaseEncoderError, find_base
+from minbert.encoder.traits import MINILM, Traits
 
 
 @pytest.fixture
@@ -31,6 +32,21 @@ def test_a_directory_loads_with_prefixed_names(directory: Path, tiny: Base) -> N
     for name, value in base.load().state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert base.vocabulary == tiny.vocabulary and len(base.sha256) == 64
+
+
+def test_a_sentence_encoder_names_its_pooling(directory: Path) -> None:
+    """The file that sentence-transformers writes; the packaged MiniLM has one."""
+    assert find_base(str(directory)).traits == Traits(32, 2, "cls")
+    (directory / "1_Pooling").mkdir()
+    file = directory / "1_Pooling" / "config.json"
+    for mode, pooling in (("mean_tokens", "mean"), ("max_tokens", "max"), ("cls_token", "cls"), ("lasttoken", "cls")):
+        modes = dict.fromkeys(("cls_token", "mean_tokens", "max_tokens", "lasttoken"), False) | {mode: True}
+        file.write_text(json.dumps({f"pooling_mode_{name}": value for name, value in modes.items()}))
+        assert find_base(str(directory)).traits.pooling == pooling
+    assert find_base().traits == MINILM
+    file.write_text("[1]")
+    with pytest.raises(BaseEncoderError, match=r"1_Pooling/config.json cannot be read as a JSON object"):
+        find_base(str(directory))
 
 
 def test_tiny_is_the_same_every_time() -> None:

@@ -16,7 +16,7 @@ from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import Adapted
 from minbert.encoder.noise import Noise
 from minbert.encoder.packed import Packed
-from minbert.fields import ConfigError, load
+from minbert.fields import ConfigError, Run, load
 from minbert.techniques.adapters import ADAPTERS, PAL, TARGETS, Adapter, DoRA, Frozen, LoRA, TopLayers
 from tests.minbert.encoder.test_bert import by_sequence, packed
 
@@ -25,7 +25,7 @@ TASKS = ("sst", "sts")
 
 def loaded(kind: str, **values: Any) -> Adapter:
     """An adapter over the two tasks; fields that `values` leaves out have their defaults."""
-    return load(ADAPTERS[kind], values, tasks=dict.fromkeys(TASKS))
+    return load(ADAPTERS[kind], values, run=Run(dict.fromkeys(TASKS)))
 
 
 VARIANTS: dict[str, Adapter] = {
@@ -246,4 +246,4 @@ def test_pal_adds_a_branch_for_each_task_of_the_run(tiny: Base) -> None:
 )
 def test_illegal_values_are_named(kind: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(ADAPTERS[kind], values, "adapter", dict.fromkeys(TASKS))
+        load(ADAPTERS[kind], values, "adapter", Run(dict.fromkeys(TASKS)))

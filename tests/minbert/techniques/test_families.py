@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from minbert.encoder.noise import dropout
-from minbert.fields import dump, load
+from minbert.fields import Run, dump, load
 from minbert.tasks import TASKS
 from minbert.techniques.adapters import ADAPTERS
+from minbert.techniques.averages import AVERAGES
 from minbert.techniques.encodings import ENCODINGS
 from minbert.techniques.heads import HEADS, SHARED_HEADS
 from minbert.techniques.mixings import MIXINGS
@@ -24,14 +26,14 @@ from minbert.techniques.schedules import SCHEDULES, TAPERS, Inverse, Logarithmic
 
 
 @pytest.mark.parametrize(
-    "family", [ADAPTERS, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, PROXIMALS, MIXINGS, SCHEDULES, TAPERS]
+    "family", [ADAPTERS, AVERAGES, ENCODINGS, HEADS, SHARED_HEADS, REGULARIZERS, PROXIMALS, MIXINGS, SCHEDULES, TAPERS]
 )
 def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, type]) -> None:
     for kind, entry in family.items():
         assert entry.kind == kind and entry.__doc__
-        default = load(entry, {}, tasks=TASKS)
+        default = load(entry, {}, run=Run(TASKS))
         values = dump(default)
-        assert load(entry, {name: value for name, value in values.items() if name != "kind"}, tasks=TASKS) == default
+        assert load(entry, {name: value for name, value in values.items() if name != "kind"}, run=Run(TASKS)) == default
         with pytest.raises(dataclasses.FrozenInstanceError):
             entry.__setattr__(default, "kind", "other")
 
@@ -41,12 +43,31 @@ def test_every_entry_is_a_frozen_record_under_its_own_name(family: dict[str, typ
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_schedule_factors_stay_in_the_unit_interval_and_are_continuous(kind: str) -> None:
-    for warmup in (0.0, 0.1, 0.5):
-        schedule = SCHEDULES[kind](warmup=warmup)
-        factors = np.array([schedule.factor(progress) for progress in np.linspace(0, 1, 2001)])
-        assert factors.min() >= 0 and factors.max() == pytest.approx(1.0, abs=1e-3)
-        assert np.abs(np.diff(factors)).max() < 0.011
-        assert kind == "constant" or factors[-1] == pytest.approx(0.0)
+    for share in (0.0, 0.1, 0.5):
+        for steps in (0, 50, 1_000_000):
+            schedule = SCHEDULES[kind](warmup_steps=steps, warmup_share=share)
+            factors = np.array([schedule.factor(progress, 1000 * progress) for progress in np.linspace(0, 1, 2001)])
+            assert factors.min() >= 0 and factors.max() == pytest.approx(1.0, abs=1e-3)
+            assert np.abs(np.diff(factors)).max() < 0.011
+            assert kind == "constant" or factors[-1] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_warm_up_ends_with_its_steps_or_its_share_of_the_budget(kind: str) -> None:
+    schedule = SCHEDULES[kind](warmup_steps=40, warmup_share=0.2)
+    few = [schedule.factor(step / 100, step) for step in range(21)]  # 100 steps in all: the share ends at step 20
+    assert few[:21] == pytest.approx([step / 20 for step in range(21)])
+    many = [schedule.factor(step / 1000, step) for step in range(201)]  # 1,000 steps in all: the share ends at 200
+    assert many == pytest.approx([min(1.0, step / 40) for step in range(201)])
+
+
+@pytest.mark.parametrize(("kind", "decay"), [
+    ("linear", lambda progress: 1 - progress), ("cosine", lambda progress: (1 + math.cos(math.pi * progress)) / 2)
+])  # fmt: skip
+def test_the_decay_begins_at_the_share_of_the_warm_up(kind: str, decay: Callable[[float], float]) -> None:
+    schedule = SCHEDULES[kind](warmup_steps=10, warmup_share=0.2)
+    for progress in np.linspace(0.2, 1, 9):
+        assert schedule.factor(progress, 1e6) == pytest.approx(decay((progress - 0.2) / 0.8))
 
 
 def test_tapers_follow_equation_1_of_multi_extended() -> None:
@@ -103,6 +124,23 @@ def test_smart_against_a_second_implementation() -> None:
     moved = noise + eta * gradient
     delta = moved / (moved.abs().max(-1, keepdim=True).values + epsilon)
     assert actual.item() == pytest.approx((delta @ direction).square().mean().item(), rel=1e-6)
+
+
+def test_smart_in_units_of_a_size_is_smart_on_inputs_of_that_size() -> None:
+    """The perturbation's largest entry is the size, whatever the direction."""
+    seen: list[torch.Tensor] = []
+
+    def forward(delta: torch.Tensor) -> torch.Tensor:
+        seen.append(delta.detach())
+        return delta.sum(-1, keepdim=True)
+
+    smart(
+        forward, torch.zeros(4, 1), torch.Size((4, 6)), squared_difference, torch.Generator().manual_seed(0),
+        steps=2, epsilon=1e-6, noise_std=1e-3, step_size=1e-2, size=torch.tensor(0.05),
+    )  # fmt: skip
+    first, *later = seen
+    assert first.abs().max() < 0.05 * 1e-2
+    assert [delta.abs().amax(-1).tolist() for delta in later] == [pytest.approx([0.05] * 4, rel=1e-2)] * 2
 
 
 def test_squared_error_is_the_mean() -> None:

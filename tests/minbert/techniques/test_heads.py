@@ -227,6 +227,27 @@ def test_two_logits_with_an_added_score_are_one_logit_with_it() -> None:
     assert torch.allclose(probability, torch.sigmoid(logits[:, 1] - logits[:, 0] + score[:, 0]), atol=1e-6)
 
 
+def test_a_learned_sigmoid_learns_where_the_fixed_one_is_flat() -> None:
+    """At a cosine of 0.95 the gradient of 5 sigmoid(20 cos) is exactly 0 in float32."""
+    u = torch.nn.functional.normalize(torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0)), dim=-1)
+    v = 0.95 * u + (1 - 0.95**2) ** 0.5 * torch.nn.functional.normalize(
+        torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(1)), dim=-1
+    )
+    slopes = {}
+    for transform in ("sigmoid", "learned_sigmoid"):
+        module = build(STS, Bi(head=CosineHead(transform, "none")))
+        states = u.clone().requires_grad_()
+        outputs = module((states, v), SILENT)
+        outputs.sum().backward()
+        slopes[transform] = states.grad.abs().max().item()
+        if transform == "learned_sigmoid":
+            cosines = torch.nn.functional.cosine_similarity(u, v)
+            torch.testing.assert_close(outputs[:, 0], 5 * torch.sigmoid(5 * (cosines - 0.5)))
+            assert all(value.grad is not None and value.grad != 0 for value in module.parameters())
+            assert len(list(module.parameters())) == 2
+    assert slopes["sigmoid"] == 0 and slopes["learned_sigmoid"] > 1e-2
+
+
 def test_a_linear_head_is_its_equation_and_starts_in_the_middle_of_a_regression() -> None:
     head = build(STS, Bi(head=LinearHead("cosine")))
     weights = head.state_dict()

@@ -16,7 +16,7 @@ import torch
 from minbert.config import Config
 from minbert.data.batches import permutation, training_rows
 from minbert.data.tokens import Data
-from minbert.fields import ConfigError, dump, load
+from minbert.fields import ConfigError, Run, dump, load
 from minbert.tasks import choose_tasks
 from minbert.techniques.mixings import MIXINGS, Mix, TaskOrder, annealed_alpha, epoch_steps, probabilities
 from minbert.training import checkpoints
@@ -31,7 +31,7 @@ MIX = Mix(SIZES, 7, BATCHES)
 
 def mixing(kind: str, **values: Any) -> Any:
     """A mixing of the three tasks; fields that `values` leaves out have their defaults."""
-    return load(MIXINGS[kind], values, tasks=TASKS)
+    return load(MIXINGS[kind], values, run=Run(TASKS))
 
 
 def assert_shares(order: TaskOrder, steps: int, progress: float, expected: dict[str, float]) -> None:
@@ -80,7 +80,7 @@ def test_by_default_a_batch_begins_where_the_last_one_ended(kind: str) -> None:
 def test_every_mixing_draws_the_tasks_of_its_run(kind: str) -> None:
     """Tasks of other names and order: no declared task appears."""
     declared = {"b": TASKS["qqp"], "a": TASKS["sts"]}
-    order = load(MIXINGS[kind], {}, tasks=declared).build(Mix({"b": 60, "a": 90}, 0, {"b": 4, "a": 8}))
+    order = load(MIXINGS[kind], {}, run=Run(declared)).build(Mix({"b": 60, "a": 90}, 0, {"b": 4, "a": 8}))
     drawn = [name for step in range(100) for name in order.tasks(step, step / 100)]
     assert drawn[0] == "b" or kind in ("alpha", "annealed")
     assert set(drawn) == ({"b"} if kind == "single" else {"a", "b"})

@@ -211,7 +211,9 @@ def test_fgm_follows_its_closed_form_on_a_linear_model(data: Data) -> None:
         return (inputs @ weight).view(2, 2).sum(1, keepdim=True)  # [2, 1]
 
     task, labels = data.tasks["sts"], torch.zeros(2)
-    pass_ = TwoByTwo(task, forward(), labels, lambda outputs: outputs.mean(), forward, generator, packed, 2)
+    pass_ = TwoByTwo(
+        task, forward(), labels, lambda outputs: outputs.mean(), forward, generator, packed, 2, torch.nn.Embedding(1, 2)
+    )
     penalty = FGM(norm=0.5).penalty(pass_).penalty.item()
     assert penalty == pytest.approx(forward().mean().item() + 0.5 * 2 * 5 / 2**0.5, rel=1e-6)
 

@@ -147,9 +147,9 @@ def test_trials_of_other_settings_share_what_they_have_in_common(
     run(configure("adapter/kind=frozen"), data, tmp_path / "a")
     assert counter.take() > 0
     settings = ["optimizer/head_lr=0.01", "dropout/head=0.4", "dropout/hidden=0.3", "batch_size/sst=8"]
-    run(configure("adapter/kind=frozen", "encoding/sst/pooling=pooler", *settings), data, tmp_path / "b")
+    run(configure("adapter/kind=frozen", "encoding/qqp/head/kind=linear", *settings), data, tmp_path / "b")
     assert counter.take() == 0
-    run(configure("adapter/kind=frozen", "encoding/sst/pooling=mean"), data, tmp_path / "c")
+    run(configure("adapter/kind=frozen", "encoding/sst/pooling=max"), data, tmp_path / "c")
     assert 0 < counter.take() <= 96 + 24  # the rows of SST alone
 
 
@@ -246,7 +246,7 @@ def with_another_text(file: TaskFile) -> TaskFile:
 
 def test_the_key_changes_with_each_ingredient(data: Data, tiny: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, file = tiny.load(), data.file("sst", "train")
-    reading = Reading(Single(), 64, 2, 3)
+    reading = Reading(Single(pooling="cls"), 64, 2, 3)
     part = FrozenPart(encoder, 2, "weights", torch.float32)
     base = part.recipe(file, reading)
 
@@ -264,7 +264,7 @@ def test_the_key_changes_with_each_ingredient(data: Data, tiny: Base, monkeypatc
     assert changed(part, reading=replace(reading, sep=5)) == {"special"}
     assert changed(part, reading=replace(reading, encoding=Single(pooling="mean"))) == {"output"}
     assert changed(part, reading=replace(reading, encoding=Single(pooling="pooler"))) == set()  # it is in the head
-    assert changed(part, reading=replace(reading, encoding=Bi())) == {"encoding"}
+    assert changed(part, reading=replace(reading, encoding=Bi(pooling="cls"))) == {"encoding"}
     monkeypatch.setattr(frozen, "VERSION", -1)
     assert changed(part) == {"version"}
 

@@ -13,9 +13,10 @@ from torch import nn
 
 from minbert.augmentation.rows import augmented
 from minbert.data.tokens import Data
+from minbert.encoder.traits import MINILM, Traits
 from minbert.techniques.balances import BALANCES
 from minbert.techniques.combiners import COMBINERS, Sum
-from minbert.techniques.optimizer import Optimizer, parameter_groups
+from minbert.techniques.optimizer import Optimizer, default_adapter_lr, default_encoder_lr, depth, parameter_groups
 from minbert.techniques.penalty import Penalty, symmetric_kl
 from minbert.techniques.proximals import follow
 from minbert.training import trial as trial_module
@@ -66,12 +67,47 @@ def test_layer_decay_follows_its_equation() -> None:
     settings = Optimizer(encoder_lr=1e-3, head_lr=1e-2, layer_decay=0.9, weight_decay=0.1)
     groups = parameter_groups(parameters, settings, 12)
     rates = {id(value): group for group in groups for value in group["params"]}
-    for depth, name in enumerate(names[:-1]):
-        assert rates[id(parameters[name])]["peak"] == pytest.approx(1e-3 * 0.9 ** (12 - depth)), name
+    for layer, name in enumerate(names[:-1]):
+        assert rates[id(parameters[name])]["peak"] == pytest.approx(1e-3 * 0.9 ** (12 - layer)), name
         assert rates[id(parameters[name])]["weight_decay"] == 0.1
     assert rates[id(parameters["heads.a.bias"])]["peak"] == 1e-2
     assert rates[id(parameters["heads.a.bias"])]["weight_decay"] == 0.0
     assert len(parameter_groups(parameters, Optimizer(), 12)) == 2  # without it all encoder matrices are one group
+
+
+@pytest.mark.parametrize(
+    ("pairs", "added"),
+    [
+        (("adapter/kind=lora", "adapter/rest=trained", "adapter/bias=all"), (".query.down", ".query.up")),
+        (("adapter/kind=dora", "adapter/targets=up+down"), (".up.down", ".up.up", ".down.magnitude")),
+        (("adapter/kind=pal", "adapter/encoder=trained"), (".parallel.branches.sst.down.weight",)),
+    ],
+    ids=["lora", "dora", "pal"],
+)
+def test_what_an_adapter_adds_has_a_rate_of_its_own(
+    pairs: tuple[str, ...], added: tuple[str, ...], data: Data, tmp_path: Path
+) -> None:
+    rates = "optimizer/encoder_lr=0.002", "optimizer/adapter_lr=0.03", "optimizer/layer_decay=0.5"
+    trial = make_trial(data, tmp_path, *pairs, *rates)
+    peak = {id(value): group["peak"] for group in trial.update.optimizer.param_groups for value in group["params"]}
+    fresh = {name for name in trial.parameters if name.startswith("encoder.") and (
+        ".parallel." in name or name.endswith((".down", ".up", ".magnitude")))}  # fmt: skip
+    assert fresh and all(any(name.endswith(end) for name in fresh) for end in added)
+    layers = len(trial.model.encoder.layers)
+    for name, value in trial.parameters.items():
+        if name.startswith("encoder."):
+            rate = 0.03 if name in fresh else 0.002
+            assert peak[id(value)] == pytest.approx(rate * 0.5 ** (layers - depth(name))), name
+        else:
+            assert peak[id(value)] == trial.config.optimizer.head_lr, name
+
+
+def test_default_rates_follow_the_width_and_the_depth_of_the_base() -> None:
+    rates = [default_encoder_lr(base) for base in (MINILM, Traits(768, 12, "cls"), Traits(1024, 24, "cls"))]
+    assert rates == [1e-4, 3.5e-5, 1.9e-5]
+    assert 2e-5 <= rates[1] <= 5e-5  # Devlin et al. 2019, A.3
+    assert [default_adapter_lr(base) for base in (MINILM, Traits(768, 12, "cls"))] == [1e-3, 3.5e-4]
+    assert default_encoder_lr(Traits(32, 2, "cls")) == 5e-4 and default_encoder_lr(Traits(8192, 96, "cls")) == 1e-5
 
 
 def test_a_loss_balance_has_a_rate_of_its_own(data: Data, tmp_path: Path) -> None:

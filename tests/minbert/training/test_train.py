@@ -45,6 +45,8 @@ CONFIGS = {
     "pcgrad, uncertainty": ["mixing/combine/kind=pcgrad", "mixing/balance/kind=uncertainty", "mixing/multiplier=1"],
     "gse, gradnorm": ["mixing/combine/kind=gse", "mixing/balance/kind=gradnorm", "optimizer/accumulation=2"],
     "bregman, best": ["proximal/kind=bregman", "selection=best", "optimizer/encoder_lr=0.01"],
+    "average": ["average/kind=exponential", "average/decay=0.7"],
+    "average, best": ["average/kind=exponential", "average/start=0.3", "selection=best", "optimizer/encoder_lr=0.01"],
     "dora": ["adapter/kind=dora", "adapter/heads=lora", "adapter/bias=all", "proximal/kind=bregman"],
     "pal": ["adapter/kind=pal", "adapter/encoder=trained", "mixing/kind=sequential", "encoding/sst/pooling=mean"],
     "shared head": [
@@ -315,7 +317,8 @@ def test_a_trial_continues_in_the_arithmetic_it_began_with(
 
 
 def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
-    config = configure("optimizer/schedule/kind=constant", "optimizer/schedule/warmup=0.5", "optimizer/head_lr=0.01")
+    config = configure("optimizer/schedule/kind=constant", "optimizer/schedule/warmup_steps=50",
+                       "optimizer/schedule/warmup_share=0.5", "optimizer/head_lr=0.01")  # fmt: skip
     trial = Trial(config, data, State.fresh(0, (6400,), tmp_path), torch.device("cpu"))
     trial.step()
     for group in trial.update.optimizer.param_groups:
@@ -323,7 +326,7 @@ def test_groups_rates_and_decay(data: Data, tmp_path: Path) -> None:
         names = [name for name, value in trial.parameters.items() if id(value) in members]
         assert {name.split(".")[0] for name in names} in ({"encoder"}, {"heads"})
         peak = 1e-4 if names[0].startswith("encoder") else 0.01
-        assert group["lr"] == pytest.approx(peak * (32 / 6400) / 0.5)  # the middle of the first step, within warm-up
+        assert group["lr"] == pytest.approx(peak * 0.5 / 50)  # the middle of the first step, within warm-up
         assert all((trial.parameters[name].ndim > 1) == (group["weight_decay"] > 0) for name in names)
     grouped = [value for group in trial.update.optimizer.param_groups for value in group["params"]]
     assert len(grouped) == len(trial.parameters)
@@ -359,7 +362,7 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
     """All passes share their dropout masks: the penalty is 0 without noise, positive and with gradients with it."""
     smoothness = {}
     for epsilon in (1e-6, 1.0):  # a large epsilon keeps delta near 0
-        settings = ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9")
+        settings = ("kind=smart", f"epsilon={epsilon}", "noise_std=1e-9", "step_size=1e-9", "radius=0")
         config = configure(*(f"regularizer/sst/{setting}" for setting in settings), "dropout/hidden=0.5")
         model = MultitaskModel(config, data.base, data.tasks, 0)
         batch = model.batch("sst", data.file("sst", "train"), range(8))
@@ -369,4 +372,4 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
         penalties["sst"]["smart"].backward()  # type: ignore[no-untyped-call]
         smoothness[epsilon] = penalties["sst"]["smart"].item()
     assert smoothness[1.0] < 1e-9
-    assert smoothness[1e-6] > 1e-6
+    assert smoothness[1e-6] > 1e-7
