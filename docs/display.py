@@ -27,7 +27,7 @@ def moment(store: str, sweep: str, share: float) -> Snapshot:
     rows = folder.events()
     rows = rows[: max(1, round(share * len(rows)))]
     record = record_of(folder)
-    monitor = Monitor(sweep, record.trials, record.milestones, scheduler_from(record.scheduler))
+    monitor = Monitor(sweep, record.trials, record.milestones, scheduler_from(record.scheduler), record.exempt)
     monitor.feed_all(rows)
     return monitor.snapshot("searching", float(rows[0]["time"]), float(rows[-1]["time"]))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.search.schedulers import milestones
+from hpo.search.schedulers import Asha
 from minbert.data.files import Corpus
 from minbert.training.evaluation import search_sizes
 
@@ -16,9 +16,10 @@ Chosen = dict[str, NDArray[np.int32]]
 
 
 def search_rows(corpus: Corpus, budget: int) -> Chosen:
-    """The `search` rows of every report, as `hpo run` chooses them for this budget."""
+    """The `search` rows of every report, as `hpo run` chooses them for this budget, if that is small: its first rung is
+    at a ninth of the budget then."""
     available = {name: corpus.size(name, "search") for name in corpus.tasks}
-    sizes, _ = search_sizes(available, milestones(budget))
+    sizes, _ = search_sizes(available, Asha().milestones(budget, least=budget))
     return {name: corpus.parts[name, "search"][:size] for name, size in sizes.items()}
 
 

@@ -26,7 +26,7 @@ from benchmarks.sweeps.space import FIRST, suggest
 from benchmarks.sweeps.stock_trial import FILE, TASKS_HERE, Prepared, train
 from benchmarks.sweeps.timeline import Report, Setup, Timeline
 from hpo.cluster.processes import scratch
-from hpo.search.schedulers import GRACE
+from hpo.search.schedulers import Asha
 from minbert.data.files import read_corpus
 from minbert.encoder.base import find_base
 
@@ -60,11 +60,11 @@ class TimelineCallback(tune.Callback):
 
 
 def rungs(budget: int, factor: int = 4) -> tuple[int, ...]:
-    """Milestones of a trial in examples: ASHA's rungs, beginning with our lowest rung, and the budget.
+    """Milestones of a trial in examples: ASHA's rungs, beginning with our lowest one in a small budget, and the budget.
 
     More reports would cost time without effect.
     """
-    milestones = [max(1, budget // GRACE)]
+    milestones = [Asha().milestones(budget, least=budget)[0]]
     while milestones[-1] * factor <= budget:
         milestones.append(milestones[-1] * factor)
     return tuple(dict.fromkeys((*milestones, budget)))

@@ -49,10 +49,14 @@ _SEED = "Seed of the random draws and of training."
 _NAME = "Name of the sweep. Default: SPACE-N with the next free number N."
 _SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
 _START = "JSON file with a configuration to try right after the default one. Repeatable."
+_START_FULL = "As --start, and early stopping spares the trial, as it spares the default one. Repeatable."
 _SEARCHER = "Searcher that draws the configurations: tpe or random."
 _SCHEDULER = "Scheduler: asha stops weak trials early, none lets every trial use its full budget."
 _ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung. Default: 3."
-_GRACE = "Number of examples before which asha stops no trial. Default: budget / 27, but at least one step."
+_GRACE = (
+    "Number of examples before which asha stops no trial. Default: as many as the default configuration needs to learn "
+    "(100 steps, twice its warm-up), at most budget / 9."
+)
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
 _ADDRESS = "Address of a running Ray cluster. Default: start Ray on this machine."
 _WORKERS = "Number of trials that run at the same time. Default: as many as fit. On resume: as before."
@@ -76,6 +80,7 @@ Seed = Annotated[int, _search("--seed", min=0, help=_SEED)]
 Name = Annotated[str | None, _search("--name", help=_NAME)]
 Settings = Annotated[list[str], _search("--set", metavar="PATH=VALUE", help=_SET)]
 Start = Annotated[list[Path], _search("--start", metavar="FILE", help=_START)]
+StartFull = Annotated[list[Path], _search("--start-full", metavar="FILE", help=_START_FULL)]
 Searcher = Annotated[str, _search("--searcher", metavar="NAME", help=_SEARCHER)]
 Scheduler = Annotated[str, _search("--scheduler", metavar="NAME", help=_SCHEDULER)]
 Eta = Annotated[int | None, _search("--eta", min=2, help=_ETA)]
@@ -109,6 +114,7 @@ LAUNCH: Mapping[str, Any] = {
     "name": Name,
     "settings": Settings,
     "start": Start,
+    "start_full": StartFull,
     "searcher": Searcher,
     "scheduler": Scheduler,
     "eta": Eta,

@@ -66,8 +66,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "sweep": f"{plan.name} in {plan.store}",
         "data": record.data.place,
         "encoder": record.base.name,
-        "trials": f"{plan.trials}: the default configuration, {len(record.start)} from --start, "
-        f"{plan.trials - 1 - len(record.start)} drawn",
+        "trials": _trials(plan),
         "searcher": plan.searcher.name,
         "scheduler": f"{plan.scheduler.name}: {plan.scheduler.rule}",
         "seed": str(record.seed),
@@ -80,6 +79,13 @@ def facts(plan: Plan) -> dict[str, str]:
         "time": _time(preview),
         **_stages(plan),
     }
+
+
+def _trials(plan: Plan) -> str:
+    """`24: the default configuration, 2 given, 21 drawn; exempt from early stopping: 0, 2`."""
+    given, exempt = len(plan.record.start), ", ".join(map(str, plan.record.exempt))
+    kinds = f"{plan.trials}: the default configuration, {given} given, {plan.trials - 1 - given} drawn"
+    return f"{kinds}; exempt from early stopping: {exempt}" if exempt else kinds
 
 
 def _time(preview: Preview) -> str:

@@ -3,7 +3,7 @@
     header    name, phase, what the driver does, time since the launch, time left
     bars      examples used, of the largest possible number; trials closed, of all
     best      the best trials (furthest rung first, then score) with their scores there, overall and per task
-    rungs     for each milestone: reports, stopped trials, cutoff, best score
+    rungs     for each milestone: reports, stopped trials, cutoff (the next score must be higher), best score
     running   progress of every running trial, in training or in the stages before it
 
 Without a terminal `PlainDisplay` (`hpo/display/plain.py`) writes one line for each event instead, easy to grep.
@@ -162,6 +162,12 @@ def rung_table(snapshot: Snapshot) -> Table:
     return out
 
 
+def rung_title(snapshot: Snapshot) -> str:
+    """`rungs (1 trial exempt)`: reports and best score are also those of exempt trials, stopped and cutoff are not."""
+    exempt = max((row.exempt for row in snapshot.rungs), default=0)
+    return f"rungs ({plural(exempt, 'trial')} exempt)" if exempt else "rungs"
+
+
 def rung_cell(column: str, value: float | None) -> str:
     """Text of a cell: a count as it is, any other value as a score."""
     if column in ("cutoff", "best"):
@@ -198,7 +204,7 @@ def stage_lines(snapshot: Snapshot) -> list[Text]:
 def tables(snapshot: Snapshot, width: int) -> RenderableType:
     """The tables side by side if `width` columns hold them, else below each other."""
     best = titled("best: furthest rung, then score on `search`", best_table(snapshot))
-    rungs = titled("rungs", rung_table(snapshot))
+    rungs = titled(rung_title(snapshot), rung_table(snapshot))
     running = titled("running", Group(running_table(snapshot), *stage_lines(snapshot)))
     row = grid(best, rungs, running)
     if Console(file=StringIO(), width=10 * WIDE).measure(row).maximum <= width:

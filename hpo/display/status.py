@@ -30,8 +30,8 @@ def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows describe it now."""
     record, path = record_of(folder), folder.path
     rows = folder.events()
-    scheduler = scheduler_from(record.scheduler)
-    monitor = Monitor(record.name, total_trials(record.trials, path), record.milestones, scheduler)
+    scheduler, trials = scheduler_from(record.scheduler), total_trials(record.trials, path)
+    monitor = Monitor(record.name, trials, record.milestones, scheduler, record.exempt)
     monitor.feed_all(rows)
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)

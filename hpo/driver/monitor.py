@@ -7,11 +7,11 @@ The driver hands it every row that it appends (`expect`); `settle` counts those 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hpo.driver.ledger import Ledger, TrialEntry
-from hpo.search.schedulers import Scheduler
+from hpo.search.schedulers import EXEMPT, Scheduler
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
 from hpo.search.states import CLOSED, STATES
 
@@ -24,12 +24,19 @@ LEADERS = 10
 class Monitor:
     """The durable rows of a sweep of `trials` trials, and the snapshots made from them."""
 
-    def __init__(self, name: str, trials: int, milestones: tuple[int, ...], scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        name: str,
+        trials: int,
+        milestones: tuple[int, ...],
+        scheduler: Scheduler,
+        exempt: Collection[int] = EXEMPT,
+    ) -> None:
         self._name = name
         self._total = trials
         self._milestones = milestones
         self._columns = scheduler.columns
-        self._judge = scheduler.build(milestones)
+        self._judge = scheduler.build(milestones, exempt)
         self._ledger = Ledger()
         self._progress: deque[tuple[float, int, int]] = deque()
         """For each report: its time, examples used before it, examples used after it."""
@@ -61,7 +68,7 @@ class Monitor:
         self._ledger.feed(row)
         self._progress.append((float(row["time"]), used, self._ledger.examples_used))
         if not repeated and step in self._milestones:  # the search too judges the first report of (trial, step) only
-            self._judge.report(step, self._ledger.trials[trial].reports[step].overall)
+            self._judge.report(trial, step, self._ledger.trials[trial].reports[step].overall)
 
     def snapshot(
         self, phase: str, started: float, now: float, messages: tuple[str, ...] = (), live: bool = True

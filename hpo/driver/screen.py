@@ -26,7 +26,9 @@ class Screen:
         self.activity = ""
         """What the driver does now, in words; shown while it starts or finalises."""
         self.messages: list[str] = list(plan.warnings)
-        self.monitor = Monitor(plan.name, plan.trials, plan.record.milestones, plan.scheduler)
+        self.monitor = Monitor(
+            plan.name, plan.trials, plan.record.milestones, plan.scheduler, plan.record.exempt
+        )
         self.clock = time.monotonic()
         """When the launch began, by `time.monotonic`."""
         self._plan = plan

@@ -77,7 +77,7 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
 
 def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outcome:
     """The outcome of a launch that found nothing to do."""
-    monitor = Monitor(record.name, trials, record.milestones, scheduler_from(record.scheduler))
+    monitor = Monitor(record.name, trials, record.milestones, scheduler_from(record.scheduler), record.exempt)
     monitor.feed_all(folder.events())
     now = time.time()
     return Outcome(record.name, "done", monitor.snapshot("done", started=now, now=now, live=False))

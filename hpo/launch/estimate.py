@@ -1,8 +1,9 @@
 """Estimate of a sweep's duration: a few optimiser steps of the default configuration, timed on this machine.
 
 The estimate is rough: other configurations are cheaper (LoRA, a frozen encoder) or dearer (SMART, cross-encoding), and
-a rung may pass more or fewer trials than 1 in eta. The stages before training may take longer than the training itself.
-They are given in rows and steps, without a time, because nobody knows how many of them a sweep will draw.
+the trials may use more or fewer examples than `hpo.search.expectation` says. The stages before training may take longer
+than the training itself. They are given in rows and steps, without a time, because nobody knows how many of them a
+sweep will draw.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def estimated(plan: Plan, corpus: Corpus) -> Plan:
     data = open_data(record.data.folder, base, search_sizes=dict(record.search_sizes), corpus=corpus)
     example_seconds, seconds = seconds_per_example(plan, data), None
     if example_seconds is not None and plan.resources is not None:
-        training = plan.expected_examples * example_seconds / plan.resources.workers
+        # The default configuration runs to the end, however many others run beside it.
+        training = max(plan.expected_examples / plan.resources.workers, plan.record.budget) * example_seconds
         seconds = training / (1 - plan.preview.evaluation_share)
     return replace(plan, preview=replace(plan.preview, seconds=seconds, stages=tuple(stage_work(plan, data))))
 

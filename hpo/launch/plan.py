@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources
 from hpo.launch.record import SweepRecord
+from hpo.search.expectation import expected_examples
 from hpo.search.schedulers import Scheduler, scheduler_from
 from hpo.search.searchers import Searcher, searcher_from
 from hpo.search.sweep import Sweep
@@ -113,8 +114,8 @@ class Plan:
 
     @property
     def expected_examples(self) -> int:
-        """Examples that the trials are expected to use together under the scheduler."""
-        return self.scheduler.expected_examples(self.trials, self.record.milestones)
+        """Examples that the trials are expected to use together; see `hpo.search.expectation`."""
+        return expected_examples(self.scheduler, self.trials, self.record.milestones, self.record.exempt)
 
     def declared(self) -> dict[str, Task]:
         """The declarations of the sweep's tasks."""
@@ -135,6 +136,7 @@ class Plan:
             workers=workers,
             complete=complete_for(tasks, record.base.traits),
             start=[dict(config) for config in record.start],
+            exempt=record.exempt,
         )
 
     def begun(self, resources: Resources) -> SweepRecord:

@@ -20,7 +20,7 @@ from hpo.launch.plan import Plan, Preview, complete_for
 from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, versions
 from hpo.launch.request import Launch, LaunchError, Settings
 from hpo.search.records import to_record
-from hpo.search.schedulers import Scheduler, scheduler_from
+from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
 from hpo.search.searchers import Searcher, searcher_from
 from hpo.space.build import build
 from hpo.space.space import Space
@@ -60,7 +60,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
     fits = _fits(corpus, base)
     configs = space.check(legal, list(tasks), fits)
-    start = [_configuration(path, fits) for path in launch.start]
+    start = [_configuration("start", path, fits) for path in launch.start]
+    start += [_configuration("start_full", path, fits) for path in launch.start_full]
     name = _name(launch)
     steps = _milestones(launch, scheduler, rows, Config.from_dict(space.apply({}, legal), tasks))
     sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
@@ -115,6 +116,7 @@ def _record(
         space_hash=space.hash,
         pinned=space.pinned,
         start=start,
+        exempt=(*EXEMPT, *range(1 + len(launch.start), 1 + len(start))),
         seed=launch.seed,
         trials=launch.trials,
         milestones=steps,
@@ -163,7 +165,7 @@ def check_varied(space: Space, launch: Launch) -> None:
     Such a space is legal where nothing is drawn: `--trials 1` trains and records the default configuration. A space
     whose parameters are all pinned is legal too: its trials compare seeds.
     """
-    not_drawn = 1 + len(launch.start)
+    not_drawn = 1 + len(launch.start) + len(launch.start_full)
     if launch.trials > not_drawn and all(leaf.constant for leaf in space.whole):
         raise LaunchError(
             f"`space` varies nothing, so {launch.trials - not_drawn} of {launch.trials} trials would repeat one "
@@ -207,19 +209,19 @@ def _absolute(base: str | None, directory: Path | None) -> str | None:
     return str(Path(base).absolute())
 
 
-def _configuration(path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """The complete configuration of a JSON file. Raises LaunchError."""
+def _configuration(option: str, path: Path, fits: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """The complete configuration of a JSON file, which an option names. Raises LaunchError."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LaunchError(f"`start`: {path} is no readable JSON file ({error}).") from error
+        raise LaunchError(f"`{option}`: {path} is no readable JSON file ({error}).") from error
     if not isinstance(values, dict):
         kind = type(values).__name__
-        raise LaunchError(f"`start`: {path} must hold one nested configuration as a JSON object, not {kind}.")
+        raise LaunchError(f"`{option}`: {path} must hold one nested configuration as a JSON object, not {kind}.")
     try:
         return fits(values)
     except ValueError as error:
-        raise LaunchError(f"`start`: {path}: {error}") from error
+        raise LaunchError(f"`{option}`: {path}: {error}") from error
 
 
 def _name(launch: Launch) -> str:
@@ -296,7 +298,7 @@ def _milestones(
                 f"`{name}` must be at least {least} examples, one step of the default configuration ({step}), not "
                 f"{value}."
             )
-    return scheduler.milestones(budget, least)
+    return scheduler.milestones(budget, least, step=least)
 
 
 def _resources(launch: Launch) -> Resources | None:

@@ -105,6 +105,8 @@ class SweepRecord:
     """Values of pinned parameters, nested as a configuration."""
     start: Sequence[Mapping[str, Any]]
     """Complete configurations to run right after the default one."""
+    exempt: tuple[int, ...]
+    """Trials that early stopping spares, ascending: the default one and those of `--start-full`."""
     seed: int
     """Seed of the draws and of the training."""
     trials: int
@@ -213,7 +215,7 @@ def job_of(
 
 def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The content, with the fields that earlier versions did not write set to the values that sweeps had then."""
-    earlier: dict[str, Any] = {"trainer": TRAINER, "searcher": {"name": "tpe", "startup": 8}, "argv": []}
+    earlier: dict[str, Any] = {"trainer": TRAINER, "searcher": {"name": "tpe", "startup": 8}, "argv": [], "exempt": []}
     content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
     if "scheduler" not in content and isinstance(milestones, list) and milestones:
@@ -228,6 +230,9 @@ def _check_values(record: SweepRecord) -> None:
     for name, least in (("trials", 1), ("keep", 1), ("seed", 0)):
         if (value := getattr(record, name)) < least:
             raise FieldError(f"`{name}` must be at least {least}, not {value}")
+    for trial in record.exempt:
+        if not 0 <= trial <= len(record.start):
+            raise FieldError(f"`exempt` must name trials that are not drawn, 0 to {len(record.start)}, not {trial}")
     steps = record.milestones
     if steps[0] < 1 or list(steps) != sorted(set(steps)):
         raise FieldError(f"`milestones` must be ascending numbers of examples, not {list(steps)}")

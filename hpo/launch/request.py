@@ -59,7 +59,10 @@ class Launch:
     settings: tuple[str, ...] = ()
     """Pinned parameters as `path=value`."""
     start: tuple[Path, ...] = ()
-    """JSON files with configurations to run right after the default one."""
+    """JSON files with configurations to run right after the default one. They are raced as drawn ones are."""
+    start_full: tuple[Path, ...] = ()
+    """JSON files with configurations to run after those of `start`. They are exempt from early stopping, as the default
+    one is."""
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
@@ -73,13 +76,16 @@ class Launch:
     eta: int | None = None
     """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
     grace: int | None = None
-    """Examples before which no trial is stopped; None: the scheduler's default, but at least one optimiser step's."""
+    """Examples before which no trial is stopped; None: the scheduler's default."""
     trainer: str = TRAINER
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
 
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0)
         _check_time(self.time)
+        raced, full = ({Path(path).resolve() for path in paths} for paths in (self.start, self.start_full))
+        if both := sorted(raced & full):
+            raise LaunchError(f"`start_full`: {both[0]} is also given by `start`, which races it. Name the file once.")
 
 
 @dataclass(frozen=True)

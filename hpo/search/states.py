@@ -115,8 +115,8 @@ class Ranked(Protocol):
 def ranking(trials: Mapping[int, Ranked]) -> list[int]:
     """Numbers of the trials with a score, best first by (last milestone, value there); the older trial wins a tie.
 
-    The milestone comes first because a trial that passed a rung beat the trials that were stopped there. Trials that
-    diverged or failed have no rank.
+    The milestone comes first because scores of different milestones cannot be compared, and a raced trial that passed a
+    rung beat the trials that were stopped there. Trials that diverged or failed have no rank.
     """
     scored = [(trial.last, number) for number, trial in trials.items() if trial.state not in UNRANKED]
     finite = [(*last, number) for last, number in scored if last is not None and not math.isnan(last[1])]

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from hpo.search.records import check_integer
-from hpo.search.schedulers import Scheduler
+from hpo.search.schedulers import EXEMPT, Scheduler
 from hpo.search.searchers import Searcher
 from hpo.search.states import CLOSED, INTERRUPTIONS, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
 from hpo.search.study import Study, derived_seed
@@ -31,7 +31,8 @@ class Sweep:
 
     `milestones` are the scheduler's, fixed when the sweep began. `complete` fills in the defaults of a nested
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
-    one. The space's pins hold in every trial that has the parameter.
+    one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
+    has the parameter.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class Sweep:
         workers: int,
         complete: Callable[[dict[str, Any]], dict[str, Any]],
         start: Sequence[dict[str, Any]] = (),
+        exempt: Collection[int] = EXEMPT,
     ) -> None:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
         if 1 + len(start) > trials:
-            raise ValueError(f"`trials` must cover the default configuration and the {len(start)} of `start`: "
+            raise ValueError(f"`trials` must cover the default configuration and the {len(start)} given ones: "
                              f"at least {1 + len(start)}, not {trials}.")
         if not milestones or list(milestones) != sorted(set(milestones)):
             raise ValueError(f"`milestones` must be ascending numbers of examples, not {milestones!r}.")
@@ -67,7 +69,7 @@ class Sweep:
         self._first_configs = [space.apply(config, complete) for config in ({}, *start)]
         """Configurations of the first trials, which are not drawn."""
         self._complete = complete
-        self.judge = scheduler.build(self.milestones)
+        self.judge = scheduler.build(self.milestones, exempt)
         self.study = Study(space.leaves, seed, searcher)
         self._running = 0
         self._waiting: set[int] = set()
@@ -154,7 +156,7 @@ class Sweep:
         record.values[step] = value
         record.losses = 0
         self.study.report(record.start.trial, step, value)
-        return self.judge.report(step, value)
+        return self.judge.report(record.start.trial, step, value)
 
     def end(self, trial: int, attempt: int, state: Literal["failed", "lost", "paused"], reason: str = "") -> Verdict:
         """The verdict on an attempt whose end the driver observed.

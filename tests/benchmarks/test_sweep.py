@@ -81,8 +81,8 @@ def test_the_stock_trial_reports_at_the_rungs_of_asha_and_at_its_budget() -> Non
     milestones = rungs(20_000)
     scheduler = ASHAScheduler(metric="overall", mode="max", max_t=20_000, grace_period=milestones[0])
     (bracket,) = scheduler._brackets
-    assert sorted(rung for rung, _ in bracket._rungs) == [740, 2960, 11840]
-    assert milestones == (740, 2960, 11840, 20_000)
+    assert sorted(rung for rung, _ in bracket._rungs) == [2222, 8888]
+    assert milestones == (2222, 8888, 20_000)
     assert rungs(10) == (1, 4, 10)
 
 

@@ -37,7 +37,7 @@ SPACE: dict[str, Node] = {
     "x": Float(0.0, 1.0),
 }
 TREE = expand(SPACE, ("sst", "qqp", "sts"))
-MILESTONES = Asha().milestones(27_000)
+MILESTONES = Asha().milestones(27_000, least=1_000)
 
 DEFAULTS: dict[str, Any] = {
     "adapter": {"kind": "none"},

@@ -34,6 +34,7 @@ def record(name: str, trials: int = 6) -> SweepRecord:
         space_hash="0",
         pinned={},
         start=[],
+        exempt=(0,),
         seed=0,
         trials=trials,
         milestones=MILESTONES,

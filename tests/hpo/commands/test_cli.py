@@ -47,7 +47,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 def test_run_has_the_options_that_the_interface_fixes() -> None:
     text = hpo("run", "--help").stdout
-    searched = "data base trials budget seed name set start eta grace"
+    searched = "data base trials budget seed name set start start-full eta grace"
     used = "time address workers cpus-per-trial gpus-per-trial keep dry-run store"
     for option in f"{searched} {used}".split():
         assert f"--{option} " in text or f"--{option}," in text, option

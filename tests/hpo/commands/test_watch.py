@@ -55,7 +55,7 @@ def test_status(kept_store: Path) -> None:
     assert facts["phase"] == "done"
     assert facts["best"][0][0] == 3
     assert facts["rungs"][0] | {"cutoff": 0, "best": 0} == {
-        "step": 100, "reports": 5, "stopped": 1, "cutoff": 0, "best": 0, "diverged": 0
+        "step": 100, "reports": 5, "stopped": 1, "cutoff": 0, "best": 0, "diverged": 0, "exempt": 1
     }  # fmt: skip
     text = hpo("status", SWEEP, store=kept_store).stdout
     assert "6 of 6 closed" in text

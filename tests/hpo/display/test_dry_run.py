@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpo.display import dry_run
+from hpo.display.units import amount
 from hpo.launch.plan import Plan, StageWork
 from hpo.launch.prepare import prepare
 from hpo.launch.request import Launch
@@ -28,6 +29,14 @@ def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan
     staged = replace(plan, preview=replace(plan.preview, seconds=90.0, stages=stages))
     assert "start-up, stages (below), predictions" in dry_run.facts(staged)["time"]
     assert dry_run.facts(staged)["stages"] == "MLM 10 rows, 3 to 6 steps of 4; each distinct chain once"
+
+
+def test_the_plan_says_which_trials_are_exempt_and_what_all_are_expected_to_use(plan: Plan) -> None:
+    facts = dry_run.facts(plan)
+    assert facts["trials"] == "4: the default configuration, 0 given, 3 drawn; exempt from early stopping: 0"
+    assert facts["examples"] == f"about {amount(plan.expected_examples)} expected, 1,200 at most"
+    raced = replace(plan, record=replace(plan.record, exempt=(), start=[{}]))
+    assert dry_run.facts(raced)["trials"] == "4: the default configuration, 1 given, 2 drawn"
 
 
 def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None:

@@ -35,7 +35,7 @@ def snapshot(**changes: Any) -> Snapshot:
         budget_examples_used=41_230,
         best=list(BEST),
         best_per_task=dict(PER_TASK),
-        rungs=[RungRow(1666, 14, 9, 0.6011, 0.6412, 1), RungRow(5000, 3, 0, 0.6812, 0.6812)],
+        rungs=[RungRow(1666, 14, 9, 0.6011, 0.6412, 1, 1), RungRow(5000, 3, 0, None, 0.6812)],
         running=list(RUNNING),
         examples_per_second=412.3,
         started=0.0,
@@ -81,6 +81,7 @@ def test_picture_shows_everything_asked_for(width: int) -> None:
         "7 5,000 0.6812 0.4512 0.8010 0.8321",
         "11 1,666 0.6901 0.4502 0.8000 0.8421",
         "any 0.4712 #3 0.8010 #7 0.8421 #11",
+        "rungs (1 trial exempt)",
         "! trial 5 diverged: non-finite loss",
         "55 rows safe in the store",
     ):
@@ -101,9 +102,11 @@ def test_picture_fits_the_terminal(width: int, shown: Snapshot) -> None:
 
 
 def test_the_rungs_show_the_columns_of_the_scheduler() -> None:
-    text = drawn(snapshot(rung_columns=("reports", "best")), 80)
+    rungs = [RungRow(1666, 14, 0, None, 0.6412)]
+    text = drawn(snapshot(rung_columns=("reports", "best"), rungs=rungs), 80)
     assert re.search(r"1,666 +14 +0\.6412", text)
     assert "cutoff" not in text
+    assert "exempt" not in text
 
 
 def test_every_state_of_a_trial_has_its_word() -> None:

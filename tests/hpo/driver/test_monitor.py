@@ -79,12 +79,14 @@ def test_leaders_come_from_trials_that_have_a_rank() -> None:
 
 @pytest.mark.parametrize("scheduler", [entry() for entry in SCHEDULERS.values()], ids=SCHEDULERS)
 def test_the_rungs_shown_are_those_of_the_search(scheduler: Scheduler) -> None:
-    sweep = new_sweep(trials=30, scheduler=scheduler)
+    exempt = (0, 4)
+    sweep = new_sweep(trials=30, scheduler=scheduler, exempt=exempt)
     rows = Cluster(sweep, CURVES[1], Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.05), seed=3).run()
-    shown = Monitor("s", 30, MILESTONES, scheduler)
+    shown = Monitor("s", 30, MILESTONES, scheduler, exempt)
     shown.feed_all(row | {"time": 0.0} for row in rows)
     snapshot = shown.snapshot("searching", 0.0, 1.0)
     assert snapshot.rungs == sweep.judge.rows()
+    assert snapshot.rungs[0].exempt == (0 if scheduler == NoStopping() else 2)
     assert snapshot.rung_columns == scheduler.columns
     assert {state: number for state, number in snapshot.counts.items() if number} == counts(sweep)
     stopped = sum(row.get("verdict") == "stop" and row["step"] != MILESTONES[-1] and not row["diverged"]

@@ -55,9 +55,10 @@ class Bench:
     def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1) -> None:
         self.folder = folder
         parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": Asha(eta=2), "complete": lambda config: config}
+        parts["exempt"] = ()  # every trial is raced
         self.sweep = Sweep(Space(SPACE), seed=0, trials=trials, milestones=STEPS, workers=workers, **parts)
         self.writer = MemoryWriter(folder)
-        self.monitor = Monitor("s", trials, STEPS, Asha(eta=2))
+        self.monitor = Monitor("s", trials, STEPS, Asha(eta=2), exempt=())
         self.messages: list[str] = []
         self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.messages.append)
 

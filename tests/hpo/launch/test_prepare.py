@@ -14,6 +14,7 @@ from hpo.driver.session import resume
 from hpo.launch.prepare import _absolute, prepare
 from hpo.launch.record import job_of
 from hpo.launch.relaunch import plan_again
+from hpo.search.expectation import expected_examples
 from hpo.worker import trainer
 from hpo.worker.job import Job
 from results.store import Store
@@ -30,7 +31,8 @@ def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
     plan = prepare(launch(tmp_path / "store", settings=("dropout/hidden=0.2",)))
     assert plan.record.milestones == (100, 300, 900)
     assert (plan.record.budget, plan.most_examples) == (900, 8 * 900)
-    assert plan.expected_examples == round(8 * (100 + 200 / 3 + 600 / 9))
+    assert plan.record.exempt == (0,)
+    assert plan.expected_examples == expected_examples(plan.scheduler, 8, (100, 300, 900), (0,)) > 900 + 7 * 100
     assert set(plan.record.tasks) == {"sst", "qqp", "sts"}
     assert plan.record.tasks["sts"].metric == "pearson"
     assert plan.preview.evaluation_share > 0
@@ -74,6 +76,12 @@ def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
         ({"space": {"dropout": {"hiden": [0.1]}}}, "hiden"),
         ({"settings": ("dropout/hiden=0.1",)}, "dropout/hidden"),
         ({"start": (Path("/nowhere.json"),)}, "`start`: /nowhere.json is no readable JSON file"),
+        ({"start_full": (Path("/nowhere.json"),)}, "`start_full`: /nowhere.json is no readable JSON file"),
+        (
+            {"start": (Path("/a.json"), Path("/b.json")), "start_full": (Path("/x/../b.json"),)},
+            "`start_full`: /b.json is also given by `start`, which races it. Name the file once",
+        ),
+        ({"grace": 901}, "`grace` must be an integer from 1 to the budget of 900, not 901"),
         ({"gpus_per_trial": 1.0, "workers": 64}, "need 64 CPUs, but this machine has|GPUs, but this machine has"),
     ],
 )
@@ -87,6 +95,7 @@ def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
     refused(tmp_path, f"`grace` must be {step} 63", grace=63)
     assert prepare(launch(tmp_path, budget=600, grace=None)).record.milestones == (66, 200, 600)
     assert prepare(launch(tmp_path, budget=2700, grace=None)).record.milestones == (100, 300, 900, 2700)
+    assert prepare(launch(tmp_path, budget=192, grace=None)).record.milestones == (64, 192), "a ninth would be 21"
     assert prepare(launch(tmp_path, budget=64, grace=None)).record.milestones == (64,)
     small = ("batch_size/sst=1", "batch_size/qqp=2", "batch_size/sts=1")
     assert prepare(launch(tmp_path, budget=36, grace=4, settings=small)).record.milestones == (4, 12, 36)
@@ -113,6 +122,22 @@ def test_a_start_file_must_be_a_legal_configuration(tmp_path: Path) -> None:
     path.write_text(json.dumps({"adapter": {"kind": "lora", "rank": 4}}))
     [config] = prepare(launch(tmp_path, start=(path,))).record.start
     assert config["adapter"]["rank"] == 4
+
+
+def test_given_configurations_are_raced_unless_they_are_to_run_in_full(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{rank}.json" for rank in (2, 4, 8)]
+    for path in paths:
+        path.write_text(json.dumps({"adapter": {"kind": "lora", "rank": int(path.stem)}}))
+    plan = prepare(launch(tmp_path / "store", start=(paths[1],), start_full=(paths[2], paths[0])))
+    assert [config["adapter"]["rank"] for config in plan.record.start] == [4, 8, 2]
+    assert plan.record.exempt == (0, 2, 3)
+    record = written(plan)
+    for sweep in (plan.sweep(workers=5), plan_again(plan.store, record, record.trials, FAKES).sweep(workers=5)):
+        assert [start.origin for _ in range(5) if (start := sweep.next())] == ["default", *["given"] * 3, "sampler"]
+        verdicts = [sweep.report(trial, 0, 100, 0.1 * trial, diverged=False).action for trial in (4, 3, 2, 1, 0)]
+        assert verdicts == ["continue", "continue", "continue", "stop", "continue"]
+    refused(tmp_path, "the default configuration and the 3 given ones: at least 4, not 3",
+            start=(paths[1],), start_full=(paths[2], paths[0]), trials=3)  # fmt: skip
 
 
 @pytest.mark.parametrize(("stem", "name"), [("my space", "my-space-1"), ("_s", "s-1"), ("ä", "sweep-1")])

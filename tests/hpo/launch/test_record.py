@@ -50,6 +50,7 @@ def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -
     assert record.scheduler == {"name": "asha", "eta": 4, "grace": 100}
     assert scheduler_from(record.scheduler) == Asha(eta=4, grace=100)
     assert record.data.inputs == {}
+    assert record.exempt == (), "every trial was raced"
     assert record.resources == ResourceRequest(2, 1, 0.0)
     assert record.milestones == (100, 300, 900)
     assert record.tasks["sts"].leaderboard == ("sts", "Predicted_Similiary")
@@ -100,6 +101,7 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"workers": 0}, "`workers` must be an integer of at least 1, not 0"),
         ({"scheduler": ["asha"]}, r"`scheduler` must be an object, not \['asha'\]"),
         ({"milestones": [100, 50]}, r"`milestones` must be ascending numbers of examples, not \[100, 50\]"),
+        ({"exempt": [0, 1]}, "`exempt` must name trials that are not drawn, 0 to 0, not 1"),
         ({"keep": 0}, "`keep` must be at least 1, not 0"),
         ({"tasks": {}}, "`tasks` must name at least one task"),
     ],

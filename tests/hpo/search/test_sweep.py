@@ -67,24 +67,45 @@ def test_no_draw_is_ahead_of_the_results() -> None:
 
 
 def test_verdicts_of_a_rung() -> None:
-    sweep = new_sweep(trials=4, workers=4)
+    sweep = new_sweep(trials=5, workers=5)
+    for _ in range(5):
+        started(sweep)
+    assert report(sweep, 0, FIRST, 0.3).action == "continue"
+    first = report(sweep, 1, FIRST, 0.6)
+    assert (first.action, first.state) == ("continue", None)
+    stopped = report(sweep, 2, FIRST, 0.5)
+    assert (stopped.action, stopped.state) == ("stop", "pruned")
+    assert stopped.reason == "0.5000 at the rung of 1,000 examples is rank 2 of 2; the best goes on"
+    diverged = report(sweep, 3, FIRST, math.nan)
+    assert (diverged.action, diverged.state) == ("stop", "diverged")
+    assert sweep.report(4, 0, FIRST, 0.9, diverged=True).state == "diverged", "its value is not read"
+    for trial in (0, 1):
+        at_budget = report(sweep, trial, LAST, 0.1)
+        assert (at_budget.action, at_budget.state) == ("stop", "complete")
+    assert sweep.finished
+    assert counts(sweep) == {"complete": 2, "pruned": 1, "diverged": 2}
+    row = sweep.judge.rows()[0]
+    assert (row.step, row.reports, row.stopped, row.diverged, row.exempt) == (FIRST, 5, 1, 2, 1)
+    assert ranking(sweep.records) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("exempt", [(0,), (0, 2), ()])
+def test_exempt_trials_run_to_the_end_and_the_searcher_sees_their_curve(exempt: tuple[int, ...]) -> None:
+    sweep = new_sweep(trials=4, workers=4, start=[{"x": 0.1}, {"x": 0.2}], exempt=exempt)
     for _ in range(4):
         started(sweep)
-    first = report(sweep, 0, FIRST, 0.6)
-    assert (first.action, first.state) == ("continue", None)
-    stopped = report(sweep, 1, FIRST, 0.5)
-    assert (stopped.action, stopped.state) == ("stop", "pruned")
-    assert "0.5000 at the rung of 1,000 examples is below the cutoff of 0.6000" in stopped.reason
-    diverged = report(sweep, 2, FIRST, math.nan)
-    assert (diverged.action, diverged.state) == ("stop", "diverged")
-    assert sweep.report(3, 0, FIRST, 0.9, diverged=True).state == "diverged", "its value is not read"
-    at_budget = report(sweep, 0, LAST, 0.1)
-    assert (at_budget.action, at_budget.state) == ("stop", "complete")
+    for trial in (3, 2, 1, 0):
+        report(sweep, trial, FIRST, 0.1 * trial)
+    assert {number for number, record in sweep.records.items() if record.state == "running"} == {3, *exempt}
+    curves = [trial.intermediate_values for trial in sweep.study.trials()]
+    assert curves == [{FIRST: pytest.approx(0.1 * trial)} for trial in range(4)]
+
+
+def test_an_exempt_trial_that_diverges_ends() -> None:
+    sweep = new_sweep(trials=1)
+    started(sweep)
+    assert report(sweep, 0, FIRST, math.nan).state == "diverged"
     assert sweep.finished
-    assert counts(sweep) == {"complete": 1, "pruned": 1, "diverged": 2}
-    row = sweep.judge.rows()[0]
-    assert (row.step, row.reports, row.stopped, row.diverged) == (FIRST, 4, 1, 2)
-    assert ranking(sweep.records) == [0, 1]
 
 
 def test_a_report_counts_once() -> None:
@@ -94,10 +115,11 @@ def test_a_report_counts_once() -> None:
     first = report(sweep, 0, FIRST, 0.6)
     assert report(sweep, 0, FIRST, 0.1) == first
     assert report(sweep, 0, FIRST, math.nan, attempt=1) == first
-    stopped = report(sweep, 1, FIRST, 0.5)
-    assert report(sweep, 1, FIRST, 0.9) == stopped
-    assert report(sweep, 1, SECOND, 0.9).state == "pruned", "too late for a trial that has ended"
-    assert [row.reports for row in sweep.judge.rows()] == [2, 0, 0, 0]
+    report(sweep, 1, FIRST, 0.6)
+    stopped = report(sweep, 2, FIRST, 0.5)
+    assert report(sweep, 2, FIRST, 0.9) == stopped
+    assert report(sweep, 2, SECOND, 0.9).state == "pruned", "too late for a trial that has ended"
+    assert [row.reports for row in sweep.judge.rows()] == [3, 0, 0, 0]
 
 
 def test_a_lost_trial_comes_back_three_times_and_first() -> None:
@@ -200,12 +222,16 @@ def test_every_verdict_is_the_brute_force_rule(curve: Any) -> None:
     for row in rows:
         if row["table"] == "reports":
             here = values[row["step"]]
-            here.append(-math.inf if row["diverged"] else row["overall"])
-            survives = sum(value > here[-1] for value in here) < math.ceil(len(here) / 3) and not row["diverged"]
-            assert row["verdict"] == ("continue" if survives and row["step"] != LAST else "stop")
+            if row["trial"]:
+                here.append(-math.inf if row["diverged"] else row["overall"])
+            rank = sum(value >= here[-1] for value in here)  # of equal values the last ranks worst
+            best = row["trial"] == 0 or rank <= math.ceil(len(here) / 3)
+            goes_on = best and not row["diverged"] and row["step"] != LAST
+            assert row["verdict"] == ("continue" if goes_on else "stop")
             seen += 1
     assert seen > 60
-    assert [len(values[step]) for step in MILESTONES] == [rung.reports for rung in sweep.judge.rows()]
+    assert [len(values[step]) for step in MILESTONES] == [row.reports - row.exempt for row in sweep.judge.rows()]
+    assert sweep.judge.rows()[0].exempt == 1
 
 
 def test_a_sweep_of_falling_scores_still_reaches_full_budget() -> None:
