@@ -42,8 +42,6 @@ class StageWork:
 class Preview:
     """Facts about a plan that are only shown, before the sweep begins."""
 
-    evaluation_share: float = 0.0
-    """Share of a full trial's time that goes into evaluation, in [0, 1]."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Configuration paths that the space leaves out -> the default values that they take."""
     left_out: tuple[str, ...] = ()
@@ -114,6 +112,16 @@ class Plan:
     def expected_examples(self) -> int:
         """Examples that the trials are expected to use together under the scheduler."""
         return self.scheduler.expected_examples(self.trials, self.record.milestones)
+
+    @property
+    def expected_cost(self) -> int:
+        """Expected cost of all trials together with their evaluation, in trained examples."""
+        from minbert.training.milestones import costs
+
+        record = self.record
+        return self.scheduler.expected_examples(
+            self.trials, [round(cost) for cost in costs(record.milestones, record.report_rows)]
+        )
 
     def declared(self) -> dict[str, Task]:
         """The declarations of the sweep's tasks."""

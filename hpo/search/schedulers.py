@@ -26,6 +26,8 @@ ETA = 3
 """Default reduction factor."""
 GRACE = 27
 """The first milestone is budget // 27 by default: with eta 3, three rungs below the full budget."""
+LATEST = 9
+"""The first rung is at most budget // 9: with eta 3, two rungs lie below the full budget."""
 
 
 def milestones(budget: int, eta: int = ETA, grace: int | None = None) -> tuple[int, ...]:
@@ -93,10 +95,11 @@ class Scheduler(Entry, Protocol):
         """The rule in a few words, for a dry run."""
         ...
 
-    def milestones(self, budget: int, least: int = 1) -> tuple[int, ...]:
+    def milestones(self, budget: int, least: int = 1, step: int = 1) -> tuple[int, ...]:
         """Examples at which a trial reports, ascending; the last is the budget.
 
-        None is below `least`, unless the scheduler's own settings ask for it.
+        The first is at least `least`, as long as that is at most a ninth of the budget; it is never below `step`, the
+        examples of one optimiser step. The scheduler's own settings may ask for another one.
         """
         ...
 
@@ -200,7 +203,7 @@ class Asha:
     eta: int = ETA
     """Reduction factor: about 1 in eta trials passes each rung, and the next rung is at eta times as many examples."""
     grace: int | None = None
-    """Lowest number of examples (r) at which a trial may be stopped; None: budget // 27, but at least `least`."""
+    """Lowest number of examples (r) at which a trial may be stopped; None: what `milestones` is told is needed."""
 
     def __post_init__(self) -> None:
         check_integer("eta", self.eta, 2)
@@ -211,8 +214,9 @@ class Asha:
     def rule(self) -> str:
         return f"about 1 in {self.eta} trials passes each rung"
 
-    def milestones(self, budget: int, least: int = 1) -> tuple[int, ...]:
-        return milestones(budget, self.eta, max(budget // GRACE, least) if self.grace is None else self.grace)
+    def milestones(self, budget: int, least: int = 1, step: int = 1) -> tuple[int, ...]:
+        lowest = max(1, budget // GRACE, min(least, budget // LATEST), min(step, budget))
+        return milestones(budget, self.eta, lowest if self.grace is None else self.grace)
 
     def build(self, milestones: Sequence[int]) -> Judge:
         return _Halving(milestones, self.eta)
@@ -237,8 +241,8 @@ class NoStopping:
     def rule(self) -> str:
         return "no trial is stopped early"
 
-    def milestones(self, budget: int, least: int = 1) -> tuple[int, ...]:
-        return Asha().milestones(budget, least)
+    def milestones(self, budget: int, least: int = 1, step: int = 1) -> tuple[int, ...]:
+        return Asha().milestones(budget, least, step)
 
     def build(self, milestones: Sequence[int]) -> Judge:
         return _NoStopping(milestones)

@@ -13,7 +13,8 @@ its names have a prefix:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,6 @@ from minbert.data.tokens import Data
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.draws import Position
-from minbert.training.evaluation import Scores
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State
@@ -36,11 +36,12 @@ from minbert.training.update import Update
 
 @dataclass(frozen=True)
 class Best:
-    """Scores of the best report so far, and the weights that were scored."""
+    """The weights of the best report so far."""
 
     step: int
     """Milestone of the report."""
-    scores: Scores
+    overall: float
+    """Overall score of the weights on the rows of the first milestone, which all reports of the trial share."""
     weights: dict[str, Tensor]
     """Trained tensors by name."""
 
@@ -97,6 +98,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "config": trial.config.to_dict(),
         "seed": trial.state.seed,
         "milestones": list(trial.state.milestones),
+        "report_rows": [dict(rows) for rows in trial.state.report_rows],
         "base": {"name": trial.data.base.name, "sha256": trial.data.base.sha256},
         "data": trial.data.fingerprint,
         "added": trial.data.added,
@@ -104,8 +106,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "steps": trial.position.draws,
         "consumed": dict(trial.position.consumed),
         "reported": trial.reported,
-        "best": best and {"step": best.step, "tasks": best.scores.tasks, "overall": best.scores.overall,
-                          "flags": list(best.scores.flags)},
+        "best": best and {"step": best.step, "overall": best.overall},
         "sums": {name: float(value) for name, value in trial.means.sums.items()},
         "counts": trial.means.counts,
         "stage_seconds": trial.clock.stages,
@@ -124,10 +125,8 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
         raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
     _copy(dict(trial.model.named_parameters()), weights)
     if position["best"]:
-        best = position["best"]
-        scores = Scores(best["tasks"], best["overall"], tuple(best["flags"]))
         trained = {name: weights[name].to(trial.device) for name in trial.parameters}
-        trial.best = Best(best["step"], scores, trained)
+        trial.best = Best(**position["best"], weights=trained)
         _copy(trial.parameters, parts["current"])
     try:
         trial.penalties.load_state_dict(parts["penalty"])
@@ -148,8 +147,6 @@ def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}}
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
-        if prefix == "teacher":  # format 2: its one penalty with state was the proximal
-            prefix, name = "penalty", f"proximal/{name}"
         parts[prefix][name] = tensor
     return parts
 
@@ -158,6 +155,17 @@ def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def holding(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the context the parameters hold other tensors, after it their own again."""
+    own = {name: value.detach().clone() for name, value in parameters.items()}
+    _copy(parameters, tensors)
+    try:
+        yield
+    finally:
+        _copy(parameters, own)
 
 
 def _check_same_trial(trial: Training, path: Path, position: dict[str, Any]) -> None:

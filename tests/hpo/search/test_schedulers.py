@@ -118,7 +118,7 @@ def test_full_budget_completes_and_divergence_ends_a_trial_under_every_scheduler
 @ENTRIES
 def test_milestones_ascend_to_the_budget_under_every_scheduler(scheduler: Scheduler) -> None:
     for budget in (1, 26, 27, 20_000):
-        steps = scheduler.milestones(budget, least=min(3, budget))
+        steps = scheduler.milestones(budget, step=min(3, budget))
         assert steps[-1] == budget
         assert list(steps) == sorted(set(steps))
         assert steps[0] >= min(3, budget)
