@@ -47,9 +47,9 @@ def trained(task: str, seed: int, data: str, budget: int, precision: str) -> flo
         "mixing/kind=single", f"mixing/task={task}", f"batch_size/{task}={SIZES[task]}", f"precision={precision}",
         f"encoding/{task}/pooling=pooler", tasks=chosen,
     )  # fmt: skip
-    opened = open_data(data, find_base(), tasks=chosen, search_sizes={task: 100})
+    opened = open_data(data, find_base(), tasks=chosen)
     with tempfile.TemporaryDirectory() as folder:
-        *_, last = train(config, opened, State.fresh(seed, (budget,), Path(folder)))
+        *_, last = train(config, opened, State.fresh(seed, (budget,), Path(folder), report_rows=[{task: 100}]))
         model = load_model(Path(last.checkpoint), opened)
         rows = np.asarray(opened.parts[task, "held"])[:HELD]
         values = predict_rows(model, opened, task, "dev", rows).values

@@ -70,13 +70,14 @@ def penalties(folder: str) -> None:
     from minbert.metrics import score
     from minbert.training.evaluation import predict_rows
 
-    data, rows = open_data(folder, find_base(), tasks=choose_tasks("sst"), search_sizes={"sst": 100}), []
+    data, rows = open_data(folder, find_base(), tasks=choose_tasks("sst")), []
     held = data.parts["sst", "held"]
     for seed in range(SEEDS):
         for settings in ((), ("regularizer/sst/kind=smart", f"regularizer/sst/weight={WEIGHT}")):
             config = configuration("mixing/kind=single", "mixing/task=sst", *settings, tasks=data.tasks)
             with tempfile.TemporaryDirectory() as work:
-                *_, last = train(config, data, State.fresh(seed, (BUDGET,), Path(work)))
+                state = State.fresh(seed, (BUDGET,), Path(work), report_rows=[{"sst": 100}])
+                *_, last = train(config, data, state)
                 model = load_model(Path(last.checkpoint), data)
             values = predict_rows(model, data, "sst", "dev", held).values
             accuracy = score("accuracy", values, data.file("sst", "dev").labels[held])

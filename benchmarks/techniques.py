@@ -134,11 +134,12 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     technique = next(candidate for candidate in cases() if candidate.name == case)
     config = configuration(*BASE, *technique.settings)
-    opened = open_data(data, find_base(), search_sizes={"sst": 100, "qqp": 100, "sts": 100})
+    opened = open_data(data, find_base())
     milestones = (budget // 3, 2 * budget // 3, budget)
+    rows = [dict.fromkeys(opened.tasks, 100)] * len(milestones)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
-        reports = list(train(config, opened, State.fresh(seed, milestones, Path(folder))))
+        reports = list(train(config, opened, State.fresh(seed, milestones, Path(folder), report_rows=rows)))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = reports[-1]
         model = load_model(Path(last.checkpoint), opened)

@@ -102,7 +102,7 @@ def _train(options: argparse.Namespace) -> int:
     from minbert.encoder.base import find_base
     from minbert.fields import unusual
     from minbert.training.checkpoints import newest, read_trial
-    from minbert.training.evaluation import search_sizes
+    from minbert.training.milestones import report_rows
     from minbert.training.train import State
 
     console = Console(stderr=True)
@@ -125,12 +125,12 @@ def _train(options: argparse.Namespace) -> int:
     for sentence in unusual(config).values():
         console.print(f"[yellow]note[/] {sentence}", highlight=False)
     _show_problems(corpus.problems, console)
-    sizes, _ = search_sizes({name: corpus.size(name, "search") for name in corpus.tasks}, milestones)
-    data = open_data(options.data, base, search_sizes=sizes, corpus=corpus)
+    data = open_data(options.data, base, corpus=corpus)
+    rows = report_rows(data.sizes("search"), milestones)
     state = (
         State.resume(checkpoint, milestones, options.out, int(checkpoint.name.partition("-")[0]) + 1)
         if checkpoint
-        else State.fresh(options.seed or 0, milestones, options.out)
+        else State.fresh(options.seed or 0, milestones, options.out, report_rows=rows)
     )
     code = _run(config, data, state, console)
     if code == DONE:

@@ -109,7 +109,7 @@ def check(config: Config, data: Data, folder: Path) -> None:
     model = load_model(Path(last.checkpoint), data, torch.device("cpu"))
     check_frozen(model, data, config)
     for task in data.tasks:
-        values = predict_rows(model, data, task, "dev", data.search_rows(task)).values
+        values = predict_rows(model, data, task, "dev", data.parts[task, "search"]).values
         assert all(map(math.isfinite, values))
 
 

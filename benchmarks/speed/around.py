@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +121,13 @@ def start(*, second: bool) -> Side:
 def our_memory(options: Options) -> Measure:
     """Peak memory in MiB of a process that trains one of our trials."""
     data: Data = open_data(options.data, find_base())
-    data = replace(data, search_sizes=dict.fromkeys(TASKS_HERE, SCORED))
+    rows = [dict.fromkeys(TASKS_HERE, SCORED)]
     budget = (WARM_UP + options.steps) * sum(SIZES.values())
 
     def measure() -> dict[str, Any]:
         loaded = peak_memory(CPU)  # a trial resets the peak at its start
         with tempfile.TemporaryDirectory() as folder:
-            state = State.fresh(options.process, (budget,), Path(folder))
+            state = State.fresh(options.process, (budget,), Path(folder), report_rows=rows)
             for _ in train(configuration(*ours.THREE), data, state, device=CPU):
                 pass
         return {"value": max(loaded, peak_memory(CPU)) / 2**20}

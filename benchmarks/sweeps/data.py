@@ -1,4 +1,4 @@
-"""Rows on which both sweeps are scored: `search` while they run, `held` afterwards."""
+"""Rows on which sweeps are scored: the stock side's `search` while it runs, `held` of both afterwards."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.search.schedulers import Asha
 from minbert.data.files import Corpus
-from minbert.training.evaluation import search_sizes
+from minbert.training.milestones import affordable, spread
 
 Chosen = dict[str, NDArray[np.int32]]
 """Row numbers of the dev files, by task."""
+LEAST = 500
+"""Fewest rows of a task in a fixed set, if it has as many; the comparison of 2026-11-21 was made so."""
 
 
-def search_rows(corpus: Corpus, budget: int) -> Chosen:
-    """The `search` rows of every report, as `hpo run` chooses them for this budget, if that is small: its first rung is
-    at a ninth of the budget then."""
+def search_rows(corpus: Corpus, budget: int, reports: int) -> Chosen:
+    """The `search` rows of every report of the stock side, which scores a fixed set.
+
+    So many that their share of a full trial's time is at most that of `hpo run`, but at least LEAST of each task.
+    """
     available = {name: corpus.size(name, "search") for name in corpus.tasks}
-    sizes, _ = search_sizes(available, Asha().milestones(budget, least=budget))
+    sizes = spread(max(LEAST * len(available), int(affordable(budget) / reports)), available)
     return {name: corpus.parts[name, "search"][:size] for name, size in sizes.items()}
 
 

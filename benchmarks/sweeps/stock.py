@@ -75,7 +75,7 @@ def prepare(setup: Setup) -> Prepared:
     base, corpus = find_base(), read_corpus(setup.data, TASKS_HERE)
     assert base.path is not None
     tokenizer = rival.tokenizer_of(base.path)
-    chosen = search_rows(corpus, setup.budget)
+    chosen = search_rows(corpus, setup.budget, len(rungs(setup.budget)))
     parts = {name: corpus.parts[name, "train"] for name in TASKS_HERE}
     return Prepared(
         encoder=str(base.path),

@@ -10,6 +10,7 @@ from rich.console import Console
 from hpo.display import tables
 from hpo.display.units import amount, duration, plural
 from hpo.launch.plan import Plan, Preview, Range, StageWork
+from hpo.launch.record import SweepRecord
 from hpo.space.tree import path_of
 
 PROBLEMS = 20
@@ -74,7 +75,7 @@ def facts(plan: Plan) -> dict[str, str]:
         **_left_out(preview.left_out),
         "milestones": " ".join(f"{step:,}" for step in record.milestones) + " examples",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
-        "evaluation": _sizes(record.search_sizes) + f" a report: {preview.evaluation_share:.0%} of a full trial's time",
+        "evaluation": _evaluation(record),
         "resources": machines,
         "time": _time(preview),
         **_stages(plan),
@@ -122,6 +123,18 @@ def _pinned(pins: Mapping[str, Any]) -> dict[str, str]:
 
 def _left_out(names: tuple[str, ...]) -> dict[str, str]:
     return {"left out": f"{'; '.join(names)} (of tasks that this sweep does not have)"} if names else {}
+
+
+def _evaluation(record: SweepRecord) -> str:
+    """The rows of the first and of the last report, and the share of a trial's time that evaluation takes by then."""
+    from minbert.training.milestones import evaluation_shares
+
+    rows, shares = record.report_rows, evaluation_shares(record.milestones, record.report_rows)
+    last = f"{_sizes(rows[-1])} ({shares[-1]:.0%} of a full trial's time)"
+    if len(rows) == 1:
+        return f"rows of the report: {last}"
+    first = f"{_sizes(rows[0])} ({shares[0]:.0%} of the time of a trial that ends there)"
+    return f"rows at the first milestone: {first}; at the last: {last}"
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

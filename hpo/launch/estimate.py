@@ -44,12 +44,12 @@ def estimated(plan: Plan, corpus: Corpus) -> Plan:
 
     use_device(Resources(cpus_per_trial=record.resources.choose(cpus=1, gpus=0).cpus_per_trial))
     base = find_base(record.base.asked)
-    data = open_data(record.data.folder, base, search_sizes=dict(record.search_sizes), corpus=corpus)
+    data = open_data(record.data.folder, base, corpus=corpus)
     example_seconds, seconds = seconds_per_example(plan, data), None
     if example_seconds is not None and plan.resources is not None:
         # The default configuration runs to the end, however many others run beside it.
-        training = max(plan.expected_examples / plan.resources.workers, plan.record.budget) * example_seconds
-        seconds = training / (1 - plan.preview.evaluation_share)
+        cost = max(plan.expected_cost / plan.resources.workers, plan.full_cost)
+        seconds = cost * example_seconds
     return replace(plan, preview=replace(plan.preview, seconds=seconds, stages=tuple(stage_work(plan, data))))
 
 

@@ -44,8 +44,6 @@ class StageWork:
 class Preview:
     """Facts about a plan that are only shown, before the sweep begins."""
 
-    evaluation_share: float = 0.0
-    """Share of a full trial's time that goes into evaluation, in [0, 1]."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Configuration paths that the space leaves out -> the default values that they take."""
     left_out: tuple[str, ...] = ()
@@ -116,6 +114,23 @@ class Plan:
     def expected_examples(self) -> int:
         """Examples that the trials are expected to use together; see `hpo.search.expectation`."""
         return expected_examples(self.scheduler, self.trials, self.record.milestones, self.record.exempt)
+
+    @property
+    def expected_cost(self) -> int:
+        """Expected cost of all trials together with their evaluation, in trained examples."""
+        return expected_examples(self.scheduler, self.trials, self._costs, self.record.exempt)
+
+    @property
+    def full_cost(self) -> int:
+        """Cost of a trial that uses its full budget, with its evaluation, in trained examples."""
+        return self._costs[-1]
+
+    @property
+    def _costs(self) -> list[int]:
+        """Cost of a trial up to each milestone, with its evaluation, in trained examples."""
+        from minbert.training.milestones import costs
+
+        return [round(cost) for cost in costs(self.record.milestones, self.record.report_rows)]
 
     def declared(self) -> dict[str, Task]:
         """The declarations of the sweep's tasks."""

@@ -49,7 +49,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     from minbert.config import Config
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
-    from minbert.training.evaluation import search_sizes
+    from minbert.training.milestones import report_rows
 
     base = find_base(launch.base)
     legal = complete_for(tasks, base.traits)
@@ -64,9 +64,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     start += [_configuration("start_full", path, fits) for path in launch.start_full]
     name = _name(launch)
     steps = _milestones(launch, scheduler, rows, Config.from_dict(space.apply({}, legal), tasks))
-    sizes, share = search_sizes({task: counts["search"] for task, counts in rows.items()}, steps)
+    scored = report_rows({task: counts["search"] for task, counts in rows.items()}, steps)
     preview = Preview(
-        evaluation_share=share,
         defaults=space.defaults_taken(legal),
         left_out=built.left_out,
         notes=(
@@ -80,7 +79,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     )
     plan = Plan(
         store=launch.store,
-        record=_record(launch, name, searcher, scheduler, corpus, base, space, start, steps, sizes, data),
+        record=_record(launch, name, searcher, scheduler, corpus, base, space, start, steps, scored, data),
         space=space,
         trials=launch.trials,
         resources=_resources(launch),
@@ -103,12 +102,13 @@ def _record(
     space: Space,
     start: Sequence[Mapping[str, Any]],
     steps: tuple[int, ...],
-    sizes: Mapping[str, int],
+    scored: tuple[Mapping[str, int], ...],
     data: str | None,
 ) -> SweepRecord:
     from hpo.launch.inputs import inputs
     from hpo.space.source import to_json
     from minbert.migrations import CONFIG_VERSION
+    from minbert.training.milestones import EVALUATION_VERSION
 
     return SweepRecord(
         name=name,
@@ -127,10 +127,11 @@ def _record(
         keep=launch.keep,
         data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus)),
         base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits),
-        search_sizes=sizes,
+        report_rows=scored,
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         versions=versions(),
         config_version=CONFIG_VERSION,
+        evaluation_version=EVALUATION_VERSION,
         argv=sys.argv[1:],
         created=time.time(),
     )
@@ -196,7 +197,7 @@ def foreign_rates(launch: Launch, start: Sequence[Mapping[str, Any]], base: Base
     return [
         f"`start`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is {default:g}: "
         "was the file made for another base?"
-        for path, config in zip(launch.start, start, strict=True)
+        for path, config in zip((*launch.start, *launch.start_full), start, strict=True)
         for name, default in usual.items()
         if not 1 / FOREIGN <= (rate := config["optimizer"][name]) / default <= FOREIGN
     ]
@@ -280,25 +281,25 @@ def check_writable(store: str) -> None:
 def _milestones(
     launch: Launch, scheduler: Scheduler, rows: Mapping[str, Mapping[str, int]], default: Config
 ) -> tuple[int, ...]:
-    """Milestones of the sweep in examples, ascending.
+    """Milestones of the sweep in examples, ascending: the first lies where the default configuration can be judged.
 
-    None lies below the examples of the default configuration's first step: a trial would report before it learned.
+    The scheduler may set it lower, but never below the examples of the default configuration's first step: a trial
+    would report before it learned.
     """
-    from minbert.techniques.mixings import Mix
+    from minbert.training.milestones import examples_to_judge, rows_of_steps
 
     sizes = {task: counts["train"] for task, counts in rows.items()}
-    batches = {task: default.batch_size[task] for task in rows}
-    first = default.mixing.build(Mix(sizes, 0, batches)).tasks(0, 0.0)
-    least = sum(batches[task] for task in first)
     budget = launch.budget or min(MOST_EXAMPLES, EPOCHS * sum(sizes.values()))
+    first = rows_of_steps(default, sizes, budget, steps=1)
+    least = sum(first.values())
     for name, value in (("budget", budget), ("grace", launch.grace)):
         if value is not None and value < least:
-            step = " + ".join(f"{batches[task]} of {task}" for task in first)
+            step = " + ".join(f"{count} of {task}" for task, count in first.items() if count)
             raise LaunchError(
                 f"`{name}` must be at least {least} examples, one step of the default configuration ({step}), not "
                 f"{value}."
             )
-    return scheduler.milestones(budget, least, step=least)
+    return scheduler.milestones(budget, examples_to_judge(default, sizes, budget), step=least)
 
 
 def _resources(launch: Launch) -> Resources | None:

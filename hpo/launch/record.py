@@ -34,7 +34,7 @@ class RecordError(ValueError):
 
 
 class MismatchError(ValueError):
-    """Space, data, base weights, tasks or configuration version differ from those that the sweep began with."""
+    """Space, data, base weights, tasks, or a version of configuration or evaluation differ from the sweep's first."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,15 @@ class SweepRecord:
     """Number of trials whose weights are kept."""
     data: DataRecord
     base: BaseRecord
-    search_sizes: Mapping[str, int]
-    """Task -> examples that every report is scored on."""
+    report_rows: tuple[Mapping[str, int], ...]
+    """For each milestone: task -> `search` rows that the report is scored on."""
     tasks: Mapping[str, TaskRecord]
     versions: Mapping[str, str]
     """Versions of Python and of the packages in PACKAGES."""
     config_version: int
     """Version of the configuration's meaning."""
+    evaluation_version: int
+    """Version of what a report is scored on; see `minbert.training.milestones.EVALUATION_VERSION`."""
     argv: Sequence[str]
     """Command line of the first launch."""
     created: float
@@ -202,7 +204,7 @@ def job_of(
         base=record.base.asked,
         base_sha256=record.base.sha256,
         fingerprint=record.data.fingerprint,
-        search_sizes=dict(record.search_sizes),
+        report_rows=record.report_rows,
         resources=resources,
         memory_limit=memory_limit,
         pause_key=pause_key,
@@ -215,11 +217,19 @@ def job_of(
 
 def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The content, with the fields that earlier versions did not write set to the values that sweeps had then."""
-    earlier: dict[str, Any] = {"trainer": TRAINER, "searcher": {"name": "tpe", "startup": 8}, "argv": [], "exempt": []}
+    earlier: dict[str, Any] = {
+        "trainer": TRAINER,
+        "searcher": {"name": "tpe", "startup": 8},
+        "argv": [],
+        "exempt": [],
+        "evaluation_version": 1,
+    }
     content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
     if "scheduler" not in content and isinstance(milestones, list) and milestones:
         content["scheduler"] = {"name": "asha", "eta": eta, "grace": milestones[0]}
+    if "search_sizes" in content and isinstance(milestones, list):  # then every report was scored on as many rows
+        content.setdefault("report_rows", [content.pop("search_sizes")] * len(milestones))
     if isinstance(content.get("created"), str):
         content["created"] = _seconds(content["created"])
     return content
@@ -236,6 +246,8 @@ def _check_values(record: SweepRecord) -> None:
     steps = record.milestones
     if steps[0] < 1 or list(steps) != sorted(set(steps)):
         raise FieldError(f"`milestones` must be ascending numbers of examples, not {list(steps)}")
+    if len(record.report_rows) != len(steps):
+        raise FieldError(f"`report_rows` must be a list of {len(steps)}, one for each milestone")
     if not record.tasks:
         raise FieldError("`tasks` must name at least one task")
 
@@ -261,7 +273,7 @@ def _with_resources(values: Mapping[str, Any]) -> dict[str, Any]:
 def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
     """Raise MismatchError if results of this launch could not be compared with earlier ones.
 
-    `now` is the record with the present space, data, base weights, tasks and configuration version.
+    `now` is the record with the present space, data, base weights, tasks, and versions of configuration and evaluation.
     """
     for noun, before, after in _compared(recorded, now):
         if before != after:
@@ -275,6 +287,7 @@ def check_same(recorded: SweepRecord, now: SweepRecord) -> None:
 def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, Any, Any]]:
     """What must be equal: a noun for messages, the recorded value, the present value."""
     yield "configuration version", recorded.config_version, now.config_version
+    yield "evaluation version", recorded.evaluation_version, now.evaluation_version
     yield "search space (hash)", recorded.space_hash, now.space_hash
     yield "declaration of the tasks (metrics, weights)", recorded.tasks, now.tasks
     yield f"data in {now.data.place} (fingerprint)", recorded.data.fingerprint, now.data.fingerprint

@@ -66,6 +66,7 @@ def present(plan: Plan) -> SweepRecord:
     from minbert.data.files import read_corpus
     from minbert.encoder.base import find_base
     from minbert.migrations import CONFIG_VERSION
+    from minbert.training.milestones import EVALUATION_VERSION
 
     record = plan.record
     corpus, base = read_corpus(record.data.folder, plan.declared()), find_base(record.base.asked)
@@ -77,4 +78,5 @@ def present(plan: Plan) -> SweepRecord:
         base=BaseRecord(record.base.asked, base.name, base.sha256, base.traits),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         config_version=CONFIG_VERSION,
+        evaluation_version=EVALUATION_VERSION,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -45,8 +45,8 @@ class Job:
     """SHA-256 of the base weights when the sweep began; empty: not compared."""
     fingerprint: str = ""
     """Fingerprint of the data when the sweep began; empty: not compared."""
-    search_sizes: Mapping[str, int] = field(default_factory=dict)
-    """Task -> examples that every report is scored on."""
+    report_rows: tuple[Mapping[str, int], ...] = ()
+    """For each milestone: task -> `search` rows that the report is scored on; empty: all rows at every milestone."""
     resources: Resources = Resources()
     """Workers, and CPU cores and GPUs of a trial. A trial with a fraction of a GPU gets that share of its memory."""
     memory_limit: int | None = None
@@ -67,6 +67,7 @@ class Job:
             **values
             | {
                 "milestones": tuple(values["milestones"]),
+                "report_rows": tuple(values["report_rows"]),
                 "tasks": None if tasks is None else tuple(tasks),
                 "resources": Resources(**values["resources"]),
             }

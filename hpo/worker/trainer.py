@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +44,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
         log.warning("%s is not used: it has the configuration of a trial whose rows were lost", checkpoint)
         checkpoint = None
     if checkpoint is None:
-        state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt)
+        state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt, job.report_rows)
     else:
         log.info("resuming from %s", checkpoint)
         state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
@@ -83,8 +82,7 @@ def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]
 
 def data_of(job: Job) -> Data:
     """The job's tokenised data, loaded once per process. Raises ValueError if data or base weights have changed."""
-    sizes = json.dumps(dict(job.search_sizes), sort_keys=True)
-    return _open(job.data, job.tasks, job.base, sizes, job.fingerprint, job.base_sha256)
+    return _open(job.data, job.tasks, job.base, job.fingerprint, job.base_sha256)
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,7 +90,6 @@ def _open(
     data: str | None,
     tasks: tuple[str, ...] | None,
     base: str | None,
-    sizes: str,
     fingerprint: str,
     base_sha256: str,
 ) -> Data:
@@ -102,7 +99,7 @@ def _open(
 
     weights = find_base(base)
     _check_same(f"base weights {weights.name} (SHA-256)", base_sha256, weights.sha256)
-    opened = open_data(data, weights, tasks=choose_tasks(tasks), search_sizes=json.loads(sizes))
+    opened = open_data(data, weights, tasks=choose_tasks(tasks))
     _check_same(f"data in {data or 'the sample corpus'} (fingerprint)", fingerprint, opened.fingerprint)
     return opened
 

@@ -84,8 +84,6 @@ class Data:
     """Files by (task, file); a file is train, dev or test."""
     parts: dict[tuple[str, str], NDArray[np.int32]]
     """Row numbers by (task, split)."""
-    search_sizes: dict[str, int]
-    """Number of `search` rows that a report is scored on, by task; a task that is absent uses all."""
     added: str = ""
     """SHA-256 of the training rows that an augmentation added; empty without augmentation."""
     folder: Path = SAMPLE
@@ -99,24 +97,19 @@ class Data:
         """The file that holds a split of a task."""
         return self.files[task, file_of(split)]
 
-    def search_rows(self, task: str) -> NDArray[np.int32]:
-        """Row numbers of a task that every report of a sweep is scored on."""
-        return self.parts[task, "search"][: self.search_sizes.get(task)]
-
 
 def open_data(
     folder: str | Path | None,
     base: Base,
     *,
     tasks: Mapping[str, Task] | None = None,
-    search_sizes: dict[str, int] | None = None,
     cache: Path | None = None,
     corpus: Corpus | None = None,
 ) -> Data:
     """Open a data folder (None: the sample corpus) for a base; tokenises it where the cache does not hold it.
 
     `tasks` None means the default ones. A `corpus` read from the same folder saves a second reading; its tasks are used
-    instead. `search_sizes` limits the rows that reports are scored on. Raises DataError.
+    instead. Raises DataError.
     """
     chosen = run_tasks(corpus.tasks if corpus else tasks)
     path = data_folder(folder, chosen)
@@ -132,7 +125,7 @@ def open_data(
         except OSError as error:
             raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
         data = _load(entry, base, data_fingerprint, chosen)
-    return replace(data, search_sizes=search_sizes or {}, folder=path.resolve())
+    return replace(data, folder=path.resolve())
 
 
 def cache_folder() -> Path:
@@ -199,4 +192,4 @@ def _load(entry: Path, base: Base, data_fingerprint: str, tasks: dict[str, Task]
         for task, file in index["files"]
     }
     parts = {(task, split): array(f"{task}.{split}.rows") for task, split in index["parts"]}
-    return Data(base, data_fingerprint, tasks, files, parts, {})
+    return Data(base, data_fingerprint, tasks, files, parts)

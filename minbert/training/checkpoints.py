@@ -22,11 +22,11 @@ from torch import Tensor
 
 from minbert.disk import sync
 
-FORMAT = 3
-"""Format of the checkpoints that this version writes."""
+FORMAT = 4
+"""Format of the checkpoints that this version writes, and from which a trial continues."""
 
-READABLE = (2, 3)
-"""Formats that this version reads."""
+READABLE = (2, 3, FORMAT)
+"""Formats whose weights this version reads."""
 
 
 class TrialCheckpointError(ValueError):
@@ -119,8 +119,8 @@ def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrialCheckpointError(f"{path} cannot be read: {error}") from error
     if written not in READABLE:
-        readable = " and ".join(map(str, READABLE))
-        raise TrialCheckpointError(f"{path} has format {written}; this version reads formats {readable}.")
+        readable = ", ".join(map(str, READABLE))
+        raise TrialCheckpointError(f"{path} has format {written}; this version reads the formats {readable}.")
     return trial, report
 
 

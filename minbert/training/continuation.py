@@ -14,7 +14,8 @@ the whole encoder if stages before training changed it. Predictions then need on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +29,6 @@ from minbert.techniques.averages import WeightMean
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.draws import Position
-from minbert.training.evaluation import Scores
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State
@@ -38,11 +38,12 @@ from minbert.training.update import Update
 
 @dataclass(frozen=True)
 class Best:
-    """Scores of the best report so far, and the weights that were scored."""
+    """The weights of the best report so far."""
 
     step: int
     """Milestone of the report."""
-    scores: Scores
+    overall: float
+    """Overall score of the weights on the rows of the first milestone, which all reports of the trial share."""
     weights: dict[str, Tensor]
     """Trained tensors by name."""
 
@@ -103,6 +104,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "config": trial.config.to_dict(),
         "seed": trial.state.seed,
         "milestones": list(trial.state.milestones),
+        "report_rows": [dict(rows) for rows in trial.state.report_rows],
         "base": {"name": trial.data.base.name, "sha256": trial.data.base.sha256},
         "data": trial.data.fingerprint,
         "added": trial.data.added,
@@ -110,8 +112,7 @@ def _position(trial: Training) -> dict[str, Any]:
         "steps": trial.position.draws,
         "consumed": dict(trial.position.consumed),
         "reported": trial.reported,
-        "best": best and {"step": best.step, "tasks": best.scores.tasks, "overall": best.scores.overall,
-                          "flags": list(best.scores.flags)},
+        "best": best and {"step": best.step, "overall": best.overall},
         "averaged": trial.average.count if trial.average is not None else 0,
         "sums": {name: float(value) for name, value in trial.means.sums.items()},
         "counts": trial.means.counts,
@@ -129,16 +130,14 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     weights, parts = checkpoints.read_tensors(path, "weights"), _parts(checkpoints.read_tensors(path, "optimizer"))
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
         raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
-    copy(dict(trial.model.named_parameters()), weights)
+    _copy(dict(trial.model.named_parameters()), weights)
     trained = {name: weights[name].to(trial.device) for name in trial.parameters}
     if position["best"]:
-        best = position["best"]
-        scores = Scores(best["tasks"], best["overall"], tuple(best["flags"]))
-        trial.best = Best(best["step"], scores, trained)
+        trial.best = Best(**position["best"], weights=trained)
     if trial.average is not None and position["averaged"]:
         average = {name: value.to(trial.device) for name, value in parts["average"].items()}
         trial.average.restore(average if trial.best is not None else trained, position["averaged"])
-    copy(trial.parameters, parts["current"])
+    _copy(trial.parameters, parts["current"])
     try:
         trial.penalties.load_state_dict(parts["penalty"])
     except ValueError as error:
@@ -158,17 +157,25 @@ def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}, "average": {}}
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
-        if prefix == "teacher":  # format 2: its one penalty with state was the proximal
-            prefix, name = "penalty", f"proximal/{name}"
         parts[prefix][name] = tensor
     return parts
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the parameters of the same names."""
+def _copy(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def holding(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the context the parameters hold other tensors, after it their own again."""
+    own = {name: parameters[name].detach().clone() for name in tensors}
+    _copy(parameters, tensors)
+    try:
+        yield
+    finally:
+        _copy(parameters, own)
 
 
 def _check_same_trial(trial: Training, path: Path, position: dict[str, Any]) -> None:

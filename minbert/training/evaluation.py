@@ -1,8 +1,8 @@
-"""Evaluation: predictions and scores of a model on a split, and the number of rows that reports are scored on."""
+"""Evaluation: predictions and scores of a model on a split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,6 @@ from minbert.training.model import MultitaskModel
 
 BATCH_TOKENS = 4096
 """Tokens of an evaluation batch: enough to fill the matrix units, few enough for 1 GiB of activations."""
-
-FORWARD_SHARE = 1 / 3
-"""Cost of evaluating an example, as a share of training on it: the forward pass of forward, backward and update."""
 
 
 class Interrupted(Exception):  # noqa: N818  a request, not an error
@@ -41,27 +38,6 @@ class Prediction:
     """Predicted class or score [R]."""
     probabilities: NDArray[np.float32] | None
     """Class probabilities [R, C]; None for a regression."""
-
-
-def search_sizes(
-    sizes: Mapping[str, int], milestones: Sequence[int], share: float = 0.15, minimum: int = 500
-) -> tuple[dict[str, int], float]:
-    """Number of search rows of each task that every report is scored on, and the share of a trial's time that it costs.
-
-    All reports of a full fine-tuning trial together take at most `share` of its time (an evaluated example costs a
-    third of a trained one), but each task has at least `minimum` rows, or all of its rows if they are fewer. `sizes`:
-    search rows by task. The numbers are equal for all trials of a sweep, whatever each trial costs.
-    """
-    training, reports = milestones[-1], len(milestones)
-    affordable = share / (1 - share) * training / (reports * FORWARD_SHARE)  # rows per report
-    chosen = {task: min(size, minimum) for task, size in sizes.items()}
-    spare = affordable - sum(chosen.values())
-    for index, task in enumerate(sorted(sizes, key=sizes.__getitem__)):
-        extra = min(sizes[task] - chosen[task], max(0, int(spare / (len(sizes) - index))))
-        chosen[task] += extra
-        spare -= extra
-    cost = reports * sum(chosen.values()) * FORWARD_SHARE
-    return {task: chosen[task] for task in sizes}, cost / (cost + training)
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
@@ -106,11 +82,9 @@ class Scores:
 
 
 def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
-    """Labelled dev rows of a split: `search` (those that reports use), `held`, or `labelled` (all of them)."""
-    if split == "search":
-        return data.search_rows(task)
-    if split == "held":
-        return data.parts[task, "held"]
+    """Labelled dev rows of a split: `search`, `held`, or `labelled` (both)."""
+    if split in ("search", "held"):
+        return data.parts[task, split]
     return np.concatenate([data.parts[task, "search"], data.parts[task, "held"]])
 
 
@@ -118,16 +92,27 @@ Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
 """By task: predicted classes or scores [R], and the labels [R] of the same rows."""
 
 
+def first_values(values: Values, sizes: Mapping[str, int]) -> Values:
+    """Values of the first `sizes` rows of each task; a task that `sizes` does not name keeps all of its rows."""
+    return {name: (column[: sizes.get(name)], labels[: sizes.get(name)]) for name, (column, labels) in values.items()}
+
+
 def predict_dev(
-    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
+    model: MultitaskModel,
+    data: Data,
+    split: str = "search",
+    *,
+    sizes: Mapping[str, int] | None = None,
+    should_pause: Callable[[], bool] = never,
 ) -> Values:
     """Predictions and labels on the dev split `search`, `held` or `labelled`; see `scored_rows`.
 
-    Raises Interrupted if `should_pause()` returns True.
+    `sizes` limits them to the first rows of each task that it names. Raises Interrupted if `should_pause()` returns
+    True.
     """
     predicted: Values = {}
     for name in data.tasks:
-        rows = scored_rows(data, name, split)
+        rows = scored_rows(data, name, split)[: (sizes or {}).get(name)]
         values = predict_rows(model, data, name, "dev", rows, should_pause).values
         predicted[name] = values, data.file(name, "dev").labels[rows]
     return predicted
@@ -146,11 +131,6 @@ def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
     return Scores(scores, overall(scores, metrics, weights), tuple(flags))
 
 
-def evaluate(
-    model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
-) -> Scores:
-    """Score a model on the dev split `search`, `held` or `labelled`; see `scored_rows`.
-
-    Raises Interrupted if `should_pause()` returns True.
-    """
-    return judge(data.tasks, predict_dev(model, data, split, should_pause))
+def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
+    """Score a model on the dev split `search`, `held` or `labelled`; see `scored_rows`."""
+    return judge(data.tasks, predict_dev(model, data, split))

@@ -26,7 +26,7 @@ PARTS = ("search", "held out", "full dev (selected on)")
 def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
     """Summary of a trial's checkpoint: scores on each of `PARTS`, `details` of the held-out part by task, and `cost`.
 
-    The data must be open without limits on its search rows. All values are JSON; `outliers` are rows of the dev file.
+    All values are JSON; `outliers` are rows of the dev file.
     """
     model = load_model(checkpoint, data)
     search, held = predict_dev(model, data, "search"), predict_dev(model, data, "held")

@@ -6,7 +6,7 @@ import contextlib
 import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ class Report:
     examples: int
     """Number of training rows used so far."""
     scores: dict[str, float]
-    """Score of each task on the search rows."""
+    """Score of each task on the milestone's `search` rows; see `State.report_rows`."""
     overall: float
-    """Overall score on the search rows; NaN for a diverged or paused trial."""
+    """Overall score on the same rows; NaN for a diverged or paused trial."""
     losses: dict[str, float]
     """Means since the last report, by label: `<task>` the task's training loss, `<kind>/<task>` its weighted penalty
     (`smart/sst`), `weight/<task>` the factor of its loss, `conflicts` the number of task pairs with opposed gradients
@@ -37,7 +37,8 @@ class Report:
     evaluation_seconds: float
     """Seconds of evaluation, a part of `seconds`."""
     flags: tuple[str, ...]
-    """Notes: `constant:<task>`, an undefined correlation counted as 0; `best:<milestone>`, the best report's scores."""
+    """Notes: `constant:<task>`, an undefined correlation counted as 0; `best:<milestone>`, the weights of an
+    earlier report."""
     trainable_parameters: int
     """Number of trained parameters."""
     total_parameters: int
@@ -92,23 +93,45 @@ class State:
     """Number of earlier attempts of the trial; a part of its checkpoints' names."""
     checkpoint: Path | None = None
     """Checkpoint to continue from; None: the trial starts from the base."""
+    report_rows: tuple[Mapping[str, int], ...] = ()
+    """For each milestone: task -> number of its first `search` rows that the report is scored on. No number is lower
+    than at an earlier milestone. Empty: all rows, at every milestone."""
+
+    def rows_at(self, milestone: int) -> Mapping[str, int]:
+        """Number of `search` rows that the report at a milestone is scored on, by task; an absent task uses all."""
+        return dict(zip(self.milestones, self.report_rows, strict=True))[milestone] if self.report_rows else {}
 
     @staticmethod
-    def fresh(seed: int, milestones: Sequence[int], directory: Path, attempt: int = 0) -> State:
+    def fresh(
+        seed: int,
+        milestones: Sequence[int],
+        directory: Path,
+        attempt: int = 0,
+        report_rows: Sequence[Mapping[str, int]] = (),
+    ) -> State:
         """State of a new trial. Raises ValueError for milestones that do not ascend from at least 1."""
         if not milestones or list(milestones) != sorted(set(milestones)) or milestones[0] < 1:
             raise ValueError(f"`milestones` must ascend from at least 1, found {list(milestones)}.")
-        return State(seed, tuple(milestones), Path(directory), attempt)
+        return State(seed, tuple(milestones), Path(directory), attempt, report_rows=tuple(report_rows))
 
     @staticmethod
     def resume(checkpoint: Path, milestones: Sequence[int], directory: Path, attempt: int) -> State:
-        """State of a trial that continues from a complete checkpoint, with its seed. Raises TrialCheckpointError."""
+        """State of a trial that continues from a complete checkpoint, with its seed and the rows of its reports.
+
+        Raises TrialCheckpointError, also for a checkpoint whose reports were scored in another way.
+        """
         trial, _ = checkpoints.read_trial(checkpoint)
+        if trial["format"] != checkpoints.FORMAT:
+            raise checkpoints.TrialCheckpointError(
+                f"{checkpoint} has format {trial['format']}: the version that wrote it scored reports on other rows. "
+                f"It can still predict; a trial continues only from format {checkpoints.FORMAT}."
+            )
         if trial["milestones"] != list(milestones):
             raise checkpoints.TrialCheckpointError(
                 f"{checkpoint} was trained with milestones {trial['milestones']}, not {list(milestones)}."
             )
-        return State(trial["seed"], tuple(milestones), Path(directory), attempt, Path(checkpoint))
+        rows = tuple(trial["report_rows"])
+        return State(trial["seed"], tuple(milestones), Path(directory), attempt, Path(checkpoint), rows)
 
 
 def reset_peak_memory(device: torch.device) -> None:

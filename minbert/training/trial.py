@@ -8,10 +8,9 @@ rows, so a checkpoint needs only the position and the tensors (`minbert.training
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,9 +22,9 @@ from minbert.randomness import torch_generator
 from minbert.stages.chain import Result
 from minbert.techniques.losses import label_unit
 from minbert.training import checkpoints, continuation
-from minbert.training.continuation import Best
+from minbert.training.continuation import Best, holding
 from minbert.training.draws import Draw, Draws, Position
-from minbert.training.evaluation import Scores, evaluate, never
+from minbert.training.evaluation import Values, first_values, judge, never, predict_dev
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel, arithmetic
 from minbert.training.report import Report, State, peak_memory, reset_peak_memory
@@ -146,37 +145,37 @@ class Trial:
         if self.diverged:
             return self._summary(milestone, {}, math.nan, (), diverged=True)
         start = time.monotonic()
-        with self._averaged():
-            scores = evaluate(self.model, self.data, should_pause=should_pause)
-            diverged, flags = not math.isfinite(scores.overall), scores.flags
-            if self.config.selection == "best" and not diverged:
-                scores, flags = self._choose(milestone, scores)
+        weights = self.average.values if self.average is not None else {}
+        with holding(self.parameters, weights):
+            values, notes = self._evaluate(milestone, should_pause)
         self.clock.evaluation += time.monotonic() - start
         self.reported = milestone
+        scores = judge(self.data.tasks, values)
+        diverged, flags = not math.isfinite(scores.overall), (*scores.flags, *notes)
         report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
         self.means.clear()
         return report if diverged else self.save(report)
 
-    @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The model with the average of its weights, once that has begun; afterwards with its own weights again."""
-        if self.average is None or not self.average.values:
-            yield
-            return
-        own = {name: value.detach().clone() for name, value in self.parameters.items()}
-        continuation.copy(self.parameters, self.average.values)
-        try:
-            yield
-        finally:
-            continuation.copy(self.parameters, own)
+    def _evaluate(self, milestone: int, should_pause: Callable[[], bool]) -> tuple[Values, tuple[str, ...]]:
+        """Predictions on the milestone's rows with the weights that are the trial's result so far, and notes on them.
 
-    def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
-        """Scores and flags of the best report so far, with a flag `best:<milestone>` if that is an earlier report."""
-        if self.best is None or scores.overall > self.best.scores.overall:
+        They are the present weights, or with `selection` best those of the best report. Reports are compared on the
+        rows of the first milestone. Where an earlier one is the best, its weights predict this milestone's rows too,
+        so that a milestone's scores are comparable between trials, and a note `best:<milestone>` says so.
+        """
+        rows = self.state.rows_at(milestone)
+        values = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
+        if self.config.selection == "last" or not math.isfinite(judge(self.data.tasks, values).overall):
+            return values, ()
+        shared = first_values(values, self.state.rows_at(self.state.milestones[0]))
+        score = judge(self.data.tasks, shared).overall
+        if self.best is None or score > self.best.overall:
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
-            self.best = Best(milestone, scores, weights)
-        earlier = () if self.best.step == milestone else (f"best:{self.best.step}",)
-        return self.best.scores, (*self.best.scores.flags, *earlier)
+            self.best = Best(milestone, score, weights)
+            return values, ()
+        with holding(self.parameters, self.best.weights):
+            values = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
+        return values, (f"best:{self.best.step}",)
 
     def pause(self) -> Report:
         """Write a checkpoint of the present position, unless there is one already; returns a report that names it."""

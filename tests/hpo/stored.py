@@ -45,10 +45,11 @@ def record(name: str, trials: int = 6) -> SweepRecord:
         keep=20,
         data=DataRecord(None, "f"),
         base=BaseRecord("tiny", "tiny", "s"),
-        search_sizes=dict.fromkeys(TASKS, ROWS // 2),
+        report_rows=(dict.fromkeys(TASKS, ROWS // 4), dict.fromkeys(TASKS, ROWS // 2)),
         tasks={name: TaskRecord.of(task) for name, task in TASKS.items()},
         versions={},
         config_version=1,
+        evaluation_version=1,
         argv=[],
         created=START,
     )

@@ -1,4 +1,4 @@
-"""Scores against scipy and scikit-learn, the overall formula, and the size of the report's evaluation."""
+"""Scores against scipy and scikit-learn, and the overall formula."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scipy import stats
 
 from minbert.metrics import details, off_by_one, outliers, overall, precision_recall_f1, ranks, score
 from minbert.tasks import TASKS
-from minbert.training.evaluation import FORWARD_SHARE, search_sizes
 
 
 def test_pearson_against_scipy() -> None:
@@ -101,15 +100,3 @@ def test_overall_is_the_papers_formula() -> None:
     scores = {"sst": 0.529, "qqp": 0.902, "sts": 0.887}
     assert overall(scores, metrics, dict.fromkeys(scores, 1.0)) == pytest.approx(0.791, abs=1e-3)
     assert overall(scores, metrics, {"sst": 1.0, "qqp": 0.0, "sts": 0.0}) == 0.529
-
-
-@pytest.mark.parametrize("budget", [300, 9000, 27_000, 270_000, 2_000_000])
-def test_evaluation_takes_its_share_or_its_minimum(budget: int) -> None:
-    sizes, milestones = {"sst": 550, "qqp": 2000, "sts": 431}, [budget // 27, budget // 9, budget // 3, budget]
-    chosen, share = search_sizes(sizes, milestones)
-    assert all(min(500, sizes[task]) <= chosen[task] <= sizes[task] for task in sizes)
-    cost = 4 * sum(chosen.values()) * FORWARD_SHARE
-    assert share == pytest.approx(cost / (cost + budget))
-    assert share <= 0.15 or all(chosen[task] == min(500, sizes[task]) for task in sizes)
-    if budget == 2_000_000:
-        assert chosen == sizes

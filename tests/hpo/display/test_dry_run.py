@@ -39,6 +39,19 @@ def test_the_plan_says_which_trials_are_exempt_and_what_all_are_expected_to_use(
     assert dry_run.facts(raced)["trials"] == "4: the default configuration, 1 given, 2 drawn"
 
 
+def test_evaluation_is_told_for_the_first_and_the_last_milestone(plan: Plan) -> None:
+    assert plan.record.milestones == (100, 300)
+    rows = ({"sst": 30, "qqp": 60}, {"sst": 30, "qqp": 1_200})
+    told = dry_run.facts(replace(plan, record=replace(plan.record, report_rows=rows)))["evaluation"]
+    assert told == (
+        "rows at the first milestone: 30 sst, 60 qqp (23% of the time of a trial that ends there); "
+        "at the last: 30 sst, 1,200 qqp (59% of a full trial's time)"
+    )
+    alone = replace(plan.record, milestones=(300,), report_rows=rows[:1])
+    told = dry_run.facts(replace(plan, record=alone))["evaluation"]
+    assert told == "rows of the report: 30 sst, 60 qqp (9% of a full trial's time)"
+
+
 def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None:
     rows = dry_run.defaults({"adapter.lora/bias": "none", "encoding/qqp.cross/head.linear/features": "all", "seed": 3})
     assert [tuple(row.values()) for row in rows] == [

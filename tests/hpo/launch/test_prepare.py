@@ -35,7 +35,9 @@ def test_a_plan_knows_everything_and_writes_nothing(tmp_path: Path) -> None:
     assert plan.expected_examples == expected_examples(plan.scheduler, 8, (100, 300, 900), (0,)) > 900 + 7 * 100
     assert set(plan.record.tasks) == {"sst", "qqp", "sts"}
     assert plan.record.tasks["sts"].metric == "pearson"
-    assert plan.preview.evaluation_share > 0
+    assert [set(rows) for rows in plan.record.report_rows] == [{"sst", "qqp", "sts"}] * 3
+    assert plan.record.report_rows[-1] == {task: rows["search"] for task, rows in plan.preview.sizes.items()}
+    assert plan.expected_cost > plan.expected_examples
     assert "optimizer/encoder_lr" not in plan.preview.defaults
     assert plan.record.pinned == plan.space.pinned == {"dropout": {"hidden": 0.2}}
     assert not (tmp_path / "store").exists()
@@ -94,7 +96,7 @@ def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
     refused(tmp_path, f"`budget` must be {step} 5", budget=5, grace=None)
     refused(tmp_path, f"`grace` must be {step} 63", grace=63)
     assert prepare(launch(tmp_path, budget=600, grace=None)).record.milestones == (66, 200, 600)
-    assert prepare(launch(tmp_path, budget=2700, grace=None)).record.milestones == (100, 300, 900, 2700)
+    assert prepare(launch(tmp_path, budget=2700, grace=None)).record.milestones == (300, 900, 2700)
     assert prepare(launch(tmp_path, budget=192, grace=None)).record.milestones == (64, 192), "a ninth would be 21"
     assert prepare(launch(tmp_path, budget=64, grace=None)).record.milestones == (64,)
     small = ("batch_size/sst=1", "batch_size/qqp=2", "batch_size/sts=1")
@@ -102,6 +104,24 @@ def test_no_rung_holds_less_than_a_step(tmp_path: Path) -> None:
     single = ("mixing/kind=single", "mixing/task=sst")
     assert prepare(launch(tmp_path, budget=16, grace=None, settings=single)).record.milestones == (16,)
     refused(tmp_path, r"configuration \(16 of sst\), not 15", budget=15, grace=None, tasks="sst")
+    doubled = r"128 examples, one step of the default configuration \(32 of sst \+ 64 of qqp \+ 32 of sts\), not 127"
+    refused(tmp_path, doubled, budget=127, grace=None, settings=("optimizer/accumulation=2",))
+
+
+def test_the_first_rung_lies_where_the_default_configuration_can_be_judged(tmp_path: Path) -> None:
+    """At 100 steps of 4 + 8 + 4 rows or at twice a warm-up, but never above a ninth of the budget."""
+    small = tuple(f"batch_size/{task}={size}" for task, size in (("sst", 4), ("qqp", 8), ("sts", 4)))
+
+    def first(*settings: str, budget: int = 19_440) -> int:
+        return prepare(launch(tmp_path, budget=budget, grace=None, settings=(*small, *settings))).record.milestones[0]
+
+    none, longer = "optimizer/schedule/warmup_steps=0", "optimizer/schedule/warmup_steps=120"
+    assert first(none) == 2160, "19,440 / 9 is the first of its milestones above 1,600"
+    assert first(none, budget=48_600) == 1800, "48,600 / 27"
+    assert first(longer, budget=48_600) == 5400, "twice 120 steps of 16"
+    assert first(longer, "optimizer/schedule/warmup_share=0.01", budget=48_600) == 1800, "twice 486"
+    assert first(none, "optimizer/accumulation=2", budget=48_600) == 5400, "100 steps of 32"
+    assert first("optimizer/schedule/warmup_share=0.5", "optimizer/schedule/warmup_steps=10000", budget=48_600) == 5400
 
 
 def test_more_cpus_than_there_are_are_refused(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ OLD = json.loads("""{
  "versions": {"python": "3.11.7", "ray": "2.60.0"}, "config_version": 4,
  "argv": ["run", "quickstart", "--checkpoint", "tiny"], "created": 1795746412.741969
 }""")
-"""A record as an earlier version wrote it: without trainer, searcher and scheduler."""
+"""A record as an earlier version wrote it: without trainer, searcher and scheduler, with one size for all reports."""
 
 
 def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -> None:
@@ -49,6 +49,8 @@ def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -
     assert record.searcher == {"name": "tpe", "startup": 8}
     assert record.scheduler == {"name": "asha", "eta": 4, "grace": 100}
     assert scheduler_from(record.scheduler) == Asha(eta=4, grace=100)
+    assert record.report_rows == ({"sst": 100, "sts": 100},) * 3
+    assert record.evaluation_version == 1
     assert record.data.inputs == {}
     assert record.exempt == (), "every trial was raced"
     assert record.resources == ResourceRequest(2, 1, 0.0)
@@ -96,13 +98,15 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"milestones": [100, "300"]}, r"`milestones\.1` must be an integer, not '300'"),
         ({"milestones": []}, r"`milestones` must name at least the budget, not \[\]"),
         ({"data": []}, r"`data` must be an object, not \[\]"),
-        ({"search_sizes": {"sst": 1.5}}, r"`search_sizes\.sst` must be an integer, not 1\.5"),
+        ({"search_sizes": {"sst": 1.5}}, r"`report_rows\.0\.sst` must be an integer, not 1\.5"),
         ({"tasks": {"sst": OLD["tasks"]["sst"] | {"leaderboard": ["sst"]}}}, r"`tasks\.sst\.leaderboard` .* list of 2"),
         ({"workers": 0}, "`workers` must be an integer of at least 1, not 0"),
         ({"scheduler": ["asha"]}, r"`scheduler` must be an object, not \['asha'\]"),
         ({"milestones": [100, 50]}, r"`milestones` must be ascending numbers of examples, not \[100, 50\]"),
         ({"exempt": [0, 1]}, "`exempt` must name trials that are not drawn, 0 to 0, not 1"),
         ({"keep": 0}, "`keep` must be at least 1, not 0"),
+        ({"report_rows": [{"sst": 9}]}, "`report_rows` must be a list of 3, one for each milestone"),
+        ({"search_sizes": None}, r"`report_rows\.0` must be an object, not None"),
         ({"tasks": {}}, "`tasks` must name at least one task"),
     ],
 )
@@ -121,6 +125,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 CHANGES: dict[str, dict[str, Any]] = {
     "search space": {"space_hash": "changed"},
     "configuration version": {"config_version": 1},
+    "evaluation version": {"evaluation_version": 2},
     "declaration of the tasks": {"tasks": {}},
 }
 

@@ -61,7 +61,7 @@ def test_the_default_tasks_are_the_papers_three(tmp_path: Path, folder: Path) ->
 @pytest.mark.parametrize("tasks", CHOICES, ids="+".join)
 def test_a_plan_names_only_its_own_tasks(tmp_path: Path, folder: Path, tasks: tuple[str, ...]) -> None:
     plan = planned(tmp_path, folder, ",".join(reversed(tasks)))
-    assert tuple(plan.record.tasks) == tuple(plan.preview.sizes) == tuple(plan.record.search_sizes) == tasks
+    assert tuple(plan.record.tasks) == tuple(plan.preview.sizes) == tuple(plan.record.report_rows[0]) == tasks
     assert plan.record.data.fingerprint == fingerprint(folder, choose_tasks(tasks))
     assert set(plan.space.tree["regularizer"]) == set(tasks)  # type: ignore[arg-type]
     assert ("batch_size" in plan.space.tree) == ("sst" in tasks)

@@ -88,7 +88,7 @@ def test_a_trial_has_a_file_during_its_stages_and_none_in_training(
 
     monkeypatch.setattr(StageFile, "__call__", recorded)
     config = configure("stages/mlm/kind=mlm", "stages/mlm/epochs=0.02", "stages/mlm/batch_size=16").to_dict()
-    job = Job(str(tmp_path), (64, 128), base="tiny", search_sizes={"sst": 20})
+    job = Job(str(tmp_path), (64, 128), base="tiny", report_rows=({"sst": 20}, {"sst": 20}))
     reports = trainer.train(job, Assignment(0, 0, config, 1), lambda: False)
     next(reports)
     assert [kind for kind, _, _ in seen] == ["mlm"] * len(seen)

@@ -54,7 +54,7 @@ def step(trainable: Worker) -> dict[str, Any]:
 
 
 def test_a_job_and_its_assignments_survive_json(tmp_path: Path) -> None:
-    values = {"data": "d", "base": "tiny", "search_sizes": {"sst": 5}, "memory_limit": 7}
+    values = {"data": "d", "base": "tiny", "report_rows": ({"sst": 5}, {"sst": 9}), "memory_limit": 7}
     job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **values)
     assert Job.from_json(job.to_json()) == job
     assignments = [Assignment(3, 1, CONFIG, 9), Assignment(4, 0, CONFIG, 10)]
@@ -189,7 +189,8 @@ def test_a_log_holds_all_output_and_the_streams_are_restored(
 def test_a_used_worker_trains_as_a_fresh_one(ray_cluster: Cluster, tmp_path: Path) -> None:
     """Trained for real, bit for bit: nothing of trial 0 (LoRA, dropout, batch size) is left when trial 1 begins."""
     lora = configure("adapter/kind=lora", "adapter/rank=4", "dropout/hidden=0.3", "batch_size/sst=8").to_dict()
-    jobs = [Job(str(tmp_path / name), (96, 192), base="tiny", search_sizes={"sst": 20}) for name in ("used", "fresh")]
+    rows = ({"sst": 20}, {"sst": 40})
+    jobs = [Job(str(tmp_path / name), (96, 192), base="tiny", report_rows=rows) for name in ("used", "fresh")]
 
     @ray.remote(num_cpus=1)
     def fresh() -> list[Any]:

@@ -215,12 +215,6 @@ def test_the_cache_is_keyed_by_content_and_shared(folder: Path, tiny: Base, tmp_
     assert third.fingerprint != first.fingerprint and third.sizes("train")["sst"] == 97
 
 
-def test_search_sizes_limit_what_reports_see(folder: Path, tiny: Base, tmp_path: Path) -> None:
-    data = open_data(folder, tiny, search_sizes={"sst": 5}, cache=tmp_path)
-    assert len(data.search_rows("sst")) == 5
-    assert data.search_rows("sts").tolist() == data.parts["sts", "search"].tolist()
-
-
 def test_lines_that_csv_cannot_take_apart_are_left_out(folder: Path) -> None:
     def damage(lines: list[str]) -> list[str]:
         lines[2] = lines[2].replace("film", "fi\rlm")  # a stray carriage return is read as a space

@@ -1,11 +1,10 @@
 """One update of the weights against a plain implementation: rates by depth, accumulation, two-phase steps, the momentum
-teacher, the choice of a report."""
+teacher."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,9 +18,7 @@ from minbert.techniques.combiners import COMBINERS, Sum
 from minbert.techniques.optimizer import Optimizer, default_adapter_lr, default_encoder_lr, depth, parameter_groups
 from minbert.techniques.penalty import Penalty, symmetric_kl
 from minbert.techniques.proximals import follow
-from minbert.training import trial as trial_module
 from minbert.training.checkpoints import TrialCheckpointError
-from minbert.training.evaluation import Scores
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State, peak_memory
 from minbert.training.train import train
@@ -197,24 +194,6 @@ def test_follow_is_the_closed_form() -> None:
     mean, model = {"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, -2.0])}
     follow(mean, model, 0.75)
     assert torch.equal(mean["a"], torch.tensor([1.5, 1.0]))
-
-
-def test_the_best_report_answers_for_the_trial(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overall = iter([0.5, 0.9, 0.3])
-
-    def scored(*_: Any, **__: Any) -> Scores:
-        value = next(overall)
-        return Scores(dict.fromkeys(data.tasks, value), value, ())
-
-    monkeypatch.setattr(trial_module, "evaluate", scored)
-    config = configure("selection=best")
-    saved = []
-    for report in train(config, data, State.fresh(0, (64, 128, 192), tmp_path)):
-        tensors = trial_module.checkpoints.read_tensors(Path(report.checkpoint), "weights")
-        saved.append((report.overall, report.scores["sst"], report.flags, tensors))
-    assert [entry[:3] for entry in saved] == [(0.5, 0.5, ()), (0.9, 0.9, ()), (0.9, 0.9, ("best:128",))]
-    assert all(torch.equal(saved[1][3][name], value) for name, value in saved[2][3].items())
-    assert any(not torch.equal(saved[0][3][name], value) for name, value in saved[2][3].items())
 
 
 def test_the_peak_of_memory_is_the_trials_own(data: Data, tmp_path: Path) -> None:

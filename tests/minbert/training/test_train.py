@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from minbert.data.tokens import Data
 from minbert.encoder.base import Base
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
-from minbert.training.evaluation import evaluate, predict_rows
+from minbert.training.evaluation import Scores, Values, judge, predict_dev, predict_rows
 from minbert.training.model import MultitaskModel
 from minbert.training.predict import load_model
 from minbert.training.step_losses import Penalties, StepLosses
@@ -96,10 +96,10 @@ def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
 
     def evaluating(*arguments: Any, **options: Any) -> Any:
         evaluations.append(1)
-        return evaluate(*arguments, **options)
+        return predict_dev(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("minbert.training.trial.evaluate", evaluating)
+        patch.setattr("minbert.training.trial.predict_dev", evaluating)
         state = State.fresh(3, (200, 500), tmp_path / "b")
         first = list(train(configure(), data, state, lambda: len(evaluations) == 2))
     assert [(report.step, report.paused) for report in first] == [(200, False), (200, True)]
@@ -108,6 +108,104 @@ def test_a_pause_in_the_midst_of_an_evaluation_loses_nothing(
     assert [report.step for report in continued] == [500]
     assert continued[0].scores == whole[-1].scores
     assert_same_weights(Path(whole[-1].checkpoint), Path(continued[0].checkpoint))
+
+
+# The rows of a report, and the best report ---------------------------------------------------------------------------
+
+STEPS = (128, 192, 256, 320)
+ROWS = ({"sst": 4, "qqp": 5, "sts": 6}, {"sst": 6, "qqp": 5, "sts": 6}, {"sst": 6, "qqp": 9, "sts": 8}, {})
+
+
+def scores_of(path: Path, data: Data, rows: Mapping[str, int]) -> Scores:
+    """Scores of a checkpoint's weights on the first rows of each task's `search` part, as a user would compute them."""
+    model, values = load_model(path, data, torch.device("cpu")), {}
+    for task in data.tasks:
+        chosen = data.parts[task, "search"][: rows.get(task)]
+        values[task] = (
+            predict_rows(model, data, task, "search", chosen).values, data.file(task, "dev").labels[chosen]
+        )  # fmt: skip
+    return judge(data.tasks, values)
+
+
+def test_a_report_is_scored_on_its_milestones_rows(data: Data, tmp_path: Path) -> None:
+    for report, rows in zip(
+        train(configure(), data, State.fresh(0, STEPS, tmp_path, report_rows=ROWS)), ROWS, strict=True
+    ):
+        expected = scores_of(Path(report.checkpoint), data, rows)
+        assert report.scores == pytest.approx(expected.tasks)
+        assert report.overall == pytest.approx(expected.overall)
+
+
+BEST = ("optimizer/encoder_lr=0.01", "optimizer/schedule/kind=constant")
+"""Settings of a training whose scores rise and fall."""
+
+
+def test_the_best_report_is_chosen_on_the_rows_that_all_share(data: Data, tmp_path: Path) -> None:
+    """Against every report's weights, scored one by one: chosen on the first rows, reported on the present ones."""
+    kept = [
+        Path(shutil.copytree(report.checkpoint, tmp_path / "kept" / str(report.step)))
+        for report in train(configure(*BEST), data, State.fresh(4, STEPS, tmp_path / "last", report_rows=ROWS))
+    ]
+    shared = [scores_of(path, data, ROWS[0]).overall for path in kept]
+    chosen = [shared.index(max(shared[: count + 1])) for count in range(len(STEPS))]
+    assert chosen != list(range(len(STEPS))), "some report is worse than an earlier one"
+    assert len(set(chosen)) > 1, "some report is better than the first"
+    best = train(configure(*BEST, "selection=best"), data, State.fresh(4, STEPS, tmp_path / "b", report_rows=ROWS))
+    for place, report in enumerate(best):
+        expected = scores_of(kept[chosen[place]], data, ROWS[place])
+        assert report.overall == expected.overall
+        assert report.scores == expected.tasks
+        earlier = () if chosen[place] == place else (f"best:{STEPS[chosen[place]]}",)
+        assert report.flags == (*expected.flags, *earlier)
+        assert_same_weights(Path(report.checkpoint), kept[chosen[place]])
+
+
+def test_a_pause_in_any_evaluation_leaves_the_choice_of_the_best_report_as_it_is(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a pause in the second evaluation of a report, while the model holds the weights of an earlier one."""
+    config, evaluations = configure(*BEST, "selection=best"), []
+
+    def evaluating(*arguments: Any, **options: Any) -> Values:
+        evaluations.append(1)
+        return predict_dev(*arguments, **options)
+
+    monkeypatch.setattr("minbert.training.trial.predict_dev", evaluating)
+    whole = list(train(config, data, State.fresh(4, STEPS, tmp_path / "whole", report_rows=ROWS)))
+    total = len(evaluations)
+    assert total > len(STEPS), "some report is worse than an earlier one"
+    for number in range(1, total + 1):
+        evaluations.clear()
+        folder = tmp_path / str(number)
+        state = State.fresh(4, STEPS, folder, report_rows=ROWS)
+        *_, paused = train(config, data, state, lambda: len(evaluations) == number)  # noqa: B023  used at once
+        assert paused.paused
+        *_, last = train(config, data, State.resume(Path(paused.checkpoint), STEPS, folder, 1))
+        assert (last.scores, last.overall, last.flags) == (whole[-1].scores, whole[-1].overall, whole[-1].flags)
+        for name in ("weights", "optimizer"):
+            expected, actual = (checkpoints.read_tensors(Path(each.checkpoint), name) for each in (whole[-1], last))
+            assert actual.keys() == expected.keys()
+            assert all(torch.equal(actual[key], expected[key]) for key in expected), (number, name)
+
+
+def test_a_broken_prediction_is_no_best_report(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial diverges, also where an earlier report was better, and where only rows beyond the shared are broken."""
+
+    def broken(*arguments: Any, sizes: Mapping[str, int], **options: Any) -> Values:
+        values = predict_dev(*arguments, sizes=sizes, **options)
+        if sizes == ROWS[1]:
+            values["sst"][0][-1] = math.nan
+        return values
+
+    monkeypatch.setattr("minbert.training.trial.predict_dev", broken)
+    state = State.fresh(4, STEPS, tmp_path, report_rows=ROWS)
+    first, second = train(configure(*BEST, "selection=best"), data, state)
+    assert math.isfinite(first.overall)
+    assert (second.step, second.diverged, second.checkpoint) == (STEPS[1], True, "")
+    assert math.isnan(second.overall)
+
+
+# A trial's reports ---------------------------------------------------------------------------------------------------
 
 
 def test_resumed_at_a_milestone_reports_it_again(data: Data, tmp_path: Path) -> None:
@@ -176,30 +274,24 @@ def test_another_configuration_cannot_resume(data: Data, tmp_path: Path) -> None
         list(train(configure(*CONFIGS["bi"]), data, State.resume(Path(report.checkpoint), (60,), tmp_path, 1)))
 
 
-def test_a_checkpoint_of_format_2_continues_as_one_of_today(data: Data, tmp_path: Path) -> None:
-    """Format 2 named a teacher's tensors `teacher:<parameter>`."""
-    config, milestones = configure(*CONFIGS["bregman, best"]), (60, 120, 180)
-    reports = train(config, data, State.fresh(0, milestones, tmp_path / "a"))
-    next(reports)
-    path = Path(next(reports).checkpoint)
-    old = shutil.copytree(path, tmp_path / "b" / path.name)
-    tensors = checkpoints.read_tensors(old, "optimizer")
-    renamed = {name.replace("penalty:proximal/", "teacher:"): value for name, value in tensors.items()}
-    assert renamed.keys() != tensors.keys()
-    checkpoints.save_file(renamed, old / "optimizer.safetensors")
-    content = json.loads((old / "trial.json").read_text())
-    (old / "trial.json").write_text(json.dumps(content | {"format": 2}))
-    whole = next(reports)
-    resumed = list(train(config, data, State.resume(old, milestones, tmp_path / "b", 1)))
-    assert resumed[-1].losses == whole.losses
-    assert_same_weights(Path(whole.checkpoint), Path(resumed[-1].checkpoint))
+@pytest.mark.parametrize("written", [2, 3])
+def test_a_checkpoint_of_an_older_format_predicts_and_does_not_continue(
+    written: int, data: Data, tmp_path: Path
+) -> None:
+    path = Path(next(train(configure(), data, State.fresh(0, (60,), tmp_path))).checkpoint)
+    content = json.loads((path / "trial.json").read_text())
+    del content["report_rows"]
+    (path / "trial.json").write_text(json.dumps(content | {"format": written}))
+    with pytest.raises(checkpoints.TrialCheckpointError, match=f"format {written}: .* continues only from format 4"):
+        State.resume(path, (60,), tmp_path, 1)
+    assert load_model(path, data).trainable().keys() == weights(path).keys()
 
 
 def test_a_checkpoint_of_another_format_is_refused(data: Data, tmp_path: Path) -> None:
     path = Path(next(train(configure(), data, State.fresh(0, (60,), tmp_path))).checkpoint)
     content = json.loads((path / "trial.json").read_text())
     (path / "trial.json").write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads formats 2 and 3"):
+    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads the formats 2, 3, 4"):
         State.resume(path, (60,), tmp_path, 1)
 
 
