@@ -65,7 +65,7 @@ def ready(job: Job, folder: SweepFolder) -> None:
 
     corpus = read_corpus(job.data, choose_tasks(job.tasks))
     open_data(job.data, find_base(job.base), corpus=corpus)
-    columns = ("task", "split", "row", "id", "label")
+    columns = ("task", "split", "row", "id", "label", "place")
     rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
     folder.write_table("examples", rows, corpus.fingerprint[:16])
 

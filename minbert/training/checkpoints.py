@@ -22,10 +22,10 @@ from torch import Tensor
 
 from minbert.disk import sync
 
-FORMAT = 3
+FORMAT = 4
 """Format of the checkpoints that this version writes."""
 
-READABLE = (2, 3)
+READABLE = (2, 3, 4)
 """Formats that this version reads."""
 
 
@@ -119,7 +119,7 @@ def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrialCheckpointError(f"{path} cannot be read: {error}") from error
     if written not in READABLE:
-        readable = " and ".join(map(str, READABLE))
+        readable = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         raise TrialCheckpointError(f"{path} has format {written}; this version reads formats {readable}.")
     return trial, report
 

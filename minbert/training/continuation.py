@@ -8,6 +8,7 @@ its names have a prefix:
     moment:<parameter>/<name>   AdamW's moments
     balance:<name>              state of the loss balance
     penalty:<owner>/<name>      state of penalties
+    evidence:<task>             the predictions that the scores of the last report come from
     current:<parameter>         weights to continue from, if `weights.safetensors` holds those of the best report
 """
 
@@ -27,6 +28,7 @@ from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.draws import Position
 from minbert.training.evaluation import Scores
+from minbert.training.evidence import Evidence
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State
@@ -60,6 +62,7 @@ class Training(Protocol):
     position: Position
     reported: int
     best: Best | None
+    evidence: Evidence
     means: LossMeans
     clock: Clock
 
@@ -85,6 +88,7 @@ def capture(trial: Training) -> tuple[dict[str, Tensor], dict[str, Tensor], dict
     }
     extra |= {f"balance:{name}": value for name, value in trial.balance.state_dict().items()}
     extra |= {f"penalty:{name}": value for name, value in trial.penalties.state_dict().items()}
+    extra |= {f"evidence:{task}": torch.from_numpy(values) for task, values in trial.evidence.items()}
     if trial.best is not None:
         extra |= {f"current:{name}": value for name, value in trial.parameters.items()}
         weights |= trial.best.weights
@@ -123,9 +127,10 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
         raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
     _copy(dict(trial.model.named_parameters()), weights)
+    trial.evidence = {task: values.numpy() for task, values in parts["evidence"].items()}
     if position["best"]:
         best = position["best"]
-        scores = Scores(best["tasks"], best["overall"], tuple(best["flags"]))
+        scores = Scores(best["tasks"], best["overall"], tuple(best["flags"]), trial.evidence)
         trained = {name: weights[name].to(trial.device) for name in trial.parameters}
         trial.best = Best(best["step"], scores, trained)
         _copy(trial.parameters, parts["current"])
@@ -145,7 +150,9 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
 
 def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Tensors of `optimizer.safetensors` by prefix and name."""
-    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        prefix: {} for prefix in ("moment", "balance", "penalty", "evidence", "current")
+    }
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
         if prefix == "teacher":  # format 2: its one penalty with state was the proximal

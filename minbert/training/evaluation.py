@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from minbert.data.batches import by_length
 from minbert.data.tokens import Data
 from minbert.metrics import is_constant, overall, score
 from minbert.tasks import Task
+from minbert.training import evidence
+from minbert.training.evidence import Array, Evidence
 from minbert.training.model import MultitaskModel
 
 BATCH_TOKENS = 4096
@@ -41,6 +43,12 @@ class Prediction:
     """Predicted class or score [R]."""
     probabilities: NDArray[np.float32] | None
     """Class probabilities [R, C]; None for a regression."""
+
+    def evidence(self) -> Array:
+        """The prediction as evidence of a report; see `minbert.training.evidence`."""
+        if self.probabilities is None:
+            return evidence.scores(self.values)
+        return evidence.probabilities(self.values, self.probabilities)
 
 
 def search_sizes(
@@ -103,6 +111,8 @@ class Scores:
     """Overall score."""
     flags: tuple[str, ...]
     """`constant:<task>` where a correlation is undefined and counted as 0."""
+    evidence: Evidence = field(default_factory=dict, repr=False, compare=False)
+    """The predictions that were scored; empty if a score is not finite."""
 
 
 def scored_rows(data: Data, task: str, split: str) -> NDArray[np.int32]:
@@ -120,17 +130,23 @@ Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
 
 def predict_dev(
     model: MultitaskModel, data: Data, split: str = "search", should_pause: Callable[[], bool] = never
-) -> Values:
-    """Predictions and labels on the dev split `search`, `held` or `labelled`; see `scored_rows`.
+) -> dict[str, Prediction]:
+    """Predictions by task on the dev split `search`, `held` or `labelled`; see `scored_rows`.
 
     Raises Interrupted if `should_pause()` returns True.
     """
-    predicted: Values = {}
-    for name in data.tasks:
-        rows = scored_rows(data, name, split)
-        values = predict_rows(model, data, name, "dev", rows, should_pause).values
-        predicted[name] = values, data.file(name, "dev").labels[rows]
-    return predicted
+    return {
+        name: predict_rows(model, data, name, "dev", scored_rows(data, name, split), should_pause)
+        for name in data.tasks
+    }
+
+
+def with_labels(data: Data, predictions: Mapping[str, Prediction]) -> Values:
+    """Predicted values with the labels of their rows, by task, of rows of the dev files."""
+    return {
+        name: (prediction.values, data.file(name, "dev").labels[prediction.rows])
+        for name, prediction in predictions.items()
+    }
 
 
 def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
@@ -153,4 +169,8 @@ def evaluate(
 
     Raises Interrupted if `should_pause()` returns True.
     """
-    return judge(data.tasks, predict_dev(model, data, split, should_pause))
+    predictions = predict_dev(model, data, split, should_pause)
+    scores = judge(data.tasks, with_labels(data, predictions))
+    if not np.isfinite(scores.overall):
+        return scores
+    return replace(scores, evidence={name: prediction.evidence() for name, prediction in predictions.items()})

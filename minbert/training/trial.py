@@ -24,6 +24,7 @@ from minbert.training import checkpoints, continuation
 from minbert.training.continuation import Best
 from minbert.training.draws import Draw, Draws, Position
 from minbert.training.evaluation import Scores, evaluate, never
+from minbert.training.evidence import Evidence
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel, arithmetic
 from minbert.training.report import Report, State, peak_memory, reset_peak_memory
@@ -77,6 +78,8 @@ class Trial:
         """Last milestone reported; 0 before the first."""
         self.diverged = False
         self.best: Best | None = None
+        self.evidence: Evidence = {}
+        """The predictions that the scores of the last report come from; empty before the first."""
         self.means = LossMeans()
         self.saved: Saved | None = None
         self.saved_at = time.monotonic()
@@ -146,7 +149,10 @@ class Trial:
             scores, flags = self._choose(milestone, scores)
         report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
         self.means.clear()
-        return report if diverged else self.save(report)
+        if diverged:
+            return report
+        self.evidence = scores.evidence
+        return self.save(replace(report, evidence=self.evidence))
 
     def _choose(self, milestone: int, scores: Scores) -> tuple[Scores, tuple[str, ...]]:
         """Scores and flags of the best report so far, with a flag `best:<milestone>` if that is an earlier report."""
@@ -216,4 +222,6 @@ class Trial:
         """
         report = continuation.restore(self, path)
         self.saved_at = time.monotonic()
-        return Report.from_dict(report) if report and not report["paused"] else None
+        if not report or report["paused"]:
+            return None
+        return replace(Report.from_dict(report), evidence=self.evidence)

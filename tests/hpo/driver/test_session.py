@@ -12,8 +12,11 @@ import pytest
 
 import hpo
 from hpo.cluster.connection import Cluster
+from hpo.driver import tune
 from hpo.driver.stopping import Halt
 from hpo.search.snapshot import Snapshot
+from hpo.worker.worker import EVIDENCE, RESULT
+from results.candidates import last_evidence
 from results.store import Store
 from tests.hpo.conftest import FAKES, calls, launch, script
 
@@ -60,7 +63,31 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     predictions = folder.read("predictions")
     assert sorted(set(predictions["trial"].to_pylist())) == kept
     assert predictions.num_rows == len(kept) * 8
-    assert folder.read("examples").num_rows == 4
+    reported = {row["trial"] for row in folder.events() if row["table"] == "reports"}
+    assert last_evidence(folder).keys() == reported
+
+
+def test_tune_keeps_no_evidence(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = tune.turn_callback
+    results: list[dict[str, Any]] = []
+    saved: list[bytes] = []
+
+    def look(trials: Any, **info: Any) -> None:
+        results.extend(trial.last_result for trial in trials)
+        saved.extend("".join(trial.get_json_state()).encode() for trial in trials)
+        saved.extend(path.read_bytes() for path in Path(trials[0].local_experiment_path).rglob("*") if path.is_file())
+
+    def watched(*arguments: Any) -> Any:
+        callback = genuine(*arguments)
+        callback.on_experiment_end = look
+        return callback
+
+    monkeypatch.setattr(tune, "turn_callback", watched)
+    hpo.run(launch(tmp_path, trials=3))
+    assert len(results) == 3
+    assert all(RESULT in result and EVIDENCE not in result for result in results)
+    assert any(RESULT.encode() in content for content in saved)
+    assert not any(EVIDENCE.encode() in content for content in saved)
 
 
 def test_rows_say_what_happened(ray_cluster: Cluster, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_format_is_refused(data: Data, tmp_path: Path) -
     path = Path(next(train(configure(), data, State.fresh(0, (60,), tmp_path))).checkpoint)
     content = json.loads((path / "trial.json").read_text())
     (path / "trial.json").write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads formats 2 and 3"):
+    with pytest.raises(checkpoints.TrialCheckpointError, match="has format 99; this version reads formats 2, 3 and 4"):
         State.resume(path, (60,), tmp_path, 1)
 
 
