@@ -56,15 +56,22 @@ def encode(name: str, table: pa.Table, replaces: Collection[str] = ()) -> bytes:
     return bytes(sink.getvalue())
 
 
-def decode(name: str, content: bytes | pa.NativeFile, seqs: Collection[int] | None = None) -> pa.Table:
+def decode(
+    name: str,
+    content: bytes | pa.NativeFile,
+    *,
+    seqs: Collection[int] | None = None,
+    columns: Collection[str] | None = None,
+) -> pa.Table:
     """The rows in a file of table `name`, in this version's columns. Raises StoreError for any other content.
 
-    With `seqs` only rows with these are returned, and only the row groups that may hold them are read.
+    With `seqs` only rows with these are returned, and only the row groups that may hold them are read. With `columns`
+    only these are read.
     """
     source = pa.BufferReader(content) if isinstance(content, bytes) else content
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
-        table = file.read() if seqs is None else _rows_of(file, seqs)
+        table = file.read(columns and list(columns)) if seqs is None else _rows_of(file, seqs)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
@@ -74,7 +81,7 @@ def decode(name: str, content: bytes | pa.NativeFile, seqs: Collection[int] | No
         raise StoreError(f"it belongs to table `{owner}`, not `{name}`" if owner else "it was not written by a store")
     replaces = metadata.get(b"replaces", b"[]")
     try:
-        return conform(name, table).replace_schema_metadata({"replaces": replaces})
+        return (conform(name, table) if columns is None else table).replace_schema_metadata({"replaces": replaces})
     except pa.ArrowException as error:
         raise StoreError(f"its columns do not fit table `{name}`: {error}") from error
 
@@ -118,28 +125,39 @@ def _lookup(folder: Folder, name: str, seqs: Collection[int]) -> Listing:
         if wanted:
             try:
                 with folder.open(file) as stream:
-                    result.tables[file] = decode(name, stream, wanted)
+                    result.tables[file] = decode(name, stream, seqs=wanted)
             except StoreError as error:
                 result.warnings.append(f"{folder.path}/{file} is skipped: {error}.")
     return result
 
 
 def listing(
-    folder: Folder, name: str, cache: Cache | None = None, accept: Callable[[str], bool] | None = None
+    folder: Folder,
+    name: str,
+    cache: Cache | None = None,
+    accept: Callable[[str], bool] | None = None,
+    columns: Collection[str] | None = None,
 ) -> Listing:
-    """The files of a table that count now; `accept` selects some of them by file name.
+    """The files of a table that count now; `accept` selects some of them by file name. With `columns` only these are
+    read, and the cache is not used.
 
     Raises StoreError if files vanish again and again while they are read.
     """
     for _ in range(RELISTINGS):
         try:
-            return _listing(folder, name, cache if cache is not None else {}, accept)
+            return _listing(folder, name, cache if cache is not None else {}, accept, columns)
         except FileNotFoundError:
             continue
     raise StoreError(f"Files keep vanishing from `{folder.path}` while they are read; is something else cleaning it?")
 
 
-def _listing(folder: Folder, name: str, cache: Cache, accept: Callable[[str], bool] | None) -> Listing:
+def _listing(
+    folder: Folder,
+    name: str,
+    cache: Cache,
+    accept: Callable[[str], bool] | None,
+    columns: Collection[str] | None,
+) -> Listing:
     result, gone = Listing(), set[str]()
     # Merged files come first, so that the files that they replace need not be opened.
     for file in sorted(_names(folder), key=lambda file: (not file.startswith(MERGED), file)):
@@ -151,7 +169,9 @@ def _listing(folder: Folder, name: str, cache: Cache, accept: Callable[[str], bo
         table = cache.get((folder.path, file))
         if table is None:
             try:
-                table = cache[folder.path, file] = decode(name, folder.read(file))
+                table = _parsed(folder, name, file, columns)
+                if columns is None:
+                    cache[folder.path, file] = table
             except StoreError as error:
                 result.warnings.append(f"{folder.path}/{file} is skipped: {error}.")
                 continue
@@ -162,6 +182,13 @@ def _listing(folder: Folder, name: str, cache: Cache, accept: Callable[[str], bo
     for file in gone & result.tables.keys():
         del result.tables[file]
     return result
+
+
+def _parsed(folder: Folder, name: str, file: str, columns: Collection[str] | None) -> pa.Table:
+    if columns is None:
+        return decode(name, folder.read(file))
+    with folder.open(file) as stream:
+        return decode(name, stream, columns=columns)
 
 
 def _names(folder: Folder) -> list[str]:

@@ -31,7 +31,9 @@ a report that is not finite ends its trial. The store's `warnings` name every fo
 which is skipped.
 
 Compaction (`results.compaction`). A merged file names the files that it replaces; readers skip these, and they are
-deleted ten minutes later. If a file vanishes while it is read, the reader lists the folder again.
+deleted ten minutes later. If a file vanishes while it is read, the reader lists the folder again. A merged file of
+evidence keeps that of each trial's last report, and all of trial 0, of trials with kept weights, and of trials that
+have not ended.
 
 Versions. A schema change only adds nullable columns. Each file's metadata holds the schema's version; each file's
 schema holds type, unit and meaning of every column.
@@ -55,7 +57,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from results import fences
-from results.compaction import compact, discard
+from results.compaction import compact_sweep
 from results.fences import Superseded
 from results.files import Folder, StoreError, explained, locate, safe_name
 from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing, lookup
@@ -274,10 +276,7 @@ class SweepFolder:
     def compact(self, *, fewest: int = 2) -> None:
         """Merge small files now. A running writer merges them by itself."""
         with explained("write to", self.path):
-            for name, table in TABLES.items():
-                if table.sequenced:
-                    compact(self.folder.child(name), name, fewest=fewest)
-                    discard(self.folder.child(name), name)
+            compact_sweep(self.folder, fewest=fewest)
 
     def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
         self._warnings[reading] = warnings

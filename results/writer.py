@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from results import fences
-from results.compaction import FEWEST, compact
+from results.compaction import FEWEST, compact_sweep
 from results.evidence import EVIDENCE, Evidence, evidence_table
 from results.files import Folder, StoreError, explained
 from results.reading import SUFFIX, encode, fenced, joined, listing
@@ -129,8 +129,7 @@ class Writer:
 
     def _compact(self) -> None:
         try:
-            for name in EVENTS:
-                compact(self._sweep.child(name), name)
+            compact_sweep(self._sweep)
         except (OSError, StoreError, pa.ArrowException) as error:
             self.warnings.append(f"Small files were not merged: {error}")
 
