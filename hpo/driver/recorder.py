@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpo.cluster.processes import host
-from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
 from hpo.driver.weights import EndRow, Shelf
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
@@ -87,6 +87,7 @@ class Recorder:
         """Continue after the stored rows `events`, and write the end rows that a dead driver left unwritten."""
         for row in events:
             self._ledger.feed(row)
+        self._shelf.recall(self._ledger)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
             self._close(trial, attempt, verdict)
         self._shelf.tidy(self._ledger)
@@ -100,10 +101,6 @@ class Recorder:
     def running(self) -> tuple[str, ...]:
         """Tune's ids of the Tune trials with an attempt that has not ended."""
         return tuple(self._open)
-
-    def kept(self) -> list[KeptWeights]:
-        """The kept weights, those of the best trial first."""
-        return self._shelf.kept(self._ledger)
 
     def issue(self) -> list[Assignment]:
         """Start the next attempt: a list of its one assignment. Empty: none now, and none ever if `closed`."""
@@ -185,6 +182,8 @@ class Recorder:
         if verdict.action == "continue":
             return True
         self._take(tune_id, attempt)
+        if verdict.state == "complete" and evidence:
+            self._shelf.take(start.trial, evidence)
         self._close(start.trial, start.attempt, verdict)
         return False
 

@@ -112,14 +112,18 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
         before = milestone
 
 
-def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-    assert (checkpoint / "done.json").is_file()
+def predict(job: Job, checkpoint: Path, part: str) -> Iterator[tuple[str, str, Prediction]]:
+    values = json.loads((checkpoint / "done.json").read_text())
     sweep = Path(job.folder)
     (sweep / "predicting").touch()
     time.sleep(_read(sweep / "slow_predictions.json", 0.0))
-    rows = np.arange(4)
-    yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2))
-    yield "sts", "test", Prediction(rows, rows / 2.0)
+    for task in ("sst", "qqp", "sts"):
+        for split in {"held": ("held",), "dev": ("search",), "test": ("test",)}[part]:
+            rows = np.sort(SPLITS[split])
+            guesses = np.array([guess(task, row, values["overall"]) for row in rows])
+            classes = {"sst": 5, "qqp": 2}.get(task)
+            chances = None if classes is None else np.eye(classes)[guesses.astype(int)]
+            yield task, split, Prediction(rows, guesses.astype(float), chances)
 
 
 def _fail(kind: str) -> None:
