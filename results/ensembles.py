@@ -60,7 +60,7 @@ def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Ve
 
     A member without probabilities is certain of its classes.
     """
-    return _decided(mean_score(_shares(predictions, kind), weights), kind)
+    return _decided(np.tensordot(weights, _shares(predictions, kind), axes=1), float(weights.sum()), kind)
 
 
 def _shares(predictions: Sequence[Prediction], kind: str) -> Vector:
@@ -75,13 +75,13 @@ def _shares(predictions: Sequence[Prediction], kind: str) -> Vector:
     return np.stack([certain[p.values.astype(int)] if array is None else array for p, array in pairs])
 
 
-def _decided(mean: Vector, kind: str) -> Vector:
-    """Predictions [N] by mean scores [N], or mean probabilities [N, C] or any multiple of them."""
+def _decided(total: Vector, weight: float, kind: str) -> Vector:
+    """Predictions [N] by the sum of members of this total weight: of their scores [N], or probabilities [N, C]."""
     if kind == "regression":
-        return mean
-    if mean.shape[1] == 2:  # ten times as fast as argmax; of equal classes the first, as there
-        return (mean[:, 1] > mean[:, 0]).astype(np.float64)
-    likeliest: Vector = np.argmax(mean, axis=1).astype(np.float64)
+        return total / weight
+    if total.shape[1] == 2:  # ten times as fast as argmax; of equal classes the first, as there
+        return (total[:, 1] > total[:, 0]).astype(np.float64)
+    likeliest: Vector = np.argmax(total, axis=1).astype(np.float64)
     return likeliest
 
 
@@ -156,7 +156,7 @@ class Greedy:
         best, best_value = chosen, -np.inf
         for number in range(1, 1 + self.size if members else 1):
             grown = [
-                {task: _decided((total[task] + shares[task][index]) / number, kinds[task]) for task in tasks}
+                {task: _decided(total[task] + shares[task][index], number, kinds[task]) for task in tasks}
                 for index in range(len(members))
             ]
             values = [judge(predictions) for predictions in grown]

@@ -10,6 +10,7 @@ import pytest
 
 from hpo.cluster.resources import Resources
 from hpo.driver.finalise import asked, finalise_here
+from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import needed
 from hpo.exports.leaderboard import of_trial, write
@@ -22,7 +23,8 @@ from hpo.worker.job import Assignment, Job
 from minbert.data.files import fingerprint
 from minbert.tasks import TASKS, choose_tasks
 from results import views
-from results.predictions import PARTS
+from results.candidates import candidates
+from results.predictions import PARTS, labels
 from results.store import Store
 from search_spaces.domains import Float, Kind, OneOf, PerTask
 from tests.hpo import stored
@@ -148,6 +150,9 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
         writer.append("reports", {**keys, **report}, last.evidence)
         writer.append("trials", {**keys, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
     ledger = Ledger(sweep.events())
+    values = {task: found.values for task, found in candidates(sweep, [0]).members[0].items()}
+    truth = {task: found for task, (_, found) in labels(sweep, ("search",)).items()}
+    assert scoring(sweep).scores(values, truth) == last.scores, "evidence gives exactly the scores of its report"
     assert needed(sweep, ledger).waiting == [0]
     finalise_here(sweep, asked(sweep, ledger, [0], PARTS), print)
     assert asked(sweep, ledger, [0], PARTS) == needed(sweep, ledger).pending == []
