@@ -2,7 +2,8 @@
 
 A choice scores too well on the data on which it was made. So the main result is the score on `held`, with n and a 95 %
 interval, next to the scores of the best single trial (also chosen on `search`) and of the default trial 0. Trials
-predict `held` after the choice, and only those that were chosen: `select` names them, `conclude` estimates.
+predict `held` after the choice, and only those that were chosen: `results.choice.select` names them, `conclude`
+estimates.
 
 The score on the full dev set, which papers report, needs predictions for all of its rows (part `dev`). It is given on
 request, and marked as used for the selection.
@@ -13,12 +14,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from results import estimates
-from results.candidates import Candidates, Rows, candidates
-from results.ensembles import ENSEMBLES, Greedy, TopK, blend
+from results.candidates import Rows, candidates
+from results.choice import Selection, labels_of, select
+from results.ensembles import Greedy, TopK, blend
 from results.files import StoreError, explained, safe_name
 from results.predictions import (
     LABELLED,
@@ -34,60 +36,6 @@ from results.predictions import (
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
 from results.views import ranking, trials_frame
-
-DEFAULT = 0
-"""Number of the trial with the default configuration."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Trials that were chosen on `search`."""
-
-    method: str
-    technique: TopK | Greedy
-    picks: tuple[int, ...]
-    """Members of the ensemble in the order of the picks, with repetitions; empty without candidates."""
-    best_single: int | None
-    """The best candidate alone; without candidates the best trial by rank."""
-    default: int | None
-    """Trial 0, to compare with; None if it has neither weights nor predictions."""
-    candidates: Candidates = field(repr=False)
-
-    @property
-    def roles(self) -> dict[str, tuple[int, ...]]:
-        """Role -> its trials, with repetitions: "ensemble", "best_single", "default"."""
-        single = () if self.best_single is None else (self.best_single,)
-        roles = {"ensemble": self.picks, "best_single": single}
-        return roles | ({} if self.default is None else {"default": (self.default,)})
-
-    @property
-    def trials(self) -> list[int]:
-        """Every chosen trial once."""
-        return list(dict.fromkeys(trial for trials in self.roles.values() for trial in trials))
-
-
-def select(
-    folder: SweepFolder,
-    scoring: Scoring,
-    *,
-    method: str = "greedy",
-    size: int = 5,
-    trials: Sequence[int] | None = None,
-) -> Selection:
-    """Choose an ensemble, and the best single trial, on `search`.
-
-    Candidates are those of `trials` that have predictions for the same rows of `search` (`results.candidates`).
-    `trials`: trials with weights or predictions, best first; None: all. Raises StoreError, ValueError for a size below
-    1.
-    """
-    if method not in ENSEMBLES:
-        raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
-    technique = ENSEMBLES[method](size)
-    order = usable(folder) if trials is None else list(trials)
-    pool = candidates(folder, order)
-    chosen = _choose(folder, scoring, pool, technique)
-    best = next(iter([*chosen["best_single"], *order]), None)
-    return Selection(method, technique, chosen["ensemble"], best, DEFAULT if DEFAULT in order else None, pool)
 
 
 def usable(folder: SweepFolder) -> list[int]:
@@ -148,7 +96,7 @@ def choose(
     trials: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """`select` and `conclude`. Raises StoreError if one of `trials` is no candidate."""
-    order = None if trials is None else [trial for trial in usable(folder) if trial in trials]
+    order = [trial for trial in usable(folder) if trials is None or trial in trials]
     selection = select(folder, scoring, method=method, size=size, trials=order)
     if missing := sorted(set(trials or ()) - selection.candidates.members.keys()):
         others = list(candidates(folder, usable(folder)).members)
@@ -195,37 +143,13 @@ def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[st
     return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
-def _choose(
-    folder: SweepFolder, scoring: Scoring, pool: Candidates, technique: TopK | Greedy
-) -> dict[str, tuple[int, ...]]:
-    """Role -> its trials: the ensemble and the best single member. Only labels of `search` are used."""
-    if not pool.members:
-        return {"ensemble": (), "best_single": ()}
-    trials, members = list(pool.members), list(pool.members.values())
-    judge = scoring.judge(_labels(folder, scoring, ("search",), pool.rows))
-    selected = {
-        "ensemble": technique.select(members, judge, scoring.kinds),
-        "best_single": TopK(1).select(members, judge, scoring.kinds),
-    }
-    return {role: tuple(trials[index] for index in indices) for role, indices in selected.items()}
-
-
-def _labels(folder: SweepFolder, scoring: Scoring, splits: Sequence[str], rows: Rows) -> dict[str, Vector]:
-    """Labels of the rows by task. Raises StoreError where a task or row has none."""
-    labelled = labels(folder, splits, {task: rows[task] for task in scoring.metrics if task in rows})
-    missing = [task for task in scoring.metrics if task not in labelled or not len(labelled[task][1])]
-    if missing:
-        raise StoreError(f"Table `examples` has no labels of {', '.join(missing)} for {' and '.join(splits)}.")
-    return {task: values for task, (_, values) in labelled.items()}
-
-
 def _estimates(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[str, Any]:
     """`estimates`, `gain` and `gain_over_default` of a record."""
     result: dict[str, dict[str, Any]] = {role: {} for role in selection.roles}
     gains: dict[str, Any] = {"gain": None, "gain_over_default": None}
     for part, (splits, members) in _parts(folder, selection).items():
         rows = common_rows(members.values())
-        expected = _labels(folder, scoring, splits, rows)
+        expected = labels_of(folder, scoring, splits, rows)
         values = {
             role: _blended(members, trials, rows, selection.technique, scoring)
             for role, trials in selection.roles.items()

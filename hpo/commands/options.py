@@ -62,7 +62,7 @@ _GPUS = (
     "On resume: as before."
 )
 _KEEP = (
-    "Number of best trials whose weights are kept. Beside them stay those of trial 0, and of at most as many members of "
+    "Number of best trials whose weights are kept. Those of trial 0 are too, and those of at most as many members of "
     "an ensemble."
 )
 _DATA_NOW = "Folder that holds the same data now. Default: as before."

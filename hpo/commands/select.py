@@ -23,7 +23,7 @@ from hpo.driver.ledger import Ledger
 from hpo.driver.selection import METHOD, SIZE, conclude, needed, select
 
 if TYPE_CHECKING:
-    from results.selection import Selection
+    from results.choice import Selection
     from results.store import SweepFolder
 
 

@@ -1,6 +1,6 @@
 """What is chosen once a search has ended, and which predictions that takes.
 
-An ensemble and the best single trial are chosen on `search`, from evidence (`results.selection`). Only they and the
+An ensemble and the best single trial are chosen on `search`, from evidence (`results.choice`). Only they and the
 default predict, and only the rows of `held` on which headlines are estimated, unless more is asked for.
 
 Sweeps of earlier versions have no evidence. Their candidates are the trials whose stored predictions hold `search`; if
@@ -16,7 +16,7 @@ from hpo.driver.jury import scoring
 from hpo.driver.ledger import KeptWeights, Ledger
 
 if TYPE_CHECKING:
-    from results.selection import Selection
+    from results.choice import Selection
     from results.store import SweepFolder
 
 METHOD, SIZE = "greedy", 5
@@ -47,13 +47,13 @@ class Needed(NamedTuple):
 
 def select(folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE) -> Selection:
     """Choose an ensemble and the best single trial among the trials with weights or predictions."""
-    from results import selection
+    from results import choice
     from results.predictions import predicted
 
     usable = ledger.kept.keys() | predicted(folder).keys()
     ranked = [trial for trial in ledger.ranking() if trial in usable]
     order = [*ranked, *sorted(usable - set(ranked))]
-    return selection.select(folder, scoring(folder), method=method, size=size, trials=order)
+    return choice.select(folder, scoring(folder), method=method, size=size, trials=order)
 
 
 def needed(
@@ -83,6 +83,6 @@ def lacking(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts:
 
 def conclude(folder: SweepFolder, selection: Selection, name: str | None = None) -> dict[str, Any]:
     """Estimate a selection's scores and save its record under `<store>/<sweep>/ensembles/`. Returns the record."""
-    from results import selection as selections
+    from results.selection import conclude as estimate
 
-    return selections.conclude(folder, scoring(folder), selection, name=name)
+    return estimate(folder, scoring(folder), selection, name=name)
