@@ -7,45 +7,99 @@ The merged file names in its metadata the files that it replaces. Once it has be
 instead of them. The replaced files stay for ten minutes, for readers that listed the folder before. A crash at any
 point leaves either both (readers drop rows that repeat a seq) or the merged file alone. Two compactions at the same
 time do no harm.
+
+Evidence is the bulk of a store, and most of it is never read again. A merged file keeps the evidence of each trial's
+last report, and all evidence of trial 0, of trials with kept weights, and of trials that have not ended.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 import time
+from collections.abc import Callable
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from results.evidence import EVIDENCE
+from results.fences import fences
 from results.files import Folder
-from results.reading import MERGED, SUFFIX, encode, joined, listing
+from results.reading import MERGED, SUFFIX, encode, fenced, joined, listing
+from results.schemas import EVENTS
 
 FEWEST = 32
 """Number of files in a size class that starts a merge."""
 GRACE = 600.0
 """Seconds for which replaced files stay after the merged file was written."""
+DEFAULT = 0
+"""Number of the trial with the default configuration."""
+INTERRUPTED = ("lost", "paused")
+"""States of an end after which the trial starts again."""
 
 
-def compact(folder: Folder, name: str, *, fewest: int = FEWEST, now: float | None = None) -> list[str]:
-    """Merge every size class of a table that has at least `fewest` files; returns the names of the merged files."""
-    current = listing(folder, name)
+def compact_sweep(sweep: Folder, *, fewest: int = FEWEST) -> None:
+    """Compact the tables of events of a sweep, and its evidence."""
+    for name in EVENTS:
+        compact(sweep.child(name), name, fewest=fewest)
+    compact(sweep.child(EVIDENCE), EVIDENCE, fewest=fewest, keep=functools.partial(lasting, sweep))
+
+
+def compact(
+    folder: Folder,
+    name: str,
+    *,
+    fewest: int = FEWEST,
+    now: float | None = None,
+    keep: Callable[[pa.Table], pa.Table] | None = None,
+) -> list[str]:
+    """Merge every size class of a table that has at least `fewest` files; returns the names of the merged files.
+
+    `keep` chooses the rows that a merged file keeps; None: all.
+    """
+    current = listing(folder, name, columns=("seq",))
     classes: dict[int, list[str]] = {}
     for file, table in current.tables.items():
         classes.setdefault(int(math.log(max(table.num_rows, 1), FEWEST)), []).append(file)
     written = []
     for files in classes.values():
         if len(files) >= fewest:
-            rows = joined(name, [current.tables[file] for file in files]).sort_by("seq")
+            read = listing(folder, name, accept=set(files).__contains__).tables  # a damaged file is not replaced
+            rows = joined(name, list(read.values())).sort_by("seq")
             # If one of the files is itself a merged file, the files that it replaced may still exist. They must stay
             # replaced after it has been deleted.
-            older = (old for file in files for old in current.replaced.get(file, ()) if folder.exists(old))
-            replaces = {*files, *older}
+            older = (old for file in read for old in current.replaced.get(file, ()) if folder.exists(old))
+            replaces = {*read, *older}
             first, last = pc.min(rows["seq"]).as_py(), pc.max(rows["seq"]).as_py()
             merged = f"{MERGED}{first or 0:012d}-{last or 0:012d}-{secrets.token_hex(4)}{SUFFIX}"
-            folder.write(merged, encode(name, rows, replaces))
+            folder.write(merged, encode(name, rows if keep is None else keep(rows), replaces))
             written.append(merged)
     discard(folder, name, now=now)
     return written
+
+
+def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
+    """The rows of evidence that compaction keeps; see the head of this file."""
+    trials, reports = (listing(sweep.child(name), name).tables.values() for name in ("trials", "reports"))
+    continued, _ = fences(sweep)
+    events = fenced(joined("trials", list(trials)), continued).sort_by("seq")
+    finite = fenced(joined("reports", list(reports)), continued)
+    finite = finite.filter(pc.invert(pc.fill_null(finite["diverged"], False)))
+    newest = pa.TableGroupBy(events, "trial", use_threads=False).aggregate(
+        [(name, "last", pc.ScalarAggregateOptions(skip_nulls=False)) for name in ("event", "state", "checkpoint")]
+    )
+    ended = pc.and_(
+        pc.equal(newest["event_last"], "end"),
+        pc.invert(pc.is_in(newest["state_last"], value_set=pa.array(INTERRUPTED))),
+    )
+    lost = newest.filter(pc.and_(ended, pc.is_null(newest["checkpoint_last"])))["trial"].to_pylist()
+    last = finite.group_by("trial").aggregate([("step", "max")])
+    steps = dict(zip(last["trial"].to_pylist(), last["step_max"].to_pylist(), strict=True))
+    dropped = {trial for trial in lost if trial != DEFAULT and trial in steps}
+    pairs = zip(evidence["trial"].to_pylist(), evidence["step"].to_pylist(), strict=True)
+    stays = [trial not in dropped or step >= steps[trial] for trial, step in pairs]
+    return fenced(evidence.filter(pa.array(stays, pa.bool_())), continued)
 
 
 def discard(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
@@ -56,11 +110,12 @@ def discard(folder: Folder, name: str, *, now: float | None = None, grace: float
     now = time.time() if now is None else now
     present = set(folder.names())
     deleted = []
-    merges = listing(folder, name, accept=lambda file: file.startswith(MERGED))
+    merges = listing(folder, name, accept=lambda file: file.startswith(MERGED), columns=("seq",))
     for merged, replaced in merges.replaced.items():
-        if folder.age(merged, now) < grace:
+        outdated = sorted(present & set(replaced))
+        if not outdated or folder.age(merged, now) < grace or not listing(folder, name, accept=merged.__eq__).tables:
             continue
-        for file in sorted(present & set(replaced)):
+        for file in outdated:
             folder.delete(file)
             deleted.append(file)
     folder.delete_temporaries(now, grace)

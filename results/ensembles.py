@@ -58,12 +58,30 @@ def vote(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vecto
 def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
     """Combination by average [N]: the most probable class by the mean probabilities, the weighted mean for scores.
 
-    If a member has no probabilities, classes are combined by `vote`.
+    A member without probabilities is certain of its classes.
     """
-    probabilities = _probabilities(predictions)
-    if kind == "regression" or probabilities is None:
-        return vote(predictions, weights, kind)
-    likeliest: Vector = np.argmax(mean_score(probabilities, weights), axis=1).astype(np.float64)
+    return _decided(np.tensordot(weights, _shares(predictions, kind), axes=1), float(weights.sum()), kind)
+
+
+def _shares(predictions: Sequence[Prediction], kind: str) -> Vector:
+    """What `average` takes the mean of: scores [M, N], or probabilities [M, N, C]."""
+    if kind == "regression":
+        return np.stack([prediction.values for prediction in predictions])
+    chances = [prediction.probabilities for prediction in predictions]
+    known = [array.shape[1] for array in chances if array is not None]
+    classes = max([*known, *(int(prediction.values.max(initial=0)) + 1 for prediction in predictions)])
+    certain = np.eye(classes)
+    pairs = zip(predictions, chances, strict=True)
+    return np.stack([certain[p.values.astype(int)] if array is None else array for p, array in pairs])
+
+
+def _decided(total: Vector, weight: float, kind: str) -> Vector:
+    """Predictions [N] by the sum of members of this total weight: of their scores [N], or probabilities [N, C]."""
+    if kind == "regression":
+        return total / weight
+    if total.shape[1] == 2:  # ten times as fast as argmax; of equal classes the first, as there
+        return (total[:, 1] > total[:, 0]).astype(np.float64)
+    likeliest: Vector = np.argmax(total, axis=1).astype(np.float64)
     return likeliest
 
 
@@ -127,14 +145,24 @@ class Greedy:
         _check_size(self.size)
 
     def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """Each pick maximises the judge's value. Of equal members the earlier wins, of equal prefixes the shorter."""
+        """Each pick maximises the judge's value. Of equal members the earlier wins, of equal prefixes the shorter.
+
+        The members' sum grows with each pick, so a pick costs one addition a candidate.
+        """
+        tasks = list(members[0]) if members else []
+        shares = {task: _shares([member[task] for member in members], kinds[task]) for task in tasks}
+        total = {task: np.zeros_like(shares[task][0]) for task in tasks}
         chosen: tuple[int, ...] = ()
         best, best_value = chosen, -np.inf
-        for _ in range(self.size if members else 0):
-            grown = [(*chosen, index) for index in range(len(members))]
-            values = [judge(blend(members, selection, self.combination, kinds)) for selection in grown]
+        for number in range(1, 1 + self.size if members else 1):
+            grown = [
+                {task: _decided(total[task] + shares[task][index], number, kinds[task]) for task in tasks}
+                for index in range(len(members))
+            ]
+            values = [judge(predictions) for predictions in grown]
             pick = int(np.argmax(values))
-            chosen = grown[pick]
+            chosen = (*chosen, pick)
+            total = {task: total[task] + shares[task][pick] for task in tasks}
             if values[pick] > best_value:
                 best, best_value = chosen, values[pick]
         return best

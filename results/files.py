@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import fs
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -88,6 +89,10 @@ class Folder:
         with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
             content: bytes = stream.read()
         return content
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file to read parts of; a context manager. Raises FileNotFoundError if the file does not exist."""
+        return self.filesystem.open_input_file(f"{self.path}/{name}")
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a whole file and make it durable.

@@ -1,7 +1,13 @@
 """Predictions of a trial or an ensemble as arrays, and as rows of the store; labels in the same order.
 
-One file of table `predictions` holds one trial's predictions, under the key `<trial>-<attempt>`. If there are several
-attempts, the latest counts. N rows, C classes.
+A trial predicts in parts, one file of table `predictions` for each, under the key `<trial>-<attempt>-<part>`:
+
+    held   the rows of split `held` on which headlines are estimated
+    dev    all other rows of the dev files
+    test   the test files
+
+Earlier versions wrote one file for all parts, `<trial>-<attempt>`. If there are several attempts, the latest counts.
+N rows, C classes.
 """
 
 from __future__ import annotations
@@ -50,31 +56,46 @@ Member = Mapping[str, Prediction]
 """Predictions of one member of an ensemble, by task."""
 
 
-def key(trial: int, attempt: int) -> str:
-    """The key under which a trial's predictions are stored."""
-    return f"{trial}-{attempt}"
+HELD, DEV, TEST = PARTS = ("held", "dev", "test")
+"""Parts in which a trial predicts."""
+KEY = re.compile(rf"(\d+)-(\d+)(?:-({'|'.join(PARTS)}))?")
 
 
-def predicted(folder: SweepFolder) -> dict[int, int]:
-    """Trials with predictions -> their latest attempt with predictions."""
-    matches = [match for name in folder.keys("predictions") if (match := re.fullmatch(r"(\d+)-(\d+)", name))]
+def key(trial: int, attempt: int, part: str) -> str:
+    """The key under which a part of a trial's predictions is stored."""
+    return f"{trial}-{attempt}-{part}"
+
+
+def has(folder: SweepFolder, trial: int, attempt: int, part: str) -> bool:
+    """Whether a trial's attempt has predicted a part, and the file can be read."""
+    return folder.has("predictions", key(trial, attempt, part)) or folder.has("predictions", f"{trial}-{attempt}")
+
+
+def predicted(folder: SweepFolder, part: str | None = None) -> dict[int, int]:
+    """Trials with predictions, of a part if it is named -> their latest attempt with them."""
+    matches = [match for name in folder.keys("predictions") if (match := KEY.fullmatch(name))]
     latest: dict[int, int] = {}
     for match in matches:
-        trial, attempt = int(match[1]), int(match[2])
-        latest[trial] = max(attempt, latest.get(trial, 0))
+        if part is None or match[3] in (None, part):
+            trial, attempt = int(match[1]), int(match[2])
+            latest[trial] = max(attempt, latest.get(trial, 0))
     return dict(sorted(latest.items()))
 
 
-def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str, Prediction]:
+def member(
+    folder: SweepFolder, trial: int, splits: Collection[str], parts: Collection[str] = PARTS
+) -> dict[str, Prediction]:
     """A trial's predictions by task on some splits, which must be of the same file, as rows are positions in a file.
 
-    Raises StoreError if the trial has no predictions.
+    Only files of `parts` are read. Raises StoreError if the trial has no predictions.
     """
     attempts = predicted(folder)
     if trial not in attempts:
         trials = ", ".join(map(str, attempts)) or "none"
         raise StoreError(f"Trial {trial} of `{folder.name}` has no predictions. Trials with predictions: {trials}.")
-    table = folder.read("predictions", keys=[key(trial, attempts[trial])])
+    attempt = attempts[trial]
+    keys = [f"{trial}-{attempt}", *(key(trial, attempt, part) for part in parts)]
+    table = folder.read("predictions", keys=keys)
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string())))
     return {
         task: _from_table(table.filter(pc.equal(table["task"], task)))
@@ -82,16 +103,36 @@ def member(folder: SweepFolder, trial: int, splits: Collection[str]) -> dict[str
     }
 
 
-def labels(folder: SweepFolder, splits: Collection[str]) -> dict[str, tuple[NDArray[np.int64], Vector]]:
-    """Rows [N] and labels [N] of each task on some splits, ordered by row."""
+def headline(folder: SweepFolder, trial: int) -> dict[str, Prediction]:
+    """A trial's predictions by task on the rows of `held` on which headlines are estimated; empty without any."""
+    return member(folder, trial, ("held",), (HELD,)) if trial in predicted(folder) else {}
+
+
+def labels(
+    folder: SweepFolder, splits: Collection[str], rows: Mapping[str, NDArray[np.int64]] | None = None
+) -> dict[str, tuple[NDArray[np.int64], Vector]]:
+    """Rows [N] and labels [N] of each task on some splits, ordered by row; with `rows` only of these."""
     table = folder.read("examples")
     in_splits = pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string()))
     table = table.filter(pc.and_(in_splits, pc.is_valid(table["label"])))
     labelled = {}
-    for task in pc.unique(table["task"]).to_pylist():
-        rows = table.filter(pc.equal(table["task"], task)).sort_by("row")
-        labelled[task] = (rows["row"].to_numpy(), rows["label"].to_numpy())
+    for task in pc.unique(table["task"]).to_pylist() if rows is None else rows:
+        part = table.filter(pc.equal(table["task"], task)).sort_by("row")
+        if rows is not None:
+            part = part.filter(pc.is_in(part["row"], value_set=pa.array(rows[task], pa.int64())))
+        labelled[task] = (part["row"].to_numpy(), part["label"].to_numpy())
     return labelled
+
+
+def common_rows(members: Iterable[Member]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each task that every one of these members has predicted; tasks that all have."""
+    rows: dict[str, NDArray[np.int64]] | None = None
+    for member in members:
+        own = {task: prediction.rows for task, prediction in member.items()}
+        rows = own if rows is None else {
+            task: np.intersect1d(numbers, own[task]) for task, numbers in rows.items() if task in own
+        }  # fmt: skip
+    return rows or {}
 
 
 def aligned(member: Member, rows: Mapping[str, NDArray[np.int64]]) -> dict[str, Prediction] | None:

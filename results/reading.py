@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -36,11 +37,6 @@ class Listing:
     """Merged file -> the files that it replaces."""
     warnings: list[str] = field(default_factory=list)
 
-    @property
-    def gone(self) -> set[str]:
-        """Every file that some merged file replaces."""
-        return {name for names in self.replaced.values() for name in names}
-
 
 Cache = dict[tuple[str, str], pa.Table]
 """Parsed files by (folder, file name)."""
@@ -50,48 +46,122 @@ def encode(name: str, table: pa.Table, replaces: Collection[str] = ()) -> bytes:
     """Rows of table `name` as the bytes of one Parquet file."""
     metadata = {"table": name, "schema_version": str(VERSION), "replaces": json.dumps(sorted(replaces))}
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        write_page_checksum=True,
+        row_group_size=find(name).group,
+    )
     return bytes(sink.getvalue())
 
 
-def decode(name: str, content: bytes) -> pa.Table:
-    """The rows in a file of table `name`, in this version's columns. Raises StoreError for any other content."""
+def decode(
+    name: str,
+    content: bytes | pa.NativeFile,
+    *,
+    seqs: Collection[int] | None = None,
+    columns: Collection[str] | None = None,
+) -> pa.Table:
+    """The rows in a file of table `name`, in this version's columns. Raises StoreError for any other content.
+
+    With `seqs` only rows with these are returned, and only the row groups that may hold them are read. With `columns`
+    only these are read.
+    """
+    source = pa.BufferReader(content) if isinstance(content, bytes) else content
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        table = file.read(columns and list(columns)) if seqs is None else _rows_of(file, seqs)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(f"it is damaged or not a Parquet file ({len(content)} bytes): {reason}") from error
+        raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
     metadata = table.schema.metadata or {}
     owner = metadata.get(b"table", b"").decode(errors="replace")
     if owner != name:
         raise StoreError(f"it belongs to table `{owner}`, not `{name}`" if owner else "it was not written by a store")
     replaces = metadata.get(b"replaces", b"[]")
     try:
-        return conform(name, table).replace_schema_metadata({"replaces": replaces})
+        return (conform(name, table) if columns is None else table).replace_schema_metadata({"replaces": replaces})
     except pa.ArrowException as error:
         raise StoreError(f"its columns do not fit table `{name}`: {error}") from error
 
 
-def listing(
-    folder: Folder, name: str, cache: Cache | None = None, accept: Callable[[str], bool] | None = None
-) -> Listing:
-    """The files of a table that count now; `accept` selects some of them by file name.
+def _rows_of(file: pq.ParquetFile, seqs: Collection[int]) -> pa.Table:
+    """The rows of a file whose `seq` is one of `seqs`."""
+    place = file.schema_arrow.get_field_index("seq")
+    if place < 0:
+        return file.schema_arrow.empty_table()
+    groups = []
+    for group in range(file.num_row_groups):
+        extremes = file.metadata.row_group(group).column(place).statistics
+        if extremes is None or not extremes.has_min_max or any(extremes.min <= seq <= extremes.max for seq in seqs):
+            groups.append(group)
+    table = file.read_row_groups(groups)
+    return table.filter(pc.is_in(table["seq"], value_set=pa.array(list(seqs), pa.int64())))
+
+
+NUMBERED = re.compile(r"(?:merged-|\d+-)(\d+)-(\d+)\b")
+"""Name of a file of events: the first and the last `seq` of its rows."""
+
+
+def lookup(folder: Folder, name: str, seqs: Collection[int]) -> Listing:
+    """The rows of a table with these `seqs`, by file: other files are not opened. Rows may stand in several files.
 
     Raises StoreError if files vanish again and again while they are read.
     """
     for _ in range(RELISTINGS):
         try:
-            return _listing(folder, name, cache if cache is not None else {}, accept)
+            return _lookup(folder, name, seqs)
         except FileNotFoundError:
             continue
     raise StoreError(f"Files keep vanishing from `{folder.path}` while they are read; is something else cleaning it?")
 
 
-def _listing(folder: Folder, name: str, cache: Cache, accept: Callable[[str], bool] | None) -> Listing:
+def _lookup(folder: Folder, name: str, seqs: Collection[int]) -> Listing:
     result = Listing()
+    for file in _names(folder):
+        numbers = NUMBERED.match(file)
+        wanted = [seq for seq in seqs if int(numbers[1]) <= seq <= int(numbers[2])] if numbers else []
+        if wanted:
+            try:
+                with folder.open(file) as stream:
+                    result.tables[file] = decode(name, stream, seqs=wanted)
+            except StoreError as error:
+                result.warnings.append(f"{folder.path}/{file} is skipped: {error}.")
+    return result
+
+
+def listing(
+    folder: Folder,
+    name: str,
+    cache: Cache | None = None,
+    accept: Callable[[str], bool] | None = None,
+    columns: Collection[str] | None = None,
+) -> Listing:
+    """The files of a table that count now; `accept` selects some of them by file name. With `columns` only these are
+    read, and the cache is not used.
+
+    Raises StoreError if files vanish again and again while they are read.
+    """
+    for _ in range(RELISTINGS):
+        try:
+            return _listing(folder, name, cache if cache is not None else {}, accept, columns)
+        except FileNotFoundError:
+            continue
+    raise StoreError(f"Files keep vanishing from `{folder.path}` while they are read; is something else cleaning it?")
+
+
+def _listing(
+    folder: Folder,
+    name: str,
+    cache: Cache,
+    accept: Callable[[str], bool] | None,
+    columns: Collection[str] | None,
+) -> Listing:
+    result, gone = Listing(), set[str]()
     # Merged files come first, so that the files that they replace need not be opened.
     for file in sorted(_names(folder), key=lambda file: (not file.startswith(MERGED), file)):
-        if file in result.gone or (accept is not None and not accept(file)):
+        if file in gone or (accept is not None and not accept(file)):
             continue
         if not file.endswith(SUFFIX):
             result.warnings.append(f"{folder.path}/{file} is skipped: it is not a {SUFFIX} file.")
@@ -99,16 +169,26 @@ def _listing(folder: Folder, name: str, cache: Cache, accept: Callable[[str], bo
         table = cache.get((folder.path, file))
         if table is None:
             try:
-                table = cache[folder.path, file] = decode(name, folder.read(file))
+                table = _parsed(folder, name, file, columns)
+                if columns is None:
+                    cache[folder.path, file] = table
             except StoreError as error:
                 result.warnings.append(f"{folder.path}/{file} is skipped: {error}.")
                 continue
         result.tables[file] = table
         if file.startswith(MERGED):
             result.replaced[file] = tuple(json.loads(table.schema.metadata[b"replaces"]))
-    for file in result.gone & result.tables.keys():
+            gone.update(result.replaced[file])
+    for file in gone & result.tables.keys():
         del result.tables[file]
     return result
+
+
+def _parsed(folder: Folder, name: str, file: str, columns: Collection[str] | None) -> pa.Table:
+    if columns is None:
+        return decode(name, folder.read(file))
+    with folder.open(file) as stream:
+        return decode(name, stream, columns=columns)
 
 
 def _names(folder: Folder) -> list[str]:

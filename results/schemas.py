@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from results.files import StoreError
 
-VERSION = 3
+VERSION = 4
 """Schema version; it grows by one when columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
@@ -36,10 +36,14 @@ class Table:
     `Writer` adds. A table without a key consists of whole files, which only `write_table` adds."""
     news: tuple[str, ...] = ()
     """Columns that make a later row with the same key count: it counts only if one of them has changed."""
+    beside: str = ""
+    """The table whose rows these belong to: they have the `seq` of that row, and count if it counts."""
+    group: int | None = None
+    """Rows of a row group, the least that a reader of some rows reads; None: the default of Parquet."""
 
     @property
     def sequenced(self) -> bool:
-        """Whether the rows are events, numbered by `seq`."""
+        """Whether the rows are events, numbered by `seq`, or stand beside events."""
         return bool(self.key)
 
 
@@ -64,6 +68,8 @@ _WRITTEN = [
     column("time", EXACT, "time at which the row was appended", "seconds since 1970"),
     column("host", pa.string(), "name of the machine that appended the row"),
 ]
+_STEP = column("step", pa.int64(), "milestone at which the trial reported", "examples", required=True)
+_TASK = column("task", pa.string(), "name of the task", required=True)
 
 TRIALS = _schema(
     [
@@ -95,7 +101,7 @@ REPORTS = _schema(
     [
         *_ORDER,
         *_ATTEMPT,
-        column("step", pa.int64(), "milestone at which the trial reported", "examples", required=True),
+        _STEP,
         column("examples", pa.int64(), "training rows that have passed through the loss", "examples"),
         column(
             "overall", EXACT, "weighted mean of the tasks' scores on the search subset; NaN if it diverged", "score"
@@ -119,8 +125,25 @@ REPORTS = _schema(
     ]
 )
 
+EVIDENCE = _schema(
+    [
+        *_ORDER,
+        *_ATTEMPT,
+        _STEP,
+        _TASK,
+        column("classes", pa.int64(), "number of classes C; null for a regression"),
+        column(
+            "probabilities",
+            pa.list_(pa.float16()),
+            "of each scored row, in the order of `place` in split `search`: C probabilities; of two classes that of "
+            "class 1 alone, which is predicted where it is above 1/2",
+        ),
+        column("scores", pa.list_(pa.float32()), "of a regression: the score of each scored row, in the same order"),
+    ]
+)
+
 _EXAMPLE = [
-    column("task", pa.string(), "name of the task", required=True),
+    _TASK,
     column("split", pa.string(), "search, held, dev (rows of the dev file without a label) or test", required=True),
     column(
         "row", pa.int64(), "position of the row in its file; search, held and dev share the dev file", required=True
@@ -132,6 +155,11 @@ EXAMPLES = _schema(
         *_EXAMPLE,
         column("id", pa.string(), "id of the row in its file"),
         column("label", EXACT, "class or score; null if the row has no label"),
+        column(
+            "place",
+            pa.int64(),
+            "position of the row in its split, in the order in which parts of it are scored; null in older files",
+        ),
     ]
 )
 
@@ -147,10 +175,13 @@ PREDICTIONS = _schema(
 TABLES: dict[str, Table] = {
     "trials": Table(TRIALS, ("trial", "attempt", "event"), ("state", "error", "reason", "checkpoint")),
     "reports": Table(REPORTS, ("trial", "attempt", "step")),
+    "evidence": Table(EVIDENCE, ("trial", "attempt", "step", "task"), beside="reports", group=48),
     "examples": Table(EXAMPLES),
     "predictions": Table(PREDICTIONS),
 }
 """Every table of a sweep by its name."""
+EVENTS = tuple(name for name, table in TABLES.items() if table.sequenced and not table.beside)
+"""Tables of events: `seq` counts their rows."""
 
 
 def find(name: str) -> Table:

@@ -47,6 +47,10 @@ class Scoring:
         """The score of each task in `labels`."""
         return {task: self.score(self.metrics[task], predictions[task], truth) for task, truth in labels.items()}
 
+    def judge(self, labels: Mapping[str, Vector]) -> Callable[[Mapping[str, Vector]], float]:
+        """Function from predictions [N] by task to the overall score against these labels."""
+        return lambda predictions: self.overall(self.scores(predictions, labels))
+
     def overall(self, scores: Mapping[str, float]) -> float:
         """The tasks' scores combined into one number."""
         return self.combine(scores, self.metrics, self.weights)

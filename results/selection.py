@@ -1,8 +1,12 @@
 """Ensemble selection: an ensemble of a sweep's trials is chosen on `search`, estimated on `held`, and saved as JSON.
 
 A choice scores too well on the data on which it was made. So the main result is the score on `held`, with n and a 95 %
-interval, next to the scores of the best single trial (also chosen on `search`) and of the default trial 0. The score on
-the full dev set, which papers report, is given too and marked as used for the selection.
+interval, next to the scores of the best single trial (also chosen on `search`) and of the default trial 0. Trials
+predict `held` after the choice, and only those that were chosen: `results.choice.select` names them, `conclude`
+estimates.
+
+The score on the full dev set, which papers report, needs predictions for all of its rows (part `dev`). It is given on
+request, and marked as used for the selection.
 """
 
 from __future__ import annotations
@@ -13,19 +17,73 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from results import estimates
-from results.ensembles import ENSEMBLES, Greedy, TopK, blend
+from results.candidates import Rows, candidates
+from results.choice import Selection, labels_of, select
+from results.ensembles import Greedy, TopK, blend
 from results.files import StoreError, explained, safe_name
-from results.predictions import LABELLED, Member, Prediction, aligned, labels, member, predicted
+from results.predictions import (
+    LABELLED,
+    Member,
+    Prediction,
+    aligned,
+    common_rows,
+    headline,
+    labels,
+    member,
+    predicted,
+)
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
 from results.views import ranking, trials_frame
 
-PARTS: dict[str, tuple[str, ...]] = {"held": ("held",), "search": ("search",), "dev": LABELLED}
-"""Part for which scores are estimated -> its splits. Only `held` takes no part in the selection."""
+
+def usable(folder: SweepFolder) -> list[int]:
+    """Trials with kept weights or predictions, best first; those without a rank last."""
+    frame = trials_frame(folder)
+    trials = {int(trial) for trial in frame["trial"][frame["kept"]]} | predicted(folder).keys()
+    ranked = [trial for trial in ranking(frame) if trial in trials]
+    return [*ranked, *sorted(trials - set(ranked))]
+
+
+def conclude(folder: SweepFolder, scoring: Scoring, selection: Selection, *, name: str | None = None) -> dict[str, Any]:
+    """Estimate the scores of a selection, and save it as an ensemble.
+
+    The result is the record that `load` returns: name, method, size, combination, members (trial, attempt, weight),
+    candidates, best_single, default, skipped, selected_on, and `estimates` by role ("ensemble", "best_single",
+    "default") and part ("held", "search", "dev") with value, low, high and n of overall and of each task. `dev` is
+    there if all chosen trials have predicted all of it. `gain` is the ensemble's overall minus that of the best single
+    trial on `held`, `gain_over_default` that of the best single trial minus that of the default. Raises StoreError if
+    a chosen trial has not predicted `held`.
+    """
+    technique = selection.technique
+    name = safe_name(name or f"{selection.method}-{technique.size}", "Ensemble name")
+    if not selection.picks:
+        reasons = "; ".join(selection.candidates.skipped)
+        rule = f"No trial of `{folder.name}` has predictions on all of `search`; finalise it first."
+        raise StoreError(f"{rule} {reasons}".strip())
+    attempts = predicted(folder)
+    record = {
+        "name": name,
+        "method": selection.method,
+        **asdict(technique),
+        "combination": technique.combination,
+        "members": [
+            {"trial": trial, "attempt": attempts.get(trial), "weight": count}
+            for trial, count in Counter(selection.picks).items()
+        ],
+        "candidates": list(selection.candidates.members),
+        "best_single": selection.best_single,
+        "default": selection.default,
+        "skipped": selection.candidates.skipped,
+        "selected_on": ["search", "dev"],
+        **_estimates(folder, scoring, selection),
+    }
+    with explained("write to", folder.path / "ensembles"):
+        ensembles = folder.folder.child("ensembles")
+        ensembles.make()
+        ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
+    return record
 
 
 def choose(
@@ -37,42 +95,15 @@ def choose(
     name: str | None = None,
     trials: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Select an ensemble, estimate its scores, and save it. Candidates are all trials with predictions, or `trials`.
-
-    The result is the record that `load` returns: name, method, size, combination, members (trial, attempt, weight),
-    candidates, best_single, default, skipped, selected_on, `estimates` by role ("ensemble", "best_single", "default")
-    and part ("held", "search", "dev") with value, low, high and n of overall and of each task, and `gain`, the
-    ensemble's overall minus that of the best single trial on held. Raises StoreError, ValueError for a size below 1.
-    """
-    if method not in ENSEMBLES:
-        raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
-    name = safe_name(name or f"{method}-{size}", "Ensemble name")
-    technique = ENSEMBLES[method](size)
-    pool, skipped = _pool(folder, scoring, trials)
-    numbers = list(pool)
-    selections = _select(folder, scoring, pool, technique)
-    attempts = predicted(folder)
-    record = {
-        "name": name,
-        "method": method,
-        **asdict(technique),
-        "combination": technique.combination,
-        "members": [
-            {"trial": numbers[index], "attempt": attempts[numbers[index]], "weight": count}
-            for index, count in Counter(selections["ensemble"]).items()
-        ],
-        "candidates": numbers,
-        "best_single": numbers[selections["best_single"][0]],
-        "default": 0 if "default" in selections else None,
-        "skipped": skipped,
-        "selected_on": ["search", "dev"],
-        **_estimates(folder, scoring, list(pool.values()), selections, technique),
-    }
-    with explained("write to", folder.path / "ensembles"):
-        ensembles = folder.folder.child("ensembles")
-        ensembles.make()
-        ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
-    return record
+    """`select` and `conclude`. Raises StoreError if one of `trials` is no candidate."""
+    order = [trial for trial in usable(folder) if trials is None or trial in trials]
+    selection = select(folder, scoring, method=method, size=size, trials=order)
+    if missing := sorted(set(trials or ()) - selection.candidates.members.keys()):
+        others = list(candidates(folder, usable(folder)).members)
+        raise StoreError(
+            f"Trials {missing} of `{folder.name}` have no predictions on all of `search`. Trials that have: {others}."
+        )
+    return conclude(folder, scoring, selection, name=name)
 
 
 def load(folder: SweepFolder, name: str) -> dict[str, Any]:
@@ -112,91 +143,59 @@ def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[st
     return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
-def _select(
-    folder: SweepFolder, scoring: Scoring, pool: Mapping[int, Member], technique: TopK | Greedy
-) -> dict[str, tuple[int, ...]]:
-    """Role -> places in the pool: the ensemble, the best single member, and trial 0 if the pool has it.
-
-    Only labels of `search` are used.
-    """
-    search = _labels(folder, scoring, PARTS["search"])
-    members = [_part(predictions, search) for predictions in pool.values()]
-    expected = {task: values for task, (_, values) in search.items()}
-
-    def judge(values: Mapping[str, Vector]) -> float:
-        return scoring.overall(scoring.scores(values, expected))
-
-    selections = {
-        "ensemble": technique.select(members, judge, scoring.kinds),
-        "best_single": TopK(1).select(members, judge, scoring.kinds),
-    }
-    return selections | ({"default": (list(pool).index(0),)} if 0 in pool else {})
-
-
-def _pool(
-    folder: SweepFolder, scoring: Scoring, trials: Sequence[int] | None
-) -> tuple[dict[int, dict[str, Prediction]], list[str]]:
-    """Candidates, best first, with predictions for all labelled rows; and why other trials are skipped."""
-    attempts = predicted(folder)
-    ranked = [trial for trial in ranking(trials_frame(folder)) if trial in attempts]
-    # Trials with predictions but without a rank come last. Trial 0 must be in the pool, to be compared with.
-    order = [*ranked, *(trial for trial in attempts if trial not in ranked)]
-    if trials is not None:
-        if missing := sorted(set(trials) - attempts.keys()):
-            raise StoreError(
-                f"Trials {missing} of `{folder.name}` have no predictions. Trials with predictions: {order}."
-            )
-        order = [trial for trial in order if trial in trials]
-    labelled = {task: rows for task, (rows, _) in _labels(folder, scoring, LABELLED).items()}
-    pool, skipped = {}, []
-    for trial in order:
-        predictions = aligned(member(folder, trial, LABELLED), labelled)
-        if predictions is None:
-            skipped.append(f"trial {trial}: its predictions are incomplete or not finite")
-        else:
-            pool[trial] = predictions
-    if not pool:
-        raise StoreError(f"No trial of `{folder.name}` has predictions yet; finalise the sweep first. {skipped or ''}")
-    return pool, skipped
-
-
-def _labels(
-    folder: SweepFolder, scoring: Scoring, splits: Sequence[str]
-) -> dict[str, tuple[NDArray[np.int64], Vector]]:
-    labelled = labels(folder, splits)
-    missing = [task for task in scoring.metrics if task not in labelled]
-    if missing:
-        raise StoreError(f"Table `examples` has no labels of {', '.join(missing)} for {' and '.join(splits)}.")
-    return {task: labelled[task] for task in scoring.metrics}
-
-
-def _part(predictions: Member, part: Mapping[str, tuple[NDArray[np.int64], Vector]]) -> dict[str, Prediction]:
-    predicted_part = aligned(predictions, {task: rows for task, (rows, _) in part.items()})
-    assert predicted_part is not None, "the pool holds all labelled rows"
-    return predicted_part
-
-
-def _estimates(
-    folder: SweepFolder,
-    scoring: Scoring,
-    pool: Sequence[Member],
-    selections: Mapping[str, tuple[int, ...]],
-    technique: TopK | Greedy,
-) -> dict[str, Any]:
-    result: dict[str, dict[str, Any]] = {role: {} for role in selections}
-    gain = None
-    for part, splits in PARTS.items():
-        labelled = _labels(folder, scoring, splits)
-        expected = {task: values for task, (_, values) in labelled.items()}
-        members = [_part(predictions, labelled) for predictions in pool]
+def _estimates(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[str, Any]:
+    """`estimates`, `gain` and `gain_over_default` of a record."""
+    result: dict[str, dict[str, Any]] = {role: {} for role in selection.roles}
+    gains: dict[str, Any] = {"gain": None, "gain_over_default": None}
+    for part, (splits, members) in _parts(folder, selection).items():
+        rows = common_rows(members.values())
+        expected = labels_of(folder, scoring, splits, rows)
         values = {
-            role: blend(members, chosen, technique.combination, scoring.kinds) for role, chosen in selections.items()
+            role: _blended(members, trials, rows, selection.technique, scoring)
+            for role, trials in selection.roles.items()
+            if members.keys() >= set(trials)
         }
         for role, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
             overall = estimates.of_overall(scoring, predictions, expected)
             result[role][part] = {"overall": overall.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
         if part == "held":
-            ensemble, single = values["ensemble"], values["best_single"]
-            gain = estimates.of_difference(scoring, ensemble, single, expected).to_dict()
-    return {"estimates": result, "gain": gain}
+            pairs = {"gain": ("ensemble", "best_single"), "gain_over_default": ("best_single", "default")}
+            for name, (better, other) in pairs.items():
+                if other in values:
+                    gains[name] = estimates.of_difference(scoring, values[better], values[other], expected).to_dict()
+    return {"estimates": result, **gains}
+
+
+def _parts(
+    folder: SweepFolder, selection: Selection
+) -> dict[str, tuple[tuple[str, ...], dict[int, Member]]]:
+    """Part for which scores are estimated -> its splits, and the predictions of the chosen trials on it.
+
+    Only `held` takes no part in the selection. Raises StoreError if a chosen trial has not predicted `held`.
+    """
+    held: dict[int, Member] = {trial: headline(folder, trial) for trial in selection.trials}
+    if missing := [trial for trial, predictions in held.items() if not predictions]:
+        raise StoreError(f"Trials {missing} of `{folder.name}` have not predicted `held`; finalise the sweep first.")
+    pool = selection.candidates
+    parts: dict[str, tuple[tuple[str, ...], dict[int, Member]]] = {
+        "held": (("held",), held),
+        "search": (("search",), {trial: pool.members[trial] for trial in selection.trials if trial in pool.members}),
+    }
+    every = {task: rows for task, (rows, _) in labels(folder, LABELLED).items()}
+    dev = {trial: aligned(member(folder, trial, LABELLED), every) for trial in selection.trials}
+    complete: dict[int, Member] = {trial: predictions for trial, predictions in dev.items() if predictions is not None}
+    return parts | ({"dev": (LABELLED, complete)} if len(complete) == len(dev) else {})
+
+
+def _blended(
+    members: Mapping[int, Member], trials: Sequence[int], rows: Rows, technique: TopK | Greedy, scoring: Scoring
+) -> dict[str, Vector]:
+    """Predictions of one role for the rows. Raises StoreError for predictions that are not finite."""
+    distinct = sorted(set(trials))
+    parts = [aligned(members[trial], rows) for trial in distinct]
+    complete = [part for part in parts if part is not None]
+    if len(complete) != len(parts):
+        wrong = [trial for trial, part in zip(distinct, parts, strict=True) if part is None]
+        raise StoreError(f"Predictions of trials {wrong} are not finite.")
+    return blend(complete, [distinct.index(trial) for trial in trials], technique.combination, scoring.kinds)

@@ -3,13 +3,18 @@
 The contract
 ------------
 Layout. `<store>/<sweep>/` holds `sweep.json` (the sweep's description, written once), `trials/`, `reports/`,
-`examples/` and `predictions/` (Parquet, schemas in `results.schemas`), `fences/` (one fence for each generation of
-writer), `ensembles/` (JSON), and further folders of the search, such as `checkpoints/`. A store holds many sweeps.
+`evidence/`, `examples/` and `predictions/` (Parquet, schemas in `results.schemas`), `fences/` (one fence for each
+generation of writer), `ensembles/` (JSON), and further folders of the search, such as `checkpoints/`. A store holds
+many sweeps.
 
 Writing. A sweep has one writer of `trials` and `reports`: that of its newest generation. Every row of these tables has
 a `seq`: one counter over both tables, strictly increasing, continued from the highest seq that counts. The writer
 commits rows in groups, every half second, and at each `barrier` at once. Any process may write `examples` and
 `predictions`: one whole file for each key. Writing a key again changes nothing.
+
+Evidence. A report may bring its evidence, the predictions that it was scored from (`results.evidence`). The writer
+commits it in the same group, before the row of the report, and with the `seq` of that row. Evidence counts if its row
+counts. So readers see both or neither after a crash, and never a report whose evidence is still to come.
 
 Durability. A file is visible as a whole or not at all: temporary name in the same directory, fsync of the file,
 rename, fsync of the directory; on an object store one PUT. A row is acknowledged, and then durable, once `barrier` has
@@ -26,7 +31,9 @@ a report that is not finite ends its trial. The store's `warnings` name every fo
 which is skipped.
 
 Compaction (`results.compaction`). A merged file names the files that it replaces; readers skip these, and they are
-deleted ten minutes later. If a file vanishes while it is read, the reader lists the folder again.
+deleted ten minutes later. If a file vanishes while it is read, the reader lists the folder again. A merged file of
+evidence keeps that of each trial's last report, and all of trial 0, of trials with kept weights, and of trials that
+have not ended.
 
 Versions. A schema change only adds nullable columns. Each file's metadata holds the schema's version; each file's
 schema holds type, unit and meaning of every column.
@@ -50,10 +57,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from results import fences
-from results.compaction import compact, discard
+from results.compaction import compact_sweep
 from results.fences import Superseded
 from results.files import Folder, StoreError, explained, locate, safe_name
-from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing
+from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing, lookup
 from results.schemas import TABLES, conform, find, to_rows, to_table
 from results.tasks import Task, tasks_of
 from results.writer import PERIOD, Writer
@@ -239,6 +246,17 @@ class SweepFolder:
         self._warn((table, None), files.warnings + warnings)
         return in_order(table, fenced(joined(table, list(files.tables.values())), continued))
 
+    def rows(self, table: str, seqs: Collection[int]) -> pa.Table:
+        """Rows of a table of events, or of one beside it, with one of these `seqs`, whatever their generation.
+
+        Only files and row groups that may hold them are read.
+        """
+        folder = self.folder.child(table)
+        with explained("read", folder.path):
+            files = lookup(folder, table, seqs)
+        self._warn((table, frozenset()), files.warnings)
+        return in_order(table, joined(table, list(files.tables.values())))
+
     def events(self) -> list[dict[str, Any]]:
         """Rows of `trials` and `reports` in order of seq, each with its `table`: the input of a replay.
 
@@ -258,10 +276,7 @@ class SweepFolder:
     def compact(self, *, fewest: int = 2) -> None:
         """Merge small files now. A running writer merges them by itself."""
         with explained("write to", self.path):
-            for name, table in TABLES.items():
-                if table.sequenced:
-                    compact(self.folder.child(name), name, fewest=fewest)
-                    discard(self.folder.child(name), name)
+            compact_sweep(self.folder, fewest=fewest)
 
     def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
         self._warnings[reading] = warnings

@@ -67,19 +67,19 @@ def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.Data
     counts = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
     frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
     if scoring is not None:
-        held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder)}
+        held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder, predictions.HELD)}
         for name in ["overall", *scoring.metrics]:
             frame[HELD + name] = [held.get(trial, {}).get(name, math.nan) for trial in frame["trial"]]
     return frame
 
 
 def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, float]:
-    """A trial's scores on the held split by task, and `overall`; empty if its predictions are incomplete."""
-    labelled = predictions.labels(folder, ("held",))
-    held = predictions.aligned(
-        predictions.member(folder, trial, ("held",)), {task: rows for task, (rows, _) in labelled.items()}
-    )
-    if held is None or not labelled:
+    """A trial's scores on the rows of `held` on which headlines are estimated, by task, and `overall`; empty if its
+    predictions are incomplete."""
+    predicted = predictions.headline(folder, trial)
+    labelled = predictions.labels(folder, ("held",), predictions.common_rows([predicted]))
+    held = predictions.aligned(predicted, {task: rows for task, (rows, _) in labelled.items()})
+    if held is None or not labelled.keys() >= scoring.metrics.keys():
         return {}
     values = {task: prediction.values for task, prediction in held.items()}
     scores = scoring.scores(values, {task: labels for task, (_, labels) in labelled.items()})
@@ -141,7 +141,7 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
     }
     order = ranking(frame)
     events = [event for event in to_rows(folder.read("trials")) if event["trial"] == trial]
-    has_held = scoring is not None and trial in predictions.predicted(folder)
+    has_held = scoring is not None and trial in predictions.predicted(folder, predictions.HELD)
     return {
         **facts,
         "rank": order.index(trial) + 1 if trial in order else None,

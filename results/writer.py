@@ -1,9 +1,9 @@
 """The writer of `trials` and `reports`: it collects rows for half a second and makes them durable together.
 
 Rows become durable in the order in which they were appended, so a crash always leaves a prefix. A group of rows is
-written as one file for each run of rows of the same table. A daemon thread commits every half second; `barrier` commits
-at once, in the caller's thread. If the disk fails, the rows stay in memory, `append` takes no more rows, and `barrier`
-tries again.
+written as one file for each run of rows of the same table, after one file with the evidence of its reports. A daemon
+thread commits every half second; `barrier` commits at once, in the caller's thread. If the disk fails, the rows stay in
+memory, `append` takes no more rows, and `barrier` tries again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,30 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from results import fences
-from results.compaction import FEWEST, compact
+from results.compaction import FEWEST, compact_sweep
+from results.evidence import EVIDENCE, Evidence, evidence_table
 from results.files import Folder, StoreError, explained
 from results.reading import SUFFIX, encode, fenced, joined, listing
-from results.schemas import TABLES, find, to_table
+from results.schemas import EVENTS, find, to_table
 
 PERIOD = 0.5
 """Seconds between group commits."""
-SEQUENCED = tuple(name for name, table in TABLES.items() if table.sequenced)
+
+
+class Entry(NamedTuple):
+    """A row that was appended and is not durable yet."""
+
+    table: str
+    seq: int
+    rows: pa.Table
+    """The row itself."""
+    evidence: pa.Table | None
+    """Its evidence, rows of table `evidence`."""
 
 
 class Writer:
@@ -42,7 +53,7 @@ class Writer:
         """Compactions that failed, with the reasons. They lose no rows."""
         self._sweep = sweep
         self._seq = self._durable = self.continued_from
-        self._pending: list[tuple[str, int, pa.Table]] = []
+        self._pending: list[Entry] = []
         self._error: StoreError | None = None
         self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for microseconds
         self._committing = threading.Lock()  # held while files are written, so that one commit runs at a time
@@ -57,15 +68,16 @@ class Writer:
         with self._lock:
             return self._durable
 
-    def append(self, table: str, row: Mapping[str, Any]) -> int:
-        """Append a row to `trials` or `reports`; returns its seq.
+    def append(self, table: str, row: Mapping[str, Any], evidence: Evidence | None = None) -> int:
+        """Append a row to `trials` or `reports`; returns its seq. A report may bring its evidence, which readers see
+        with its row or not at all.
 
         The row becomes durable within half a second, or at the next `barrier`. `seq` and `generation` are filled in,
         and `time`, `host` and `pid` where they are missing. Raises StoreError, and does not take the row, if it does
         not fit the schema, the disk has failed, or the writer is closed.
         """
-        if table not in SEQUENCED:
-            raise StoreError(f"A writer appends to {' and '.join(SEQUENCED)}; found `{table}`. Others: `write_table`.")
+        if table not in EVENTS:
+            raise StoreError(f"A writer appends to {' and '.join(EVENTS)}; found `{table}`. Others: `write_table`.")
         defaults: dict[str, Any] = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
         filled = {name: value for name, value in defaults.items() if name in find(table).schema.names} | dict(row)
         with self._lock:
@@ -74,9 +86,10 @@ class Writer:
             if self._error is not None:
                 raise self._error
             seq = self._seq + 1
-            rows = to_table(table, [{**filled, "seq": seq, "generation": self.generation}])
+            filled |= {"seq": seq, "generation": self.generation}
+            beside = evidence_table(filled, evidence) if evidence else None
+            self._pending.append(Entry(table, seq, to_table(table, [filled]), beside))
             self._seq = seq
-            self._pending.append((table, seq, rows))
             return seq
 
     def barrier(self) -> int:
@@ -116,8 +129,7 @@ class Writer:
 
     def _compact(self) -> None:
         try:
-            for name in SEQUENCED:
-                compact(self._sweep.child(name), name)
+            compact_sweep(self._sweep)
         except (OSError, StoreError, pa.ArrowException) as error:
             self.warnings.append(f"Small files were not merged: {error}")
 
@@ -126,8 +138,10 @@ class Writer:
             with self._lock:
                 group = list(self._pending)
             try:
-                for table, run in itertools.groupby(group, key=lambda entry: entry[0]):
-                    self._write(table, list(run))
+                # Evidence comes first: without its report's row it counts nowhere, and no report may lack it.
+                self._write_evidence([entry for entry in group if entry.evidence is not None])
+                for table, run in itertools.groupby(group, key=lambda entry: entry.table):
+                    self._write_run(table, list(run))
             except StoreError as error:
                 with self._lock:
                     self._error = error
@@ -139,12 +153,14 @@ class Writer:
             with self._lock:
                 self._error = None
 
-    def _write(self, table: str, run: list[tuple[str, int, pa.Table]]) -> None:
-        first, last = run[0][1], run[-1][1]
-        rows = joined(table, [entry[2] for entry in run])
-        name = f"{self.generation:06d}-{first:012d}-{last:012d}{SUFFIX}"
-        with explained("write to", f"{self._sweep.path}/{table}"):
-            self._sweep.child(table).write(name, encode(table, rows))
+    def _write_evidence(self, entries: list[Entry]) -> None:
+        if entries:
+            rows = [entry.evidence for entry in entries]
+            self._write(EVIDENCE, entries[0].seq, entries[-1].seq, rows)
+
+    def _write_run(self, table: str, run: list[Entry]) -> None:
+        self._write(table, run[0].seq, run[-1].seq, [entry.rows for entry in run])
+        with explained("read", self._sweep.path):
             newest = fences.generation(self._sweep)
         if newest > self.generation:
             raise fences.Superseded(
@@ -153,14 +169,20 @@ class Writer:
             )
         with self._lock:
             del self._pending[: len(run)]
-            self._durable = last
-            self._files += 1
+            self._durable = run[-1].seq
+
+    def _write(self, table: str, first: int, last: int, rows: list[pa.Table]) -> None:
+        folder = self._sweep.child(table)
+        with explained("write to", folder.path):
+            folder.make()  # a sweep of an earlier version has no folder of a later table
+            folder.write(f"{self.generation:06d}-{first:012d}-{last:012d}{SUFFIX}", encode(table, joined(table, rows)))
+        self._files += 1
 
 
 def durable_seq(sweep: Folder) -> int:
     """Highest seq that counts in a sweep; 0 if it has no rows."""
     highest = 0
-    tables = [joined(name, list(listing(sweep.child(name), name).tables.values())) for name in SEQUENCED]
+    tables = [joined(name, list(listing(sweep.child(name), name).tables.values())) for name in EVENTS]
     continued, _ = fences.fences(sweep)
     for table in tables:
         highest = max([highest, *fenced(table, continued)["seq"].to_pylist()])

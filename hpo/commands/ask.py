@@ -40,8 +40,8 @@ def top(
     Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
     """
     from hpo.display import tables
-    from hpo.display.ensemble import scoring
     from hpo.display.trials import RANKED, cost_rows, score_rows, show_parameters, trial_records
+    from hpo.driver.jury import scoring
     from results import views
     from results.sql import QueryError
 
@@ -91,7 +91,7 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
 
     Example: hpo show quickstart-1 3
     """
-    from hpo.display.ensemble import scoring
+    from hpo.driver.jury import scoring
     from results import views
 
     folder = open_sweep(store, sweep)

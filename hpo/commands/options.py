@@ -65,7 +65,10 @@ _GPUS = (
     "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. "
     "On resume: as before."
 )
-_KEEP = "Number of best trials whose weights are kept. Those of trial 0 always are."
+_KEEP = (
+    "Number of best trials whose weights are kept. Those of trial 0 are too, and those of at most as many members of "
+    "an ensemble."
+)
 _DATA_NOW = "Folder that holds the same data now. Default: as before."
 _TAKEOVER = "Resume although another driver seems to work on the sweep. That driver will stop."
 _DRY_RUN = "Check everything, show the plan and its expected cost, and start no trial."

@@ -70,7 +70,7 @@ def _launch_again(store: str, sweep: str, relaunch: Relaunch) -> None:
     if done:
         extend_command = command("extend", sweep, "--trials", str(2 * trials), store=store)
         tell(
-            f"{sweep} is done: its {plural(trials, 'trial')} have ended and the kept ones have predicted. See: "
+            f"{sweep} is done: its {plural(trials, 'trial')} have ended and the chosen ones have predicted. See: "
             f"{command('top', sweep, store=store)}; give it more trials: {extend_command}"
         )
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +19,11 @@ from hpo.commands.common import (
     warned,
 )
 from hpo.display.messages import busy, tell
+from hpo.driver.ledger import Ledger
+from hpo.driver.selection import METHOD, SIZE, conclude, needed, select
 
 if TYPE_CHECKING:
+    from results.choice import Selection
     from results.store import SweepFolder
 
 
@@ -28,30 +31,47 @@ def ensemble(
     sweep: SweepArgument,
     method: Annotated[
         str, typer.Option("--method", help="Method: greedy (Caruana 2004) or top-k (best trials).")
-    ] = "greedy",
-    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; greedy may repeat a trial.")] = 5,
+    ] = METHOD,
+    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; greedy may repeat a trial.")] = SIZE,
     name: Annotated[str | None, typer.Option("--name", help="Name of the ensemble. Default: METHOD-SIZE.")] = None,
+    full_dev: Annotated[
+        bool, typer.Option("--full-dev", help="Estimate the score on the full dev set too, as papers do; takes longer.")
+    ] = False,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
     """Choose an ensemble of kept trials on `search`, estimate its score on `held`, and save it.
 
-    `search` and `held` are two parts of the dev files. The best single trial is estimated beside the ensemble.
+    `search` and `held` are two parts of the dev files. The best single trial is estimated beside the ensemble. Chosen
+    trials that have not predicted `held` yet do so now.
 
     Example: hpo ensemble quickstart-1 --method greedy --size 5 --name best
     """
-    from hpo.display.ensemble import choose
     from hpo.display.summary import show_ensemble
 
     folder = open_sweep(store, sweep)
     with warned(folder):
-        _finalise(folder)
-        with busy("choosing members and estimating the score of the ensemble"):
-            record = choose(folder, method=method, size=size, name=name)
+        selection = _predicted(folder, method, size, full_dev)
+        with busy("estimating the score of the ensemble"):
+            record = conclude(folder, selection, name)
     if json:
         print_json(record)
     else:
         show_ensemble(record, console())
+
+
+def _predicted(folder: SweepFolder, method: str, size: int, full_dev: bool) -> Selection:
+    """A selection whose trials have predicted: what is missing, as after a stop, they predict now."""
+    from hpo.driver.finalise import finalise_here
+
+    ledger = Ledger(folder.events())
+    while True:
+        with busy("choosing members"):
+            selection = select(folder, ledger, method=method, size=size)
+            pending = needed(folder, ledger, selection, full_dev=full_dev).pending
+        if not pending:
+            return selection
+        finalise_here(folder, pending, tell)
 
 
 def predict(
@@ -76,11 +96,11 @@ def predict(
     check_out(folder, out, overwrite)
     with warned(folder):
         if trial is not None:
-            _finalise(folder, [trial])
+            _predict(folder, [trial])
             paths = write(folder, of_trial(folder, trial), out, f"trial {trial}")
         else:
             assert ensemble is not None
-            _finalise(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
+            _predict(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
             paths = write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
     if json:
         print_json({"files": paths})
@@ -89,12 +109,12 @@ def predict(
             console().print(str(path), soft_wrap=True)
 
 
-def _finalise(folder: SweepFolder, trials: Iterable[int] | None = None) -> None:
-    """Let each kept trial (all, or those named) predict now if its predictions are missing, as after a stop, or
-    damaged."""
-    from hpo.driver.finalise import finalise_here
+def _predict(folder: SweepFolder, trials: list[int]) -> None:
+    """Let each of these trials predict what is missing of its dev and test files."""
+    from hpo.driver.finalise import asked, finalise_here
+    from results.predictions import PARTS
 
-    finalise_here(folder, trials, tell)
+    finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble, "predict": predict}

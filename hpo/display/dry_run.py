@@ -96,7 +96,7 @@ def _time(preview: Preview) -> str:
     stages = ", stages (below)" if preview.stages else ""
     return (
         f"about {duration(preview.seconds)} of training and evaluation; not counted: start-up{stages}, "
-        "predictions of the kept trials at the end"
+        "predictions of the chosen trials at the end"
     )
 
 

@@ -15,12 +15,12 @@ from hpo.display.units import OVER
 from hpo.driver.generations import GenerationRecord, active, newest, total_trials
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
+from hpo.driver.selection import Needed, needed
 from hpo.launch.record import record_of
 from hpo.search.schedulers import scheduler_from
 from hpo.search.snapshot import Snapshot
 from hpo.search.states import CLOSED
 from hpo.worker.progress import stages_of
-from results.predictions import predicted
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -36,12 +36,11 @@ def read(folder: SweepFolder) -> Snapshot:
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
     snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
-    kept = Ledger(rows).kept
-    unpredicted = sorted(kept.keys() - predicted(folder).keys())
+    predictions = needed(folder, Ledger(rows)) if _all_closed(snapshot) else None
     if live:
-        snapshot = _at_work(snapshot, len(kept), len(unpredicted))
+        snapshot = _at_work(snapshot, predictions)
     else:
-        snapshot = _at_rest(snapshot, unpredicted, died=launch is not None and launch.state != "ended")
+        snapshot = _at_rest(snapshot, predictions, died=launch is not None and launch.state != "ended")
     return replace(snapshot, stages=stages_of(path, snapshot.beginning))
 
 
@@ -57,23 +56,25 @@ def _all_closed(snapshot: Snapshot) -> bool:
     return sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
 
 
-def _at_work(snapshot: Snapshot, kept: int, unpredicted: int) -> Snapshot:
-    """The snapshot with the phase of a sweep whose driver is alive."""
-    if not _all_closed(snapshot):
+def _at_work(snapshot: Snapshot, predictions: Needed | None) -> Snapshot:
+    """The snapshot with the phase of a sweep whose driver is alive. `predictions`: None before all trials have
+    ended."""
+    if predictions is None:
         return replace(snapshot, phase="searching")
-    activity = f"{kept - unpredicted} of {kept} trials have predicted"
+    of = len(predictions.trials)
+    activity = f"{of - len(predictions.waiting)} of {of} trials have predicted"
     return replace(snapshot, phase="finalising", activity=activity)
 
 
-def _at_rest(snapshot: Snapshot, unpredicted: list[int], *, died: bool) -> Snapshot:
+def _at_rest(snapshot: Snapshot, predictions: Needed | None, *, died: bool) -> Snapshot:
     """The snapshot of a sweep on which no driver works: it is done, stopped or interrupted. Its open trials wait for a
     resume. `died`: the last driver did not stop in order."""
     phase = "interrupted" if died else "stopped"
-    if _all_closed(snapshot) and unpredicted:
-        trials = ", ".join(map(str, unpredicted))
+    if predictions is not None and predictions.pending:
+        trials = ", ".join(map(str, predictions.waiting))
         message = f"no predictions yet of trials {trials}: hpo resume {snapshot.name}"
         snapshot = replace(snapshot, messages=(*snapshot.messages, message))
-    elif _all_closed(snapshot):
+    elif predictions is not None:
         phase = "done"
     return replace(snapshot.at_rest(), phase=phase)
 

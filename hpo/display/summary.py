@@ -26,23 +26,25 @@ MESSAGES = 5
 
 def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
+    from hpo.driver.jury import scoring
+    from hpo.driver.ledger import Ledger
+    from hpo.driver.selection import conclude, select
     from results import views
-    from results.predictions import predicted
     from results.store import Store, StoreError
 
     folder = Store(store).open(outcome.name)
     headline(outcome, console)
     show_messages(outcome, console)
-    rows = trial_records(views.top(folder, BEST, scoring=ensemble.scoring(folder)))
+    rows = trial_records(views.top(folder, BEST, scoring=scoring(folder)))
     scores = score_rows(rows, list(folder.tasks))
     console.print()
     title = f"best trials ({RANKED}, which chose them)"
     tables.show(scores, console, title=title, empty="no trial has a score")
     name = None
-    if predicted(folder):
+    if rows:
         try:
             with busy("choosing an ensemble and estimating its score"):
-                record = ensemble.choose(folder)
+                record = conclude(folder, select(folder, Ledger(folder.events())))
         except StoreError as error:  # damaged predictions or a full disk: the sweep is done all the same
             retry = command("ensemble", outcome.name, store=store)
             tell(f"warning: no ensemble was chosen: {error} After fixing that, run: {retry}")
@@ -92,9 +94,12 @@ def show_ensemble(record: Mapping[str, Any], console: Console) -> None:
     method = f"{record['method']}, {members} of {plural(len(record['candidates']), 'candidate')}"
     console.print(f"ensemble {record['name']} ({method}): trials {ensemble.members(record)}", style="bold")
     for part, title in ensemble.PARTS.items():
-        console.print(f"\n{title} ({ensemble.size_of(record, part)})")
-        tables.show(ensemble.estimate_rows(record, part), console)
-    console.print(f"\n{ensemble.gain(record)}")
+        if rows := ensemble.estimate_rows(record, part):
+            console.print(f"\n{title} ({ensemble.size_of(record, part)})")
+            tables.show(rows, console)
+    console.print()
+    for line in ensemble.gains(record):
+        console.print(line)
     for problem in record["skipped"]:
         console.print(f"left out: {problem}", style="yellow")
 

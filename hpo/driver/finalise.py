@@ -1,21 +1,22 @@
-"""Predictions of the kept trials for all of dev and test: each trial predicts once, and its rows are stored.
+"""Predictions of trials with their kept weights, part by part; which ones, `hpo.driver.selection` says.
 
-After a search, `finalise` spreads the trials over new actors, each with the resources of one trial; the actors of a
-machine share its data and weights. A command calls `finalise_here`, which predicts in the command's own process. Both
-call `predict_trial`. A trial that has predicted has a file in the store, so an interrupted round continues where it was
-and a repeated round does nothing. The actors are gone before `finalise` returns: living ones would silently take the
+After a search, `finalise` spreads them over new actors, each with the resources of one trial; the actors of a machine
+share its data and weights. A command calls `finalise_here`, which predicts in the command's own process. Both call
+`predict_part`. A part that was predicted has a file in the store, so an interrupted round continues where it was and a
+repeated round does nothing. The actors are gone before `finalise` returns: living ones would silently take the
 resources of the next search.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.driver.selection import Pending, lacking, needed
 from hpo.launch.record import job_of, record_of
 from hpo.search.states import CLOSED
 from hpo.worker.faults import is_disk_error
@@ -34,16 +35,17 @@ class PredictError(ValueError):
     """Predictions cannot be made or written."""
 
 
-def predict_trial(job: Job, folder: SweepFolder, trial: int, attempt: int, checkpoint: str) -> int:
-    """Predict with a trial's kept checkpoint and store the predictions; returns their number of rows.
+def predict_part(job: Job, folder: SweepFolder, pending: Pending) -> int:
+    """Predict a part with a trial's kept checkpoint and store the predictions; returns their number of rows.
 
-    Only the last part of the path `checkpoint` is used: the store may have moved since that path was recorded.
+    Only the last part of the checkpoint's path is used: the store may have moved since that path was recorded.
     """
     from results.predictions import key, to_table
 
+    (trial, attempt, checkpoint), part = pending
     path = job.checkpoints(trial) / Path(checkpoint).name
-    table = to_table(trial, attempt, job.module().predict(job, path))
-    folder.write_table("predictions", table, key(trial, attempt))
+    table = to_table(trial, attempt, job.module().predict(job, path, part))
+    folder.write_table("predictions", table, key(trial, attempt, part))
     return int(table.num_rows)
 
 
@@ -58,48 +60,42 @@ class Predictor:
         self._folder = Store(store).open(name)
         limit_memory(self._job.memory_limit)
 
-    def predict(self, trial: int, attempt: int, checkpoint: str) -> int:
-        """See `predict_trial`."""
-        return predict_trial(self._job, self._folder, trial, attempt, checkpoint)
+    def predict(self, trial: int, attempt: int, checkpoint: str, part: str) -> int:
+        """See `predict_part`."""
+        return predict_part(self._job, self._folder, Pending(KeptWeights(trial, attempt, checkpoint), part))
 
 
-def finalise(
-    folder: SweepFolder, job: Job, kept: Sequence[KeptWeights], on_turn: Callable[[int, int], bool]
-) -> list[str]:
-    """Let every kept trial that has not predicted yet predict. `on_turn(done, total)` is called every `TURN` seconds
-    and returns False to stop early.
+def finalise(job: Job, pending: Sequence[Pending], on_turn: Callable[[int], bool]) -> list[str]:
+    """Make the predictions. `on_turn(left)` gets the number of predictions to come every `TURN` seconds, and returns
+    False to stop early.
 
     Returns one message for each trial that could not predict.
     """
-    from results.predictions import key
-
-    missing = [weights for weights in kept if not folder.has("predictions", key(weights.trial, weights.attempt))]
-    return _Round(job, missing).run(on_turn) if missing else []
+    return _Round(job, pending).run(on_turn) if pending else []
 
 
 class _Round:
-    """One round of predictions: hands trials to actors until all have predicted."""
+    """One round of predictions: hands them to actors until all are made."""
 
-    def __init__(self, job: Job, missing: Sequence[KeptWeights]) -> None:
+    def __init__(self, job: Job, pending: Sequence[Pending]) -> None:
         sweep = Path(job.folder)
         self._arguments = (job.to_json(), str(sweep.parent), sweep.name)
         self._resources = job.resources
-        self._total = len(missing)
-        self._todo = [(weights, 0) for weights in missing]
-        """Weights that no actor has yet, and how many actors have died with them."""
-        self._busy: dict[Any, tuple[Any, KeptWeights, int]] = {}
-        """Ray's reference to a prediction at work -> its actor, its weights, their tries."""
+        self._todo = [(entry, 0) for entry in pending]
+        """Predictions that no actor has yet, and how many actors have died with them."""
+        self._busy: dict[Any, tuple[Any, Pending, int]] = {}
+        """Ray's reference to a prediction at work -> its actor, the prediction, its tries."""
         self._actors: list[Any] = []
         self._problems: list[str] = []
 
-    def run(self, on_turn: Callable[[int, int], bool]) -> list[str]:
+    def run(self, on_turn: Callable[[int], bool]) -> list[str]:
         import ray
 
         try:
             for _ in range(min(self._resources.workers, len(self._todo))):
                 self._hand_out(self._new_actor())
             while self._busy:
-                if not on_turn(self._total - len(self._todo) - len(self._busy), self._total):
+                if not on_turn(len(self._todo) + len(self._busy)):
                     break
                 ready, _ = ray.wait(list(self._busy), timeout=TURN)
                 for reference in ready:
@@ -119,26 +115,27 @@ class _Round:
 
     def _hand_out(self, actor: Any) -> None:
         if self._todo:
-            weights, tries = self._todo.pop(0)
-            reference = actor.predict.remote(weights.trial, weights.attempt, weights.checkpoint)
-            self._busy[reference] = (actor, weights, tries)
+            entry, tries = self._todo.pop(0)
+            reference = actor.predict.remote(*entry.weights, entry.part)
+            self._busy[reference] = (actor, entry, tries)
 
     def _collect(self, reference: Any) -> None:
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-        actor, weights, tries = self._busy.pop(reference)
+        actor, entry, tries = self._busy.pop(reference)
+        trial = entry.weights.trial
         try:
             ray.get(reference)
         except RayTaskError as error:
             if is_disk_error(error.cause):  # the launch stops, resumable: every other trial would fail too
                 raise error.cause from error
-            self._problems.append(f"trial {weights.trial} could not predict: {_last_line(error)}")
+            self._problems.append(f"trial {trial} could not predict: {_last_line(error)}")
         except (RayActorError, OutOfMemoryError) as error:
             if tries < RETRIES:
-                self._todo.append((weights, tries + 1))
+                self._todo.append((entry, tries + 1))
             else:
-                self._problems.append(f"trial {weights.trial} could not predict: {_last_line(error)}")
+                self._problems.append(f"trial {trial} could not predict: {_last_line(error)}")
             self._actors.remove(actor)
             actor = self._new_actor() if self._todo else None
         if actor is not None:
@@ -150,41 +147,41 @@ def _last_line(error: Exception) -> str:
 
 
 def is_done(folder: SweepFolder, trials: int) -> bool:
-    """Whether all `trials` trials have ended and every kept one has predicted: a launch would have nothing to do."""
-    from results.predictions import key
-
+    """Whether all `trials` trials have ended and the chosen ones have predicted: a launch would have nothing to do."""
     ledger = Ledger(folder.events())
     if sum(entry.state in CLOSED for entry in ledger.trials.values()) < trials:
         return False
-    return all(folder.has("predictions", key(weights.trial, weights.attempt)) for weights in ledger.kept.values())
+    return not needed(folder, ledger).pending
 
 
-def finalise_here(folder: SweepFolder, trials: Iterable[int] | None, tell: Callable[[str], None]) -> list[int]:
-    """Let kept trials whose predictions are missing or damaged predict in this process, one after the other.
+def asked(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts: Sequence[str]) -> list[Pending]:
+    """The predictions of these trials that are missing or damaged. Raises PredictError for a trial that has neither
+    them nor kept weights."""
+    from results.predictions import has, predicted
 
-    `trials`: the trials to look at; None: all kept ones. `tell` gets a message before each prediction. Returns the
-    trials that predicted. Raises PredictError for a trial that has neither predictions nor kept weights.
-    """
-    from results.predictions import key, predicted
+    present = predicted(folder)
+    for trial in sorted(set(trials) - ledger.kept.keys()):
+        reason = without_weights(folder, trial, ledger.kept)
+        if trial not in present:
+            raise PredictError(reason)
+        if not all(has(folder, trial, present[trial], part) for part in parts):
+            raise PredictError(f"the predictions of trial {trial} are incomplete or damaged, and {reason}")
+    return lacking(folder, ledger, trials, parts)
 
-    kept, present = Ledger(folder.events()).kept, predicted(folder)
+
+WORDS = {"held": "the held-out rows of the headline", "dev": "the other rows of dev", "test": "test"}
+"""Part of predictions -> its name in messages."""
+
+
+def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callable[[str], None]) -> None:
+    """Make the predictions in this process, one after the other. `tell` gets a message before each."""
+    if not pending:
+        return
     record = record_of(folder)
     job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
-    missing = []
-    for trial in kept if trials is None else trials:
-        if trial not in kept and trial not in present:
-            raise PredictError(without_weights(folder, trial, kept))
-        if trial not in kept and not folder.has("predictions", key(trial, present[trial])):
-            reason = without_weights(folder, trial, kept)
-            raise PredictError(f"the predictions of trial {trial} are damaged, and {reason}")
-        if trial in kept and not folder.has("predictions", key(trial, kept[trial].attempt)):
-            missing.append(trial)
-    for number, trial in enumerate(missing, start=1):
-        _, attempt, checkpoint = kept[trial]
-        reason = "its predictions are damaged" if present.get(trial) == attempt else "it has no predictions yet"
-        tell(f"trial {trial} predicts dev and test now ({number} of {len(missing)}): {reason}")
-        predict_trial(job, folder, trial, attempt, checkpoint)
-    return missing
+    for number, entry in enumerate(pending, start=1):
+        tell(f"trial {entry.weights.trial} predicts {WORDS[entry.part]} now ({number} of {len(pending)})")
+        predict_part(job, folder, entry)
 
 
 def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:

@@ -13,16 +13,19 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpo.cluster.processes import host
-from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
 from hpo.driver.weights import EndRow, Shelf
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
 from hpo.worker.faults import OUT_OF_MEMORY
 from hpo.worker.job import Assignment, attempt_id
+
+if TYPE_CHECKING:
+    from results.evidence import Evidence
 
 COPIED = (
     "step", "examples", "scores", "losses", "flags", "seconds", "evaluation_seconds", "stage_seconds",
@@ -45,8 +48,8 @@ class RowWriter(Protocol):
         """The highest `seq` that is on the disk."""
         ...
 
-    def append(self, table: str, row: Mapping[str, Any]) -> int:
-        """Append a row; returns its `seq`."""
+    def append(self, table: str, row: Mapping[str, Any], evidence: Evidence | None = None) -> int:
+        """Append a row, a report with its evidence; returns its `seq`."""
         ...
 
     def barrier(self) -> int:
@@ -84,6 +87,7 @@ class Recorder:
         """Continue after the stored rows `events`, and write the end rows that a dead driver left unwritten."""
         for row in events:
             self._ledger.feed(row)
+        self._shelf.recall(self._ledger)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
             self._close(trial, attempt, verdict)
         self._shelf.tidy(self._ledger)
@@ -97,10 +101,6 @@ class Recorder:
     def running(self) -> tuple[str, ...]:
         """Tune's ids of the Tune trials with an attempt that has not ended."""
         return tuple(self._open)
-
-    def kept(self) -> list[KeptWeights]:
-        """The kept weights, those of the best trial first."""
-        return self._shelf.kept(self._ledger)
 
     def issue(self) -> list[Assignment]:
         """Start the next attempt: a list of its one assignment. Empty: none now, and none ever if `closed`."""
@@ -177,10 +177,13 @@ class Recorder:
         self._same_failures = 0
         verdict = self._sweep.report(start.trial, start.attempt, report["step"], value, diverged=diverged)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
-        self._append("reports", trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)
+        evidence = None if diverged else report.get("evidence")
+        self._append("reports", evidence, trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)
         if verdict.action == "continue":
             return True
         self._take(tune_id, attempt)
+        if verdict.state == "complete" and evidence:
+            self._shelf.take(start.trial, evidence)
         self._close(start.trial, start.attempt, verdict)
         return False
 
@@ -230,8 +233,8 @@ class Recorder:
             checkpoint=end.checkpoint,
         )
 
-    def _append(self, table: str, **row: Any) -> None:
+    def _append(self, table: str, evidence: Evidence | None = None, **row: Any) -> None:
         row |= {"time": time.time(), "host": host()} | ({"pid": os.getpid()} if table == "trials" else {})
-        seq = self._writer.append(table, row)
+        seq = self._writer.append(table, row, evidence)
         self._ledger.feed(row)
         self._monitor.expect(seq, row)

@@ -21,7 +21,7 @@ class Resumption(NamedTuple):
     trials: int
     """Total number of trials from this launch on."""
     done: bool
-    """Whether nothing is left to do: all trials have ended, and all kept ones have predicted."""
+    """Whether nothing is left to do: all trials have ended, and the chosen ones have predicted."""
 
 
 def resumption(folder: SweepFolder, relaunch: Relaunch) -> Resumption:

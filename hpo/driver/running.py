@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from hpo.cluster import pause
 from hpo.driver import watchdog
 from hpo.driver.generations import Generation
+from hpo.driver.jury import Jury
+from hpo.driver.ledger import Ledger
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.stopping import Halt, StopNow
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds that a stop waits for trials to pause, so that a hung trial cannot delay it for ever."""
+
+ROUNDS = 2
+"""Rounds of predictions: the chosen trials'; in a sweep without evidence first those that the choice needs."""
 
 LaunchState = Literal["done", "stopped"]
 """State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
@@ -53,7 +58,7 @@ class Running:
         self._sweep.replay(events)
         screen.monitor.feed_all(events)
         screen.messages += [*self._sweep.warnings, *folder.warnings]
-        shelf = Shelf(path, plan.record.keep)
+        shelf = Shelf(path, plan.record.keep, Jury(folder))
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, screen.messages.append)
         self._recorder.recall(events)
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
@@ -128,23 +133,30 @@ class Running:
         return hung
 
     def _finish(self) -> LaunchState:
-        """Let the kept trials predict, if the search has ended."""
+        """Let the chosen trials predict, if the search has ended."""
         if not self._sweep.finished:
             return "stopped"
         from hpo.driver.finalise import finalise
+        from hpo.driver.selection import needed
 
         self._screen.phase = "finalising"
-        interrupted, kept = False, self._recorder.kept()
+        self._screen.begin("choosing the trials that predict")
+        self._writer.barrier()
+        ledger, interrupted = Ledger(self._folder.events()), False
+        for _ in range(ROUNDS):
+            trials, pending = needed(self._folder, ledger)
 
-        def on_turn(done: int, total: int) -> bool:  # called only while predictions are missing
-            nonlocal interrupted
-            self._leave_if_superseded()
-            self._screen.activity = f"{len(kept) - total + done} of {len(kept)} trials have predicted"
-            self._show()
-            interrupted = self._halt.reason is not None
-            return not interrupted
+            def on_turn(left: int, of: int = len(trials)) -> bool:  # called only while predictions are missing
+                nonlocal interrupted
+                self._leave_if_superseded()
+                self._screen.activity = f"{of - left} of {of} trials have predicted"
+                self._show()
+                interrupted = self._halt.reason is not None
+                return not interrupted
 
-        self._screen.messages += finalise(self._folder, self._job, kept, on_turn)
+            self._screen.messages += finalise(self._job, pending, on_turn)
+            if interrupted or not pending:
+                break
         return "stopped" if interrupted else "done"
 
     def _leave_if_superseded(self) -> None:

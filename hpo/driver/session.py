@@ -60,7 +60,7 @@ def run(launch: Launch | Plan, observer: Observer | None = None) -> Outcome:
 def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Observer | None = None) -> Outcome:
     """Resume a sweep, however its last launch stopped. `relaunch` says what differs from the launch before.
 
-    If every trial has ended and every kept one has predicted, nothing is started and the function returns at once.
+    If every trial has ended and the chosen ones have predicted, nothing is started and the function returns at once.
     """
     from results.store import Store
 

@@ -9,7 +9,6 @@ trial.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 from hpo.cluster.processes import scratch
 from hpo.cluster.resources import Resources
 from hpo.worker.job import Assignment, Job, assignments_to_json
-from hpo.worker.worker import RESULT, Worker
+from hpo.worker.worker import EVIDENCE, Worker, results_of
 
 
 class Desk(Protocol):
@@ -135,7 +134,7 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             with remembering(faults):
-                verdicts = desk.result(trial.trial_id, json.loads(result[RESULT]))
+                verdicts = desk.result(trial.trial_id, results_of(result))
             return str(TrialScheduler.CONTINUE if any(verdicts) else TrialScheduler.STOP)
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -158,7 +157,8 @@ def _cause_of_death(trial: Any) -> tuple[str, str]:
 
 
 def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
-    """Tune callback that calls `on_turn` once per turn of Tune's loop and kills the workers that it returns."""
+    """Tune callback that calls `on_turn` once per turn of Tune's loop and kills the workers that it returns. It takes
+    the evidence out of every result before Tune keeps the result."""
     import ray
     from ray.tune import Callback
 
@@ -171,6 +171,9 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
                 for trial in trials if hung else ():
                     if trial.trial_id in hung and trial.temporary_state.ray_actor is not None:
                         ray.kill(trial.temporary_state.ray_actor)
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+            result.pop(EVIDENCE, None)  # the scheduler, which comes first, has handed it to the desk
 
     return Turn()
 

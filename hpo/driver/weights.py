@@ -1,6 +1,8 @@
-"""Kept weights: those of the best `keep` trials that have ended, and in any case those of trial 0.
+"""Kept weights: those of the best `keep` trials that have ended, of the members of an ensemble, and of trial 0.
 
-Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data.
+Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data. The
+ensemble is chosen anew whenever a trial reaches the full budget (`hpo.driver.jury`); a trial that ranks low may help
+it. Best trials and members together are at most twice `keep`.
 
 A trial's weights are those of its last report, the one that the rungs judged. A trial that still runs owns its folder
 of checkpoints. Once it has ended, its folder is cut down to that one checkpoint, or deleted. The row comes first:
@@ -11,14 +13,19 @@ before weights are deleted, a row of their trial says that it has none. A crash 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.driver.jury import Jury
+from hpo.driver.ledger import Ledger
 from hpo.search.states import CLOSED, ranking
 from hpo.worker.place import checkpoint_folder
 from minbert.training import checkpoints
+
+if TYPE_CHECKING:
+    from results.evidence import Evidence
 
 BASELINE = 0
 """The trial of the default configuration."""
@@ -42,13 +49,22 @@ class EndRow:
 class Shelf:
     """Decides from a ledger whose weights are kept, and deletes the other weights from the sweep's folder."""
 
-    def __init__(self, sweep: Path, keep: int) -> None:
+    def __init__(self, sweep: Path, keep: int, jury: Jury | None = None) -> None:
+        """`jury` chooses the ensemble; None: there is none."""
         self._sweep = sweep
         self._keep = keep
+        self._jury = jury
+        self._members: list[int] = []
+        """Members of the ensemble, in the order in which they were picked."""
 
-    def kept(self, ledger: Ledger) -> list[KeptWeights]:
-        """The kept weights of the best `keep` trials and of the baseline, best first."""
-        return [ledger.kept[trial] for trial in self._best(ledger, ledger.kept)]
+    def recall(self, ledger: Ledger) -> None:
+        """Choose the ensemble that the stored rows imply. Call it before the first `end_rows` of a resumed sweep."""
+        self._choose(ledger, ledger.kept)
+
+    def take(self, trial: int, evidence: Evidence) -> None:
+        """Take the evidence of the last report of a trial that ends now at the full budget."""
+        if self._jury is not None:
+            self._jury.take(trial, evidence)
 
     def end_rows(self, ledger: Ledger, end: EndRow) -> list[EndRow]:
         """The end rows to write for a trial that ends now with the weights `end.checkpoint`: first its own, then one
@@ -56,15 +72,25 @@ class Shelf:
         candidates = set(ledger.kept)
         if end.checkpoint is not None and end.state in KEPT_STATES:
             candidates.add(end.trial)
+        if end.state == "complete":
+            self._choose(ledger, candidates)
         best = set(self._best(ledger, candidates))
         own = end if end.trial in best else replace(end, checkpoint=None)
         displaced = [(trial, ledger.trials[trial]) for trial in sorted(candidates - best - {end.trial})]
         return [own, *(EndRow(trial, entry.attempt, entry.state, entry.reason, None) for trial, entry in displaced)]
 
+    def _choose(self, ledger: Ledger, candidates: Collection[int]) -> None:
+        """Choose the ensemble anew, unless all candidates are kept in any case."""
+        if self._jury is not None and len(candidates) > self._keep:
+            self._members = self._jury.members(ranking({trial: ledger.trials[trial] for trial in candidates}))
+
     def _best(self, ledger: Ledger, candidates: Iterable[int]) -> list[int]:
         """The trials among `candidates` whose weights are kept, best first. Each candidate has weights."""
         ranked = ranking({trial: ledger.trials[trial] for trial in candidates})
-        return [trial for place, trial in enumerate(ranked) if place < self._keep or trial == BASELINE]
+        best = ranked[: self._keep]
+        members = [trial for trial in self._members if trial in ranked and trial not in best]
+        kept = {BASELINE, *best, *members[: self._keep]}
+        return [trial for trial in ranked if trial in kept]
 
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
         """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,
@@ -77,6 +103,8 @@ class Shelf:
             folder = checkpoint_folder(self._sweep, trial)
             if trial not in ledger.kept:
                 _delete(folder)
+                if self._jury is not None:
+                    self._jury.forget(trial)
             elif folder.is_dir():
                 name = Path(ledger.kept[trial].checkpoint).name
                 for path in folder.iterdir():

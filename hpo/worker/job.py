@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from hpo.cluster.resources import Resources
 from hpo.worker import place
 
@@ -23,6 +25,11 @@ TRAINER = "hpo.worker.trainer"
 
 class Reported(Protocol):
     """A report, as far as a worker uses it; see `minbert.training.report.Report`."""
+
+    @property
+    def evidence(self) -> Mapping[str, NDArray[Any]]:
+        """The predictions that the report was scored from, by task; empty if it has none."""
+        ...
 
     def to_dict(self) -> dict[str, Any]: ...
 

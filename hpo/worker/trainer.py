@@ -64,18 +64,19 @@ def ready(job: Job, folder: SweepFolder) -> None:
 
     corpus = read_corpus(job.data, choose_tasks(job.tasks))
     open_data(job.data, find_base(job.base), corpus=corpus)
-    columns = ("task", "split", "row", "id", "label")
+    columns = ("task", "split", "row", "id", "label", "place")
     rows = [dict(zip(columns, example, strict=True)) for example in corpus.examples()]
     folder.write_table("examples", rows, corpus.fingerprint[:16])
 
 
-def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-    """Task, split and predictions of a checkpoint, for every split of every task, as the store takes them."""
+def predict(job: Job, checkpoint: Path, part: str) -> Iterator[tuple[str, str, Prediction]]:
+    """Task, split and predictions of a checkpoint, for one of the parts of `results.predictions`, as the store takes
+    them."""
     from minbert.training import predict as core
     from results.predictions import Prediction
 
     use_device(job.resources)
-    for task, split, prediction in core.predict(checkpoint, data_of(job)):
+    for task, split, prediction in core.predict(checkpoint, data_of(job), (part,)):
         probabilities = None if prediction.probabilities is None else prediction.probabilities.astype(np.float64)
         yield task, split, Prediction(prediction.rows.astype(np.int64), prediction.values, probabilities)
 

@@ -18,9 +18,10 @@ import json
 import logging
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from numpy.typing import NDArray
 from ray.tune import Trainable
 
 from hpo.cluster.memory import limit_memory
@@ -33,10 +34,20 @@ from hpo.worker.logs import TrialLog
 RESULT = "hpo"
 """Key under which a Tune result holds our results, a JSON list."""
 
+EVIDENCE = "hpo_evidence"
+"""Key under which a Tune result holds the evidence of our results, one mapping each. The driver takes it out: Tune
+keeps the last result of every trial."""
+
 EXIT_CODE = 17
 """Exit code of a process that leaves after a fatal error: in Ray's logs it differs from a crash."""
 
 log = logging.getLogger("hpo")
+
+
+def results_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Our results in a Tune result, each with its `evidence` by task."""
+    pairs = zip(json.loads(result[RESULT]), result[EVIDENCE], strict=True)
+    return [{**values, "evidence": evidence} for values, evidence in pairs]
 
 
 class Worker(Trainable):
@@ -66,7 +77,8 @@ class Worker(Trainable):
         try:
             if self._reports is None and self._pause():
                 return self._result("paused")  # it has not begun, so there is no checkpoint to write
-            return self._result("report", **self._next().to_dict())
+            report = self._next()
+            return self._result("report", report.evidence, **report.to_dict())
         except (Exception, SystemExit) as error:  # noqa: BLE001  any error of a trial is a result
             return self._failure(error)
 
@@ -96,9 +108,10 @@ class Worker(Trainable):
         place = is_disk_error(error)
         return self._result("failure", error=text, reason=reason, fatal=self._damaged, place=place)
 
-    def _result(self, kind: str, **values: Any) -> dict[str, Any]:
+    def _result(self, kind: str, evidence: Mapping[str, NDArray[Any]] | None = None, **values: Any) -> dict[str, Any]:
         attempt = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
-        return {RESULT: json.dumps([attempt | {"kind": kind, "host": host(), "pid": os.getpid()} | values])}
+        result = attempt | {"kind": kind, "host": host(), "pid": os.getpid()} | values
+        return {RESULT: json.dumps([result]), EVIDENCE: [evidence or {}]}
 
     def cleanup(self) -> None:
         self._close()

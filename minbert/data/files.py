@@ -75,15 +75,16 @@ class Corpus:
             return len(self.rows[task, "dev"].ids)
         return len(self.parts.get((task, split), ()))
 
-    def examples(self) -> Iterator[tuple[str, str, int, str, float | None]]:
-        """(task, split, row number, id, label) of every row of the dev and test files, whose rows are predicted."""
+    def examples(self) -> Iterator[tuple[str, str, int, str, float | None, int]]:
+        """(task, split, row number, id, label, place in the split) of every row of the dev and test files, whose rows
+        are predicted."""
         for (task, split), numbers in self.parts.items():
             if split == "train":
                 continue
             rows = self.rows[task, file_of(split)]
-            for row in numbers.tolist():
+            for place, row in enumerate(numbers.tolist()):
                 label = rows.labels[row]
-                yield task, split, row, rows.ids[row], None if np.isnan(label) else float(label)
+                yield task, split, row, rows.ids[row], None if np.isnan(label) else float(label), place
 
 
 def file_of(split: str) -> str:

@@ -8,6 +8,7 @@ the whole encoder if stages before training changed it. Predictions then need on
     moment:<parameter>/<name>   AdamW's moments
     balance:<name>              state of the loss balance
     penalty:<owner>/<name>      state of penalties
+    evidence:<task>             the predictions that the scores of the last report come from
     current:<parameter>         weights to continue from, if `weights.safetensors` holds others
     average:<parameter>         average of the weights, if `weights.safetensors` holds those of the best report
 """
@@ -29,6 +30,7 @@ from minbert.techniques.averages import WeightMean
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
 from minbert.training.draws import Position
+from minbert.training.evidence import Evidence
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State
@@ -64,6 +66,7 @@ class Training(Protocol):
     reported: int
     best: Best | None
     average: WeightMean | None
+    evidence: Evidence
     means: LossMeans
     clock: Clock
 
@@ -89,6 +92,7 @@ def capture(trial: Training) -> tuple[dict[str, Tensor], dict[str, Tensor], dict
     }
     extra |= {f"balance:{name}": value for name, value in trial.balance.state_dict().items()}
     extra |= {f"penalty:{name}": value for name, value in trial.penalties.state_dict().items()}
+    extra |= {f"evidence:{task}": torch.from_numpy(values) for task, values in trial.evidence.items()}
     average = trial.average.values if trial.average is not None else {}
     if trial.best is not None or average:
         extra |= {f"current:{name}": value for name, value in trial.parameters.items()}
@@ -131,6 +135,7 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
     if not trial.parameters.keys() <= weights.keys() <= dict(trial.model.named_parameters()).keys():
         raise checkpoints.TrialCheckpointError(f"{path} does not hold the tensors that this trial trains.")
     _copy(dict(trial.model.named_parameters()), weights)
+    trial.evidence = {task: values.numpy() for task, values in parts["evidence"].items()}
     trained = {name: weights[name].to(trial.device) for name in trial.parameters}
     if position["best"]:
         trial.best = Best(**position["best"], weights=trained)
@@ -154,7 +159,9 @@ def restore(trial: Training, path: Path) -> dict[str, Any] | None:
 
 def _parts(extra: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Tensors of `optimizer.safetensors` by prefix and name."""
-    parts: dict[str, dict[str, Tensor]] = {"moment": {}, "balance": {}, "penalty": {}, "current": {}, "average": {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        prefix: {} for prefix in ("moment", "balance", "penalty", "evidence", "current", "average")
+    }
     for key, tensor in extra.items():
         prefix, _, name = key.partition(":")
         parts[prefix][name] = tensor

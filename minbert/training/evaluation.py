@@ -13,6 +13,8 @@ from minbert.data.batches import by_length
 from minbert.data.tokens import Data
 from minbert.metrics import is_constant, overall, score
 from minbert.tasks import Task
+from minbert.training import evidence
+from minbert.training.evidence import Array
 from minbert.training.model import MultitaskModel
 
 BATCH_TOKENS = 4096
@@ -38,6 +40,12 @@ class Prediction:
     """Predicted class or score [R]."""
     probabilities: NDArray[np.float32] | None
     """Class probabilities [R, C]; None for a regression."""
+
+    def evidence(self) -> Array:
+        """The prediction as evidence of a report; see `minbert.training.evidence`."""
+        if self.probabilities is None:
+            return evidence.scores(self.values)
+        return evidence.probabilities(self.values, self.probabilities)
 
 
 @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
@@ -104,18 +112,22 @@ def predict_dev(
     *,
     sizes: Mapping[str, int] | None = None,
     should_pause: Callable[[], bool] = never,
-) -> Values:
-    """Predictions and labels on the dev split `search`, `held` or `labelled`; see `scored_rows`.
+) -> dict[str, Prediction]:
+    """Predictions by task on the dev split `search`, `held` or `labelled`; see `scored_rows`.
 
     `sizes` limits them to the first rows of each task that it names. Raises Interrupted if `should_pause()` returns
     True.
     """
-    predicted: Values = {}
-    for name in data.tasks:
-        rows = scored_rows(data, name, split)[: (sizes or {}).get(name)]
-        values = predict_rows(model, data, name, "dev", rows, should_pause).values
-        predicted[name] = values, data.file(name, "dev").labels[rows]
-    return predicted
+    rows = {name: scored_rows(data, name, split)[: (sizes or {}).get(name)] for name in data.tasks}
+    return {name: predict_rows(model, data, name, "dev", rows[name], should_pause) for name in data.tasks}
+
+
+def with_labels(data: Data, predictions: Mapping[str, Prediction]) -> Values:
+    """Predicted values with the labels of their rows, by task, of rows of the dev files."""
+    return {
+        name: (prediction.values, data.file(name, "dev").labels[prediction.rows])
+        for name, prediction in predictions.items()
+    }
 
 
 def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
@@ -133,4 +145,4 @@ def judge(tasks: Mapping[str, Task], values: Values) -> Scores:
 
 def evaluate(model: MultitaskModel, data: Data, split: str = "search") -> Scores:
     """Score a model on the dev split `search`, `held` or `labelled`; see `scored_rows`."""
-    return judge(data.tasks, predict_dev(model, data, split))
+    return judge(data.tasks, with_labels(data, predict_dev(model, data, split)))

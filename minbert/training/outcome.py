@@ -11,7 +11,7 @@ import numpy as np
 from minbert.data.tokens import Data
 from minbert.metrics import details
 from minbert.training import checkpoints
-from minbert.training.evaluation import Values, judge, predict_dev, scored_rows
+from minbert.training.evaluation import Values, judge, predict_dev, scored_rows, with_labels
 from minbert.training.predict import load_model
 from minbert.training.report import Report
 
@@ -29,7 +29,7 @@ def outcome(checkpoint: Path, data: Data) -> dict[str, Any]:
     All values are JSON; `outliers` are rows of the dev file.
     """
     model = load_model(checkpoint, data)
-    search, held = predict_dev(model, data, "search"), predict_dev(model, data, "held")
+    search, held = (with_labels(data, predict_dev(model, data, part)) for part in ("search", "held"))
     summary: dict[str, Any] = {}
     for title, values in zip(PARTS, (search, held, _joined(search, held)), strict=True):
         scores = judge(data.tasks, values)

@@ -1,11 +1,13 @@
-"""Predictions for every row of a data folder, from the weights of a trial's checkpoint."""
+"""Predictions for the rows of a data folder, part by part, from the weights of a trial's checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minbert.config import Config
 from minbert.data.tokens import Data
@@ -14,8 +16,22 @@ from minbert.training.evaluation import Prediction, predict_rows
 from minbert.training.model import MultitaskModel
 from minbert.training.train import default_device
 
-SPLITS = ("search", "held", "dev", "test")
-"""Splits that have predictions: the dev file's two scored parts, its unlabelled rest, and the test file."""
+PARTS = ("held", "dev", "test")
+"""Parts of what can be predicted: the rows of `held` on which headlines are estimated, all other rows of the dev files,
+the test files."""
+
+
+def part_rows(data: Data, task: str, part: str) -> Iterator[tuple[str, NDArray[np.int32]]]:
+    """(split, row numbers) of a task's rows in one of `PARTS`."""
+    most = data.tasks[task].headline_rows
+    held = data.parts[task, "held"]
+    headline = len(held) if most is None else most
+    rows = {
+        "held": [("held", held[:headline])],
+        "dev": [("search", data.parts[task, "search"]), ("held", held[headline:]), ("dev", data.parts[task, "dev"])],
+        "test": [("test", data.parts[task, "test"])] if (task, "test") in data.parts else [],
+    }
+    yield from ((split, numbers) for split, numbers in rows[part] if len(numbers))
 
 
 def load_model(checkpoint: Path, data: Data, device: torch.device | None = None) -> MultitaskModel:
@@ -41,11 +57,11 @@ def load_model(checkpoint: Path, data: Data, device: torch.device | None = None)
 
 
 def predict(
-    checkpoint: Path, data: Data, splits: Sequence[str] = SPLITS, *, device: torch.device | None = None
+    checkpoint: Path, data: Data, parts: Sequence[str] = PARTS, *, device: torch.device | None = None
 ) -> Iterator[tuple[str, str, Prediction]]:
-    """(task, split, prediction) for every task and split that the data has. Raises TrialCheckpointError."""
+    """(task, split, prediction) for the rows of some of `PARTS` that the data has. Raises TrialCheckpointError."""
     model = load_model(checkpoint, data, device)
-    for task in data.tasks:
-        for split in splits:
-            if (task, split) in data.parts:
-                yield task, split, predict_rows(model, data, task, split, data.parts[task, split])
+    for part in parts:
+        for task in data.tasks:
+            for split, rows in part_rows(data, task, part):
+                yield task, split, predict_rows(model, data, task, split, rows)

@@ -7,13 +7,14 @@ import math
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from minbert.training import checkpoints
+from minbert.training.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ class Report:
     """Whether a loss or score was not finite."""
     paused: bool = False
     """Whether the trial paused at the request of `should_pause`."""
+    evidence: Evidence = field(default_factory=dict, repr=False, compare=False)
+    """The predictions that the scores come from; empty for a diverged or paused trial."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values, NaN included."""
-        return {**asdict(self), "flags": list(self.flags)}
+        """The report as JSON values, NaN included, without its evidence."""
+        values = asdict(replace(self, evidence={}))
+        del values["evidence"]
+        return {**values, "flags": list(self.flags)}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Report:

@@ -40,10 +40,10 @@ def train(
 
     If `should_pause()` returns True, also during an evaluation, the trial writes a checkpoint, yields a report with
     `paused` and stops; a pause in the stages before training yields a report without a checkpoint. If a loss or score
-    is not finite, the trial yields a report with `diverged` and ends. A trial that continues from a milestone's
-    checkpoint first yields the report of that milestone again. `on_step(examples)` is called after every optimiser
-    step, `on_stage(kind, done, total)` after every step of a stage before training; its total is 0 while another
-    process computes the stage. Raises TrialCheckpointError.
+    is not finite, the trial yields a report with `diverged` and ends. Every other report brings its evidence. A trial
+    that continues from a milestone's checkpoint first yields the report of that milestone again.
+    `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
+    before training; its total is 0 while another process computes the stage. Raises TrialCheckpointError.
     """
     device = device or default_device()
     config.check(data.tasks)

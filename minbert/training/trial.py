@@ -24,7 +24,8 @@ from minbert.techniques.losses import label_unit
 from minbert.training import checkpoints, continuation
 from minbert.training.continuation import Best, holding
 from minbert.training.draws import Draw, Draws, Position
-from minbert.training.evaluation import Values, first_values, judge, never, predict_dev
+from minbert.training.evaluation import Prediction, first_values, judge, never, predict_dev, with_labels
+from minbert.training.evidence import Evidence
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel, arithmetic
 from minbert.training.report import Report, State, peak_memory, reset_peak_memory
@@ -81,6 +82,8 @@ class Trial:
         self.diverged = False
         self.best: Best | None = None
         self.average = config.average.build()
+        self.evidence: Evidence = {}
+        """The predictions that the scores of the last report come from; empty before the first."""
         self.means = LossMeans()
         self.saved: Saved | None = None
         self.saved_at = time.monotonic()
@@ -147,16 +150,21 @@ class Trial:
         start = time.monotonic()
         weights = self.average.values if self.average is not None else {}
         with holding(self.parameters, weights):
-            values, notes = self._evaluate(milestone, should_pause)
+            predictions, notes = self._evaluate(milestone, should_pause)
         self.clock.evaluation += time.monotonic() - start
         self.reported = milestone
-        scores = judge(self.data.tasks, values)
+        scores = judge(self.data.tasks, with_labels(self.data, predictions))
         diverged, flags = not math.isfinite(scores.overall), (*scores.flags, *notes)
         report = self._summary(milestone, scores.tasks, scores.overall, flags, diverged=diverged)
         self.means.clear()
-        return report if diverged else self.save(report)
+        if diverged:
+            return report
+        self.evidence = {name: prediction.evidence() for name, prediction in predictions.items()}
+        return self.save(replace(report, evidence=self.evidence))
 
-    def _evaluate(self, milestone: int, should_pause: Callable[[], bool]) -> tuple[Values, tuple[str, ...]]:
+    def _evaluate(
+        self, milestone: int, should_pause: Callable[[], bool]
+    ) -> tuple[dict[str, Prediction], tuple[str, ...]]:
         """Predictions on the milestone's rows with the weights that are the trial's result so far, and notes on them.
 
         They are the present weights, or with `selection` best those of the best report. Reports are compared on the
@@ -164,18 +172,19 @@ class Trial:
         so that a milestone's scores are comparable between trials, and a note `best:<milestone>` says so.
         """
         rows = self.state.rows_at(milestone)
-        values = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
+        predictions = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
+        values = with_labels(self.data, predictions)
         if self.config.selection == "last" or not math.isfinite(judge(self.data.tasks, values).overall):
-            return values, ()
+            return predictions, ()
         shared = first_values(values, self.state.rows_at(self.state.milestones[0]))
         score = judge(self.data.tasks, shared).overall
         if self.best is None or score > self.best.overall:
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
             self.best = Best(milestone, score, weights)
-            return values, ()
+            return predictions, ()
         with holding(self.parameters, self.best.weights):
-            values = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
-        return values, (f"best:{self.best.step}",)
+            predictions = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
+        return predictions, (f"best:{self.best.step}",)
 
     def pause(self) -> Report:
         """Write a checkpoint of the present position, unless there is one already; returns a report that names it."""
@@ -237,4 +246,6 @@ class Trial:
         """
         report = continuation.restore(self, path)
         self.saved_at = time.monotonic()
-        return Report.from_dict(report) if report and not report["paused"] else None
+        if not report or report["paused"]:
+            return None
+        return replace(Report.from_dict(report), evidence=self.evidence)

@@ -36,6 +36,7 @@ STEPS = 4
 @dataclass(frozen=True)
 class Report:
     values: Mapping[str, Any]
+    evidence: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.values)
@@ -47,8 +48,37 @@ def score(config: Mapping[str, Any], examples: int, budget: int) -> float:
     return (0.9 - 0.1 * distance) * (0.5 + 0.5 * examples / budget)
 
 
+SPLITS = {"search": (6, 4, 2, 0), "held": (1, 3, 5, 7), "test": (0, 1, 2)}
+"""Rows of each split of each task, in the order in which they are scored."""
+
+
+def label(task: str, row: int) -> float:
+    return {"sst": row % 5, "qqp": row // 2 % 2, "sts": row / 2}[task]
+
+
+def guess(task: str, row: int, value: float) -> float:
+    """What a model with this score predicts: the better it is, the more rows are right."""
+    right = row * 7 % 8 < 8 * value
+    return label(task, row) if right else {"sst": (row + 1) % 5, "qqp": 1 - row // 2 % 2, "sts": 0.3 * row % 2}[task]
+
+
+def evidence(value: float) -> dict[str, Any]:
+    """Evidence of a report with this score."""
+    guesses = {task: np.array([guess(task, row, value) for row in SPLITS["search"]]) for task in ("sst", "qqp", "sts")}
+    sst = np.full((len(guesses["sst"]), 5), 0.1, np.float16)
+    sst[np.arange(len(sst)), guesses["sst"].astype(int)] = 0.6
+    qqp, sts = (0.2 + 0.6 * guesses["qqp"]).astype(np.float16), guesses["sts"].astype(np.float32)
+    return {"sst": sst, "qqp": qqp, "sts": sts}
+
+
 def ready(job: Job, folder: Any) -> None:
-    rows = [{"task": "sst", "split": "search", "row": n, "id": f"a{n}", "label": float(n % 5)} for n in range(4)]
+    rows = [
+        {"task": task, "split": split, "row": row, "id": f"{task}{row}", "place": place,
+         "label": None if split == "test" else float(label(task, row))}
+        for task in ("sst", "qqp", "sts")
+        for split, numbers in SPLITS.items()
+        for place, row in enumerate(numbers)
+    ]  # fmt: skip
     folder.write_table("examples", rows, "fake")
 
 
@@ -82,14 +112,18 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
         before = milestone
 
 
-def predict(job: Job, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-    assert (checkpoint / "done.json").is_file()
+def predict(job: Job, checkpoint: Path, part: str) -> Iterator[tuple[str, str, Prediction]]:
+    values = json.loads((checkpoint / "done.json").read_text())
     sweep = Path(job.folder)
     (sweep / "predicting").touch()
     time.sleep(_read(sweep / "slow_predictions.json", 0.0))
-    rows = np.arange(4)
-    yield "sst", "search", Prediction(rows, rows.astype(np.float64), np.full((4, 5), 0.2))
-    yield "sts", "test", Prediction(rows, rows / 2.0)
+    for task in ("sst", "qqp", "sts"):
+        for split in {"held": ("held",), "dev": ("search",), "test": ("test",)}[part]:
+            rows = np.sort(SPLITS[split])
+            guesses = np.array([guess(task, row, values["overall"]) for row in rows])
+            classes = {"sst": 5, "qqp": 2}.get(task)
+            chances = None if classes is None else np.eye(classes)[guesses.astype(int)]
+            yield task, split, Prediction(rows, guesses.astype(float), chances)
 
 
 def _fail(kind: str) -> None:
@@ -136,7 +170,7 @@ def _report(job: Job, assignment: Assignment, step: int, examples: int, **marks:
         path.mkdir(parents=True, exist_ok=True)
         values |= {"checkpoint": str(path), "checkpoint_bytes": 2, "checkpoint_sha256": "00"}
         (path / "done.json").write_text(json.dumps(values))
-    return Report(values)
+    return Report(values, {} if any(marks.values()) else evidence(value))
 
 
 def _newest(folder: Path) -> int:

@@ -1,8 +1,9 @@
 """A small finished sweep, written through the store's public interface, for tests of commands that only read.
 
 Six trials over three tasks: 0 to 3 reached the full budget, each with better predictions than the one before, 4 was
-stopped at the first rung, 5 raised an error. Trials 0 to 2 have kept weights and have predicted. With
-`unpredicted=True` trial 3 has kept weights and no predictions.
+stopped at the first rung, 5 raised an error. Trials 0 to 2 have kept weights and have predicted; as in a store of an
+earlier version there is no evidence, and each has one file of predictions. With `unpredicted=True` trial 3 has kept
+weights too, and no predictions, and trials 0 to 3 have evidence.
 """
 
 from __future__ import annotations
@@ -78,14 +79,27 @@ def examples() -> list[dict[str, Any]]:
         labels = truth(task)
         for row in reversed(range(ROWS)):  # not in the order of the file
             label = None if split_of(row) == "dev" else float(labels[row])
-            rows.append(
-                {"task": task, "split": split_of(row), "row": row, "id": identity(task, "dev", row), "label": label}
-            )
+            place = sum(split_of(later) == split_of(row) for later in range(row + 1, ROWS))
+            example = {"task": task, "split": split_of(row), "row": row, "id": identity(task, "dev", row)}
+            rows.append({**example, "label": label, "place": place})
         rows += [
-            {"task": task, "split": "test", "row": row, "id": identity(task, "test", row), "label": None}
+            {"task": task, "split": "test", "row": row, "id": identity(task, "test", row), "label": None, "place": row}
             for row in range(ROWS // 2)
         ]
     return rows
+
+
+def evidence(trial: int) -> dict[str, Any]:
+    """The trial's predictions on `search`, as evidence: in the order of `place`, descending rows."""
+    found = {}
+    for task, spec in TASKS.items():
+        rows = [row for row in predictions(trial) if row["task"] == task and row["split"] == "search"][::-1]
+        if spec.kind == "regression":
+            found[task] = np.array([row["value"] for row in rows], np.float32)
+        else:
+            chances = np.array([row["probabilities"] for row in rows], np.float16)
+            found[task] = chances[:, 1] if spec.classes == 2 else chances
+    return found
 
 
 def predictions(trial: int, attempt: int = 0) -> list[dict[str, Any]]:
@@ -127,8 +141,8 @@ def make(store: Path, name: str = "small-1", *, unpredicted: bool = False) -> Sw
     writer = folder.writer()
     clock = iter(range(1000))
 
-    def add(table: str, **row: Any) -> None:
-        writer.append(table, {"attempt": 0, "time": START + next(clock), "host": "somewhere", **row})
+    def add(table: str, evidence: Any = None, **row: Any) -> None:
+        writer.append(table, {"attempt": 0, "time": START + next(clock), "host": "somewhere", **row}, evidence)
 
     for trial in range(6):
         text = json.dumps(config(trial))
@@ -137,7 +151,8 @@ def make(store: Path, name: str = "small-1", *, unpredicted: bool = False) -> Sw
         for step in MILESTONES if trial < 4 else MILESTONES[:1] if trial == 4 else ():
             values = scores(trial if trial < 4 else -2, step)
             stop = trial == 4 or step == MILESTONES[-1]
-            add("reports", trial=trial, step=step, examples=step + 2, overall=overall(values), scores=values,
+            seen = evidence(trial) if unpredicted and trial < 4 else None
+            add("reports", seen, trial=trial, step=step, examples=step + 2, overall=overall(values), scores=values,
                 losses=dict.fromkeys(values, 1.0), flags=[], diverged=False, verdict="stop" if stop else "continue",
                 seconds=float(step), evaluation_seconds=1.0, stage_seconds=75.0, trainable_parameters=10,
                 total_parameters=100, peak_memory_bytes=2**20,

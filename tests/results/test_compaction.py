@@ -92,7 +92,7 @@ def test_late_rows_stay_fenced_when_merged(tmp_path: Path) -> None:
 
 def test_a_writer_merges_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("results.writer.FEWEST", 8)
-    monkeypatch.setattr(compaction.compact, "__kwdefaults__", {"fewest": 8, "now": None})
+    monkeypatch.setattr(compaction.compact_sweep, "__kwdefaults__", {"fewest": 8})
     folder = sweep(tmp_path)
     with folder.writer(period=0.02) as writer:
         for trial in range(100):

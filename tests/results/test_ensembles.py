@@ -100,6 +100,24 @@ def test_greedy_takes_the_best_step_and_never_ends_below_the_best_member(seed: i
     assert best_single <= value(chosen) <= optimum
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("without", [(), (1, 3), tuple(range(5))], ids=["all", "some", "none"])
+def test_sums_that_grow_choose_as_ensembles_blended_from_scratch(seed: int, without: tuple[int, ...]) -> None:
+    """Members in `without` have no probabilities."""
+    members, judge = problem(seed)
+    bare, _ = problem(seed, probabilities=False)
+    mixed = [bare[index] if index in without else member for index, member in enumerate(members)]
+    chosen: tuple[int, ...] = ()
+    best, best_value = chosen, -np.inf
+    for _ in range(12):
+        grown = [(*chosen, index) for index in range(len(mixed))]
+        values = [judge(blend(mixed, selection, "average", KINDS)) for selection in grown]
+        chosen = grown[int(np.argmax(values))]
+        if max(values) > best_value:
+            best, best_value = chosen, max(values)
+    assert Greedy(12).select(mixed, judge, KINDS) == best
+
+
 def test_top_k_takes_the_best_each_once() -> None:
     members, judge = problem(3)
     alone = [judge(blend(members, (index,), "vote", KINDS)) for index in range(len(members))]

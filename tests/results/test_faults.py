@@ -141,7 +141,7 @@ def test_warnings_of_one_key_outlive_the_reading_of_another(tmp_path: Path) -> N
 
 def test_damaged_key_is_written_again(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
-    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0}
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0, "place": 2}
     folder.write_table("examples", [row], "f")
     (Path(folder.path) / "examples" / "f.parquet").write_bytes(b"PAR1")
     assert not folder.has("examples", "f")

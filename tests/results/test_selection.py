@@ -103,5 +103,5 @@ def test_errors_say_what_would_work(tmp_path: Path, folder: SweepFolder) -> None
         selection.load(folder, "x")
     with pytest.raises(ValueError, match="at least 1"):
         selection.choose(folder, SCORING, size=0)
-    with pytest.raises(StoreError, match="has no labels of"):
+    with pytest.raises(StoreError, match="No trial of `empty` has predictions on all of `search`"):
         selection.choose(sweep(tmp_path, "empty"), SCORING)

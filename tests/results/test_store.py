@@ -102,7 +102,7 @@ def test_two_generations_are_fenced(store: Store) -> None:
 
 def test_writing_a_key_again_changes_nothing(store: Store) -> None:
     folder = store.create("one", META)
-    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": None}
+    row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": None, "place": None}
     assert folder.write_table("examples", [row], "f")
     assert not folder.write_table("examples", [row | {"id": "other"}], "f")
     assert folder.read("examples").to_pylist() == [row]
@@ -187,5 +187,6 @@ def test_older_and_newer_schemas_are_read(tmp_path: Path) -> None:
     folder = Store(tmp_path).create("one", META)
     row = {"task": "a", "split": "held", "row": 0, "id": "x", "from_the_future": 3}
     (Path(folder.path) / "examples" / "f.parquet").write_bytes(encode("examples", pa.Table.from_pylist([row])))
-    assert folder.read("examples").to_pylist() == [{"task": "a", "split": "held", "row": 0, "id": "x", "label": None}]
+    missing = {"label": None, "place": None}
+    assert folder.read("examples").to_pylist() == [{"task": "a", "split": "held", "row": 0, "id": "x", **missing}]
     assert folder.warnings == []

@@ -57,7 +57,7 @@ def test_sql_reads_the_rows(old_store: Path) -> None:
 def test_an_old_checkpoint_predicts_and_an_ensemble_is_chosen(old_store: Path, tmp_path: Path) -> None:
     done = hpo("predict", "old", "--trial", "0", "--out", tmp_path / "trial", store=old_store)
     assert done.exit_code == 0, done.output
-    assert "trial 0 predicts dev and test now" in done.stderr
+    assert "trial 0 predicts test now (3 of 3)" in done.stderr
     assert len(list((tmp_path / "trial").glob("*.csv"))) == 6
     record = answer("ensemble", "old", "--name", "again", store=old_store)
     assert [(member["trial"], member["weight"]) for member in record["members"]] == [(2, 4), (1, 1)]

@@ -115,6 +115,12 @@ def test_predict_overwrites_only_if_told_to(kept_store: Path, tmp_path: Path) ->
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def rows_of(trial: int, part: str) -> list[dict[str, Any]]:
+    """Stored predictions of a part."""
+    splits = {"held": ("held",), "dev": ("search", "dev"), "test": ("test",)}[part]
+    return [row for row in stored.predictions(trial) if row["split"] in splits]
+
+
 def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
@@ -124,10 +130,10 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     calls: list[str] = []
     folders: list[Path] = []
 
-    def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-        calls.append(f"{job.base} {checkpoint.name}")
+    def predict(job: Any, checkpoint: Path, part: str) -> Iterator[tuple[str, str, Prediction]]:
+        calls.append(f"{job.base} {checkpoint.name} {part}")
         folders.append(checkpoint.parent)
-        for row in stored.predictions(3):
+        for row in rows_of(3, part):
             values = np.array([row["value"]])
             chances = None if row["probabilities"] is None else np.array([row["probabilities"]])
             yield row["task"], row["split"], Prediction(np.array([row["row"]]), values, chances)
@@ -137,15 +143,16 @@ def test_a_kept_trial_predicts_on_demand_once(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):
         done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "runs")
         assert done.exit_code == 0, done.output
-    assert calls == ["tiny 0-302"]
+    assert calls == ["tiny 0-302 held", "tiny 0-302 dev", "tiny 0-302 test"]
     assert len((tmp_path / "out" / "sst-dev-output.csv").read_text().splitlines()) == stored.ROWS + 1
     # A truncated file is written again, from the weights in the place to which the store has moved.
     (tmp_path / "runs").rename(tmp_path / "moved")
-    (tmp_path / "moved" / SWEEP / "predictions" / "3-0.parquet").write_bytes(b"PAR1")
+    (tmp_path / "moved" / SWEEP / "predictions" / "3-0-dev.parquet").write_bytes(b"PAR1")
     done = hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", "--overwrite", store=tmp_path / "moved")
     assert done.exit_code == 0, done.output
-    assert "trial 3 predicts dev and test now (1 of 1): its predictions are damaged" in done.stderr
-    assert folders == [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]
+    assert "trial 3 predicts the other rows of dev now (1 of 1)" in done.stderr
+    places = [tmp_path / where / SWEEP / "checkpoints" / "3" for where in ("runs", "moved")]
+    assert folders == [places[0]] * 3 + places[1:]
 
 
 def test_an_ensemble_of_a_stopped_sweep_says_which_trial_predicts_and_how_many_there_are(
@@ -156,21 +163,27 @@ def test_an_ensemble_of_a_stopped_sweep_says_which_trial_predicts_and_how_many_t
     from hpo.worker import trainer
     from minbert.training.evaluation import Prediction
 
-    def predict(job: Any, checkpoint: Path) -> Iterator[tuple[str, str, Prediction]]:
-        for row in stored.predictions(int(checkpoint.parent.name)):
+    def predict(job: Any, checkpoint: Path, part: str) -> Iterator[tuple[str, str, Prediction]]:
+        for row in rows_of(int(checkpoint.parent.name), part):
             values = np.array([row["value"]])
             yield row["task"], row["split"], Prediction(np.array([row["row"]], dtype=np.int32), values, None)
 
     monkeypatch.setattr(trainer, "predict", predict)
     stored.make(tmp_path, unpredicted=True)
-    (tmp_path / SWEEP / "predictions" / "1-0.parquet").unlink()
-    done = hpo("ensemble", SWEEP, store=tmp_path)
+    for trial in range(3):
+        (tmp_path / SWEEP / "predictions" / f"{trial}-0.parquet").unlink()
+    done = hpo("ensemble", SWEEP, "--method", "top-k", "--size", "2", store=tmp_path)
     assert done.exit_code == 0, done.output
+    assert "full dev" not in done.stdout
     lines = [line for line in done.stderr.splitlines() if "predicts" in line]
-    assert lines == [
-        "hpo: trial 1 predicts dev and test now (1 of 2): it has no predictions yet",
-        "hpo: trial 3 predicts dev and test now (2 of 2): it has no predictions yet",
-    ]
+    words = "predicts the held-out rows of the headline now"
+    assert lines == [f"hpo: trial {trial} {words} ({number} of 3)" for number, trial in ((1, 3), (2, 2), (3, 0))]
+    done = hpo("ensemble", SWEEP, "--method", "top-k", "--size", "2", "--full-dev", store=tmp_path)
+    assert "full dev, as papers report it: selected on (n = 117" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "predicts the other rows of dev" in line]
+    assert [line.split()[2] for line in lines] == ["3", "2", "0"]
+    done = hpo("ensemble", SWEEP, "--method", "top-k", "--size", "2", "--full-dev", store=tmp_path)
+    assert "predicts" not in done.stderr
 
 
 def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
@@ -181,7 +194,7 @@ def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
         writer.append("trials", {"trial": 1, "attempt": 0, "event": "end", "state": "complete"})
     (tmp_path / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
     message = refused(hpo("predict", SWEEP, "--trial", "1", "--out", tmp_path / "out", store=tmp_path))
-    assert "predictions of trial 1 are damaged" in message
+    assert "predictions of trial 1 are incomplete or damaged" in message
     assert "Trials with kept weights: 0, 2" in message
 
 

@@ -133,7 +133,7 @@ def test_status_and_the_live_picture_count_from_the_same_moment(store: Path) -> 
     assert 100 <= facts["elapsed"] <= time.time() - began
 
 
-def test_a_sweep_whose_kept_trials_have_not_predicted_is_not_done(tmp_path: Path) -> None:
+def test_a_sweep_whose_chosen_trials_have_not_predicted_is_not_done(tmp_path: Path) -> None:
     stored.make(tmp_path, unpredicted=True)
     assert answer("list", store=tmp_path)[0]["state"] == "stopped"
     facts = answer("status", SWEEP, store=tmp_path)
@@ -227,7 +227,7 @@ def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Pat
         assert stop_file(store / SWEEP).exists()
         assert "is running" in refused(hpo("rm", SWEEP, "--yes", store=store))
         facts = answer("status", SWEEP, store=store)
-        assert (facts["phase"], facts["activity"]) == ("finalising", "3 of 3 trials have predicted")
+        assert (facts["phase"], facts["activity"]) == ("finalising", "2 of 2 trials have predicted")
     finally:
         generation.end()
 

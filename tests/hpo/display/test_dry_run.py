@@ -23,7 +23,7 @@ def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan
     assert dry_run.facts(plan)["time"] == "unknown"
     time = dry_run.facts(replace(plan, preview=replace(plan.preview, seconds=90.0)))["time"]
     assert time == (
-        "about 1m 30s of training and evaluation; not counted: start-up, predictions of the kept trials at the end"
+        "about 1m 30s of training and evaluation; not counted: start-up, predictions of the chosen trials at the end"
     )
     stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4)),)
     staged = replace(plan, preview=replace(plan.preview, seconds=90.0, stages=stages))

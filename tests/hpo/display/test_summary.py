@@ -25,16 +25,19 @@ from tests.hpo.cli import SWEEP, hpo, refused
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    stored.make(tmp_path / "my runs", unpredicted=True)  # trial 3 has yet to predict
+    stored.make(tmp_path / "my runs", unpredicted=True)  # trial 3 has yet to predict, so a launch has work to do
     return tmp_path / "my runs"
 
 
 def ending(state: Any, store: Path, seen: list[tuple[str, str, Relaunch]]) -> Callable[..., session.Outcome]:
-    """A driver's `resume` that shows one snapshot and ends in `state`."""
+    """A driver's `resume` that shows one snapshot, lets trial 3 predict, and ends in `state`."""
 
     def resume(where: str, name: str, relaunch: Relaunch, observer: Callable[[Snapshot], None]) -> session.Outcome:
         seen.append((where, name, relaunch))
-        snapshot = status.read(Store(store).open(SWEEP))
+        folder = Store(store).open(SWEEP)
+        if name in folder.meta["name"] and folder.events():
+            folder.write_table("predictions", stored.predictions(3), key="3-0")
+        snapshot = status.read(folder)
         if state == "stopped":
             snapshot = replace(snapshot, phase="stopped", trials_total=9, messages=("SIGINT arrived: no new trials",))
         observer(snapshot)
@@ -58,7 +61,7 @@ def test_a_finished_sweep_closes_with_trials_ensemble_folder_and_next_commands(
         "ensemble greedy-5",
         "held out, seen by no choice (n = 60",
         "selected on (n = 117",
-        "best single trial by `search` score (2)",
+        "best single trial by `search` score (3)",
     ):
         assert words in text
     assert (store / SWEEP / "ensembles" / "greedy-5.json").exists()

@@ -16,6 +16,7 @@ from hpo.cluster.connection import Cluster
 from hpo.driver import finalise
 from hpo.driver.ledger import KeptWeights
 from hpo.driver.recorder import Recorder
+from hpo.driver.selection import Pending
 from hpo.worker.job import Job
 from results import files
 from results.store import Store
@@ -145,11 +146,11 @@ def test_a_disk_that_fills_up_while_a_trial_predicts_stops_the_launch(
     def get(reference: object) -> None:
         raise RayTaskError("predict", "a traceback", reference)  # type: ignore[arg-type, no-untyped-call]
 
-    weights = KeptWeights(0, 0, "checkpoints/0/0-900")
+    pending = Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")
     monkeypatch.setattr("ray.get", get)
     for cause, stops in ((OSError(errno.ENOSPC, "full"), True), (ValueError("damaged"), False)):
-        predictions = finalise._Round(Job(str(tmp_path), (900,)), [weights])
-        predictions._busy[cause] = (None, weights, 0)
+        predictions = finalise._Round(Job(str(tmp_path), (900,)), [pending])
+        predictions._busy[cause] = (None, pending, 0)
         if stops:
             with pytest.raises(OSError, match="full"):
                 predictions._collect(cause)

@@ -31,16 +31,19 @@ class MemoryWriter:
 
     def __init__(self, sweep: Path) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.evidence: list[Mapping[str, Any]] = []
+        """Evidence of each row."""
         self.durable_seq = 0
         self.broken = False
         self.weights: list[list[str]] = []
         """Names of the checkpoints on the disk at each barrier."""
         self._sweep = sweep
 
-    def append(self, table: str, row: Mapping[str, Any]) -> int:
+    def append(self, table: str, row: Mapping[str, Any], evidence: Mapping[str, Any] | None = None) -> int:
         if self.broken:
             raise OSError("no space left")
         self.rows.append({"table": table, **row})
+        self.evidence.append(evidence or {})
         return len(self.rows)
 
     def barrier(self) -> int:
@@ -121,6 +124,15 @@ def test_weights_go_after_the_rows_that_no_longer_name_them(tmp_path: Path) -> N
     assert ends == [(1, True), (2, True), (1, False)]
     assert "0-300-1" in bench.writer.weights[-1], "at the barrier the displaced weights were still there"
     assert sorted(path.name for path in bench.folder.glob("checkpoints/*/*")) == ["0-300-2"]
+
+
+def test_a_report_s_evidence_goes_to_the_writer_with_its_row(bench: Bench) -> None:
+    bench.recorder.issue()
+    evidence = {"sst": [0.5]}
+    bench.report("0-0", 100, 0.5, evidence=evidence)
+    assert bench.writer.evidence == [{}, evidence]
+    bench.report("0-0", 300, math.nan, diverged=True, evidence=evidence)
+    assert bench.writer.evidence == [{}, evidence, {}, {}]
 
 
 def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:

@@ -14,14 +14,16 @@ import pytest
 
 from hpo.cluster.resources import Resources
 from hpo.driver import generations
+from hpo.driver.ledger import KeptWeights
 from hpo.driver.running import Running
 from hpo.driver.screen import Screen
+from hpo.driver.selection import Needed, Pending
 from hpo.driver.stopping import Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
 from hpo.worker.place import stop_file
-from results.store import Store, SweepFolder
+from results.store import Store
 from tests.hpo.conftest import launch
 
 
@@ -108,14 +110,16 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
     """The launch was asked to stop when every trial had ended and some predictions remain."""
     running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
 
-    def finalise(folder: SweepFolder, job: Job, kept: Any, on_turn: Callable[[int, int], bool]) -> list[str]:
-        assert (folder.name, job.pause_key) == ("s", "key")
+    pending = [Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")] * remaining
+
+    def finalise(job: Job, given: Any, on_turn: Callable[[int], bool]) -> list[str]:
+        assert (given, job.pause_key) == (pending, "key")
         if remaining:
-            assert on_turn(0, remaining) is False
+            assert on_turn(remaining) is False
         return []
 
     monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
-    monkeypatch.setattr(running._recorder, "kept", list)
+    monkeypatch.setattr("hpo.driver.selection.needed", lambda folder, ledger: Needed([0], pending))
     assert running._finish() == state
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from hpo.driver.tune import remembering, scheduler, search_algorithm
 from hpo.worker.job import Assignment, Job, assignments_from_json
-from hpo.worker.worker import RESULT
+from hpo.worker.worker import EVIDENCE, RESULT
 
 PAIR = [Assignment(4, 0, {"x": 1}, 5), Assignment(5, 2, {"x": 2}, 6)]
 
@@ -38,6 +39,7 @@ class DeskOfTwo:
         return self.pairs.pop() if self.pairs else []
 
     def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> Sequence[bool]:
+        assert [result["evidence"]["sst"][0] for result in results] == [result["trial"] for result in results]
         self.results.append((tune_id, [result["trial"] for result in results]))
         return [result["trial"] not in self.stop for result in results]
 
@@ -45,8 +47,9 @@ class DeskOfTwo:
         self.lost_ids.append(tune_id)
 
 
-def results(*trials: int) -> dict[str, str]:
-    return {RESULT: json.dumps([{"trial": trial, "attempt": 0, "kind": "report"} for trial in trials])}
+def results(*trials: int) -> dict[str, Any]:
+    reports = [{"trial": trial, "attempt": 0, "kind": "report"} for trial in trials]
+    return {RESULT: json.dumps(reports), EVIDENCE: [{"sst": np.full(2, trial)} for trial in trials]}
 
 
 def test_one_tune_trial_carries_two_assignments_under_the_id_of_the_first(

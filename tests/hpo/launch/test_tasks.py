@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from hpo.cluster.resources import Resources
-from hpo.driver.finalise import finalise_here
+from hpo.driver.finalise import asked, finalise_here
+from hpo.driver.jury import scoring
+from hpo.driver.ledger import Ledger
+from hpo.driver.selection import needed
 from hpo.exports.leaderboard import of_trial, write
 from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
@@ -20,6 +23,8 @@ from hpo.worker.job import Assignment, Job
 from minbert.data.files import fingerprint
 from minbert.tasks import TASKS, choose_tasks
 from results import views
+from results.candidates import candidates
+from results.predictions import PARTS, labels
 from results.store import Store
 from search_spaces.domains import Float, Kind, OneOf, PerTask
 from tests.hpo import stored
@@ -142,9 +147,16 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
         writer.append("trials", {**keys, "event": "start", "config": start.config, "params": start.params})
         no_columns = ("checkpoint_bytes", "checkpoint_sha256", "paused")
         report = {name: value for name, value in last.to_dict().items() if name not in no_columns}
-        writer.append("reports", {**keys, **report})
+        writer.append("reports", {**keys, **report}, last.evidence)
         writer.append("trials", {**keys, "event": "end", "state": "complete", "checkpoint": last.checkpoint})
-    assert finalise_here(sweep, None, print) == [0]
+    ledger = Ledger(sweep.events())
+    values = {task: found.values for task, found in candidates(sweep, [0]).members[0].items()}
+    truth = {task: found for task, (_, found) in labels(sweep, ("search",)).items()}
+    # Evidence gives the scores of its report: classes exactly, a correlation up to the order of its sums.
+    assert scoring(sweep).scores(values, truth) == pytest.approx(last.scores, rel=1e-12)
+    assert needed(sweep, ledger).waiting == [0]
+    finalise_here(sweep, asked(sweep, ledger, [0], PARTS), print)
+    assert asked(sweep, ledger, [0], PARTS) == needed(sweep, ledger).pending == []
     paths = write(sweep, of_trial(sweep, 0), tmp_path / "out", "trial 0")
     assert len(paths) == 2 * len(tasks)
     lines = (tmp_path / "out" / "cfimdb-dev-output.csv").read_text().splitlines()

@@ -21,7 +21,7 @@ from hpo.worker import worker
 from hpo.worker.faults import is_disk_error, is_fatal, is_out_of_memory
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
-from hpo.worker.worker import RESULT, Worker
+from hpo.worker.worker import EVIDENCE, RESULT, Worker, results_of
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
 
@@ -49,7 +49,7 @@ def trainable(tmp_path: Path) -> Iterator[Worker]:
 
 def step(trainable: Worker) -> dict[str, Any]:
     result: dict[str, Any]
-    [result] = json.loads(trainable.step()[RESULT])
+    [result] = results_of(trainable.step())
     return result
 
 
@@ -72,8 +72,10 @@ def test_setup_and_reset_write_nothing(tmp_path: Path, trainable: Worker) -> Non
 def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, trainable: Worker) -> None:
     for milestone in (100, 300):
         result = trainable.step()
-        assert set(result) == {RESULT}
-        [report] = json.loads(result[RESULT])
+        assert set(result) == {RESULT, EVIDENCE}
+        assert "evidence" not in json.loads(result[RESULT])[0]
+        [report] = results_of(result)
+        assert report["evidence"].keys() == {"sst", "qqp", "sts"}
         assert (report["kind"], report["step"], report["pid"]) == ("report", milestone, os.getpid())
         assert (report["trial"], report["attempt"]) == (0, 0)
 

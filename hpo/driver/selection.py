@@ -1,0 +1,88 @@
+"""What is chosen once a search has ended, and which predictions that takes.
+
+An ensemble and the best single trial are chosen on `search`, from evidence (`results.choice`). Only they and the
+default predict, and only the rows of `held` on which headlines are estimated, unless more is asked for.
+
+Sweeps of earlier versions have no evidence. Their candidates are the trials whose stored predictions hold `search`; if
+there is none, every trial with kept weights predicts the dev files first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hpo.driver.jury import scoring
+from hpo.driver.ledger import KeptWeights, Ledger
+
+if TYPE_CHECKING:
+    from results.choice import Selection
+    from results.store import SweepFolder
+
+METHOD, SIZE = "greedy", 5
+"""Ensemble that a launch chooses at its end."""
+
+
+class Pending(NamedTuple):
+    """Predictions to be made: a part of those of one trial."""
+
+    weights: KeptWeights
+    part: str
+    """held, dev or test; see `results.predictions`."""
+
+
+class Needed(NamedTuple):
+    """Predictions that a selection needs."""
+
+    trials: list[int]
+    """Trials that need them."""
+    pending: list[Pending]
+    """Those that the store lacks and kept weights can make."""
+
+    @property
+    def waiting(self) -> list[int]:
+        """Trials that have yet to predict."""
+        return sorted({entry.weights.trial for entry in self.pending})
+
+
+def select(folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE) -> Selection:
+    """Choose an ensemble and the best single trial among the trials with weights or predictions."""
+    from results import choice
+    from results.predictions import predicted
+
+    usable = ledger.kept.keys() | predicted(folder).keys()
+    ranked = [trial for trial in ledger.ranking() if trial in usable]
+    order = [*ranked, *sorted(usable - set(ranked))]
+    return choice.select(folder, scoring(folder), method=method, size=size, trials=order)
+
+
+def needed(
+    folder: SweepFolder, ledger: Ledger, selection: Selection | None = None, *, full_dev: bool = False
+) -> Needed:
+    """The predictions that a selection (None: that of a launch's end) needs to be estimated; `full_dev`: on all of dev
+    too."""
+    from results.predictions import DEV, HELD
+
+    chosen = select(folder, ledger) if selection is None else selection
+    if not chosen.picks and (first := lacking(folder, ledger, ledger.kept, [DEV])):
+        return Needed(list(ledger.kept), first)
+    return Needed(chosen.trials, lacking(folder, ledger, chosen.trials, [HELD, DEV] if full_dev else [HELD]))
+
+
+def lacking(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts: Sequence[str]) -> list[Pending]:
+    """Predictions of these trials that the store lacks and kept weights can make."""
+    from results.predictions import has
+
+    return [
+        Pending(ledger.kept[trial], part)
+        for trial in trials
+        for part in parts
+        if trial in ledger.kept and not has(folder, trial, ledger.kept[trial].attempt, part)
+    ]
+
+
+def conclude(folder: SweepFolder, selection: Selection, name: str | None = None) -> dict[str, Any]:
+    """Estimate a selection's scores and save its record under `<store>/<sweep>/ensembles/`. Returns the record."""
+    from results.selection import conclude as estimate
+
+    return estimate(folder, scoring(folder), selection, name=name)
