@@ -125,7 +125,7 @@ def interrupted(config: Config, data: Data, folder: Path, milestones: tuple[int,
             if newest is None
             else State.resume(newest, milestones, folder, attempt)
         )
-        reports = list(train(config, data, state, after(attempt % 3 + 1)))
+        reports = list(train(config, data, state, after(attempt % 8 + 1)))
     return reports
 
 
