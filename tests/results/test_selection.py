@@ -105,3 +105,40 @@ def test_errors_say_what_would_work(tmp_path: Path, folder: SweepFolder) -> None
         selection.choose(folder, SCORING, size=0)
     with pytest.raises(StoreError, match="No trial of `empty` has predictions on all of `search`"):
         selection.choose(sweep(tmp_path, "empty"), SCORING)
+
+
+def test_parts_together_are_one_file_of_an_earlier_version(folder: SweepFolder) -> None:
+    rows = folder.read("predictions", keys=["3-0"]).to_pylist()
+    before = {split: predictions.member(folder, 3, (split,)) for split in ("search", "held", "test")}
+    (folder.path / "predictions" / "3-0.parquet").unlink()
+    headline = [row for row in rows if row["split"] == "held" and row["row"] < 20]
+    dev = [row for row in rows if row["split"] != "test" and row not in headline]
+    tests = [row for row in rows if row["split"] == "test"]
+    for part, chosen in (("held", headline), ("dev", dev), ("test", tests)):
+        assert folder.write_table("predictions", chosen, predictions.key(3, 0, part))
+    for split, member in before.items():
+        for task, prediction in predictions.member(folder, 3, (split,)).items():
+            np.testing.assert_array_equal(prediction.rows, member[task].rows)
+            np.testing.assert_array_equal(prediction.values, member[task].values)
+    assert predictions.headline(folder, 3)["colour"].rows.tolist() == list(range(0, 20, 2))
+    record = selection.choose(folder, SCORING)
+    assert record["estimates"]["ensemble"]["held"]["overall"]["n"] == 20, "rows that all of the chosen have predicted"
+    assert record["estimates"]["ensemble"]["dev"]["overall"]["n"] == 120
+
+
+def test_the_full_dev_set_is_estimated_only_if_it_was_predicted(folder: SweepFolder) -> None:
+    rows = folder.read("predictions").to_pylist()
+    for trial in range(4):
+        (folder.path / "predictions" / f"{trial}-0.parquet").unlink()
+        own = [row for row in rows if row["trial"] == trial]
+        folder.write_table("predictions", [row for row in own if row["split"] == "held"], f"{trial}-0-held")
+        search = [row for row in own if row["split"] == "search"]
+        folder.write_table("predictions", search if trial else search[1:], f"{trial}-0-dev")
+    record = selection.choose(folder, SCORING, trials=[1, 2, 3])
+    assert "dev" in record["estimates"]["ensemble"]
+    record = selection.choose(folder, SCORING)
+    assert record["candidates"] == [3, 2, 1]
+    assert record["default"] == 0, "it is compared with on `held`, without predictions on all of `search`"
+    assert record["estimates"]["default"].keys() == {"held"}
+    assert record["gain_over_default"]["n"] == 60
+    assert "dev" not in record["estimates"]["ensemble"]

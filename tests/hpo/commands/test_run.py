@@ -165,7 +165,7 @@ def test_a_sweep_that_is_done_says_so_at_once(
     done = hpo(*arguments, SWEEP, store=store)
     assert done.exit_code == 0, done.output
     message = " ".join(done.stderr.split())
-    assert f"{SWEEP} is done: its 6 trials have ended and the kept ones have predicted" in message
+    assert f"{SWEEP} is done: its 6 trials have ended and the chosen ones have predicted" in message
     assert f"hpo extend {SWEEP} --trials 12 --store {store}" in message
     assert sorted(store.rglob("*")) == before
 
@@ -184,7 +184,7 @@ def test_a_sweep_with_something_left_goes_on(tmp_path: Path, monkeypatch: pytest
     stored.make(tmp_path / "done")
     stored.make(tmp_path / "unpredicted", unpredicted=True)
     stored.make(tmp_path / "damaged")
-    (tmp_path / "damaged" / SWEEP / "predictions" / "1-0.parquet").write_bytes(b"PAR1")
+    (tmp_path / "damaged" / SWEEP / "predictions" / "0-0.parquet").write_bytes(b"PAR1")
     for name, arguments in (
         ("done", ("extend", "--trials", "7")),
         ("unpredicted", ("resume",)),
