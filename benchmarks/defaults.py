@@ -1,10 +1,11 @@
-"""Defaults: changes of the old default configuration, one at a time and together, on real data, with several seeds.
+"""Defaults: the default configuration against the old one, and what each change of it gave, on real data, by seeds.
 
     python -m benchmarks.defaults --data ../shared/data/cs224n
     python -m benchmarks.defaults --table
 
 Each run is a separate process with one thread; two run at a time. Results are appended to `defaults.jsonl` line by
-line, and stored runs are not repeated. The old default is that of configuration version 5. A run is scored on `search`
+line, and stored runs are not repeated. Cases of OLD_CASES change the default of configuration version 5, those of
+NEW_CASES the present one; a case of the latter must be renamed when the default changes. A run is scored on `search`
 after a ninth, a third and the whole of `--budget`, and in the end on `held`: all rows of SST and STS, 5,000 pairs of
 QQP. Differences are paired by seed: runs of one seed share data order and first weights.
 """
@@ -39,7 +40,7 @@ NO_HIDDEN = ("dropout/hidden=0",)
 ROBIN = ("mixing/kind=round_robin",)
 ALL = (*MEAN, *STS_WEIGHT, *WARMUP, *NO_ATTENTION, *NO_HIDDEN)
 
-CASES: dict[str, tuple[str, ...]] = {
+OLD_CASES: dict[str, tuple[str, ...]] = {
     "old default": (),
     "mean pooling, batches 8/8/4, STS weight 0.45, warm-up 5 %, no attention dropout":
         (*MEAN, *SMALL, *STS_WEIGHT, *WARMUP, *NO_ATTENTION),
@@ -67,6 +68,16 @@ CASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Name -> settings that change the old default."""
 
+NEW_CASES: dict[str, tuple[str, ...]] = {
+    "new default": (),
+    "new default, averaged weights": ("average/kind=exponential",),
+    "new default, LoRA": ("adapter/kind=lora",),
+    "new default, PAL": ("adapter/kind=pal",),
+}
+"""Name -> settings that change the present default."""
+
+CASES = OLD_CASES | NEW_CASES
+
 
 def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     """Train and score one case; returns its measurements."""
@@ -82,12 +93,14 @@ def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     from minbert.training.train import State, train
 
     torch.set_num_threads(1)
-    opened = open_data(data, find_base(), search_sizes=SEARCH)
-    config = Config.from_dict(OLD, opened.tasks).changed(CASES[case], opened.tasks)
+    opened = open_data(data, find_base())
+    start = Config.from_dict(OLD if case in OLD_CASES else {}, opened.tasks)
+    config = start.changed(CASES[case], opened.tasks)
     milestones = (budget // 9, budget // 3, budget)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
-        reports = list(train(config, opened, State.fresh(seed, milestones, Path(folder))))
+        state = State.fresh(seed, milestones, Path(folder), report_rows=[SEARCH] * len(milestones))
+        reports = list(train(config, opened, state))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = reports[-1]
         model = load_model(Path(last.checkpoint), opened)

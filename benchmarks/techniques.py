@@ -26,7 +26,7 @@ MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 BASE = [f"batch_size/{task}=8" for task in ("sst", "qqp", "sts")]
 BI = [f"encoding/{task}/{part}" for task in ("qqp", "sts") for part in ("kind=bi", "head/kind=linear")]
-LORA = ["adapter/kind=lora", "optimizer/encoder_lr=1e-3"]
+LORA = ["adapter/kind=lora"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def cases() -> list[Case]:
         case("LoRA query+key+value", *LORA, "adapter/targets=query+key+value"),
         case("LoRA all linear", *LORA, "adapter/targets=query+key+value+output+up+down"),
         case("LoRA with heads", *LORA, "adapter/heads=lora", against="LoRA r=8 query+value"),
-        case("DoRA r=8", "adapter/kind=dora", "optimizer/encoder_lr=1e-3", against="LoRA r=8 query+value"),
-        case("PAL-LoRA r=8, encoder frozen", "adapter/kind=pal", "adapter/rank=8", "optimizer/encoder_lr=1e-3"),
+        case("DoRA r=8", "adapter/kind=dora", against="LoRA r=8 query+value"),
+        case("PAL-LoRA r=8, encoder frozen", "adapter/kind=pal", "adapter/rank=8", "adapter/encoder=frozen"),
         case("PAL-LoRA r=8, encoder trained", "adapter/kind=pal", "adapter/rank=8", "adapter/encoder=trained"),
         *(case(f"one task: {task}", "mixing/kind=single", f"mixing/task={task}") for task in ("sst", "qqp", "sts")),
         # Heads and encodings
