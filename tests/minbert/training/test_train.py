@@ -21,7 +21,7 @@ from minbert.data.tokens import Data
 from minbert.encoder.base import Base
 from minbert.techniques.balances import Balance
 from minbert.training import checkpoints
-from minbert.training.evaluation import Scores, Values, judge, predict_dev, predict_rows
+from minbert.training.evaluation import Prediction, Scores, judge, predict_dev, predict_rows
 from minbert.training.model import MultitaskModel
 from minbert.training.predict import load_model
 from minbert.training.step_losses import Penalties, StepLosses
@@ -157,6 +157,9 @@ def test_the_best_report_is_chosen_on_the_rows_that_all_share(data: Data, tmp_pa
         assert report.scores == expected.tasks
         earlier = () if chosen[place] == place else (f"best:{STEPS[chosen[place]]}",)
         assert report.flags == (*expected.flags, *earlier)
+        assert {task: len(values) for task, values in report.evidence.items()} == {
+            task: ROWS[place].get(task, len(data.parts[task, "search"])) for task in data.tasks
+        }
         assert_same_weights(Path(report.checkpoint), kept[chosen[place]])
 
 
@@ -166,7 +169,7 @@ def test_a_pause_in_any_evaluation_leaves_the_choice_of_the_best_report_as_it_is
     """Also a pause in the second evaluation of a report, while the model holds the weights of an earlier one."""
     config, evaluations = configure(*BEST, "selection=best"), []
 
-    def evaluating(*arguments: Any, **options: Any) -> Values:
+    def evaluating(*arguments: Any, **options: Any) -> dict[str, Prediction]:
         evaluations.append(1)
         return predict_dev(*arguments, **options)
 
@@ -191,11 +194,11 @@ def test_a_pause_in_any_evaluation_leaves_the_choice_of_the_best_report_as_it_is
 def test_a_broken_prediction_is_no_best_report(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial diverges, also where an earlier report was better, and where only rows beyond the shared are broken."""
 
-    def broken(*arguments: Any, sizes: Mapping[str, int], **options: Any) -> Values:
-        values = predict_dev(*arguments, sizes=sizes, **options)
+    def broken(*arguments: Any, sizes: Mapping[str, int], **options: Any) -> dict[str, Prediction]:
+        predictions = predict_dev(*arguments, sizes=sizes, **options)
         if sizes == ROWS[1]:
-            values["sst"][0][-1] = math.nan
-        return values
+            predictions["sst"].values[-1] = math.nan
+        return predictions
 
     monkeypatch.setattr("minbert.training.trial.predict_dev", broken)
     state = State.fresh(4, STEPS, tmp_path, report_rows=ROWS)
