@@ -38,7 +38,7 @@ class Dropout:
     """Dropout rates."""
 
     hidden: float = number(0.0, 0.0, 0.9, usual=HALF)
-    """Rate of the encoder's hidden states. In runs of a few epochs none was better than 0.1 (`benchmarks/README.md`)."""
+    """Rate of the encoder's hidden states; in short runs 0 was better than 0.1 (`benchmarks/README.md`)."""
     attention: float = number(0.0, 0.0, 0.9, usual=HALF)
     """Rate of the attention probabilities; above 0 no fused kernel computes attention on a GPU."""
     head: float = number(0.1, 0.0, 0.9, usual=HALF)

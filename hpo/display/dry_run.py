@@ -42,10 +42,19 @@ def parameters(plan: Plan) -> list[dict[str, str]]:
     return [{"parameter": row["path"], "domain": row["domain"], "only where": row["when"]} for row in rows]
 
 
+FOLLOWS = "follows other parameters"
+"""Default of a parameter whose value is null in a configuration, such as LoRA's alpha, twice the rank."""
+
+
 def defaults(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a default: parameter, value, and the branch in which it applies."""
     return [
-        {"parameter": path_of(name), "default": value, "only where": _branch_of(name)} for name, value in values.items()
+        {
+            "parameter": path_of(name),
+            "default": FOLLOWS if value is None else value,
+            "only where": _branch_of(name),
+        }
+        for name, value in values.items()
     ]
 
 

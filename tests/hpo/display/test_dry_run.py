@@ -53,8 +53,10 @@ def test_evaluation_is_told_for_the_first_and_the_last_milestone(plan: Plan) -> 
 
 
 def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None:
-    rows = dry_run.defaults({"adapter.lora/bias": "none", "encoding/qqp.cross/head.linear/features": "all", "seed": 3})
+    values = {"adapter.lora/alpha": None, "adapter.lora/bias": "none", "encoding/qqp.cross/head.linear/features": "all"}
+    rows = dry_run.defaults(values | {"seed": 3})
     assert [tuple(row.values()) for row in rows] == [
+        ("adapter/alpha", "follows other parameters", "adapter/kind = lora"),
         ("adapter/bias", "none", "adapter/kind = lora"),
         ("encoding/qqp/head/features", "all", "encoding/qqp/kind = cross, encoding/qqp/head/kind = linear"),
         ("seed", 3, ""),

@@ -17,6 +17,8 @@ from hpo.launch.relaunch import plan_again
 from hpo.search.expectation import expected_examples
 from hpo.worker import trainer
 from hpo.worker.job import Job
+from minbert.encoder.traits import Traits
+from minbert.techniques.optimizer import default_adapter_lr
 from results.store import Store
 from tests.hpo.conftest import FAKES, launch, written
 
@@ -158,6 +160,25 @@ def test_given_configurations_are_raced_unless_they_are_to_run_in_full(tmp_path:
         assert verdicts == ["continue", "continue", "continue", "stop", "continue"]
     refused(tmp_path, "the default configuration and the 3 given ones: at least 4, not 3",
             start=(paths[1],), start_full=(paths[2], paths[0]), trials=3)  # fmt: skip
+
+
+def test_defaults_follow_the_base_and_are_recorded_with_it(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path / "store", settings=("adapter/kind=lora",)))
+    assert plan.record.base.traits == Traits(32, 2, "cls")
+    start = plan_again(plan.store, written(plan), 8, FAKES).sweep(workers=1).next()
+    assert start is not None and start.config["optimizer"]["adapter_lr"] == default_adapter_lr(Traits(32, 2, "cls"))
+    assert {encoding["pooling"] for encoding in start.config["encoding"].values()} == {"cls"}
+    assert "`start`" not in " ".join(plan.preview.notes)
+
+
+def test_a_start_file_with_the_rate_of_another_base_gets_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"optimizer": {"encoder_lr": 2e-4}}))  # MiniLM's; 5e-4 is the tiny encoder's
+    (note,) = (note for note in prepare(launch(tmp_path / "store", start=(path,))).preview.notes if "`start`" in note)
+    assert note == (
+        f"`start`: {path}: optimizer/encoder_lr = 0.0002, and the default for the base tiny is 0.0005: "
+        "was the file made for another base?"
+    )
 
 
 @pytest.mark.parametrize(("stem", "name"), [("my space", "my-space-1"), ("_s", "s-1"), ("ä", "sweep-1")])
