@@ -64,6 +64,10 @@ OLD_CASES: dict[str, tuple[str, ...]] = {
     "all, batches 8/16/8, rate 2e-4": (*ALL, *MIDDLE, "optimizer/encoder_lr=2e-4"),
     "all but batches, round robin": (*ALL, *ROBIN),
     "all but batches, round robin, rate 2e-4": (*ALL, *ROBIN, "optimizer/encoder_lr=2e-4"),
+    "all, batches 16/16/8, rate 2e-4":
+        (*ALL, "batch_size/qqp=16", "batch_size/sts=8", "optimizer/encoder_lr=2e-4"),
+    "all, batches 24/24/12, rate 2e-4":
+        (*ALL, "batch_size/sst=24", "batch_size/qqp=24", "batch_size/sts=12", "optimizer/encoder_lr=2e-4"),
     "all, batches 8/16/8, head rate 2e-3": (*ALL, *MIDDLE, "optimizer/head_lr=2e-3"),
 }  # fmt: skip
 """Name -> settings that change the old default."""
