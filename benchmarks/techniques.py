@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import configuration, interval, mean, python, read_lines, run_all
+from minbert.migrations import CONFIG_VERSION
 
 MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -174,7 +175,9 @@ def measure(options: argparse.Namespace) -> None:
         return python("benchmarks.techniques", "--data", options.data, "--budget", str(options.budget),
                       "--one", job["case"], "--seed", str(job["seed"]))  # fmt: skip
 
-    jobs = [{"case": case.name, "seed": seed} for seed in range(options.seeds) for case in cases()]
+    # A later version of the configuration has other defaults: its runs are others.
+    version = {"config_version": CONFIG_VERSION}
+    jobs = [{"case": case.name, "seed": seed, **version} for seed in range(options.seeds) for case in cases()]
     jobs = [job for job in jobs if not options.only or options.only in job["case"]]
     run_all(({**job, "budget": options.budget} for job in jobs), command, options.out, options.processes)
 
@@ -199,6 +202,8 @@ def table(options: argparse.Namespace) -> str:
     """The Markdown table: one line for each technique, differences by seed."""
     by_case: dict[str, dict[int, dict[str, Any]]] = {}
     for row in read_lines(options.out):
+        if row.get("config_version") != CONFIG_VERSION:
+            continue
         by_case.setdefault(row["case"], {})[row["seed"]] = row
     columns = ("technique", "seeds", "overall", "against its baseline", "sst", "qqp", "sts", "trained",
                "examples/CPU s", "peak MiB", "what it did")  # fmt: skip

@@ -5,12 +5,12 @@
     OneOf(a, b, ...)        a labelled choice of JSON values, also of lists and dicts
 
 A space is a dict with the configuration's keys and domains as leaves. A branch of a `Kind` owns its parameters, so an
-illegal combination cannot be written. A parameter elsewhere in the configuration may need a different domain in every
-branch: a learning rate that suits LoRA is far too high for full fine-tuning. Then each branch names the parameter by
-its absolute path, with a leading slash:
+illegal combination cannot be written. A parameter elsewhere in the configuration may exist in one branch only, or need
+a different domain in every branch: full fine-tuning bears more dropout than LoRA. Then each branch names the parameter
+by its absolute path, with a leading slash:
 
-    "adapter": Kind(none={"/optimizer/encoder_lr": Float(5e-6, 2e-4, log=True)},
-                    lora={"/optimizer/encoder_lr": Float(1e-4, 3e-3, log=True), "rank": Int(1, 256, log=True)})
+    "adapter": Kind(none={"/optimizer/encoder_lr": Float(5e-5, 5e-4, log=True), "/dropout/hidden": Float(0.0, 0.3)},
+                    lora={"/optimizer/adapter_lr": Float(3e-4, 3e-3, log=True), "/dropout/hidden": Float(0.0, 0.1)})
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ BATCHES: dict[str, dict[str, int]] = {
 SPACE = {
     "adapter": Kind(
         none={"/optimizer/encoder_lr": FULL_RATE},
-        lora={"rank": RANK, "alpha": ALPHA, "dropout": LORA_DROPOUT, "/optimizer/encoder_lr": LORA_RATE},
+        lora={"rank": RANK, "alpha": ALPHA, "dropout": LORA_DROPOUT, "/optimizer/adapter_lr": LORA_RATE},
     ),
     "batch_size": OneOf(labels=BATCHES),
     "dropout": {"hidden": DROPOUT, "attention": DROPOUT, "head": DROPOUT},
@@ -38,7 +38,7 @@ SPACE = {
 }
 
 FIRST = {
-    "adapter": "none", "full_lr": 1e-4, "batch_size": "16/32/16", "hidden_dropout": 0.1, "attention_dropout": 0.1,
+    "adapter": "none", "full_lr": 2e-4, "batch_size": "16/32/16", "hidden_dropout": 0.0, "attention_dropout": 0.0,
     "head_dropout": 0.1, "head_lr": 5e-4, "weight_decay": 0.01,
 }  # fmt: skip
 """Our default configuration, which `hpo run` tries first, with the parameter names of `suggest`."""
@@ -76,7 +76,7 @@ def as_settings(drawn: Mapping[str, Any]) -> dict[str, Any]:
         "batch_size": BATCHES[drawn["batch_size"]],
         "dropout": {name: drawn[f"{name}_dropout"] for name in ("hidden", "attention", "head")},
         "optimizer": {
-            "encoder_lr": drawn["lora_lr" if lora else "full_lr"],
+            **({"adapter_lr": drawn["lora_lr"]} if lora else {"encoder_lr": drawn["full_lr"]}),
             "head_lr": drawn["head_lr"],
             "weight_decay": drawn["weight_decay"],
         },

@@ -95,7 +95,8 @@ def _trials(plan: Plan) -> str:
     """`24: the default configuration, 2 given, 21 drawn; exempt from early stopping: 0, 2`."""
     given, exempt = len(plan.record.start), ", ".join(map(str, plan.record.exempt))
     kinds = f"{plan.trials}: the default configuration, {given} given, {plan.trials - 1 - given} drawn"
-    return f"{kinds}; exempt from early stopping: {exempt}" if exempt else kinds
+    stops = "stopped" in plan.scheduler.columns
+    return f"{kinds}; exempt from early stopping: {exempt}" if exempt and stops else kinds
 
 
 def _time(preview: Preview) -> str:

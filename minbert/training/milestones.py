@@ -102,7 +102,7 @@ def rows_of_steps(config: Config, sizes: Mapping[str, int], budget: int, steps: 
     order = config.mixing.build(Mix(sizes, seed, batches))
     rows, draws = dict.fromkeys(sizes, 0), itertools.count()
     for _ in range(steps):
-        progress = min(1.0, sum(rows.values()) / budget)  # that of the step's begin, for all of its draws
+        progress = min(1.0, sum(rows.values()) / budget)  # at the start of the step, for all of its draws
         for draw in itertools.islice(draws, config.optimizer.accumulation):
             for task in order.tasks(draw, progress):
                 rows[task] += batches[task]

@@ -35,6 +35,8 @@ def test_the_plan_says_which_trials_are_exempt_and_what_all_are_expected_to_use(
     facts = dry_run.facts(plan)
     assert facts["trials"] == "4: the default configuration, 0 given, 3 drawn; exempt from early stopping: 0"
     assert facts["examples"] == f"about {amount(plan.expected_examples)} expected, 1,200 at most"
+    all_run = replace(plan, record=replace(plan.record, scheduler={"name": "none"}))
+    assert dry_run.facts(all_run)["trials"] == "4: the default configuration, 0 given, 3 drawn"
     raced = replace(plan, record=replace(plan.record, exempt=(), start=[{}]))
     assert dry_run.facts(raced)["trials"] == "4: the default configuration, 1 given, 2 drawn"
 

@@ -144,10 +144,10 @@ def test_trials_of_other_settings_share_what_they_have_in_common(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter = Counter(monkeypatch)
-    run(configure("adapter/kind=frozen"), data, tmp_path / "a")
+    run(configure("adapter/kind=frozen", "encoding/sst/pooling=cls"), data, tmp_path / "a")
     assert counter.take() > 0
     settings = ["optimizer/head_lr=0.01", "dropout/head=0.4", "dropout/hidden=0.3", "batch_size/sst=8"]
-    run(configure("adapter/kind=frozen", "encoding/qqp/head/kind=linear", *settings), data, tmp_path / "b")
+    run(configure("adapter/kind=frozen", "encoding/sst/pooling=pooler", *settings), data, tmp_path / "b")
     assert counter.take() == 0
     run(configure("adapter/kind=frozen", "encoding/sst/pooling=max"), data, tmp_path / "c")
     assert 0 < counter.take() <= 96 + 24  # the rows of SST alone

@@ -31,24 +31,29 @@ from tests.minbert.configs import configure
 
 CONFIGS = {
     "default": [],
+    "dropout": ["dropout/hidden=0.1", "dropout/attention=0.1", "encoding/sst/pooling=cls", "encoding/qqp/pooling=cls"],
     "frozen": ["adapter/kind=frozen"],
     "top lora": ["adapter/kind=lora", "adapter/layers/kind=top", "adapter/heads=lora", "adapter/dropout=0.2"],
     "frozen, dropout": ["adapter/kind=frozen", "adapter/dropout=on", "dropout/hidden=0.2"],
     "lora": ["adapter/kind=lora", "adapter/dropout=0.2", "adapter/targets=query+value+up"],
-    "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart"],
-    "rdrop": ["regularizer/sst/kind=rdrop", "regularizer/sts/kind=rdrop", "proximal/kind=bregman"],
+    "smart": ["regularizer/sst/kind=smart", "regularizer/sts/kind=smart", "dropout/hidden=0.1"],
+    "rdrop": [
+        "dropout/hidden=0.1", "regularizer/sst/kind=rdrop", "regularizer/sts/kind=rdrop", "proximal/kind=bregman",
+    ],
     "fgm": ["regularizer/sst/kind=fgm", "regularizer/qqp/kind=fgm", "mixing/combine/kind=pcgrad"],
     "fgm, frozen": ["adapter/kind=frozen", "regularizer/sst/kind=fgm", "regularizer/qqp/kind=rdrop"],
     "bi": ["encoding/qqp/kind=bi", "encoding/sts/kind=bi", "encoding/sts/head/kind=cosine"],
     "annealed": ["mixing/kind=annealed", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"],
     "round_robin": ["mixing/kind=round_robin", "optimizer/schedule/kind=cosine"],
-    "pcgrad, uncertainty": ["mixing/combine/kind=pcgrad", "mixing/balance/kind=uncertainty", "mixing/multiplier=1"],
+    "pcgrad, uncertainty": [
+        "dropout/attention=0.1", "mixing/combine/kind=pcgrad", "mixing/balance/kind=uncertainty", "mixing/multiplier=1",
+    ],
     "gse, gradnorm": ["mixing/combine/kind=gse", "mixing/balance/kind=gradnorm", "optimizer/accumulation=2"],
     "bregman, best": ["proximal/kind=bregman", "selection=best", "optimizer/encoder_lr=0.01"],
     "average": ["average/kind=exponential", "average/decay=0.7"],
     "average, best": ["average/kind=exponential", "average/start=0.3", "selection=best", "optimizer/encoder_lr=0.01"],
     "dora": ["adapter/kind=dora", "adapter/heads=lora", "adapter/bias=all", "proximal/kind=bregman"],
-    "pal": ["adapter/kind=pal", "adapter/encoder=trained", "mixing/kind=sequential", "encoding/sst/pooling=mean"],
+    "pal": ["adapter/kind=pal", "adapter/encoder=trained", "mixing/kind=sequential", "encoding/sst/pooling=cls"],
     "shared head": [
         "encoding/qqp/kind=bi", "encoding/sts/kind=bi", "shared_head/kind=linear", "encoding/qqp/pooling=pooler",
         "optimizer/layer_decay=0.5",
@@ -467,4 +472,4 @@ def test_smart_on_the_model_sees_the_noise_alone(data: Data) -> None:
         penalties["sst"]["smart"].backward()  # type: ignore[no-untyped-call]
         smoothness[epsilon] = penalties["sst"]["smart"].item()
     assert smoothness[1.0] < 1e-9
-    assert smoothness[1e-6] > 1e-7
+    assert smoothness[1e-6] > 1e-7  # two orders above the other: means over tokens soften the noise
