@@ -27,7 +27,7 @@ class Selection:
     best_single: int | None
     """The best candidate alone; without candidates the best trial by rank."""
     default: int | None
-    """Trial 0, to compare with; None if it has neither weights nor predictions."""
+    """Trial 0, to compare with; None if it has neither weights nor predictions of all parts."""
     candidates: Candidates = field(repr=False)
 
     @property
@@ -54,7 +54,7 @@ def select(
     """Choose an ensemble, and the best single trial, on `search`.
 
     Candidates are those of `trials` that have predictions for the same rows of `search` (`results.candidates`).
-    `trials`: trials with weights or predictions, best first. Raises StoreError, ValueError for a size below 1.
+    `trials`: trials with weights or predictions of all parts, best first. Raises StoreError, ValueError for a size below 1.
     """
     if method not in ENSEMBLES:
         raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")

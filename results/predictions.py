@@ -82,6 +82,16 @@ def predicted(folder: SweepFolder, part: str | None = None) -> dict[int, int]:
     return dict(sorted(latest.items()))
 
 
+def whole(folder: SweepFolder) -> set[int]:
+    """Trials that need no weights: their latest attempt with predictions has predicted all parts. No file is opened."""
+    keys = set(folder.keys("predictions"))
+    return {
+        trial
+        for trial, attempt in predicted(folder).items()
+        if f"{trial}-{attempt}" in keys or all(key(trial, attempt, part) in keys for part in PARTS)
+    }
+
+
 def member(
     folder: SweepFolder, trial: int, splits: Collection[str], parts: Collection[str] = PARTS
 ) -> dict[str, Prediction]:

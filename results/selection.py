@@ -32,6 +32,7 @@ from results.predictions import (
     labels,
     member,
     predicted,
+    whole,
 )
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
@@ -39,9 +40,9 @@ from results.views import ranking, trials_frame
 
 
 def usable(folder: SweepFolder) -> list[int]:
-    """Trials with kept weights or predictions, best first; those without a rank last."""
+    """Trials with kept weights or predictions of all parts, best first; those without a rank last."""
     frame = trials_frame(folder)
-    trials = {int(trial) for trial in frame["trial"][frame["kept"]]} | predicted(folder).keys()
+    trials = {int(trial) for trial in frame["trial"][frame["kept"]]} | whole(folder)
     ranked = [trial for trial in ranking(frame) if trial in trials]
     return [*ranked, *sorted(trials - set(ranked))]
 

@@ -46,11 +46,11 @@ class Needed(NamedTuple):
 
 
 def select(folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE) -> Selection:
-    """Choose an ensemble and the best single trial among the trials with weights or predictions."""
+    """Choose an ensemble and the best single trial among the trials with weights or predictions of all parts."""
     from results import choice
-    from results.predictions import predicted
+    from results.predictions import whole
 
-    usable = ledger.kept.keys() | predicted(folder).keys()
+    usable = ledger.kept.keys() | whole(folder)
     ranked = [trial for trial in ledger.ranking() if trial in usable]
     order = [*ranked, *sorted(usable - set(ranked))]
     return choice.select(folder, scoring(folder), method=method, size=size, trials=order)

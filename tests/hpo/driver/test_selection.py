@@ -9,6 +9,7 @@ import pytest
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import Needed, lacking, needed, select
 from results.predictions import PARTS
+from results.selection import usable
 from results.store import SweepFolder
 from tests.hpo import stored
 
@@ -70,6 +71,20 @@ def test_without_evidence_and_predictions_every_kept_trial_predicts_search_first
 def test_trials_without_weights_are_no_candidates(folder: SweepFolder) -> None:
     with folder.writer() as writer:
         writer.append("trials", {"trial": 3, "attempt": 0, "event": "end", "state": "complete", "reason": "displaced"})
-    chosen = select(folder, Ledger(folder.events()))
-    assert 3 not in chosen.trials
-    assert list(chosen.candidates.members) == [2, 1, 0]
+    ledger = Ledger(folder.events())
+    for part in (None, "held", "dev"):
+        if part:  # predicted before the weights went
+            predict(folder, 3, part)
+        chosen = select(folder, ledger)
+        assert 3 not in chosen.trials
+        assert list(chosen.candidates.members) == [2, 1, 0] == usable(folder)
+
+
+@pytest.mark.parametrize("names", [["3-0"], [f"3-0-{part}" for part in PARTS]], ids=["one file", "all parts"])
+def test_trials_that_have_predicted_everything_need_no_weights(folder: SweepFolder, names: list[str]) -> None:
+    with folder.writer() as writer:
+        writer.append("trials", {"trial": 3, "attempt": 0, "event": "end", "state": "complete", "reason": "displaced"})
+    for name in names:
+        rows = [row for row in stored.predictions(3) if row["split"] in SPLITS.get(name[4:], (row["split"],))]
+        folder.write_table("predictions", rows, name)
+    assert list(select(folder, Ledger(folder.events())).candidates.members) == [3, 2, 1, 0] == usable(folder)
