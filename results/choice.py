@@ -54,7 +54,7 @@ def select(
     """Choose an ensemble, and the best single trial, on `search`.
 
     Candidates are those of `trials` that have predictions for the same rows of `search` (`results.candidates`).
-    `trials`: trials with weights or predictions of all parts, best first. Raises StoreError, ValueError for a size of 0.
+    `trials`: trials with weights or predictions of all parts, best first. Raises StoreError, ValueError for size 0.
     """
     if method not in ENSEMBLES:
         raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
