@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from results.candidates import Candidates, Rows, candidates
 from results.ensembles import ENSEMBLES, Greedy, TopK
@@ -50,19 +50,24 @@ def select(
     method: str = "greedy",
     size: int = 5,
     trials: Sequence[int],
+    without: Collection[int] = (),
 ) -> Selection:
     """Choose an ensemble, and the best single trial, on `search`.
 
     Candidates are those of `trials` that have predictions for the same rows of `search` (`results.candidates`).
-    `trials`: trials with weights or predictions of all parts, best first. Raises StoreError, ValueError for size 0.
+    `trials`: trials with weights or predictions of all parts, best first. `without`: those of them that could not
+    predict; they are left out, and named as skipped. Raises StoreError, ValueError for a size below 1.
     """
     if method not in ENSEMBLES:
         raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
     technique = ENSEMBLES[method](size)
-    pool = candidates(folder, trials)
+    able = [trial for trial in trials if trial not in without]
+    pool = candidates(folder, able)
+    unable = [f"trial {trial}: its predictions are missing or damaged" for trial in sorted(without)]
+    pool = replace(pool, skipped=[*pool.skipped, *unable])
     chosen = _choose(folder, scoring, pool, technique)
-    best = next(iter([*chosen["best_single"], *trials]), None)
-    return Selection(method, technique, chosen["ensemble"], best, DEFAULT if DEFAULT in trials else None, pool)
+    best = next(iter([*chosen["best_single"], *able]), None)
+    return Selection(method, technique, chosen["ensemble"], best, DEFAULT if DEFAULT in able else None, pool)
 
 
 def _choose(

@@ -61,7 +61,7 @@ def conclude(folder: SweepFolder, scoring: Scoring, selection: Selection, *, nam
     name = safe_name(name or f"{selection.method}-{technique.size}", "Ensemble name")
     if not selection.picks:
         reasons = "; ".join(selection.candidates.skipped)
-        rule = f"No trial of `{folder.name}` has predictions on all of `search`; finalise it first."
+        rule = f"No trial of `{folder.name}` has predictions on all of `search`; run `hpo ensemble {folder.name}`."
         raise StoreError(f"{rule} {reasons}".strip())
     attempts = predicted(folder)
     record = {
@@ -138,7 +138,8 @@ def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[st
     parts = [aligned(predictions, rows) for predictions in members]
     complete = [part for part in parts if part is not None]
     if len(complete) != len(parts):
-        raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; finalise them again.")
+        again = f"run `hpo predict {folder.name} --ensemble {record['name']}`"
+        raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; {again}.")
     chosen = [index for index, entry in enumerate(record["members"]) for _ in range(int(entry["weight"]))]
     values = blend(complete, chosen, str(record["combination"]), kinds)
     return {task: Prediction(rows[task], values[task]) for task in rows}
@@ -177,7 +178,8 @@ def _parts(
     """
     held: dict[int, Member] = {trial: headline(folder, trial) for trial in selection.trials}
     if missing := [trial for trial, predictions in held.items() if not predictions]:
-        raise StoreError(f"Trials {missing} of `{folder.name}` have not predicted `held`; finalise the sweep first.")
+        again = f"run `hpo ensemble {folder.name}`"
+        raise StoreError(f"Trials {missing} of `{folder.name}` have not predicted `held`; {again}.")
     pool = selection.candidates
     parts: dict[str, tuple[tuple[str, ...], dict[int, Member]]] = {
         "held": (("held",), held),

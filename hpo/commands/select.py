@@ -61,17 +61,22 @@ def ensemble(
 
 
 def _predicted(folder: SweepFolder, method: str, size: int, full_dev: bool) -> Selection:
-    """A selection whose trials have predicted: what is missing, as after a stop, they predict now."""
+    """A selection whose trials have predicted: what is missing, as after a stop, they predict now.
+    Trials that cannot are left out."""
     from hpo.driver.finalise import finalise_here
 
     ledger = Ledger(folder.events())
+    failed: set[int] = set()
     while True:
         with busy("choosing members"):
-            selection = select(folder, ledger, method=method, size=size)
-            pending = needed(folder, ledger, selection, full_dev=full_dev).pending
+            selection = select(folder, ledger, method=method, size=size, without=failed)
+            pending = needed(folder, ledger, selection, full_dev=full_dev, without=failed).pending
         if not pending:
             return selection
-        finalise_here(folder, pending, tell)
+        problems = finalise_here(folder, pending, tell)
+        for problem in problems.values():
+            tell(problem)
+        failed |= problems.keys()
 
 
 def predict(
@@ -111,10 +116,11 @@ def predict(
 
 def _predict(folder: SweepFolder, trials: list[int]) -> None:
     """Let each of these trials predict what is missing of its dev and test files."""
-    from hpo.driver.finalise import asked, finalise_here
+    from hpo.driver.finalise import PredictError, asked, finalise_here
     from results.predictions import PARTS
 
-    finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell)
+    if problems := finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell):
+        raise PredictError("; ".join(problems.values()))
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble, "predict": predict}

@@ -28,7 +28,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
     from hpo.driver.jury import scoring
     from hpo.driver.ledger import Ledger
-    from hpo.driver.selection import conclude, select
+    from hpo.driver.selection import conclude, settled
     from results import views
     from results.store import Store, StoreError
 
@@ -44,7 +44,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     if rows:
         try:
             with busy("choosing an ensemble and estimating its score"):
-                record = conclude(folder, select(folder, Ledger(folder.events())))
+                record = conclude(folder, settled(folder, Ledger(folder.events())))
         except StoreError as error:  # damaged predictions or a full disk: the sweep is done all the same
             retry = command("ensemble", outcome.name, store=store)
             tell(f"warning: no ensemble was chosen: {error} After fixing that, run: {retry}")

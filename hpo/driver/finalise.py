@@ -65,13 +65,13 @@ class Predictor:
         return predict_part(self._job, self._folder, Pending(KeptWeights(trial, attempt, checkpoint), part))
 
 
-def finalise(job: Job, pending: Sequence[Pending], on_turn: Callable[[int], bool]) -> list[str]:
+def finalise(job: Job, pending: Sequence[Pending], on_turn: Callable[[int], bool]) -> dict[int, str]:
     """Make the predictions. `on_turn(left)` gets the number of predictions to come every `TURN` seconds, and returns
     False to stop early.
 
-    Returns one message for each trial that could not predict.
+    Returns a message for each trial that could not predict.
     """
-    return _Round(job, pending).run(on_turn) if pending else []
+    return _Round(job, pending).run(on_turn) if pending else {}
 
 
 class _Round:
@@ -86,9 +86,10 @@ class _Round:
         self._busy: dict[Any, tuple[Any, Pending, int]] = {}
         """Ray's reference to a prediction at work -> its actor, the prediction, its tries."""
         self._actors: list[Any] = []
-        self._problems: list[str] = []
+        self._problems: dict[int, str] = {}
+        """Trial that could not predict -> the message about it."""
 
-    def run(self, on_turn: Callable[[int], bool]) -> list[str]:
+    def run(self, on_turn: Callable[[int], bool]) -> dict[int, str]:
         import ray
 
         try:
@@ -130,12 +131,12 @@ class _Round:
         except RayTaskError as error:
             if is_disk_error(error.cause):  # the launch stops, resumable: every other trial would fail too
                 raise error.cause from error
-            self._problems.append(f"trial {trial} could not predict: {_last_line(error)}")
+            self._problems[trial] = f"trial {trial} could not predict: {_last_line(error)}"
         except (RayActorError, OutOfMemoryError) as error:
             if tries < RETRIES:
                 self._todo.append((entry, tries + 1))
             else:
-                self._problems.append(f"trial {trial} could not predict: {_last_line(error)}")
+                self._problems[trial] = f"trial {trial} could not predict: {_last_line(error)}"
             self._actors.remove(actor)
             actor = self._new_actor() if self._todo else None
         if actor is not None:
@@ -173,15 +174,25 @@ WORDS = {"held": "the held-out rows of the headline", "dev": "the other rows of 
 """Part of predictions -> its name in messages."""
 
 
-def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callable[[str], None]) -> None:
-    """Make the predictions in this process, one after the other. `tell` gets a message before each."""
+def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callable[[str], None]) -> dict[int, str]:
+    """Make the predictions in this process, one after the other. `tell` gets a message before each.
+
+    Returns a message for each trial whose checkpoint is damaged.
+    """
     if not pending:
-        return
+        return {}
+    from minbert.training.checkpoints import TrialCheckpointError
+
+    problems: dict[int, str] = {}
     record = record_of(folder)
     job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
     for number, entry in enumerate(pending, start=1):
         tell(f"trial {entry.weights.trial} predicts {WORDS[entry.part]} now ({number} of {len(pending)})")
-        predict_part(job, folder, entry)
+        try:
+            predict_part(job, folder, entry)
+        except TrialCheckpointError as error:
+            problems[entry.weights.trial] = f"trial {entry.weights.trial} could not predict: {error}"
+    return problems
 
 
 def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds that a stop waits for trials to pause, so that a hung trial cannot delay it for ever."""
 
-ROUNDS = 2
-"""Rounds of predictions: the chosen trials'; in a sweep without evidence first those that the choice needs."""
-
 LaunchState = Literal["done", "stopped"]
 """State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
 
@@ -133,18 +130,24 @@ class Running:
         return hung
 
     def _finish(self) -> LaunchState:
-        """Let the chosen trials predict, if the search has ended."""
+        """Let the chosen trials predict, if the search has ended.
+
+        There is one round of predictions, unless trials could not predict, so that the choice is made again without
+        them, or a sweep without evidence had to predict first what the choice needs.
+        """
         if not self._sweep.finished:
             return "stopped"
         from hpo.driver.finalise import finalise
         from hpo.driver.selection import needed
+        from results.predictions import DEV
 
         self._screen.phase = "finalising"
         self._screen.begin("choosing the trials that predict")
         self._writer.barrier()
         ledger, interrupted = Ledger(self._folder.events()), False
-        for _ in range(ROUNDS):
-            trials, pending = needed(self._folder, ledger)
+        failed: set[int] = set()
+        while True:
+            trials, pending = needed(self._folder, ledger, without=failed)
 
             def on_turn(left: int, of: int = len(trials)) -> bool:  # called only while predictions are missing
                 nonlocal interrupted
@@ -154,8 +157,10 @@ class Running:
                 interrupted = self._halt.reason is not None
                 return not interrupted
 
-            self._screen.messages += finalise(self._job, pending, on_turn)
-            if interrupted or not pending:
+            problems = finalise(self._job, pending, on_turn)
+            self._screen.messages += problems.values()
+            failed |= problems.keys()
+            if interrupted or not (problems or any(entry.part == DEV for entry in pending)):
                 break
         return "stopped" if interrupted else "done"
 

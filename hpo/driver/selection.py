@@ -45,27 +45,52 @@ class Needed(NamedTuple):
         return sorted({entry.weights.trial for entry in self.pending})
 
 
-def select(folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE) -> Selection:
-    """Choose an ensemble and the best single trial among the trials with weights or predictions of all parts."""
+def select(
+    folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE, without: Collection[int] = ()
+) -> Selection:
+    """Choose an ensemble and the best single trial among the trials with weights or predictions of all parts.
+
+    `without`: trials that could not predict.
+    """
     from results import choice
     from results.predictions import whole
 
     usable = ledger.kept.keys() | whole(folder)
     ranked = [trial for trial in ledger.ranking() if trial in usable]
     order = [*ranked, *sorted(usable - set(ranked))]
-    return choice.select(folder, scoring(folder), method=method, size=size, trials=order)
+    return choice.select(folder, scoring(folder), method=method, size=size, trials=order, without=without)
+
+
+def settled(folder: SweepFolder, ledger: Ledger) -> Selection:
+    """The selection of a launch's end, after its predictions: a chosen trial that lacks `held` could not predict, so
+    it is left out and the choice is made again, as the launch did."""
+    from results.predictions import headline
+
+    failed: list[int] = []
+    while True:
+        chosen = select(folder, ledger, without=failed)
+        missing = [trial for trial in chosen.trials if not headline(folder, trial)]
+        if not chosen.picks or not missing:
+            return chosen
+        failed += missing
 
 
 def needed(
-    folder: SweepFolder, ledger: Ledger, selection: Selection | None = None, *, full_dev: bool = False
+    folder: SweepFolder,
+    ledger: Ledger,
+    selection: Selection | None = None,
+    *,
+    full_dev: bool = False,
+    without: Collection[int] = (),
 ) -> Needed:
     """The predictions that a selection (None: that of a launch's end) needs to be estimated; `full_dev`: on all of dev
-    too."""
+    too. `without`: trials that could not predict."""
     from results.predictions import DEV, HELD
 
-    chosen = select(folder, ledger) if selection is None else selection
-    if not chosen.picks and (first := lacking(folder, ledger, ledger.kept, [DEV])):
-        return Needed(list(ledger.kept), first)
+    chosen = select(folder, ledger, without=without) if selection is None else selection
+    able = [trial for trial in ledger.kept if trial not in without]
+    if not chosen.picks and (first := lacking(folder, ledger, able, [DEV])):
+        return Needed(able, first)
     return Needed(chosen.trials, lacking(folder, ledger, chosen.trials, [HELD, DEV] if full_dev else [HELD]))
 
 

@@ -186,6 +186,25 @@ def test_an_ensemble_of_a_stopped_sweep_says_which_trial_predicts_and_how_many_t
     assert "predicts" not in done.stderr
 
 
+def test_damaged_weights_leave_a_trial_out_of_an_ensemble_and_stop_its_own_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpo.worker import trainer
+    from minbert.training.checkpoints import TrialCheckpointError
+
+    def predict(job: Any, checkpoint: Path, part: str) -> Any:
+        raise TrialCheckpointError(f"{checkpoint.name} is damaged")
+
+    monkeypatch.setattr(trainer, "predict", predict)
+    stored.make(tmp_path, unpredicted=True)
+    done = hpo("ensemble", SWEEP, store=tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("trial 3 could not predict: 0-302 is damaged") == 1
+    assert "left out: trial 3: its predictions are missing or damaged" in done.stdout
+    message = refused(hpo("predict", SWEEP, "--trial", "3", "--out", tmp_path / "out", store=tmp_path))
+    assert "trial 3 could not predict: 0-302 is damaged" in message
+
+
 def test_damaged_predictions_without_weights_say_so(tmp_path: Path) -> None:
     from results.store import Store
 

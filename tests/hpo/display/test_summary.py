@@ -109,7 +109,9 @@ def test_damaged_predictions_do_not_undo_a_finished_sweep(store: Path, monkeypat
     done = hpo("resume", SWEEP, store=store)
     assert done.exit_code == 0, done.output
     assert "Everything is in" in done.stdout
-    assert "warning: no ensemble was chosen" in done.stderr
+    assert "trials 3\n" in done.stdout, "the ensemble of those that can be read"
+    for trial in (0, 2):
+        assert f"left out: trial {trial}: its predictions are missing or damaged" in done.stdout
     for trial in range(3):
         assert f"{trial}-0.parquet is skipped" in done.stderr
 
@@ -181,3 +183,15 @@ def test_a_mistake_of_the_caller_is_a_message_and_a_bug_keeps_its_traceback(
 
 def test_plural() -> None:
     assert (plural(1, "trial"), plural(2_000, "trial")) == ("1 trial", "2,000 trials")
+
+
+def test_a_sweep_whose_ensemble_cannot_be_chosen_names_the_command_that_chooses_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / SWEEP / "ensembles").rmdir()
+    (store / SWEEP / "ensembles").write_text("in the way")
+    monkeypatch.setattr(session, "resume", ending("done", store, []))
+    done = hpo("resume", SWEEP, store=store)
+    assert done.exit_code == 0, done.output
+    assert "warning: no ensemble was chosen" in done.stderr
+    assert f"run: hpo ensemble {SWEEP} --store" in done.stderr

@@ -52,7 +52,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     monkeypatch.setattr(files, "_write_synced", filling.write)
     monkeypatch.setattr("hpo.driver.session.connect", connect)
     monkeypatch.setattr("hpo.driver.tune.fit", fit)
-    monkeypatch.setattr("hpo.driver.finalise.finalise", lambda *arguments: [])
+    monkeypatch.setattr("hpo.driver.finalise.finalise", lambda *arguments: {})
     monkeypatch.setattr("hpo.cluster.pause.drop_flag", lambda key: None)
     monkeypatch.setattr("hpo.cluster.pause.sign_of_life", lambda key, trial_id: None)
     return filling
@@ -156,4 +156,4 @@ def test_a_disk_that_fills_up_while_a_trial_predicts_stops_the_launch(
                 predictions._collect(cause)
         else:
             predictions._collect(cause)
-            assert predictions._problems == ["trial 0 could not predict: a traceback"]
+            assert predictions._problems == {0: "trial 0 could not predict: a traceback"}

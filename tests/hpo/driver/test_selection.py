@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import Needed, lacking, needed, select
+from hpo.driver.selection import Needed, conclude, lacking, needed, select, settled
 from results.predictions import PARTS
 from results.selection import usable
-from results.store import SweepFolder
+from results.store import StoreError, SweepFolder
 from tests.hpo import stored
 
 SPLITS = {"held": ("held",), "dev": ("search", "dev"), "test": ("test",)}
@@ -88,3 +88,26 @@ def test_trials_that_have_predicted_everything_need_no_weights(folder: SweepFold
         rows = [row for row in stored.predictions(3) if row["split"] in SPLITS.get(name[4:], (row["split"],))]
         folder.write_table("predictions", rows, name)
     assert list(select(folder, Ledger(folder.events())).candidates.members) == [3, 2, 1, 0] == usable(folder)
+
+
+def test_chosen_trials_that_could_not_predict_are_left_out(folder: SweepFolder) -> None:
+    ledger = Ledger(folder.events())
+    with pytest.raises(StoreError, match=r"Trials \[3.*have not predicted `held`; run `hpo ensemble small-1`"):
+        conclude(folder, select(folder, ledger))
+    for trial in (0, 1, 2):
+        predict(folder, trial, "held")
+    assert needed(folder, ledger).waiting == [3]
+    assert needed(folder, ledger, without=[3]).waiting == []
+    chosen = settled(folder, ledger)
+    assert chosen.roles == select(folder, ledger, without=[3]).roles
+    assert chosen.best_single == 2
+    record = conclude(folder, chosen)
+    assert record["skipped"] == ["trial 3: its predictions are missing or damaged"]
+    assert 3 not in {member["trial"] for member in record["members"]}
+
+
+def test_without_evidence_a_trial_that_could_not_predict_search_is_not_asked_again(folder: SweepFolder) -> None:
+    for path in (folder.path / "evidence").iterdir():
+        path.unlink()
+    ledger = Ledger(folder.events())
+    assert parts(needed(folder, ledger, without=[3, 0])) == [(trial, "dev") for trial in (1, 2)]

@@ -112,15 +112,37 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
 
     pending = [Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")] * remaining
 
-    def finalise(job: Job, given: Any, on_turn: Callable[[int], bool]) -> list[str]:
+    def finalise(job: Job, given: Any, on_turn: Callable[[int], bool]) -> dict[int, str]:
         assert (given, job.pause_key) == (pending, "key")
         if remaining:
             assert on_turn(remaining) is False
-        return []
+        return {}
 
     monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
-    monkeypatch.setattr("hpo.driver.selection.needed", lambda folder, ledger: Needed([0], pending))
+    monkeypatch.setattr("hpo.driver.selection.needed", lambda folder, ledger, without: Needed([0], pending))
     assert running._finish() == state
+
+
+def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
+    tried: list[int] = []
+
+    def needed(folder: Any, ledger: Any, without: set[int]) -> Needed:
+        chosen = [trial for trial in (0, 3, 2) if trial not in without][:2]
+        pending = [Pending(KeptWeights(trial, 0, "0-900"), "held") for trial in chosen if trial not in tried]
+        return Needed(chosen, pending)
+
+    def finalise(job: Job, given: list[Pending], on_turn: Callable[[int], bool]) -> dict[int, str]:
+        tried.extend(entry.weights.trial for entry in given)
+        return {3: "trial 3 could not predict"} if tried[-1] == 3 else {}
+
+    monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
+    monkeypatch.setattr("hpo.driver.selection.needed", needed)
+    assert running._finish() == "done"
+    assert tried == [0, 3, 2]
+    assert running._screen.messages == ["trial 3 could not predict"]
 
 
 def test_a_flag_that_cannot_be_removed_is_a_message(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
