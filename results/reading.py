@@ -71,7 +71,8 @@ def decode(
     source = pa.BufferReader(content) if isinstance(content, bytes) else content
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
-        table = file.read(columns and list(columns)) if seqs is None else _rows_of(file, seqs)
+        # Without threads: files are small, and a short command may end while Arrow still starts its pool, which aborts.
+        table = file.read(columns and list(columns), use_threads=False) if seqs is None else _rows_of(file, seqs)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
@@ -96,7 +97,7 @@ def _rows_of(file: pq.ParquetFile, seqs: Collection[int]) -> pa.Table:
         extremes = file.metadata.row_group(group).column(place).statistics
         if extremes is None or not extremes.has_min_max or any(extremes.min <= seq <= extremes.max for seq in seqs):
             groups.append(group)
-    table = file.read_row_groups(groups)
+    table = file.read_row_groups(groups, use_threads=False)
     return table.filter(pc.is_in(table["seq"], value_set=pa.array(list(seqs), pa.int64())))
 
 
