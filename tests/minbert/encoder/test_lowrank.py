@@ -164,7 +164,7 @@ def peft_model(adapter: LoRA, base: Base) -> Any:
         reach = {"target_modules": names, "layers_to_transform": list(layers), "layers_pattern": "layer"}
     config = peft.LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.numerator,
         use_dora=adapter.kind == "dora",
         bias={"none": "none", "adapted": "lora_only", "all": "all"}[adapter.bias],
         **reach,
