@@ -8,13 +8,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minbert.config import Config
+    from minbert.data.tokens import Data
     from minbert.tasks import Task
+    from minbert.training.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 """Root of the repository. Other processes start there, so that they find `benchmarks`, which is not installed."""
@@ -100,3 +105,63 @@ def interval(values: Sequence[float]) -> str:
         return ""
     spread = (sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)) ** 0.5
     return f" ± {float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5:.4f}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained configuration, scored on `held`."""
+
+    reports: list[Report]
+    scores: dict[str, float]
+    """Score of each task on the first rows of `held`."""
+    overall: float
+    examples_per_cpu_second: float
+    """Training examples a CPU second, evaluation and stages left out."""
+    arithmetic: str
+    """Type that linear layers computed in."""
+
+
+def train_and_score(
+    config: Config, data: Data, seed: int, milestones: Sequence[int], search_rows: int, held_rows: int
+) -> Trained:
+    """Train a configuration on one thread and score its last weights on `held`.
+
+    Reports are scored on at most `search_rows` rows of each task, the result on at most `held_rows`.
+    """
+    import numpy as np
+    import torch
+
+    from minbert.metrics import overall, score
+    from minbert.training.evaluation import predict_rows
+    from minbert.training.predict import load_model
+    from minbert.training.train import State, train
+
+    torch.set_num_threads(1)
+    report_rows = [dict.fromkeys(data.tasks, search_rows)] * len(milestones)
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
+        reports = list(train(config, data, State.fresh(seed, milestones, Path(folder), report_rows=report_rows)))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        last = reports[-1]
+        model = load_model(Path(last.checkpoint), data)
+        scores = {}
+        for name, task in data.tasks.items():
+            rows = np.asarray(data.parts[name, "held"])[:held_rows]
+            values = predict_rows(model, data, name, "dev", rows).values
+            scores[name] = score(task.metric, values, data.file(name, "dev").labels[rows])
+    metrics = {name: task.metric for name, task in data.tasks.items()}
+    return Trained(
+        reports,
+        scores,
+        overall(scores, metrics, dict.fromkeys(scores, 1.0)),
+        last.examples / (cpu * (last.seconds - last.evaluation_seconds) / wall),
+        str(model.dtype).removeprefix("torch."),
+    )
+
+
+def by_case_and_seed(rows: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Stored runs by case, then by seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["case"], {})[row["seed"]] = row
+    return found

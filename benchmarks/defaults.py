@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import interval, markdown, mean, python, read_lines, run_all
+from benchmarks.common import by_case_and_seed, interval, markdown, mean, python, read_lines, run_all, train_and_score
 
 OUT = Path(__file__).with_name("defaults.jsonl")
 TASKS = ("sst", "qqp", "sts")
@@ -27,7 +25,7 @@ OLD = {"config_version": 5}
 """The old default configuration: absent fields are migrated to the values that they had."""
 HELD = 5000
 """Largest number of a task's `held` rows that are scored."""
-SEARCH = {"sst": 1000, "qqp": 1000, "sts": 1000}
+SEARCH = 1000
 """Largest number of a task's `search` rows that reports are scored on."""
 
 MEAN = tuple(f"encoding/{task}/pooling=mean" for task in TASKS)
@@ -85,51 +83,27 @@ CASES = OLD_CASES | NEW_CASES
 
 def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     """Train and score one case; returns its measurements."""
-    import numpy as np
-    import torch
-
     from minbert.config import Config
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
-    from minbert.metrics import overall, score
-    from minbert.training.evaluation import predict_rows
-    from minbert.training.predict import load_model
-    from minbert.training.train import State, train
 
-    torch.set_num_threads(1)
     opened = open_data(data, find_base())
     start = Config.from_dict(OLD if case in OLD_CASES else {}, opened.tasks)
-    config = start.changed(CASES[case], opened.tasks)
     milestones = (budget // 9, budget // 3, budget)
-    with tempfile.TemporaryDirectory() as folder:
-        wall, cpu = time.perf_counter(), time.process_time()
-        state = State.fresh(seed, milestones, Path(folder), report_rows=[SEARCH] * len(milestones))
-        reports = list(train(config, opened, state))
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        last = reports[-1]
-        model = load_model(Path(last.checkpoint), opened)
-        scores = {}
-        for name, task in opened.tasks.items():
-            rows = np.asarray(opened.parts[name, "held"])[:HELD]
-            values = predict_rows(model, opened, name, "dev", rows).values
-            scores[name] = score(task.metric, values, opened.file(name, "dev").labels[rows])
-    metrics = {name: task.metric for name, task in opened.tasks.items()}
-    training = cpu * (last.seconds - last.evaluation_seconds) / wall
+    trained = train_and_score(start.changed(CASES[case], opened.tasks), opened, seed, milestones, SEARCH, HELD)
     return {
-        "scores": scores,
-        "overall": overall(scores, metrics, dict.fromkeys(scores, 1.0)),
-        "search": [report.overall for report in reports],
-        "examples": last.examples,
-        "examples_per_cpu_second": last.examples / training,
-        "arithmetic": str(model.dtype).removeprefix("torch."),
+        "scores": trained.scores,
+        "overall": trained.overall,
+        "search": [report.overall for report in trained.reports],
+        "examples": trained.reports[-1].examples,
+        "examples_per_cpu_second": trained.examples_per_cpu_second,
+        "arithmetic": trained.arithmetic,
     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The Markdown table of one budget: one line for each case, differences from the old default by seed."""
-    by_case: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        by_case.setdefault(row["case"], {})[row["seed"]] = row
+    by_case = by_case_and_seed(rows)
     old = by_case.get("old default", {})
     lines = []
     for case in CASES:

@@ -14,13 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import configuration, interval, mean, python, read_lines, run_all
+from benchmarks.common import (
+    by_case_and_seed,
+    configuration,
+    interval,
+    mean,
+    python,
+    read_lines,
+    run_all,
+    train_and_score,
+)
 from minbert.migrations import CONFIG_VERSION
 
 MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -116,48 +123,29 @@ def cases() -> list[Case]:
     ]  # fmt: skip
 
 
+SEARCH = 100
+"""Largest number of a task's `search` rows that a report is scored on."""
 HELD = 2000
 """Largest number of a task's `held` rows that are scored."""
 
 
 def run_one(case: str, seed: int, data: str, budget: int) -> dict[str, Any]:
     """Train and score one case; returns its measurements."""
-    import numpy as np
-    import torch
-
     from minbert.data.tokens import open_data
     from minbert.encoder.base import find_base
-    from minbert.metrics import overall, score
-    from minbert.training.evaluation import predict_rows
-    from minbert.training.predict import load_model
-    from minbert.training.train import State, train
 
-    torch.set_num_threads(1)
     technique = next(candidate for candidate in cases() if candidate.name == case)
     config = configuration(*BASE, *technique.settings)
-    opened = open_data(data, find_base())
     milestones = (budget // 3, 2 * budget // 3, budget)
-    rows = [dict.fromkeys(opened.tasks, 100)] * len(milestones)
-    with tempfile.TemporaryDirectory() as folder:
-        wall, cpu = time.perf_counter(), time.process_time()
-        reports = list(train(config, opened, State.fresh(seed, milestones, Path(folder), report_rows=rows)))
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        last = reports[-1]
-        model = load_model(Path(last.checkpoint), opened)
-        scores = {}
-        for name, task in opened.tasks.items():
-            rows = np.asarray(opened.parts[name, "held"])[:HELD]
-            values = predict_rows(model, opened, name, "dev", rows).values
-            scores[name] = score(task.metric, values, opened.file(name, "dev").labels[rows])
-    metrics = {name: task.metric for name, task in opened.tasks.items()}
-    training = cpu * (last.seconds - last.evaluation_seconds) / wall
+    trained = train_and_score(config, open_data(data, find_base()), seed, milestones, SEARCH, HELD)
+    last = trained.reports[-1]
     return {
-        "scores": scores,
-        "overall": overall(scores, metrics, dict.fromkeys(scores, 1.0)),
+        "scores": trained.scores,
+        "overall": trained.overall,
         "flags": list(last.flags),
-        "losses": [report.losses for report in reports],
+        "losses": [report.losses for report in trained.reports],
         "examples": last.examples,
-        "examples_per_cpu_second": last.examples / training,
+        "examples_per_cpu_second": trained.examples_per_cpu_second,
         "examples_per_task": last.examples_per_task,
         "stage_seconds": last.stage_seconds,
         "trainable": last.trainable_parameters,
@@ -200,11 +188,8 @@ def mechanics(rows: list[dict[str, Any]]) -> str:
 
 def table(options: argparse.Namespace) -> str:
     """The Markdown table: one line for each technique, differences by seed."""
-    by_case: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in read_lines(options.out):
-        if row.get("config_version") != CONFIG_VERSION:
-            continue
-        by_case.setdefault(row["case"], {})[row["seed"]] = row
+    present = (row for row in read_lines(options.out) if row.get("config_version") == CONFIG_VERSION)
+    by_case = by_case_and_seed(present)
     columns = ("technique", "seeds", "overall", "against its baseline", "sst", "qqp", "sts", "trained",
                "examples/CPU s", "peak MiB", "what it did")  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]

@@ -55,7 +55,7 @@ class Writer:
         self._seq = self._durable = self.continued_from
         self._pending: list[Entry] = []
         self._error: StoreError | None = None
-        self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for microseconds
+        self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for less than a millisecond
         self._committing = threading.Lock()  # held while files are written, so that one commit runs at a time
         self._files = 0
         self._stop = threading.Event()

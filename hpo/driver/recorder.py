@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from hpo.cluster.processes import host
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
-from hpo.driver.weights import EndRow, Shelf
+from hpo.driver.weights import KEPT_STATES, EndRow, Shelf
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
 from hpo.worker.faults import OUT_OF_MEMORY
@@ -182,7 +182,7 @@ class Recorder:
         if verdict.action == "continue":
             return True
         self._take(tune_id, attempt)
-        if verdict.state == "complete" and evidence:
+        if verdict.state in KEPT_STATES and evidence:
             self._shelf.take(start.trial, evidence)
         self._close(start.trial, start.attempt, verdict)
         return False

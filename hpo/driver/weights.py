@@ -62,7 +62,7 @@ class Shelf:
         self._choose(ledger, ledger.kept)
 
     def take(self, trial: int, evidence: Evidence) -> None:
-        """Take the evidence of the last report of a trial that ends now at the full budget."""
+        """Take the evidence of the last report of a trial that ends now, and whose weights may be kept."""
         if self._jury is not None:
             self._jury.take(trial, evidence)
 
@@ -87,9 +87,9 @@ class Shelf:
     def _best(self, ledger: Ledger, candidates: Iterable[int]) -> list[int]:
         """The trials among `candidates` whose weights are kept, best first. Each candidate has weights."""
         ranked = ranking({trial: ledger.trials[trial] for trial in candidates})
-        best = ranked[: self._keep]
-        members = [trial for trial in self._members if trial in ranked and trial not in best]
-        kept = {BASELINE, *best, *members[: self._keep]}
+        first = {*ranked[: self._keep], BASELINE}.intersection(ranked)
+        members = [trial for trial in self._members if trial in ranked and trial not in first]
+        kept = first.union(members[: 2 * self._keep - len(first)])
         return [trial for trial in ranked if trial in kept]
 
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:

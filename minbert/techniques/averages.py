@@ -19,6 +19,12 @@ from torch import Tensor
 from minbert.fields import number
 
 
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def follow(mean: Mapping[str, Tensor], model: Mapping[str, Tensor], decay: float) -> None:
+    """Update mean <- (1 - decay) theta + decay mean in place, over parameters by name."""
+    torch._foreach_lerp_(list(mean.values()), [model[name].detach() for name in mean], 1.0 - decay)
+
+
 class WeightMean:
     """Running average of one trial's weights."""
 
@@ -29,7 +35,6 @@ class WeightMean:
         self.values: dict[str, Tensor] = {}
         """The average by parameter name; empty before the first update averaged."""
 
-    @torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
     def update(self, weights: Mapping[str, Tensor], progress: float) -> None:
         """Take the weights after an update; `progress` is the share of the budget used by then."""
         if progress <= self.start:
@@ -37,9 +42,8 @@ class WeightMean:
         self.count += 1
         if self.count == 1:
             self.values = {name: value.detach().clone() for name, value in weights.items()}
-            return
-        share = 1.0 - min(self.decay, (self.count - 1) / self.count)
-        torch._foreach_lerp_(list(self.values.values()), [weights[name].detach() for name in self.values], share)
+        else:
+            follow(self.values, weights, min(self.decay, (self.count - 1) / self.count))
 
     def restore(self, values: Mapping[str, Tensor], count: int) -> None:
         """Continue from the average and the count of a checkpoint."""

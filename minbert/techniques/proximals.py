@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from minbert.fields import number
+from minbert.techniques.averages import follow
 from minbert.techniques.penalty import Added, Pass, Penalty, PenaltyContext
 
 
@@ -83,12 +84,6 @@ class MomentumTeacher(Penalty):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for name, value in self.state_dict().items():
             value.copy_(state[name])
-
-
-@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
-def follow(teacher: Mapping[str, Tensor], model: Mapping[str, Tensor], momentum: float) -> None:
-    """Update teacher <- (1 - beta) theta + beta teacher in place, over parameters by name; `momentum` is beta."""
-    torch._foreach_lerp_(list(teacher.values()), [model[name].detach() for name in teacher], 1.0 - momentum)
 
 
 PROXIMALS: dict[str, type[Proximal]] = {kind.kind: kind for kind in (NoProximal, Bregman)}

@@ -178,6 +178,14 @@ def test_members_of_the_ensemble_are_kept_beside_the_best(folder: SweepFolder, r
     assert kept - {0, 1}, "a trial that ranks low may help"
 
 
+def test_the_default_and_members_count_among_twice_as_many_as_asked_for(folder: SweepFolder) -> None:
+    sweep = Sweep(folder)
+    for trial in range(9):
+        sweep.end(trial, 0.5 + 0.01 * trial)  # the default ranks last
+        assert {0, trial} <= sweep.ledger.kept.keys() and len(sweep.ledger.kept) <= 4
+    assert len(sweep.ledger.kept) == 4, "the best two, one member, the default"
+
+
 def test_the_choice_is_quick(folder: SweepFolder) -> None:
     jury = Jury(folder)
     for trial in range(40):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hpo.driver.monitor import Monitor
@@ -133,6 +134,19 @@ def test_a_report_s_evidence_goes_to_the_writer_with_its_row(bench: Bench) -> No
     assert bench.writer.evidence == [{}, evidence]
     bench.report("0-0", 300, math.nan, diverged=True, evidence=evidence)
     assert bench.writer.evidence == [{}, evidence, {}, {}]
+
+
+def test_evidence_of_an_end_whose_weights_may_be_kept_is_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the choice of an ensemble would read it from the store again."""
+    taken: list[int] = []
+    monkeypatch.setattr(Shelf, "take", lambda self, trial, evidence: taken.append(trial))
+    seen = {"sst": np.zeros(1, np.float16)}
+    for _ in range(2):
+        bench.recorder.issue()
+    assert bench.report("0-0", 100, 0.5, evidence=seen)
+    assert not bench.report("1-0", 100, 0.4, evidence=seen), "pruned"
+    assert not bench.report("0-0", 300, 0.6, evidence=seen), "complete"
+    assert taken == [1, 0]
 
 
 def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:

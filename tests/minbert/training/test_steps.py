@@ -13,11 +13,11 @@ from torch import nn
 from minbert.augmentation.rows import augmented
 from minbert.data.tokens import Data
 from minbert.encoder.traits import MINILM, Traits
+from minbert.techniques.averages import follow
 from minbert.techniques.balances import BALANCES
 from minbert.techniques.combiners import COMBINERS, Sum
 from minbert.techniques.optimizer import Optimizer, default_adapter_lr, default_encoder_lr, depth, parameter_groups
 from minbert.techniques.penalty import Penalty, symmetric_kl
-from minbert.techniques.proximals import follow
 from minbert.training.checkpoints import TrialCheckpointError
 from minbert.training.model import MultitaskModel
 from minbert.training.report import State, peak_memory
