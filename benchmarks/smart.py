@@ -38,6 +38,9 @@ from minbert.training.train import State, train
 SIGMA, ETA = 1e-5, 1e-3
 BUDGET, SEEDS, ROWS, WEIGHT = 1000, 3, 256, 5
 
+PAPERS = ("regularizer/sst/kind=smart", "regularizer/sst/radius=0", f"regularizer/sst/weight={WEIGHT}")
+"""SMART with the papers' perturbation."""
+
 
 def ascent() -> None:
     """Print the effect of the ascent step on its random start."""
@@ -73,7 +76,7 @@ def penalties(folder: str) -> None:
     data, rows = open_data(folder, find_base(), tasks=choose_tasks("sst")), []
     held = data.parts["sst", "held"]
     for seed in range(SEEDS):
-        for settings in ((), ("regularizer/sst/kind=smart", f"regularizer/sst/weight={WEIGHT}")):
+        for settings in ((), PAPERS):
             config = configuration("mixing/kind=single", "mixing/task=sst", *settings, tasks=data.tasks)
             with tempfile.TemporaryDirectory() as work:
                 state = State.fresh(seed, (BUDGET,), Path(work), report_rows=[{"sst": 100}])
@@ -105,7 +108,7 @@ def penalty(model: MultitaskModel, data: Data) -> float:
         width=model.encoder.config.hidden_size,
         embed=model.encoder.embeddings.word,
     )
-    return float(Smart().penalty(pass_).penalty.detach())
+    return float(Smart(radius=0.0).penalty(pass_).penalty.detach())
 
 
 def main() -> None:

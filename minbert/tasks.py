@@ -134,7 +134,7 @@ _QQP = Task(
     leaderboard=("para", "Predicted_Is_Paraphrase"),
     # 2,000 pairs give a standard error of 0.009, enough to rank trials; the other 18,000 stay unseen.
     search_rows=2000,
-    # A standard error of 0.006, and a paired one below that; the other 13,000 would cost three times the whole rest.
+    # A standard error of 0.006, and a paired one below that. The other 13,000 are twice as many rows as all the rest.
     headline_rows=5000,
 )
 

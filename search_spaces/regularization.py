@@ -1,7 +1,7 @@
 """regularization: what keeps the model from learning a small training set by heart?
 
 What it varies: SMART, R-Drop or FGM on each task, the Bregman proximal point with its momentum teacher, dropout rates,
-weight decay, augmentation of SST, and whether a trial returns its last weights or its best.
+weight decay, augmentation of SST, and whether a trial returns its last weights, their average or its best.
 
 Where the ranges come from: `multi_extended` (lambda 0.5, 1, 3; dropout 0.3; augmentation), `exploration` (lambda 5;
 dropout of heads), `enhancing` (SMART), Jiang et al. (Bregman), Wu et al. (R-Drop) and Miyato et al. (FGM); details in

@@ -64,7 +64,7 @@ def rungs(budget: int, factor: int = 4) -> tuple[int, ...]:
 
     More reports would cost time without effect.
     """
-    milestones = [Asha().milestones(budget, least=budget)[0]]
+    milestones = [Asha().milestones(budget, least=budget)[0]]  # least=budget: the latest first rung that ASHA allows
     while milestones[-1] * factor <= budget:
         milestones.append(milestones[-1] * factor)
     return tuple(dict.fromkeys((*milestones, budget)))

@@ -9,10 +9,10 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from results.candidates import Rows
     from results.evidence import Evidence
     from results.predictions import Prediction
@@ -64,6 +64,8 @@ class Jury:
 
     def members(self, trials: Sequence[int]) -> list[int]:
         """Members of the greedy ensemble of these trials, in the order of their first picks; none without evidence."""
+        import numpy as np
+
         from results.candidates import last_evidence, widest
         from results.ensembles import Greedy
         from results.predictions import aligned

@@ -132,14 +132,12 @@ class Running:
     def _finish(self) -> LaunchState:
         """Let the chosen trials predict, if the search has ended.
 
-        There is one round of predictions, unless trials could not predict, so that the choice is made again without
-        them, or a sweep without evidence had to predict first what the choice needs.
+        Trials that could not predict are left out, and the choice is made again, until nothing is missing.
         """
         if not self._sweep.finished:
             return "stopped"
         from hpo.driver.finalise import finalise
         from hpo.driver.selection import needed
-        from results.predictions import DEV
 
         self._screen.phase = "finalising"
         self._screen.begin("choosing the trials that predict")
@@ -160,7 +158,7 @@ class Running:
             problems = finalise(self._job, pending, on_turn)
             self._screen.messages += problems.values()
             failed |= problems.keys()
-            if interrupted or not (problems or any(entry.part == DEV for entry in pending)):
+            if interrupted or not pending:
                 break
         return "stopped" if interrupted else "done"
 

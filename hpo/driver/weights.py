@@ -2,7 +2,7 @@
 
 Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data. The
 ensemble is chosen anew whenever a trial reaches the full budget (`hpo.driver.jury`); a trial that ranks low may help
-it. Best trials and members together are at most twice `keep`.
+it. All kept trials together are at most twice `keep`.
 
 A trial's weights are those of its last report, the one that the rungs judged. A trial that still runs owns its folder
 of checkpoints. Once it has ended, its folder is cut down to that one checkpoint, or deleted. The row comes first:

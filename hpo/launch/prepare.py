@@ -186,24 +186,25 @@ def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Tas
 
 
 FOREIGN = 2.0
-"""A learning rate that is more than so many times the base's default, or less than that part of it, gets a note."""
-
-WITH_ADDITIONS = ("lora", "dora", "pal")
-"""Adapters whose rate is that of what they add."""
+"""A rate above FOREIGN times the base's default, or below 1 / FOREIGN of it, gets a note."""
 
 
 def foreign_rates(launch: Launch, start: Sequence[Mapping[str, Any]], base: Base) -> list[str]:
     """One line for each start configuration with a learning rate that seems to be made for another base."""
+    from minbert.techniques.adapters import ADAPTERS
     from minbert.techniques.optimizer import default_adapter_lr, default_encoder_lr
 
     usual = {"encoder_lr": default_encoder_lr(base.traits), "adapter_lr": default_adapter_lr(base.traits)}
     notes = []
-    for path, config in zip((*launch.start, *launch.start_full), start, strict=True):
-        name = "adapter_lr" if config["adapter"]["kind"] in WITH_ADDITIONS else "encoder_lr"
+    options = [("start", path) for path in launch.start] + [("start_full", path) for path in launch.start_full]
+    for (option, path), config in zip(options, start, strict=True):
+        name = ADAPTERS[config["adapter"]["kind"]].rate
+        if name is None:
+            continue
         rate, default = config["optimizer"][name], usual[name]
         if not 1 / FOREIGN <= rate / default <= FOREIGN:
             notes.append(
-                f"`start`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is "
+                f"`{option}`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is "
                 f"{default:g}: was the file made for another base?"
             )
     return notes

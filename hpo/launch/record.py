@@ -122,7 +122,7 @@ class SweepRecord:
     resources: ResourceRequest
     """Resources that the first launch got; a later launch may request others."""
     keep: int
-    """Number of trials whose weights are kept."""
+    """Number of best trials whose weights are kept, beside trial 0 and an ensemble's members."""
     data: DataRecord
     base: BaseRecord
     report_rows: tuple[Mapping[str, int], ...]

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpo.cluster.resources import Resources
 from hpo.worker import place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TRAINER = "hpo.worker.trainer"
 """The product's own module that trains."""

@@ -37,6 +37,8 @@ class Adapter(Protocol):
     """Whether each task's batch needs a forward pass of its own, with `Adapted.task` set."""
     trains_encoder: ClassVar[bool]
     """Whether any part of the encoder is trained, additions included."""
+    rate: ClassVar[str | None]
+    """Field of `Optimizer` with the learning rate that the adapter needs; None where it trains no encoder weight."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         """Change a new encoder, and heads where the adapter reaches them, in place, and set every `requires_grad`.
@@ -61,9 +63,10 @@ class Adapter(Protocol):
 
 
 class AdapterDefaults:
-    """Default answers: a trained encoder, shared parameters of the base, no frozen layers, fits every encoder."""
+    """Default answers: a trained encoder, adapter_lr, shared parameters of the base, no frozen layers, no condition."""
 
     trains_encoder: ClassVar[bool] = True
+    rate: ClassVar[str | None] = "adapter_lr"
 
     def shares(self, parameter: str) -> bool:
         return True
@@ -84,6 +87,7 @@ class NoAdapter(AdapterDefaults):
 
     kind: ClassVar[str] = "none"
     per_task: ClassVar[bool] = False
+    rate: ClassVar[str | None] = "encoder_lr"
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(True)
@@ -97,6 +101,7 @@ class Frozen(AdapterDefaults):
     kind: ClassVar[str] = "frozen"
     per_task: ClassVar[bool] = False
     trains_encoder: ClassVar[bool] = False
+    rate: ClassVar[str | None] = None
 
     dropout: str = choice("off", "on")
     """Whether the encoder has dropout in training; the heads have theirs in any case."""

@@ -32,8 +32,8 @@ it gives 2.5e-4, where the papers use 2e-4 to 1e-3."""
 def default_encoder_lr(base: Traits) -> float:
     """Default learning rate of a base's weights: 2e-4 (384 / width)^1.5 (6 / layers)^0.5, in [1e-5, 5e-4].
 
-    That is 2e-4 for MiniLM with 6 layers (measured), 5e-5 for BERT-base (2e-5 to 5e-5 in Devlin et al. 2019, A.3) and
-    2.3e-5 for BERT-large. The exponents join these sizes; nothing else speaks for them.
+    That is 2e-4 for MiniLM with 6 layers (`benchmarks/README.md`), 5e-5 for BERT-base (2e-5 to 5e-5 in Devlin et al.
+    2019, A.3) and 2.3e-5 for BERT-large. The exponents join these sizes; nothing else speaks for them.
     """
     rate = 2e-4 * (MINILM.width / base.width) ** 1.5 * (MINILM.layers / base.layers) ** 0.5
     return float(f"{min(5e-4, max(1e-5, rate)):.1e}")

@@ -50,7 +50,7 @@ def ramp(schedule: Schedule, progress: float, step: float) -> float:
 
 
 MOST_STEPS = 1_000_000
-"""Largest number of warm-up steps; no budget here has so many, so that `warmup_share` alone decides."""
+"""Largest number of warm-up steps. With it `warmup_share` alone decides: no budget has so many steps."""
 
 
 @dataclass(frozen=True)

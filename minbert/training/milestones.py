@@ -29,7 +29,7 @@ EVALUATION_VERSION = 2
 FORWARD_SHARE = 1 / 3
 """Cost F of evaluating a row, as a share of training on it: the forward pass of forward, backward and update.
 
-Measured on one thread of a CPU (`docs/log.md`): 0.22 to 0.28 with full fine-tuning, 0.39 with LoRA.
+Measured on one thread of a CPU (`docs/log.md`): 0.22 to 0.27 with full fine-tuning, 0.37 with LoRA.
 """
 
 EVALUATION_SHARE = 0.15

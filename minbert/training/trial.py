@@ -104,8 +104,8 @@ class Trial:
         """Update the weights from `accumulation` draws of batches, once for each phase of the combiner."""
         draws, after = self.draw()
         # Rates of the middle of the step: neither the first step of warm-up nor the last step of decay has rate 0.
-        middle = (self.examples + after.examples) / 2, (self.position.draws + after.draws) / 2
-        self.update.set_rates(middle[0] / self.state.milestones[-1], middle[1] / self.config.optimizer.accumulation)
+        examples, number = (self.examples + after.examples) / 2, (self.position.draws + after.draws) / 2
+        self.update.set_rates(examples / self.state.milestones[-1], number / self.config.optimizer.accumulation)
         for phase in self.update.phases:
             self.update.begin(draws)
             for draw in draws:
