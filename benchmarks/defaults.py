@@ -36,6 +36,10 @@ WARMUP = ("optimizer/schedule/warmup_share=0.05",)
 NO_ATTENTION = ("dropout/attention=0",)
 NO_HIDDEN = ("dropout/hidden=0",)
 ROBIN = ("mixing/kind=round_robin",)
+LARGE_ROBIN = (*ROBIN, "batch_size/sst=32", "batch_size/qqp=64", "batch_size/sts=32")
+LORA = ("adapter/kind=lora",)
+ALL_LINEAR = (*LORA, 'adapter/targets=["query", "key", "value", "output", "up", "down"]')
+PAL = ("adapter/kind=pal",)
 ALL = (*MEAN, *STS_WEIGHT, *WARMUP, *NO_ATTENTION, *NO_HIDDEN)
 
 OLD_CASES: dict[str, tuple[str, ...]] = {
@@ -73,8 +77,15 @@ OLD_CASES: dict[str, tuple[str, ...]] = {
 NEW_CASES: dict[str, tuple[str, ...]] = {
     "new default": (),
     "new default, averaged weights": ("average/kind=exponential",),
-    "new default, LoRA": ("adapter/kind=lora",),
-    "new default, PAL": ("adapter/kind=pal",),
+    "new default, round robin, batches 32/64/32": LARGE_ROBIN,
+    "new default, LoRA": LORA,
+    "new default, LoRA, rate 3e-3": (*LORA, "optimizer/adapter_lr=3e-3"),
+    "new default, LoRA in all linear layers": ALL_LINEAR,
+    "new default, LoRA in all linear layers, rate 2e-3": (*ALL_LINEAR, "optimizer/adapter_lr=2e-3"),
+    "new default, PAL": PAL,
+    "new default, PAL, rate 4e-3": (*PAL, "optimizer/adapter_lr=4e-3"),
+    "new default, PAL, rank 16, rate 2e-3": (*PAL, "adapter/rank=16", "optimizer/adapter_lr=2e-3"),
+    "new default, PAL, encoder trained": (*PAL, "adapter/encoder=trained"),
 }
 """Name -> settings that change the present default."""
 
