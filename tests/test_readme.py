@@ -101,6 +101,9 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         if short[:2] == ["hpo", "stop"]:  # the shortened sweep has ended, which the command must say
             assert done.returncode == 2, output
             assert "is not running" in done.stderr, output
+        elif short[:2] == ["hpo", "importance"]:  # the shortened sweep has few trials, which the command must say
+            assert done.returncode == 2, output
+            assert "needs 20 trials" in done.stderr, output
         else:
             assert done.returncode == 0, output
     assert (tmp_path / "trained" / "confidence").is_dir(), "the README's own technique has trained"

@@ -1,9 +1,13 @@
-"""Query the store: `hpo top`, `hpo show`, `hpo query`. They print what `results.views` and `results.query` return."""
+"""Query the store: `hpo top`, `hpo show`, `hpo importance`, `hpo query`.
+
+They print what `results.views`, `hpo.driver.importance` and `results.query` return.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -135,6 +139,44 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
         out.print(str(facts["error"]).rstrip(), soft_wrap=True)
 
 
+def importance(
+    sweep: SweepArgument,
+    method: Annotated[
+        str, typer.Option("--method", help="Method: ped-anova, or fanova, which needs scikit-learn.")
+    ] = "ped-anova",
+    task: Annotated[
+        str | None, typer.Option("--task", help="One task, or overall. Default: overall and every task.")
+    ] = None,
+    rung: Annotated[
+        int | None,
+        typer.Option("--rung", metavar="EXAMPLES", help="Rung of the scores. Default: see above.", min=1),
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Number of parameters to show.", min=1)] = 20,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Show which parameters matter, for the overall score and for each task.
+
+    Trials are compared at one rung, the highest below which no trial was stopped. At least 20 trials are needed.
+
+    Example: hpo importance quickstart-1 --task sst
+    """
+    from hpo.display import tables
+    from hpo.display.importance import importance_notes, importance_rows, importance_title
+    from hpo.driver.importance import importance_of
+
+    folder = open_sweep(store, sweep)
+    with warned(folder):
+        result = importance_of(folder, method=method, task=task, rung=rung)
+    if json:
+        print_json(asdict(result))
+        return
+    out, rows = console(), importance_rows(result, number)
+    tables.show(rows, out, title=importance_title(result, sweep), empty="no parameter can be assessed")
+    for note in importance_notes(result, len(rows)):
+        out.print(note, style="dim")
+
+
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement over the tables of all sweeps.")],
     sweep: Annotated[str | None, typer.Option("--sweep", help="Read this sweep only.")] = None,
@@ -161,4 +203,4 @@ def query(
     tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
 
 
-COMMANDS: Mapping[str, Callable[..., Any]] = {"top": top, "show": show, "query": query}
+COMMANDS: Mapping[str, Callable[..., Any]] = {"top": top, "show": show, "importance": importance, "query": query}

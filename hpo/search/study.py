@@ -80,7 +80,7 @@ class Study:
         self._seed = seed
         self._searcher = searcher
         self._storage = optuna.storages.InMemoryStorage()
-        self._study = _quiet_study(self._storage)
+        self._study = quiet_study(self._storage)
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trial_ids: dict[int, int] = {}
 
@@ -127,7 +127,8 @@ class Study:
         return [self._storage.get_trial(trial_id) for trial_id in self._trial_ids.values()]
 
 
-def _quiet_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
+def quiet_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """A study that maximises, made without Optuna's message about it."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # "A new study created in memory"
     try:

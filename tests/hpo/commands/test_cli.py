@@ -77,6 +77,7 @@ NUMBERS = {
     "extend": "--trials=1 --workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
     "top": "-n=1",
     "show": "TRIAL=0",
+    "importance": "--rung=1 -n=1",
     "logs": "TRIAL=0",
     "ensemble": "--size=1",
     "predict": "--trial=0",

@@ -141,7 +141,8 @@ def test_a_sweep_whose_chosen_trials_have_not_predicted_is_not_done(tmp_path: Pa
     assert facts["messages"] == [f"no predictions yet of trials 3: hpo resume {SWEEP}"]
 
 
-@pytest.mark.parametrize("command", [["status"], ["top"], ["stop"], ["rm"], ["ensemble"], ["resume"], ["show", "0"]])
+@pytest.mark.parametrize("command", [["status"], ["top"], ["stop"], ["rm"], ["ensemble"], ["resume"], ["importance"],
+                                     ["show", "0"]])  # fmt: skip
 def test_an_unknown_sweep_names_the_nearest(kept_store: Path, command: list[str]) -> None:
     name, *arguments = command
     message = refused(hpo(name, "smal-1", *arguments, store=kept_store))
@@ -192,7 +193,7 @@ def test_what_is_damaged_or_foreign_is_named_and_the_rest_answers(store: Path, c
         assert all(line.startswith("hpo: warning: ") and "is skipped" in line for line in lines)
 
 
-@pytest.mark.parametrize("command", ["status", "top", "resume"])
+@pytest.mark.parametrize("command", ["status", "top", "resume", "importance"])
 def test_a_foreign_sweep_json_is_refused_by_name(store: Path, command: str) -> None:
     damage(store)
     for name in ("foreign", "halved"):

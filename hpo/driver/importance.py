@@ -1,0 +1,53 @@
+"""Importance of the parameters of a stored sweep: its rows as `hpo.search.importance` needs them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from hpo.driver.ledger import Ledger
+from hpo.launch.record import record_of
+from hpo.search.importance import OVERALL, Importance, ImportanceError, PedAnova, Trial, importance
+from hpo.space.space import Space
+
+if TYPE_CHECKING:
+    from results.store import SweepFolder
+
+
+def importance_of(
+    folder: SweepFolder, *, method: str = PedAnova.name, task: str | None = None, rung: int | None = None
+) -> Importance:
+    """The importance of a sweep's parameters, also while it runs.
+
+    `task` is a task of the sweep or `overall`; None: overall, and each task beside it. Raises ImportanceError.
+    """
+    record = record_of(folder)
+    targets = (OVERALL, *record.tasks)
+    if task is not None and task not in targets:
+        raise ImportanceError(f"Unknown task `{task}`. Expected one of: {', '.join(targets)}.")
+    return importance(
+        Space.from_json(record.space, record.pinned).leaves,
+        record.milestones,
+        trials_of(folder),
+        targets if task is None else (task,),
+        method=method,
+        rung=rung,
+    )
+
+
+def trials_of(folder: SweepFolder) -> list[Trial]:
+    """The trials of a stored sweep by number, with their parameters and scores."""
+    events = folder.events()
+    starts = {}
+    for row in events:
+        if row.get("event") == "start":
+            starts.setdefault(int(row["trial"]), row)  # a trial's identity is fixed at its first start
+    return [
+        Trial(
+            state=entry.state,
+            params=json.loads(starts[number]["params"] or "{}"),
+            scores={step: {OVERALL: report.overall, **report.scores} for step, report in entry.reports.items()},
+            replicate=int(starts[number].get("replicate") or 0),
+        )
+        for number, entry in sorted(Ledger(events).trials.items())
+    ]
