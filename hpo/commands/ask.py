@@ -149,7 +149,7 @@ def importance(
     ] = None,
     rung: Annotated[
         int | None,
-        typer.Option("--rung", metavar="EXAMPLES", help="Rung of the scores. Default: see above.", min=1),
+        typer.Option("--rung", metavar="EXAMPLES", help="Milestone of the scores. Default: see above.", min=1),
     ] = None,
     number: Annotated[int, typer.Option("-n", help="Number of parameters to show.", min=1)] = 20,
     store: StoreOption = "runs",

@@ -44,7 +44,7 @@ def importance_notes(result: Importance, shown: int) -> list[str]:
     if any(entry.chance for entry in result.parameters):
         notes.append(
             f"{MARK}: of {SHUFFLES} random scorings of these trials hardly any gave the parameter as much; by chance "
-            f"alone about {SURE * assessed:.0f} of {assessed} get this mark"
+            f"alone 1 in {1 / SURE:.0f} parameters gets this mark"
         )
     if shown < assessed:
         notes.append(f"{plural(assessed - shown, 'parameter')} with less importance not shown: -n {assessed} shows all")

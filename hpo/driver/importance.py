@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.driver.ledger import Ledger
 from hpo.launch.record import record_of
@@ -38,7 +38,7 @@ def importance_of(
 def trials_of(folder: SweepFolder) -> list[Trial]:
     """The trials of a stored sweep by number, with their parameters and scores."""
     events = folder.events()
-    starts = {}
+    starts: dict[int, dict[str, Any]] = {}
     for row in events:
         if row.get("event") == "start":
             starts.setdefault(int(row["trial"]), row)  # a trial's identity is fixed at its first start

@@ -295,9 +295,7 @@ def _study(params: Sequence[Mapping[str, Any]], domains: Mapping[str, BaseDistri
     return study
 
 
-def _evaluate(
-    study: optuna.Study, evaluator: BaseImportanceEvaluator, scores: Sequence[float]
-) -> dict[str, float]:
+def _evaluate(study: optuna.Study, evaluator: BaseImportanceEvaluator, scores: Sequence[float]) -> dict[str, float]:
     """Importance of each parameter, not normalised. `scores` are those of the study's trials: higher is better."""
     equal = min(scores) == max(scores)  # then fANOVA raises: there is no variance to share
     values = range(len(scores)) if equal else scores
