@@ -34,7 +34,7 @@ def test_help_lists_every_command_and_no_other() -> None:
     text = hpo("--help").stdout
     for name in COMMANDS:
         assert f"│ {name} " in text
-    expected = "run resume extend list status stop logs rm top show query ensemble predict spaces"
+    expected = "run resume extend list status stop logs rm top show importance query ensemble predict spaces"
     assert sorted(expected.split()) == sorted(COMMANDS)
 
 
