@@ -44,7 +44,6 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     tasks = choose_tasks(launch.tasks)
     built = build(launch.space, list(tasks), launch.settings)
-    space = built.space
     from hpo.launch.estimate import estimated
     from minbert.config import Config
     from minbert.data.files import read_corpus
@@ -54,6 +53,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     base = find_base(launch.base)
     legal = complete_for(tasks, base.traits)
     built.check(legal, list(tasks))
+    space = built.space.resolved(legal)
     check_varied(space, launch)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)

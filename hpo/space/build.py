@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpo.space.mistakes import objection, refuse
 from hpo.space.pins import Complete, read_pins
+from hpo.space.resolve import resolved
 from hpo.space.shape import sound
 from hpo.space.source import load_space
 from hpo.space.space import Space
@@ -35,8 +36,9 @@ class Built:
     """Mistakes of the tree, which `check` reports."""
 
     def check(self, complete: Complete, tasks: Collection[str]) -> list[Nested]:
-        """Raise SpaceError with all mistakes: those of the tree and those of `Space.check`, whose result it returns."""
-        return self.space.check(complete, tasks, found=self.mistakes)
+        """Raise SpaceError with all mistakes: of the tree, of its priors, of `Space.check`, whose result it returns."""
+        _, priors = resolved(self.space.tree, complete)
+        return self.space.check(complete, tasks, found=(*self.mistakes, *priors))
 
 
 def build(source: str | Path | Mapping[str, Node], tasks: Sequence[str], settings: Sequence[str] = ()) -> Built:

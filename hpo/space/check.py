@@ -195,7 +195,9 @@ def _without(space: Sequence[Leaf], removed: Leaf, choice: Any) -> tuple[Leaf, .
     remaining: list[Leaf] = []
     for leaf in space:
         if leaf.name == removed.name:
-            remaining += [replace(removed, domain=OneOf(*kinds))] if kinds else []
+            if kinds and isinstance(removed.domain, OneOf):
+                kept = removed.domain.changed({kind: kind for kind in kinds})
+                remaining.append(replace(removed, domain=kept))
         elif not (removed.is_kind and leaf.name.startswith(branch)):
             remaining.append(leaf)
     return tuple(remaining)

@@ -76,13 +76,12 @@ def _possible(leaf: Leaf, pins: Mapping[str, Any]) -> bool:
 
 def _pin_inside(domain: OneOf, path: str, pins: Mapping[str, Any]) -> OneOf:
     """The composite choices with the pins written into each; choices that become equal are one choice."""
-    choices: dict[str, Any] = {}
-    for label, value in zip(domain.labels, domain.values, strict=True):
-        flat = flatten(value) if isinstance(value, Mapping) else {}
-        choice = nest({**flat, **{name[len(path) + 1:]: pinned for name, pinned in pins.items()}})
-        if not any(same(choice, earlier) for earlier in choices.values()):
-            choices[label] = choice
-    return OneOf(labels=choices)
+    inside = {name[len(path) + 1 :]: pinned for name, pinned in pins.items()}
+
+    def pinned_in(value: Any) -> Nested:
+        return nest({**(flatten(value) if isinstance(value, Mapping) else {}), **inside})
+
+    return domain.changed({label: pinned_in(value) for label, value in zip(domain.labels, domain.values, strict=True)})
 
 
 def apply_pins(

@@ -69,7 +69,7 @@ def _sound_node(node: Any, where: str, mistakes: list[str]) -> Node | None:
         return None if inner is None else PerTask(inner, **legal)
     if isinstance(node, Kind):
         branches = node.branches.items()
-        return Kind(**{name: _sound_tree(branch, f"{where}.{name}", mistakes) for name, branch in branches})
+        return node.changed({name: _sound_tree(branch, f"{where}.{name}", mistakes) for name, branch in branches})
     if isinstance(node, Mapping):
         return _sound_tree(node, where, mistakes)
     if isinstance(node, Float | Int | OneOf):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import runpy
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,33 @@ def _tree(space: Any, name: str) -> Mapping[str, Node]:
 
 
 def to_json(node: Node) -> Any:
-    """A tree as JSON. Choices are lists of pairs, because their order matters; the order of keys does not."""
+    """A tree as JSON. Choices are lists of pairs, because their order matters; the order of keys does not.
+
+    A choice with weights is a list of triples: label or branch, value or tree, weight.
+    """
     if isinstance(node, Float):
-        return {"$float": {"low": node.low, "high": node.high, "log": node.log}}
+        return {"$float": {"low": node.low, "high": node.high, "log": node.log, **_prior(node)}}
     if isinstance(node, Int):
-        return {"$int": {"low": node.low, "high": node.high, "step": node.step, "log": node.log}}
+        return {"$int": {"low": node.low, "high": node.high, "step": node.step, "log": node.log, **_prior(node)}}
     if isinstance(node, OneOf):
-        return {"$one_of": [[label, value] for label, value in zip(node.labels, node.values, strict=True)]}
+        pairs = [[label, value] for label, value in zip(node.labels, node.values, strict=True)]
+        return {"$one_of": _with_weights(pairs, node.weights)}
     if isinstance(node, Kind):
-        return {"$kind": [[name, to_json(branch)] for name, branch in node.branches.items()]}
+        pairs = [[name, to_json(branch)] for name, branch in node.branches.items()]
+        return {"$kind": _with_weights(pairs, node.choice.weights)}
     if isinstance(node, PerTask):
         raise SpaceError("PerTask is written out over the tasks before a space is stored: expand(space, tasks).")
     return {key: to_json(child) for key, child in node.items()}
+
+
+def _prior(node: Float | Int) -> dict[str, float]:
+    """The fields of a numeric prior that are set. A tree without priors is stored as before there were any."""
+    return {name: value for name in ("prior", "sigma") if (value := getattr(node, name)) is not None}
+
+
+def _with_weights(pairs: list[list[Any]], weights: Sequence[float] | None) -> list[list[Any]]:
+    """The pairs of a choice, each with its weight if the choice has weights."""
+    return pairs if weights is None else [[*pair, weight] for pair, weight in zip(pairs, weights, strict=True)]
 
 
 def from_json(tree: Any) -> Any:
@@ -85,11 +100,22 @@ def from_json(tree: Any) -> Any:
     return {key: from_json(child) for key, child in tree.items()}
 
 
+def _weights(content: Sequence[Sequence[Any]]) -> list[float] | None:
+    """The weights of a stored choice; None if it has none."""
+    return [weight for *_, weight in content] if all(len(item) == 3 for item in content) else None
+
+
 _DOMAINS: Mapping[str, Callable[[Any], Node]] = {
     "$float": lambda content: Float(**content),
     "$int": lambda content: Int(**content),
-    "$one_of": lambda content: OneOf(labels=dict(content)),
-    "$kind": lambda content: Kind(**{name: from_json(branch) for name, branch in content}),
+    "$one_of": lambda content: OneOf(
+        labels={label: value for label, value, *_ in content},
+        weights=_weights(content),
+    ),
+    "$kind": lambda content: Kind(
+        weights=(weights := _weights(content)) and dict(zip([pair[0] for pair in content], weights, strict=True)),
+        **{name: from_json(branch) for name, branch, *_ in content},
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from hpo.space.hints import elsewhere, meant
 from hpo.space.mistakes import objection, refuse
 from hpo.space.pins import Complete, apply_pins, narrowed
 from hpo.space.reach import partly, refused
+from hpo.space.resolve import resolved
 from hpo.space.source import from_json, space_hash
 from hpo.space.tree import Leaf, Nested, configuration, flatten, leaves, nest, parameters
 from search_spaces.domains import Node
@@ -27,7 +28,7 @@ class Space:
     """
 
     tree: Mapping[str, Node]
-    """Key -> domain; every PerTask is written out (`expand`)."""
+    """Key -> domain; every PerTask is written out (`expand`), and in a sweep every prior (`resolved`)."""
     pinned: Mapping[str, Any] = field(default_factory=dict)
     """Pinned values as a nested dictionary; `hpo.space.pins` says in which trials they hold."""
 
@@ -72,6 +73,12 @@ class Space:
     def branches(self, complete: Complete) -> Iterator[Nested]:
         """Complete configurations that together take every branch of the space."""
         return (self.apply(config, complete) for config in every_branch(self.leaves))
+
+    def resolved(self, complete: Complete) -> Space:
+        """The space with every prior written into its tree (`hpo.space.resolve`). Raises SpaceError."""
+        tree, mistakes = resolved(self.tree, complete)
+        refuse(mistakes)
+        return replace(self, tree=tree)
 
     def check(
         self,

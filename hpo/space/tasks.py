@@ -110,25 +110,22 @@ class _Cut:
                 removed = error
         if not branches and removed is not None:
             raise removed
-        return Kind(**branches)
+        return node.changed(branches)
 
     def _choices(self, node: OneOf, where: str) -> OneOf | None:
         """The choices without the absent tasks; choices that become equal are one choice, with the first label."""
         values = [_without(value, self.absent) for value in node.values]
         if all(same(cut, value) for cut, value in zip(values, node.values, strict=True)):
             return node
-        remaining: dict[str, Any] = {}
-        for label, value in zip(node.labels, values, strict=True):
-            if value is not _GONE and not any(same(value, earlier) for earlier in remaining.values()):
-                remaining[label] = value
+        remaining = {label: value for label, value in zip(node.labels, values, strict=True) if value is not _GONE}
         if not remaining and any(isinstance(value, str) for value in node.values):
-            raise _NothingLeftError(f"{where}: each of its choices ({node}) is a task that this sweep does not have.")
+            raise _NothingLeftError(f"{where}: each of its choices ({node.extent}) is a task that this sweep does not have.")
         self.left_out.add(f"{where}: {', '.join(sorted(self.absent & _names(node.values)))}")
         if not remaining:
             return None
         # Labels that OneOf made from the values are made again; labels that the space's author wrote are kept.
-        made = OneOf(*node.values).labels == node.labels
-        return OneOf(*remaining.values()) if made else OneOf(labels=remaining)
+        made, changed = OneOf(*node.values).labels == node.labels, node.changed(remaining)
+        return OneOf(*changed.values, weights=changed.weights) if made else changed
 
 
 def _without(value: Any, absent: frozenset[str]) -> Any:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from hpo.space import priors
 from hpo.space.mistakes import refuse
 from hpo.space.shape import sound
 from search_spaces.domains import Domain, Float, Int, Kind, Node, OneOf, PerTask, SpaceError, same
@@ -64,11 +65,11 @@ class Leaf:
         low, high = self.domain.low, self.domain.high
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not low <= value <= high:
-            raise SpaceError(f"{self.name}: {value!r} is not within {self.domain}.")
+            raise SpaceError(f"{self.name}: {value!r} is not within {self.domain.extent}.")
         if isinstance(self.domain, Float):
             return float(value)
         if value != int(value) or (value - low) % self.domain.step:
-            raise SpaceError(f"{self.name}: {value!r} is not within {self.domain}.")
+            raise SpaceError(f"{self.name}: {value!r} is not within {self.domain.extent}.")
         return int(value)
 
     def first(self) -> Any:
@@ -86,6 +87,19 @@ class Leaf:
             return source.uniform(domain.low, domain.high)
         drawn = math.exp(source.uniform(math.log(domain.low), math.log(domain.high)))
         return min(max(drawn, domain.low), domain.high)
+
+    def drawn(self, source: random.Random) -> Any:
+        """A draw from the prior; uniform on the domain's scale where there is none."""
+        return priors.drawn(self.domain, source)
+
+    def log_prior(self, choice: Any) -> float:
+        """Log of the prior's density at a choice over the uniform density; 0.0 everywhere without a prior."""
+        return priors.log_prior(self.domain, choice)
+
+    @property
+    def mode(self) -> Any:
+        """The choice with the highest prior: the centre or the heaviest choice; without a prior `first()`."""
+        return priors.mode(self.domain)
 
     def ends(self) -> tuple[Any, ...]:
         """The choices at which a domain is checked: both ends of a range, all choices of a OneOf."""
@@ -182,8 +196,8 @@ def _expand(node: Node, tasks: tuple[str, ...], where: str, mistakes: list[str])
         nodes = {task: node.overrides.get(task, node.node) for task in tasks}
         return {task: _expand(child, tasks, f"{where}/{task}", mistakes) for task, child in nodes.items()}
     if isinstance(node, Kind):
-        return Kind(**{name: _expand_all(branch, tasks, f"{where}.{name}", mistakes)
-                       for name, branch in node.branches.items()})
+        return node.changed({name: _expand_all(branch, tasks, f"{where}.{name}", mistakes)
+                             for name, branch in node.branches.items()})
     return _expand_all(node, tasks, where, mistakes) if isinstance(node, Mapping) else node
 
 
@@ -207,7 +221,7 @@ def _walk(node: Node, path: str, name: str, conditions: Conditions) -> Iterator[
     if isinstance(node, PerTask):
         raise SpaceError(f"{name}: PerTask is written out over the tasks first: expand(space, tasks).")
     if isinstance(node, Kind):
-        yield Leaf(f"{path}/kind", f"{name}/kind", OneOf(*node.branches), conditions)
+        yield Leaf(f"{path}/kind", f"{name}/kind", node.choice, conditions)
         for kind, branch in node.branches.items():
             yield from _walk(branch, path, f"{name}.{kind}", (*conditions, (f"{path}/kind", kind)))
     elif isinstance(node, Mapping):
@@ -283,7 +297,7 @@ def parameters(space: Sequence[Leaf], config: Mapping[str, Any]) -> dict[str, An
     """
 
     def choose(leaf: Leaf) -> Any:
-        return leaf.choice(_at(config, leaf.path))
+        return leaf.choice(at(config, leaf.path))
 
     try:
         return compose(space, choose)[1]
@@ -291,7 +305,8 @@ def parameters(space: Sequence[Leaf], config: Mapping[str, Any]) -> dict[str, An
         return None
 
 
-def _at(config: Mapping[str, Any], path: str) -> Any:
+def at(config: Mapping[str, Any], path: str) -> Any:
+    """The value at a path of a nested configuration. Raises KeyError."""
     value: Any = config
     for key in path.split("/"):
         if not isinstance(value, Mapping):

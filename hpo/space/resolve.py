@@ -1,0 +1,122 @@
+"""Resolution of priors: every domain of a tree gets its prior, from the default configuration where none is written.
+
+The default configuration is that of the sweep's base and tasks under the kinds of the domain's branch: a rank in the
+branch `lora` is that of `{"adapter": {"kind": "lora"}}`. A range is centred at its default, with sigma 0.2; a choice
+gives its default 0.5 and the others equal shares. Weights are written so that they sum to 1. A domain with one value
+needs no prior.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hpo.space.pins import Complete
+from hpo.space.tree import Conditions, Leaf, Nested, at, nest
+from search_spaces.domains import SIGMA, Domain, Kind, Node, OneOf, SpaceError, same
+
+DEFAULT_SHARE = 0.5
+"""Prior probability of the default among the choices of a domain without weights."""
+
+_NO_DEFAULT = object()
+"""Stands for the default of a parameter that the default configuration does not have."""
+
+
+def resolved(tree: Mapping[str, Node], complete: Complete) -> tuple[dict[str, Node], list[str]]:
+    """The expanded tree with every prior written, and one mistake for each default outside its domain.
+
+    A domain with a mistake keeps no prior. Nor does one that the configuration does not have, has as a dictionary, or
+    has in a branch that it refuses: `hpo.space.check` reports those.
+    """
+    resolution = _Resolution(complete)
+    return resolution.branch(tree, "", "", ()), resolution.mistakes
+
+
+class _Resolution:
+    """A walk through a tree; each combination of kinds is completed once."""
+
+    def __init__(self, complete: Complete) -> None:
+        self.mistakes: list[str] = []
+        self._complete = complete
+        self._defaults: dict[Conditions, Nested] = {}
+
+    def branch(self, tree: Mapping[str, Node], path: str, name: str, conditions: Conditions) -> dict[str, Node]:
+        """The tree of a branch; paths and names are those of `hpo.space.tree`."""
+        result: dict[str, Node] = {}
+        for key, child in tree.items():
+            here = key[1:] if key.startswith("/") else f"{path}/{key}".lstrip("/")
+            result[key] = self._node(child, here, f"{name}/{key}" if name else key.lstrip("/"), conditions)
+        return result
+
+    def _node(self, node: Any, path: str, name: str, conditions: Conditions) -> Node:
+        if isinstance(node, Kind):
+            kind = self._prior(Leaf(f"{path}/kind", f"{name}/kind", node.choice, conditions))
+            branches = {
+                each: self.branch(branch, path, f"{name}.{each}", (*conditions, (f"{path}/kind", each)))
+                for each, branch in node.branches.items()
+            }
+            assert isinstance(kind, OneOf)
+            weights = None if kind.weights is None else dict(zip(branches, kind.weights, strict=True))
+            return Kind(weights=weights, **branches)
+        if isinstance(node, Mapping):
+            return self.branch(node, path, name, conditions)
+        return self._prior(Leaf(path, name, node, conditions))
+
+    def _prior(self, leaf: Leaf) -> Domain:
+        """The leaf's domain with its prior."""
+        domain = leaf.domain
+        if leaf.constant:
+            return domain
+        if isinstance(domain, OneOf) and domain.weights is not None:
+            return _weighed(domain, domain.weights)
+        if not isinstance(domain, OneOf) and domain.prior is not None:
+            return replace(domain, sigma=domain.sigma or SIGMA)
+        default = self._default(leaf)
+        if default is _NO_DEFAULT or (isinstance(default, Mapping) and not _is_composite(domain)):
+            return domain
+        try:
+            choice = leaf.choice(default)
+        except SpaceError:
+            self.mistakes.append(_outside(leaf, default))
+            return domain
+        if isinstance(domain, OneOf):
+            others = (1 - DEFAULT_SHARE) / (len(domain.values) - 1)
+            return _weighed(domain, [DEFAULT_SHARE if same(each, choice) else others for each in domain.choices])
+        return replace(domain, prior=choice, sigma=domain.sigma or SIGMA)
+
+    def _default(self, leaf: Leaf) -> Any:
+        """The parameter's default under the kinds of its branch; `_NO_DEFAULT` if it is unknown."""
+        if leaf.conditions not in self._defaults:
+            try:
+                self._defaults[leaf.conditions] = self._complete(nest(dict(leaf.conditions)))
+            except ValueError:
+                self._defaults[leaf.conditions] = {}
+        try:
+            return at(self._defaults[leaf.conditions], leaf.path)
+        except KeyError:
+            return _NO_DEFAULT
+
+
+def _is_composite(domain: Domain) -> bool:
+    return isinstance(domain, OneOf) and any(isinstance(value, Mapping) for value in domain.values)
+
+
+def _weighed(domain: OneOf, weights: Any) -> OneOf:
+    """The choice with weights that sum to 1."""
+    total = sum(weights)
+    labels = dict(zip(domain.labels, domain.values, strict=True))
+    return OneOf(labels=labels, weights=[weight / total for weight in weights])
+
+
+def _outside(leaf: Leaf, default: Any) -> str:
+    """The mistake of a default outside its domain: what it is, and what to write."""
+    under = " and ".join(f"{path} = {kind}" for path, kind in leaf.conditions)
+    cure = "the centre of a prior with prior=..."
+    if isinstance(leaf.domain, OneOf):
+        cure = "the share of each choice with weights=..."
+    return (
+        f"{leaf.name}: the default {json.dumps(default)}{f' (where {under})' * bool(under)} is not within "
+        f"{leaf.domain.extent}, and good values are expected near it. Widen the domain, or write {cure}"
+    )
