@@ -18,10 +18,11 @@ A domain says what may be varied, its prior where good values are expected:
     Float(0.0, 0.3, prior=0.1, sigma=0.5)        sigma in units of the (log) range; 10 is uniform for all purposes
     OneOf("last", "best", weights=(3, 1))        the share of each choice, in their order
     Kind(none={}, lora={...}, weights={"none": 3, "lora": 1})    the share of each branch
+    OneOf("cls", "mean", "max", weights=0.9)     the share of the default, whatever it is; the others have equal shares
 
 What is left out follows the default configuration of the sweep's base and tasks, under the kinds of the domain's
-branch: the centre is the default, sigma is 0.2, and a choice gives its default 0.5 and the others equal shares. So a
-domain without a prior must contain the default.
+branch: the centre is the default, sigma is 0.2, and the default of a choice has 0.5. So a domain without a centre or
+without a weight for each choice must contain the default.
 """
 
 from __future__ import annotations
@@ -75,9 +76,21 @@ def _about(domain: Float | Int) -> str:
 
 def _written(domain: Float | Int, arguments: Mapping[str, Any]) -> str:
     """A range as it is written in a space: its ends, then the arguments that are set."""
-    texts = [f"{domain.low!r}", f"{domain.high!r}", *(f"{name}={value!r}" for name, value in arguments.items() if value)]
+    texts = [f"{domain.low!r}", f"{domain.high!r}"]
+    texts += [f"{name}={value!r}" for name, value in arguments.items() if value]
     texts += [f"{name}={value!r}" for name in ("prior", "sigma") if (value := getattr(domain, name)) is not None]
     return f"{type(domain).__name__}({', '.join(texts)})"
+
+
+def _share(name: str, weights: Any) -> float | None:
+    """The default's share, if `weights` is one number. Raises SpaceError."""
+    if not isinstance(weights, int | float):
+        return None
+    _number(name, "weights", weights, integer=False)
+    if not 0 < weights < 1:
+        raise SpaceError(f"{name}: `weights` as one number is the default's share, above 0 and below 1, not "
+                         f"{weights!r}.")
+    return float(weights)
 
 
 def _shares(name: str, weights: Any, choices: Sequence[str]) -> tuple[float, ...]:
@@ -92,10 +105,10 @@ def _shares(name: str, weights: Any, choices: Sequence[str]) -> tuple[float, ...
     return tuple(float(weight) for weight in weights)
 
 
-def _weighed(labels: Sequence[str], weights: Sequence[float] | None) -> str:
+def _weighed(labels: Sequence[str], weights: Sequence[float] | None, share: float | None) -> str:
     """Choices as people read them, with their shares: none 50 % | lora 50 %."""
     if weights is None or len(labels) == 1:
-        return " | ".join(labels)
+        return " | ".join(labels) + (f" (default {100 * share:.2g} %)" if share else "")
     total = sum(weights)
     return " | ".join(f"{label} {100 * weight / total:.2g} %" for label, weight in zip(labels, weights, strict=True))
 
@@ -217,14 +230,18 @@ class OneOf:
     OneOf(("query", "value"), ("query", "key"))                  labels query+value, query+key
     OneOf(labels={"small": {"sst": 3, "qqp": 32, "sts": 2}})     explicit labels
     OneOf(8, 16, 32, weights=(1, 2, 1))                          the prior share of each choice, in any unit
+    OneOf(8, 16, 32, weights=0.8)                                the prior share of the default
     """
 
     values: tuple[Any, ...]
     labels: tuple[str, ...]
     weights: tuple[float, ...] | None
+    """Prior shares of the choices, in their order."""
+    share: float | None
+    """Prior share of the default configuration's choice, before it is known which one that is."""
 
     def __init__(
-        self, *values: Any, labels: Mapping[str, Any] | None = None, weights: Sequence[float] | None = None
+        self, *values: Any, labels: Mapping[str, Any] | None = None, weights: Sequence[float] | float | None = None
     ) -> None:
         if values and labels is not None:
             raise SpaceError("OneOf: give values or labels={label: value}, not both.")
@@ -241,8 +258,11 @@ class OneOf:
                                      "name them with labels={label: value}.")
         object.__setattr__(self, "values", tuple(value for _, value in pairs))
         object.__setattr__(self, "labels", tuple(label for label, _ in pairs))
-        if isinstance(weights, Mapping | str) or not (weights is None or isinstance(weights, Sequence)):
-            raise SpaceError(f"OneOf: `weights` must be a sequence of numbers in the order of the choices, not {weights!r}.")
+        object.__setattr__(self, "share", _share("OneOf", weights))
+        weights = weights if self.share is None else None
+        if isinstance(weights, str) or not (weights is None or isinstance(weights, Sequence)):
+            raise SpaceError("OneOf: `weights` must be one number for each choice, in their order, or the default's "
+                             f"share, not {weights!r}.")
         object.__setattr__(self, "weights", None if weights is None else _shares("OneOf", weights, self.labels))
 
     @property
@@ -277,7 +297,7 @@ class OneOf:
                 first = next((other for other, value in labels.items() if same(value, values[label])), label)
                 labels.setdefault(first, values[label])
                 weights[first] = weights.get(first, 0.0) + weight
-        return OneOf(labels=labels, weights=None if self.weights is None else tuple(weights.values()))
+        return OneOf(labels=labels, weights=self.share if self.weights is None else tuple(weights.values()))
 
     @property
     def extent(self) -> str:
@@ -285,11 +305,12 @@ class OneOf:
         return " | ".join(self.labels)
 
     def __str__(self) -> str:
-        return _weighed(self.labels, self.weights)
+        return _weighed(self.labels, self.weights, self.share)
 
     def __repr__(self) -> str:
         """The domain as it is written in a space."""
-        weights = "" if self.weights is None else f", weights={self.weights!r}"
+        prior = self.share if self.weights is None else self.weights
+        weights = "" if prior is None else f", weights={prior!r}"
         if self.labels == tuple(map(_label, self.values)):
             return f"OneOf({', '.join(map(repr, self.values))}{weights})"
         return f"OneOf(labels={dict(zip(self.labels, self.values, strict=True))!r}{weights})"
@@ -299,13 +320,16 @@ class OneOf:
 class Kind:
     """A choice between branches. Field `kind` gets the branch's name; each branch is a tree of its own parameters.
 
-    `weights` gives every branch its prior share, in any unit; so no branch can have this name.
+    `weights` gives every branch its prior share, in any unit, or the default's branch its share; so no branch can have
+    this name.
     """
 
     branches: Mapping[str, Mapping[str, Node]]
     weights: Mapping[str, float] | None
+    share: float | None
+    """Prior share of the default configuration's branch, before it is known which one that is."""
 
-    def __init__(self, /, *, weights: Mapping[str, float] | None = None, **branches: Mapping[str, Node]) -> None:
+    def __init__(self, /, *, weights: Mapping[str, Any] | float | None = None, **branches: Mapping[str, Node]) -> None:
         if not branches:
             raise SpaceError("Kind: expected at least one branch, e.g. Kind(none={}, lora={...}), found none.")
         for name, branch in branches.items():
@@ -317,6 +341,8 @@ class Kind:
             if "kind" in branch:
                 raise SpaceError(f"Kind: branch `{name}` must not hold `kind`; the branch's name is its kind.")
         object.__setattr__(self, "branches", dict(branches))
+        object.__setattr__(self, "share", _share("Kind", weights))
+        weights = weights if self.share is None else None
         object.__setattr__(self, "weights", None if weights is None else self._checked(weights))
 
     def _checked(self, weights: Any) -> dict[str, float]:
@@ -324,7 +350,7 @@ class Kind:
         if not isinstance(weights, Mapping) or weights.keys() != self.branches.keys():
             found = ", ".join(map(str, weights)) if isinstance(weights, Mapping) else repr(weights)
             raise SpaceError("Kind: `weights` gives each branch its share and cannot be the name of a branch. Expected "
-                             f"a dict with one number for each of {', '.join(self.branches)}, found "
+                             f"a dict with one number for each of {', '.join(self.branches)}, or one number, found "
                              f"{found or 'an empty one'}.")
         ordered = [weights[name] for name in self.branches]
         return dict(zip(self.branches, _shares("Kind", ordered, tuple(self.branches)), strict=True))
@@ -332,11 +358,11 @@ class Kind:
     @property
     def choice(self) -> OneOf:
         """The choice between the branches' names, with their weights."""
-        return OneOf(*self.branches, weights=None if self.weights is None else tuple(self.weights.values()))
+        return OneOf(*self.branches, weights=self.share if self.weights is None else tuple(self.weights.values()))
 
     def changed(self, branches: Mapping[str, Mapping[str, Node]]) -> Kind:
         """The kind with some of its branches, each with a new tree; branches keep their weights."""
-        weights = None if self.weights is None else {name: self.weights[name] for name in branches}
+        weights = self.share if self.weights is None else {name: self.weights[name] for name in branches}
         return Kind(weights=weights, **branches)
 
     def __str__(self) -> str:

@@ -7,14 +7,17 @@ Where the ranges come from: `multi_extended` (cross-encoding), `exploration` (co
 pooling), `beyond_bert` (5 relu(cos), 2.5 (cos + 1), the shared layer) and `pal_lora` (the added cosine); details in
 `search_spaces/_parts.py`.
 
+Where the priors come from: the defaults, cross-encoding with the base's own pooling, have 0.6 and 0.7. "Measured" in
+`docs/techniques.md` decides between heads: cosine heads for similarity, |u - v| among the features. Rates follow the
+defaults.
+
 What it costs: all heads are small beside the encoder. Any pooling but [CLS] computes the whole last layer (with six
 layers about a sixth more time). 40 trials.
 """
 
-from search_spaces.domains import Float
-from search_spaces.full import SPACE as FULL
+from search_spaces import _parts as parts
 
 SPACE = {
-    "encoding": FULL["encoding"],
-    "optimizer": {"encoder_lr": Float(3e-5, 3e-4, log=True), "head_lr": Float(1e-4, 1e-2, log=True)},
+    "encoding": parts.encoding(pooling=0.7, cross=0.6),
+    "optimizer": {"encoder_lr": parts.FULL_RATE, "head_lr": parts.HEAD_RATE},
 }

@@ -26,7 +26,9 @@ def spaces(
     tasks: Tasks = None,
     json: JsonOption = False,
 ) -> None:
-    """List the search spaces, or the parameters of one. A space of your own (a .py file) is checked as well.
+    """List the search spaces, or the parameters of one with their priors over the packaged encoder.
+
+    A space of your own (a .py file) is checked as well.
 
     All its mistakes are listed at once, exit code 2. `hpo run SPACE --dry-run` also checks it against data and encoder.
 
@@ -51,13 +53,14 @@ def _list_spaces(json: bool) -> None:
 def _list_parameters(name: str, tasks: str | None, json: bool) -> None:
     import search_spaces
     from hpo.display import tables
+    from hpo.launch.plan import complete_for
     from hpo.space.build import build
     from minbert.tasks import choose_tasks
 
     chosen = choose_tasks(tasks)
-    built = build(name, list(chosen))
+    built, complete = build(name, list(chosen)), complete_for(chosen)
     notes = [] if name in search_spaces.names() else _check(built, chosen)  # packaged spaces are tested
-    tables.show(parameter_rows(built.space.describe()), console(), json=json)
+    tables.show(parameter_rows(built.space.resolved(complete).describe()), console(), json=json)
     if json:
         return
     for note in (*built.notes, *notes):

@@ -43,7 +43,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     check_local(launch.store)
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     tasks = choose_tasks(launch.tasks)
-    built = build(launch.space, list(tasks), launch.settings)
+    built = build(launch.space, list(tasks), launch.settings, raced="stopped" in scheduler.columns)
     from hpo.launch.estimate import estimated
     from minbert.config import Config
     from minbert.data.files import read_corpus

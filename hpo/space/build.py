@@ -16,7 +16,7 @@ from hpo.space.resolve import resolved
 from hpo.space.shape import sound
 from hpo.space.source import load_space
 from hpo.space.space import Space
-from hpo.space.tasks import alone, restrict
+from hpo.space.tasks import LATE, MIXING, alone, judged_early, restrict
 from hpo.space.tree import Nested, leaves, written_out
 from minbert.tasks import TASKS
 from search_spaces.domains import Node, SpaceError
@@ -41,8 +41,13 @@ class Built:
         return self.space.check(complete, tasks, found=(*self.mistakes, *priors))
 
 
-def build(source: str | Path | Mapping[str, Node], tasks: Sequence[str], settings: Sequence[str] = ()) -> Built:
-    """The pinned space over a run's tasks, with the mistakes of its tree.
+def build(
+    source: str | Path | Mapping[str, Node],
+    tasks: Sequence[str],
+    settings: Sequence[str] = (),
+    raced: bool = False,
+) -> Built:
+    """The pinned space over a run's tasks, with the mistakes of its tree; `raced`: trials are stopped early.
 
     Raises SpaceError if no space remains to check: nothing is legal, or two parameters set the same value. Raises
     ConfigError for pins that cannot be read.
@@ -50,11 +55,34 @@ def build(source: str | Path | Mapping[str, Node], tasks: Sequence[str], setting
     legal, mistakes = sound(load_space(source))
     space, left_out = restrict(legal, TASKS.keys() - set(tasks))
     space, notes = _unmixed(space, tasks)
+    if raced:
+        space, more_notes = _judged_early(space)
+        notes += more_notes
     tree, more_mistakes = written_out(space, tasks)
     mistakes += more_mistakes
     if not tree or objection(lambda: leaves(tree)):
         refuse(mistakes)
-    return Built(Space(tree, read_pins(settings)), left_out, notes, tuple(mistakes))
+    built = Space(tree, read_pins(settings))
+    if raced:
+        _refuse_late(built)
+    return Built(built, left_out, notes, tuple(mistakes))
+
+
+def _judged_early(space: dict[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:
+    """The space without tasks one after the other, and a note that says so."""
+    remaining, left_out = judged_early(space)
+    reason = "tasks trained one after the other cannot be judged early; `--scheduler none` includes them"
+    return remaining, (f"{', '.join(left_out)} left out: {reason}",) if left_out else ()
+
+
+def _refuse_late(space: Space) -> None:
+    """Raise SpaceError if a pin or the space itself still asks for tasks one after the other."""
+    leaves = [leaf for leaf in space.leaves if leaf.path == f"{MIXING}/kind"]
+    if space.pins.get(f"{MIXING}/kind") == LATE or any(LATE in leaf.ends() for leaf in leaves):
+        raise SpaceError(
+            f"`{MIXING}/kind` = {LATE}: tasks trained one after the other cannot be judged before the end of a trial, "
+            "and this sweep stops trials early. Give it `--scheduler none`, or another mixing."
+        )
 
 
 def _unmixed(space: dict[str, Node], tasks: Sequence[str]) -> tuple[dict[str, Node], tuple[str, ...]]:

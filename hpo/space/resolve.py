@@ -2,14 +2,14 @@
 
 The default configuration is that of the sweep's base and tasks under the kinds of the domain's branch: a rank in the
 branch `lora` is that of `{"adapter": {"kind": "lora"}}`. A range is centred at its default, with sigma 0.2; a choice
-gives its default 0.5 and the others equal shares. Weights are written so that they sum to 1. A domain with one value
-needs no prior.
+gives its default 0.5, or the share that is written, and the others equal shares. Weights are written so that they sum
+to 1. A domain with one value needs no prior.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,10 @@ class _Resolution:
     def _prior(self, leaf: Leaf) -> Domain:
         """The leaf's domain with its prior."""
         domain = leaf.domain
+        if isinstance(domain, OneOf) and domain.share is not None:
+            share, domain = domain.share, _weighed(domain, None)
+        else:
+            share = DEFAULT_SHARE
         if leaf.constant:
             return domain
         if isinstance(domain, OneOf) and domain.weights is not None:
@@ -82,8 +86,8 @@ class _Resolution:
             self.mistakes.append(_outside(leaf, default))
             return domain
         if isinstance(domain, OneOf):
-            others = (1 - DEFAULT_SHARE) / (len(domain.values) - 1)
-            return _weighed(domain, [DEFAULT_SHARE if same(each, choice) else others for each in domain.choices])
+            others = (1 - share) / (len(domain.values) - 1)
+            return _weighed(domain, [share if same(each, choice) else others for each in domain.choices])
         return replace(domain, prior=choice, sigma=domain.sigma or SIGMA)
 
     def _default(self, leaf: Leaf) -> Any:
@@ -103,11 +107,10 @@ def _is_composite(domain: Domain) -> bool:
     return isinstance(domain, OneOf) and any(isinstance(value, Mapping) for value in domain.values)
 
 
-def _weighed(domain: OneOf, weights: Any) -> OneOf:
-    """The choice with weights that sum to 1."""
-    total = sum(weights)
+def _weighed(domain: OneOf, weights: Sequence[float] | None) -> OneOf:
+    """The choice with weights that sum to 1; None: without weights."""
     labels = dict(zip(domain.labels, domain.values, strict=True))
-    return OneOf(labels=labels, weights=[weight / total for weight in weights])
+    return OneOf(labels=labels, weights=None if weights is None else [weight / sum(weights) for weight in weights])
 
 
 def _outside(leaf: Leaf, default: Any) -> str:

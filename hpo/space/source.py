@@ -70,10 +70,10 @@ def to_json(node: Node) -> Any:
         return {"$int": {"low": node.low, "high": node.high, "step": node.step, "log": node.log, **_prior(node)}}
     if isinstance(node, OneOf):
         pairs = [[label, value] for label, value in zip(node.labels, node.values, strict=True)]
-        return {"$one_of": _with_weights(pairs, node.weights)}
+        return {"$one_of": _with_weights(pairs, node)}
     if isinstance(node, Kind):
         pairs = [[name, to_json(branch)] for name, branch in node.branches.items()]
-        return {"$kind": _with_weights(pairs, node.choice.weights)}
+        return {"$kind": _with_weights(pairs, node.choice)}
     if isinstance(node, PerTask):
         raise SpaceError("PerTask is written out over the tasks before a space is stored: expand(space, tasks).")
     return {key: to_json(child) for key, child in node.items()}
@@ -84,9 +84,13 @@ def _prior(node: Float | Int) -> dict[str, float]:
     return {name: value for name in ("prior", "sigma") if (value := getattr(node, name)) is not None}
 
 
-def _with_weights(pairs: list[list[Any]], weights: Sequence[float] | None) -> list[list[Any]]:
+def _with_weights(pairs: list[list[Any]], choice: OneOf) -> list[list[Any]]:
     """The pairs of a choice, each with its weight if the choice has weights."""
-    return pairs if weights is None else [[*pair, weight] for pair, weight in zip(pairs, weights, strict=True)]
+    if choice.share is not None:
+        raise SpaceError(f"{choice}: priors are resolved before a space is stored: Space.resolved(complete).")
+    if choice.weights is None:
+        return pairs
+    return [[*pair, weight] for pair, weight in zip(pairs, choice.weights, strict=True)]
 
 
 def from_json(tree: Any) -> Any:
@@ -100,9 +104,9 @@ def from_json(tree: Any) -> Any:
     return {key: from_json(child) for key, child in tree.items()}
 
 
-def _weights(content: Sequence[Sequence[Any]]) -> list[float] | None:
-    """The weights of a stored choice; None if it has none."""
-    return [weight for *_, weight in content] if all(len(item) == 3 for item in content) else None
+def _weights(content: Sequence[Sequence[Any]]) -> list[tuple[str, float]]:
+    """The labels of a stored choice with their weights; empty if it has no weights."""
+    return [(item[0], item[2]) for item in content if len(item) == 3]
 
 
 _DOMAINS: Mapping[str, Callable[[Any], Node]] = {
@@ -110,10 +114,10 @@ _DOMAINS: Mapping[str, Callable[[Any], Node]] = {
     "$int": lambda content: Int(**content),
     "$one_of": lambda content: OneOf(
         labels={label: value for label, value, *_ in content},
-        weights=_weights(content),
+        weights=[weight for _, weight in weights] if (weights := _weights(content)) else None,
     ),
     "$kind": lambda content: Kind(
-        weights=(weights := _weights(content)) and dict(zip([pair[0] for pair in content], weights, strict=True)),
+        weights=dict(weights) if (weights := _weights(content)) else None,
         **{name: from_json(branch) for name, branch, *_ in content},
     ),
 }

@@ -1,10 +1,13 @@
-"""The part of a search space that concerns a sweep's tasks.
+"""The part of a search space that concerns a sweep's tasks, and that its scheduler can judge.
 
 A space names tasks as keys (`encoding/qqp`), in composite choices (`batch_size` {"sst": 16, "qqp": 32}) and as choices
 (`task` sst | qqp). Parts that only concern declared tasks which the sweep does not have are left out, because the
 configuration has no place for them; a dry run lists them. So one space serves any choice of tasks. For a single task
 all ways to mix tasks are left out too: they give the same training. A name that is no declared task stays in the space:
 `expand` and `check` report it.
+
+Tasks that are trained one after the other cannot be compared before the last one: where a scheduler stops trials early,
+this way to mix is left out.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from search_spaces.domains import Kind, Node, OneOf, PerTask, SpaceError, same
 
 MIXING = "mixing"
 """The part of a configuration that only matters if there are several tasks."""
+
+LATE = "sequential"
+"""The kind of mixing whose trials cannot be judged before their end."""
 
 _GONE = object()
 """Stands for a choice that only concerned absent tasks."""
@@ -41,12 +47,21 @@ def alone(space: Mapping[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:
     return _Cut(frozenset(), mixed=False).of(space)
 
 
-class _Cut:
-    """A walk through a space that leaves out absent tasks, and the mixing of tasks where `mixed` is false."""
+def judged_early(space: Mapping[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:
+    """The space of a sweep that stops trials early, without tasks one after the other, and the names of that branch."""
+    return _Cut(frozenset(), late=False).of(space)
 
-    def __init__(self, absent: frozenset[str], mixed: bool = True) -> None:
+
+class _Cut:
+    """A walk through a space that leaves out absent tasks, and what `mixed` and `late` say.
+
+    Where `mixed` is false it leaves out the mixing of tasks, where `late` is false the mixing that is judged late.
+    """
+
+    def __init__(self, absent: frozenset[str], mixed: bool = True, late: bool = True) -> None:
         self.absent = absent
         self.mixed = mixed
+        self.late = late
         self.left_out: set[str] = set()
 
     def of(self, space: Mapping[str, Node]) -> tuple[dict[str, Node], tuple[str, ...]]:
@@ -103,6 +118,9 @@ class _Cut:
     def _kind(self, node: Kind, where: str) -> Kind:
         branches, removed = {}, None
         for kind, branch in node.branches.items():
+            if not self.late and kind == LATE and where.rpartition("//")[2] == MIXING and len(node.branches) > 1:
+                self.left_out.add(f"{where}.{kind}")
+                continue
             try:
                 branches[kind] = self._tree(branch, f"{where}.{kind}")
             except _NothingLeftError as error:
@@ -119,13 +137,15 @@ class _Cut:
             return node
         remaining = {label: value for label, value in zip(node.labels, values, strict=True) if value is not _GONE}
         if not remaining and any(isinstance(value, str) for value in node.values):
-            raise _NothingLeftError(f"{where}: each of its choices ({node.extent}) is a task that this sweep does not have.")
+            raise _NothingLeftError(
+                f"{where}: each of its choices ({node.extent}) is a task that this sweep does not have."
+            )
         self.left_out.add(f"{where}: {', '.join(sorted(self.absent & _names(node.values)))}")
         if not remaining:
             return None
         # Labels that OneOf made from the values are made again; labels that the space's author wrote are kept.
         made, changed = OneOf(*node.values).labels == node.labels, node.changed(remaining)
-        return OneOf(*changed.values, weights=changed.weights) if made else changed
+        return OneOf(*changed.values, weights=changed.weights or changed.share) if made else changed
 
 
 def _without(value: Any, absent: frozenset[str]) -> Any:

@@ -15,10 +15,10 @@ Keys are walked in sorted order, so a space's draws do not depend on the order i
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from random import Random
 from typing import Any
 
 from hpo.space import priors
@@ -76,7 +76,7 @@ class Leaf:
         """The first choice, or the lowest value of a range."""
         return self.domain.choices[0] if isinstance(self.domain, OneOf) else self.domain.low
 
-    def random(self, source: random.Random) -> Any:
+    def random(self, source: Random) -> Any:
         """A random choice, uniform on the domain's scale (linear or logarithmic)."""
         domain = self.domain
         if isinstance(domain, OneOf):
@@ -88,7 +88,7 @@ class Leaf:
         drawn = math.exp(source.uniform(math.log(domain.low), math.log(domain.high)))
         return min(max(drawn, domain.low), domain.high)
 
-    def drawn(self, source: random.Random) -> Any:
+    def drawn(self, source: Random) -> Any:
         """A draw from the prior; uniform on the domain's scale where there is none."""
         return priors.drawn(self.domain, source)
 
