@@ -71,7 +71,7 @@ def _about(domain: Float | Int) -> str:
     """The prior of a range as people read it, with a comma in front; empty without one."""
     if domain.prior is None:
         return ""
-    return f", about {domain.prior:g}" + f" (sigma {domain.sigma:g})" * (domain.sigma not in (None, SIGMA))
+    return f", about {domain.prior:g}" + ("" if domain.sigma in (None, SIGMA) else f" (sigma {domain.sigma:g})")
 
 
 def _written(domain: Float | Int, arguments: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ def drawn(domain: Domain, source: random.Random) -> Any:
     if isinstance(domain, OneOf):
         return source.choices(domain.choices, domain.weights)[0]
     low, high = _ends(domain)
-    if domain.prior is None:
+    if domain.prior is None or domain.low == domain.high:
         return _from_scale(domain, source.uniform(low, high))
     centre, sigma = _centre(domain), _deviation(domain)
     shares = _NORMAL.cdf((low - centre) / sigma), _NORMAL.cdf((high - centre) / sigma)
