@@ -63,7 +63,7 @@ SPACE = {
     "encoding": parts.encoding(pooling=0.91, cross=0.9),
     "mixing": Kind(
         **parts.mixings(combine=0.9),
-        weights={"summed": 70, "round_robin": 9, "alpha": 13, "annealed": 5, "sequential": 3},
+        weights={"summed": 71, "round_robin": 8, "alpha": 13, "annealed": 5, "sequential": 3},
     ),
     "batch_size": parts.BATCH_SIZES,
     "taper": parts.taper(constant=0.87),

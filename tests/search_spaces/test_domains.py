@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,9 @@ from search_spaces.domains import Float, Int, Kind, OneOf, SpaceError, same
         (lambda: OneOf(8, 16, weights=(1,)), "one number for each of its 2 choices (8, 16), not 1"),
         (lambda: OneOf(8, 16, weights=(1, 0)), "`weights` must be above 0, not 0; leave out a choice instead"),
         (lambda: OneOf(8, 16, weights=(1, "2")), "`weights` must be a finite number, not '2'"),  # type: ignore[arg-type]
-        (lambda: OneOf(8, 16, weights={"8": 1, "16": 2}), "one number for each choice, in their order"),  # type: ignore[arg-type]
+        (lambda: OneOf(8, 16, weights={"8": 1}), "one number for each choice, in their order"),  # type: ignore[arg-type]
         (lambda: OneOf(8, 16, weights=1.0), "the default's share, above 0 and below 1, not 1.0"),
-        (lambda: Kind(none={}, lora={}, weights={"none": 1}), "number for each of none, lora, or one number, found none"),
+        (lambda: Kind(none={}, lora={}, weights={"none": 1}), "for each of none, lora, or one number, found none"),
         (lambda: Kind(none={}, weights={}), "cannot be the name of a branch"),
         (lambda: Kind(none={}, weights={"lr": Float(0, 1)}), "cannot be the name of a branch"),
         (lambda: Kind(none={}, lora={}, weights=(1, 2)), "cannot be the name of a branch"),  # type: ignore[arg-type]
@@ -51,7 +52,7 @@ from search_spaces.domains import Float, Int, Kind, OneOf, SpaceError, same
     ],
 )
 def test_a_domain_that_cannot_be_drawn_from_is_refused(build: Callable[[], Any], message: str) -> None:
-    with pytest.raises(SpaceError, match=message.replace("(", r"\(").replace("|", r"\|")):
+    with pytest.raises(SpaceError, match=re.escape(message)):
         build()
 
 
