@@ -32,7 +32,7 @@ What it costs, per training example: cross-encoding and separate encoding cost a
 SMART adds two forward and one and a half backward passes to each batch of its task, Bregman one forward pass. PCGrad
 needs one backward pass for each task, GSE the same and one more step. LoRA saves memory and the optimiser's time, but
 computes forward and backward passes of the layers that it adapts. The output of a frozen part of the encoder is
-computed once for all trials, unless that part has dropout. The space has 86 parameters (`hpo spaces full`): 100
+computed once for all trials, unless that part has dropout. The space has 76 parameters (`hpo spaces full`): 100
 trials or more.
 """
 

@@ -210,6 +210,8 @@ WRONG: dict[str, Any] = {
     "regularizer": PerTask(Kind(none={}, smart={"wight": Float(0, 1)})),
     "taper": {"sts": {"weight": Float(0, 1)}},
 }
+OUTSIDE = ("adapter.lora/rank: the default 8", "adapter.lora/dropout: the default 0.0")
+"""Defaults outside their domains, which are reported first."""
 CURES = {
     "adapter/kind = 'lorra'": "Unknown adapter `lorra`. Did you mean `lora`?",
     "adapter.none/optimizer/encoder_lr": 'with a leading slash: "/optimizer/encoder_lr"',
@@ -231,8 +233,9 @@ def test_all_mistakes_against_the_configuration_are_reported_at_once_each_with_i
     began = time.process_time()
     lines = mistakes(WRONG)
     assert time.process_time() - began < 1
-    assert len(lines) == len(CURES)
-    for (name, cure), line in zip(CURES.items(), lines, strict=True):
+    assert len(lines) == len(OUTSIDE) + len(CURES)
+    assert all(line.startswith(text) for text, line in zip(OUTSIDE, lines, strict=False))
+    for (name, cure), line in zip(CURES.items(), lines[len(OUTSIDE) :], strict=True):
         assert line.startswith(f"Search space, {name}"), line
         assert cure in line
     assert sum("Likewise for sts." in line for line in lines) == 1

@@ -80,7 +80,8 @@ def test_an_integer_has_the_probability_of_its_cell_and_its_draws_too(domain: In
     likely = expected > 0.002
     observed = np.array([drawn[value] for value in values])
     rest = np.array([4000 - observed[likely].sum() + 1])
-    counts, shares = np.append(observed[likely], rest), np.append(expected[likely], 1 - expected[likely].sum() + 1 / 4000)
+    counts = np.append(observed[likely], rest)
+    shares = np.append(expected[likely], 1 - expected[likely].sum() + 1 / 4000)
     assert stats.chisquare(counts, shares * counts.sum() / shares.sum()).pvalue > 0.01
     assert leaf(domain).mode == domain.prior
 
