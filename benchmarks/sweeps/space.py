@@ -16,7 +16,7 @@ from search_spaces.domains import Float, Int, Kind, OneOf
 FULL_RATE = Float(5e-5, 5e-4, log=True)
 LORA_RATE = Float(5e-4, 5e-3, log=True)
 RANK = Int(4, 64, log=True)
-ALPHA = Float(4.0, 64.0, log=True)
+ALPHA = Float(4.0, 64.0, log=True, prior=16.0)
 LORA_DROPOUT = Float(0.0, 0.2)
 HEAD_RATE = Float(3e-4, 1e-2, log=True)
 DROPOUT = Float(0.0, 0.3)

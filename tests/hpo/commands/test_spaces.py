@@ -13,7 +13,7 @@ GOOD = """from search_spaces import Float, Kind, OneOf, PerTask
 RATE = Float(1e-5, 3e-4, log=True)
 SPACE = {
     "adapter": Kind(none={"/optimizer/encoder_lr": RATE}, lora={"rank": OneOf(4, 8), "/optimizer/encoder_lr": RATE}),
-    "batch_size": PerTask(OneOf(8, 16)),
+    "batch_size": PerTask(OneOf(8, 16), qqp=OneOf(16, 32)),
 }
 """
 WRONG = """from search_spaces import Float, Kind, OneOf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from search_spaces import names
 from search_spaces.domains import Float, Kind, OneOf, SpaceError
 from tests.hpo.conftest import launch
 
+TASKS = ("sst", "qqp", "sts")
 ROOT = Path(__file__).resolve().parents[3]
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy")
@@ -106,3 +108,30 @@ def test_legal_values_that_are_rarely_meant_are_notes_of_a_plan(tmp_path: Path) 
 def test_no_space_of_the_package_holds_a_surprise(name: str) -> None:
     tasks = choose_tasks("sst,qqp,sts,cfimdb")
     assert unusual_values(build(name, list(tasks)).space.check(complete_for(tasks), list(tasks)), tasks) == []
+
+
+def test_tasks_one_after_the_other_are_left_out_where_trials_are_stopped_early() -> None:
+    raced = build("full", TASKS, raced=True)
+    [kind] = [leaf for leaf in raced.space.leaves if leaf.path == "mixing/kind"]
+    assert kind.domain.choices == ("summed", "round_robin", "alpha", "annealed")
+    [note] = raced.notes
+    assert note.startswith("mixing.sequential left out: ")
+    assert "--scheduler none" in note
+    whole = build("full", TASKS)
+    assert whole.notes == ()
+    assert any(leaf.name == "mixing.sequential/order" for leaf in whole.space.leaves)
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        ("full", ["mixing/kind=sequential"]),
+        ({"dropout": {"hidden": Float(0.0, 0.3)}}, ["mixing/kind=sequential"]),
+        ({"mixing": Kind(sequential={"alpha": Float(0.0, 1.0)})}, []),
+        ({"mixing": {"kind": OneOf("summed", "sequential")}}, []),
+    ],
+)
+def test_tasks_one_after_the_other_are_refused_where_trials_are_stopped_early(space: Any, settings: list[str]) -> None:
+    with pytest.raises(SpaceError, match="`mixing/kind` = sequential: .* Give it `--scheduler none`"):
+        build(space, TASKS, settings, raced=True)
+    build(space, TASKS, settings)

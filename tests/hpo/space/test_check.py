@@ -269,7 +269,8 @@ def test_a_mistake_hides_no_combination_and_no_other_branch() -> None:
     head = {"kind": OneOf("linear", "cosine")}
     space = {"encoding": {"sts": {"kind": OneOf("bi", "cross"), "head": head}}, "xx": Float(0, 1),
              "mixing": Kind(alpha={"alhpa": Float(0, 1)}, annealed={"start": OneOf(11.0)})}  # fmt: skip
-    alpha, start, xx, together = mistakes(space)
+    outside, alpha, start, xx, together = mistakes(space)
+    assert 'mixing/kind: the default "summed" is not within alpha | annealed' in outside
     assert "Did you mean `mixing/alpha`?" in alpha
     assert "mixing.annealed/start = 11.0" in start
     assert "Unknown parameter `xx`" in xx

@@ -186,7 +186,7 @@ def test_a_pin_that_some_branches_have_is_noted_with_these_branches() -> None:
     def notes(space: Any, *pins: str) -> list[str]:
         return pinned_space(space, *pins).partly(LEGAL)
 
-    where = "mixing/combine/kind=pcgrad applies where mixing/kind = summed: 1 of 6 branches"
+    where = "mixing/combine/kind=pcgrad applies where mixing/kind = summed: 1 of 5 branches"
     assert notes("mixing", "mixing/combine/kind=pcgrad") == [where]
     assert notes("mixing", "mixing/kind=summed", "mixing/combine/kind=pcgrad") == []
     assert notes("mixing", "batch_size/sst=4", "dropout/hidden=0.2") == []
@@ -203,7 +203,7 @@ def test_a_pin_that_some_branches_have_is_noted_with_these_branches() -> None:
 def test_a_dry_run_prints_the_note(tmp_path: Path) -> None:
     common = ("run", "mixing", "--dry-run", "--base", "tiny", "--budget", "192", "--grace", "192")
     done = hpo(*common, "--set", "mixing/combine/kind=gse", store=tmp_path / "runs")
-    assert "note: mixing/combine/kind=gse applies where mixing/kind = summed: 1 of 6 branches" in done.stdout
+    assert "note: mixing/combine/kind=gse applies where mixing/kind = summed: 1 of 5 branches" in done.stdout
     message = refused(hpo(*common, "--tasks", "sst", "--set", "batch_size/qqp=8", store=tmp_path / "runs"))
     assert "Unknown task `qqp` in `batch_size`. This run has the tasks sst; leave the setting out, or name" in message
 
