@@ -46,7 +46,7 @@ def test_a_pin_a_start_file_or_a_space_without_stages_changes_the_estimate(tmp_p
     start = tmp_path / "start.json"
     start.write_text('{"stages": {"mlm": {"kind": "mlm", "epochs": 2, "batch_size": 100}}}')
     assert worded(planned(tmp_path, start=(start,)), sample) == ["MLM 3,000 rows, 60 steps of 100"]
-    ranges = {"adapter": Kind(none={}, lora={"/stages/mnrl": Kind(mnrl={"min_score": OneOf(3.0, 5.0, weights=(1, 1))})}),
+    ranges = {"adapter": Kind(none={}, lora={"/stages/mnrl": Kind(mnrl={"min_score": OneOf(3.0, 4.0, 5.0)})}),
               "stages": {"mlm": Kind(mlm={"epochs": Float(0.5, 1.0)})}}  # fmt: skip
     mlm, mnrl = worded(planned(tmp_path, space=ranges), sample)
     assert mlm == "MLM 3,000 rows, 47 to 94 steps of 32"
