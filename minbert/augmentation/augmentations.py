@@ -188,6 +188,11 @@ class Augmentation(Protocol):
     reads_file: ClassVar[bool]
     """Whether the rows come from the augmented file."""
 
+    @property
+    def amount(self) -> float:
+        """New rows for each row that it is given, of the training file or of the augmented one."""
+        ...
+
     def extra(self, material: Material) -> Extra:
         """New rows for one task."""
         ...
@@ -200,6 +205,7 @@ class NoAugmentation:
     kind: ClassVar[str] = "none"
     active: ClassVar[bool] = False
     reads_file: ClassVar[bool] = False
+    amount: ClassVar[float] = 0.0
 
     def extra(self, material: Material) -> Extra:
         return []

@@ -30,6 +30,8 @@ class Stage(Protocol):
     """Hyperparameters of a stage."""
 
     kind: ClassVar[str]
+    sequences: ClassVar[int]
+    """Number of sequences that a row becomes."""
 
     @property
     def epochs(self) -> float: ...
@@ -39,6 +41,11 @@ class Stage(Protocol):
     def batch_size(self) -> int: ...
     @property
     def dropout(self) -> float: ...
+    @property
+    def max_length(self) -> int: ...
+
+    def multiplications(self, width: int, words: int) -> float:
+        """Multiplications of a token after the encoder, for hidden size `width` and so many word embeddings."""
 
     def check(self, corpus: Corpus) -> None:
         """Check that the corpus has data that the stage can train on. Raises DataError."""
@@ -64,6 +71,7 @@ class MLM:
     """Masked language modelling on every text of the tasks' training rows; each text is one sequence."""
 
     kind: ClassVar[str] = "mlm"
+    sequences: ClassVar[int] = 1
     mask_rate: float = number(0.15, 0.0, 0.9, open_low=True)
     """Probability that a word piece is chosen for prediction."""
     epochs: float = number(1.0, 0.0, 100.0, open_low=True)
@@ -76,6 +84,9 @@ class MLM:
     """Dropout rate of hidden states and attention."""
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
+
+    def multiplications(self, width: int, words: int) -> float:
+        return self.mask_rate * width * (width + words)
 
     def check(self, corpus: Corpus) -> None:
         pass
@@ -100,6 +111,7 @@ class NLI:
     """Three-class inference on premise and hypothesis, cross-encoded; the linear classifier is discarded afterwards."""
 
     kind: ClassVar[str] = "nli"
+    sequences: ClassVar[int] = 1
     source: str = choice("all", "mnli")
     """Corpora of the NLI file that are read: all of them, or MNLI alone."""
     epochs: float = number(5.0, 0.0, 100.0, open_low=True)
@@ -112,6 +124,9 @@ class NLI:
     """Dropout rate of hidden states, attention and the classifier's input."""
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
+
+    def multiplications(self, width: int, words: int) -> float:
+        return 0.0
 
     def check(self, corpus: Corpus) -> None:
         read_nli(find_nli(corpus.folder), self.source)
@@ -142,6 +157,7 @@ class MNRL:
     """
 
     kind: ClassVar[str] = "mnrl"
+    sequences: ClassVar[int] = 2
     scale: float = number(20.0, 0.0, 1000.0, open_low=True)
     """Factor on the cosine, an inverse temperature."""
     min_score: float = number(4.0, -1e6, 1e6)
@@ -158,6 +174,9 @@ class MNRL:
     """Dropout rate of hidden states and attention."""
     max_length: int = integer(128, 8, 512)
     """Longest sequence in word pieces; longer ones are cut."""
+
+    def multiplications(self, width: int, words: int) -> float:
+        return 0.0
 
     def check(self, corpus: Corpus) -> None:
         for task in filter(pairs_alike, corpus.tasks.values()):

@@ -23,7 +23,9 @@ from torch import nn
 from minbert import fields
 from minbert.encoder.bert import Bert
 from minbert.encoder.lowrank import DoRALinear, LoRALinear, TaskBranches
+from minbert.encoder.traits import Traits
 from minbert.fields import ConfigError, branch, choice, integer, number, subset
+from minbert.techniques.work import Trained, low_rank
 
 TARGETS = ("query", "key", "value", "output", "up", "down")
 """Linear layers of an encoder layer, in the order in which they act."""
@@ -58,6 +60,9 @@ class Adapter(Protocol):
         If there are any, the embeddings are frozen with them.
         """
 
+    def trained(self, base: Traits, tasks: int) -> Trained:
+        """The trained part of an encoder with these traits, for so many tasks."""
+
     def check(self, layers: int, name: str) -> None:
         """Check that the adapter fits the encoder `name`, which has `layers` layers. Raises ConfigError."""
 
@@ -89,6 +94,9 @@ class NoAdapter(AdapterDefaults):
     per_task: ClassVar[bool] = False
     rate: ClassVar[str | None] = "encoder_lr"
 
+    def trained(self, base: Traits, tasks: int) -> Trained:
+        return Trained(layers=True, words=True)
+
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(True)
         heads.requires_grad_(True)
@@ -112,6 +120,9 @@ class Frozen(AdapterDefaults):
 
     def frozen_layers(self, layers: int) -> int:
         return layers if self.dropout == "off" else 0
+
+    def trained(self, base: Traits, tasks: int) -> Trained:
+        return Trained(still=base.layers)
 
 
 class AdaptedLayers(Protocol):
@@ -226,6 +237,17 @@ class LoRA(AdapterDefaults):
     def frozen_layers(self, layers: int) -> int:
         return self.layers.frozen_layers(layers)
 
+    def trained(self, base: Traits, tasks: int) -> Trained:
+        lowest = self.layers.lowest(base.layers)
+        # Inputs and outputs of the adapted layers: the feed-forward layers are between D and 4 D, the others D and D.
+        ends = [(5 if name in ("up", "down") else 2) * base.width for name in self.targets]
+        return Trained(
+            still=lowest,
+            words=self.rest == "trained",
+            added=(base.layers - lowest) * self.rank * sum(ends),
+            multiplications=(base.layers - lowest) * sum(low_rank(self.rank, total) for total in ends),
+        )
+
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         self.check(len(encoder.layers), "this encoder")
         encoder.requires_grad_(False)
@@ -293,6 +315,15 @@ class PAL(AdapterDefaults):
 
     def adds(self, parameter: str) -> bool:
         return ".parallel." in parameter
+
+    def trained(self, base: Traits, tasks: int) -> Trained:
+        is_trained = self.encoder == "trained"
+        return Trained(
+            layers=is_trained,
+            words=is_trained,
+            added=tasks * base.layers * (self.rank * (2 * base.width + 1) + base.width),
+            multiplications=base.layers * low_rank(self.rank, 2 * base.width),
+        )
 
 
 ADAPTERS: dict[str, type[Adapter]] = {kind.kind: kind for kind in (NoAdapter, Frozen, LoRA, DoRA, PAL)}

@@ -55,6 +55,11 @@ class Averaging(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def means(self) -> float:
+        """Running means of the trained weights that a step updates, averaged over the budget."""
+        ...
+
     def build(self) -> WeightMean | None:
         """Average of one trial; None where there is none."""
         ...
@@ -65,6 +70,7 @@ class NoAverage:
     """No average: reports score the weights of the last step."""
 
     kind: ClassVar[str] = "none"
+    means: ClassVar[float] = 0.0
 
     def build(self) -> WeightMean | None:
         return None
@@ -79,6 +85,10 @@ class Exponential:
     """Share of the old average in the new one; about the last 1 / (1 - decay) steps count."""
     start: float = number(0.0, 0.0, 0.99)
     """Share of the budget after which the average begins."""
+
+    @property
+    def means(self) -> float:
+        return 1.0 - self.start
 
     def build(self) -> WeightMean:
         return WeightMean(self.decay, self.start)

@@ -148,6 +148,8 @@ class Balancing(Protocol):
     """Hyperparameters of a loss balance."""
 
     kind: ClassVar[str]
+    measures_gradients: ClassVar[bool]
+    """Whether every task's loss has a further backward pass through the last trained layer."""
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         """Loss balance of one trial over the run's tasks."""
@@ -159,6 +161,7 @@ class NoBalance:
     """No balance: the losses as they are."""
 
     kind: ClassVar[str] = "none"
+    measures_gradients: ClassVar[bool] = False
 
     def build(self, tasks: Sequence[Task]) -> Balance:
         return Balance()
@@ -169,6 +172,7 @@ class Uncertainty:
     """Uncertainty weighting: each loss is divided by a learned noise variance."""
 
     kind: ClassVar[str] = "uncertainty"
+    measures_gradients: ClassVar[bool] = False
     lr: float = number(0.01, 0.0, 1.0, open_low=True)
     """Peak learning rate of the log variances. AdamW moves them by about that much per step, and a few hundred steps
     have to take them from 0 to the logarithm of a loss."""
@@ -182,6 +186,7 @@ class GradNorm:
     """GradNorm: weights of sum K that bring the tasks' gradient norms and training rates together."""
 
     kind: ClassVar[str] = "gradnorm"
+    measures_gradients: ClassVar[bool] = True
     alpha: float = number(1.5, 0.0, 3.0)
     """Restoring force alpha: 0 aims at equal norms, more favours tasks that lag behind; the paper uses 1.5 on NYUv2."""
     lr: float = number(0.001, 0.0, 1.0, open_low=True)

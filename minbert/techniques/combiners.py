@@ -122,6 +122,11 @@ class Combiner:
     phases: tuple[str, ...]
     """How each update of the weights from the same rows combines gradients: sum or pcgrad; one phase per update."""
 
+    @property
+    def surgeries(self) -> int:
+        """Number of phases that hold each task's gradient apart and combine them."""
+        return sum(phase != "sum" for phase in self.phases)
+
     def backward(
         self,
         losses: Mapping[str, Tensor],

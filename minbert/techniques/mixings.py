@@ -45,6 +45,10 @@ def annealed_alpha(e: int, start: float, end: float, epochs: int) -> float:
     return start if epochs == 1 else start - (start - end) * e / (epochs - 1)
 
 
+def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))
+
+
 def epoch_steps(sizes: Mapping[str, int], batch_size: Mapping[str, int], multiplier: int) -> int:
     """Steps S = m min_k floor(N_k / B_k) of an epoch of summed losses, at least 1."""
     return max(1, multiplier * min(size // batch_size[task] for task, size in sizes.items()))
@@ -99,6 +103,10 @@ class Mixing(Protocol):
 
     def trains(self, task: str) -> bool:
         """Whether the task ever gives a batch."""
+        ...
+
+    def batches(self, mix: Mix) -> dict[str, float]:
+        """Mean number of batches of each task in a draw, over the whole budget."""
         ...
 
     def build(self, mix: Mix) -> TaskOrder:
@@ -160,6 +168,9 @@ class Summed(MixingDefaults):
         steps = epoch_steps(mix.sizes, mix.batch_size, self.multiplier)
         return _Epochs(mix.names, mix.sizes, mix.batch_size, steps)
 
+    def batches(self, mix: Mix) -> dict[str, float]:
+        return dict.fromkeys(mix.names, 1.0)
+
 
 @dataclass(frozen=True)
 class _RoundRobin(TaskOrder):
@@ -177,6 +188,9 @@ class RoundRobin(OneTaskAStep):
 
     def build(self, mix: Mix) -> TaskOrder:
         return _RoundRobin(mix.names)
+
+    def batches(self, mix: Mix) -> dict[str, float]:
+        return dict.fromkeys(mix.names, 1 / len(mix.names))
 
 
 def _upweight() -> Any:
@@ -217,6 +231,9 @@ class Alpha(OneTaskAStep):
     def build(self, mix: Mix) -> TaskOrder:
         return _Powers(mix, self.upweight, self.alpha, self.alpha)
 
+    def batches(self, mix: Mix) -> dict[str, float]:
+        return _by_name(mix.names, probabilities(mix.sizes, self.alpha, self.upweight))
+
 
 @dataclass(frozen=True)
 class Annealed(OneTaskAStep):
@@ -237,6 +254,12 @@ class Annealed(OneTaskAStep):
 
     def build(self, mix: Mix) -> TaskOrder:
         return _Powers(mix, self.upweight, self.start, self.end, self.epochs, self.steps_per_epoch)
+
+    def batches(self, mix: Mix) -> dict[str, float]:
+        """Every epoch counts alike, also where `steps_per_epoch` gives the last one more draws or none."""
+        alphas = [annealed_alpha(e, self.start, self.end, self.epochs) for e in range(self.epochs)]
+        every = [probabilities(mix.sizes, alpha, self.upweight) for alpha in alphas]
+        return _by_name(mix.names, np.mean(every, axis=0))
 
 
 @dataclass(frozen=True)
@@ -264,8 +287,16 @@ class Sequential(OneTaskAStep):
     """Exponent of the shares N_i^alpha: 1 gives every task as many passes, 0 as many examples."""
 
     def build(self, mix: Mix) -> TaskOrder:
-        shares = probabilities({name: mix.sizes[name] for name in self.order}, self.alpha)
-        return _Sequential(tuple(self.order), tuple(np.cumsum(shares).tolist()))
+        return _Sequential(tuple(self.order), tuple(np.cumsum(self._shares(mix)).tolist()))
+
+    def batches(self, mix: Mix) -> dict[str, float]:
+        # The shares are of examples: a task with small batches gives more of them.
+        draws = self._shares(mix) / np.array([mix.batch_size[name] for name in self.order])
+        return _by_name(self.order, draws / draws.sum())
+
+    def _shares(self, mix: Mix) -> NDArray[np.float64]:
+        """Shares of the budget, in the order of the tasks."""
+        return probabilities({name: mix.sizes[name] for name in self.order}, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -281,6 +312,9 @@ class Single(OneTaskAStep):
 
     def build(self, mix: Mix) -> TaskOrder:
         return _Summed((self.task,))
+
+    def batches(self, mix: Mix) -> dict[str, float]:
+        return {name: float(name == self.task) for name in mix.names}
 
 
 MIXINGS: dict[str, type[Mixing]] = {

@@ -21,6 +21,7 @@ from torch import Tensor
 from minbert.fields import number
 from minbert.techniques.averages import follow
 from minbert.techniques.penalty import Added, Pass, Penalty, PenaltyContext
+from minbert.techniques.work import Passes
 
 
 class Proximal(Protocol):
@@ -28,6 +29,10 @@ class Proximal(Protocol):
 
     kind: ClassVar[str]
     """Name of the technique, also the label of its values in reports."""
+    passes: ClassVar[Passes]
+    """Further passes of every task's batch through the encoder."""
+    means: ClassVar[int]
+    """Number of running means of the trained weights that it updates after every update of them."""
 
     def build(self, context: PenaltyContext) -> Penalty | None:
         """Penalty of one trial; None where there is none."""
@@ -39,6 +44,8 @@ class NoProximal:
     """No proximal penalty."""
 
     kind: ClassVar[str] = "none"
+    passes: ClassVar[Passes] = Passes()
+    means: ClassVar[int] = 0
 
     def build(self, context: PenaltyContext) -> Penalty | None:
         return None
@@ -49,6 +56,8 @@ class Bregman:
     """Momentum Bregman proximal point, a penalty on every task of a step."""
 
     kind: ClassVar[str] = "bregman"
+    passes: ClassVar[Passes] = Passes(forward=1)
+    means: ClassVar[int] = 1
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight mu of the penalty."""
     momentum: float = number(0.99, 0.0, 0.9999)

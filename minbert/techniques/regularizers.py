@@ -54,6 +54,7 @@ from minbert.techniques.penalty import (
     squared_difference,
     symmetric_kl,
 )
+from minbert.techniques.work import Passes
 
 
 class Regularizer(Protocol):
@@ -63,6 +64,11 @@ class Regularizer(Protocol):
     """Name of the technique, also the label of its values in reports."""
     moves_words: ClassVar[bool]
     """Whether it perturbs word embeddings: its passes then begin there, not at cached features of a frozen encoder."""
+
+    @property
+    def passes(self) -> Passes:
+        """Further passes of its task's batch through the encoder."""
+        ...
 
     def build(self, context: PenaltyContext) -> Penalty | None:
         """Penalty on one task of a trial; None where there is none."""
@@ -75,6 +81,7 @@ class NoRegularizer:
 
     kind: ClassVar[str] = "none"
     moves_words: ClassVar[bool] = False
+    passes: ClassVar[Passes] = Passes()
 
     def build(self, context: PenaltyContext) -> Penalty | None:
         return None
@@ -117,7 +124,7 @@ class Smart(Stateless):
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight lambda_s of the penalty."""
     steps: int = integer(1, 1, 10)
-    """Number of ascent steps; each costs one more forward and backward pass."""
+    """Number of ascent steps; each costs one more forward pass, and a backward pass to the word embeddings."""
     epsilon: float = number(1e-6, 0.0, 1.0, open_low=True)
     """epsilon, which keeps the normalisation from dividing by 0."""
     noise_std: float = number(1e-5, 0.0, 1.0, open_low=True)
@@ -126,6 +133,10 @@ class Smart(Stateless):
     """eta, step size of the ascent."""
     radius: float = number(0.3, 0.0, 100.0)
     """R, largest entry of the perturbation against the word embeddings' root mean square; 0: the papers' size of 1."""
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(forward=self.steps + 1, to_words=self.steps, whole=1)
 
     def penalty(self, pass_: Pass) -> Added:
         """Penalty lambda_s times the smoothness term; all its passes draw the step's own dropout masks."""
@@ -153,13 +164,11 @@ DISAGREEMENTS: dict[str, Divergence] = {
 
 @dataclass(frozen=True)
 class RDrop(Stateless):
-    """R-Drop: penalty on the disagreement of two passes with different dropout masks.
-
-    It costs one more forward and backward pass.
-    """
+    """R-Drop: penalty on the disagreement of two passes with different dropout masks."""
 
     kind: ClassVar[str] = "rdrop"
     moves_words: ClassVar[bool] = False
+    passes: ClassVar[Passes] = Passes(forward=1, whole=1)
     weight: float = number(1.0, 0.0, 100.0, open_low=True)
     """Weight alpha of the disagreement; half of the paper's alpha, because the paper adds both passes' losses."""
 
@@ -188,13 +197,11 @@ def steepest(gradient: Tensor, bounds: Tensor, norm: float) -> Tensor:
 
 @dataclass(frozen=True)
 class FGM(Stateless):
-    """FGM: adversarial loss, on word embeddings moved along the loss's gradient.
-
-    It costs two more forward and backward passes.
-    """
+    """FGM: adversarial loss, on word embeddings moved along the loss's gradient."""
 
     kind: ClassVar[str] = "fgm"
     moves_words: ClassVar[bool] = True
+    passes: ClassVar[Passes] = Passes(forward=2, to_words=1, whole=1)
     norm: float = number(1.0, 0.0, 100.0, open_low=True)
     """epsilon, the 2-norm of each sequence's perturbation."""
 

@@ -85,6 +85,20 @@ def test_a_fresh_adapter_changes_no_output(variant: str, tiny: Base) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_the_trained_part_is_as_the_adapter_says(variant: str, tiny: Base) -> None:
+    adapter, model = VARIANTS[variant], Model(VARIANTS[variant], tiny)
+    said, layers = adapter.trained(tiny.traits, len(TASKS)), model.encoder.layers
+    assert said.words is model.encoder.embeddings.word.weight.requires_grad
+    linear = [layer.up.weight.requires_grad for layer in layers if isinstance(layer.up, nn.Linear)]
+    assert said.layers is any(linear)
+    trained = [any(value.requires_grad for value in layer.parameters()) for layer in layers]
+    assert said.still == (trained.index(True) if any(trained) else len(layers))
+    added = sum(value.numel() for name, value in model.encoder.named_parameters() if adapter.adds(name))
+    # The vectors of DoRA and PAL do not count, and the tiny encoder's inner width is 2 D, not 4 D.
+    assert added * 0.6 <= said.added <= added * 1.7 and (said.multiplications > 0) is (added > 0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_frozen_stays_and_what_is_trained_moves(variant: str, tiny: Base) -> None:
     model, batch = Model(VARIANTS[variant], tiny), packed(tiny)
     before = copy.deepcopy(model.state_dict())

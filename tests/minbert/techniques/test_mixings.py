@@ -55,6 +55,20 @@ def test_mixings_name_known_tasks_and_depend_on_seed_step_and_progress_alone(kin
 
 
 @pytest.mark.parametrize("kind", MIXINGS)
+def test_mean_batches_are_those_of_the_draws(kind: str) -> None:
+    small, budget = {"sst": 2, "qqp": 8, "sts": 2}, 20_000
+    chosen = mixing(kind)
+    order, counts, used, draws = chosen.build(Mix(SIZES, 7, small)), Counter[str](), 0, 0
+    while used < budget:
+        names = order.tasks(draws, used / budget)
+        counts.update(names)
+        used += sum(small[name] for name in names)
+        draws += 1
+    for name, expected in chosen.batches(Mix(SIZES, 7, small)).items():
+        assert counts[name] / draws == pytest.approx(expected, abs=0.04), name
+
+
+@pytest.mark.parametrize("kind", MIXINGS)
 def test_every_mixing_says_how_gradients_are_combined_and_losses_balanced(kind: str) -> None:
     default = mixing(kind)
     assert default.combine.kind == "sum" and default.balance.kind == "none"

@@ -23,6 +23,7 @@ from minbert.techniques.balances import Balance
 from minbert.techniques.penalty import Added, Pass, Penalty, PenaltyContext
 from minbert.techniques.proximals import PROXIMALS
 from minbert.techniques.regularizers import FGM, REGULARIZERS, steepest
+from minbert.techniques.work import Passes
 from minbert.training import checkpoints
 from minbert.training.draws import Draw
 from minbert.training.model import MultitaskModel
@@ -257,6 +258,7 @@ class Counted:
 
     kind: ClassVar[str] = "counted"
     moves_words: ClassVar[bool] = False
+    passes: ClassVar[Passes] = Passes()
     weight: float = number(0.01, 0.0, 1.0)
 
     def build(self, context: PenaltyContext) -> Penalty:
@@ -280,6 +282,24 @@ def test_a_new_penalty_with_state_needs_its_entry_alone(
     assert continued[-1].losses["counted/sst"] == pytest.approx(whole[-1].losses["counted/sst"], rel=1e-6)
     weights = [checkpoints.read_tensors(Path(reports[-1].checkpoint), "weights") for reports in (whole, continued)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("setting", [
+    *(f"regularizer/sst/kind={kind}" for kind in REGULARIZERS), "regularizer/sst/steps=3",
+    *(f"proximal/kind={kind}" for kind in PROXIMALS),
+])  # fmt: skip
+def test_a_penalty_takes_the_passes_that_it_says(setting: str, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    smart = ("regularizer/sst/kind=smart",) if "steps" in setting else ()
+    model, step = prepared(data, *smart, setting)
+    config = step.config
+    said = config.regularizer["sst"].passes if setting.startswith("regularizer") else config.proximal.passes
+    forwards, to_words = [], []
+    outputs, grad = MultitaskModel.outputs, torch.autograd.grad
+    monkeypatch.setattr(MultitaskModel, "outputs", lambda *args: (forwards.append(1), outputs(*args))[1])
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args: (to_words.append(1), grad(*args))[1])
+    losses_of(step, batch_of(model, data, "sst"))
+    assert (len(forwards), len(to_words)) == (1 + said.forward, said.to_words)
+    assert said.whole <= said.forward
 
 
 def test_state_of_other_penalties_is_refused(data: Data) -> None:
