@@ -51,10 +51,13 @@ _SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
 _START = "JSON file with a configuration to try right after the default one. Repeatable."
 _START_FULL = "As --start, and early stopping spares the trial, as it spares the default one. Repeatable."
 _SEARCHER = "Searcher that draws the configurations: tpe or random."
-_SCHEDULER = "Scheduler: asha stops weak trials early, none lets every trial use its full budget."
-_ETA = "Reduction factor of asha: about 1 in ETA trials passes each rung. Default: 3."
+_SCHEDULER = (
+    "Scheduler: asha stops weak trials early, hyperband does so from different milestones on, median stops those below "
+    "the median of the others, none lets every trial use its full budget."
+)
+_ETA = "Reduction factor of asha and hyperband: about 1 in ETA trials passes each rung. Default: 3."
 _GRACE = (
-    "Number of examples before which asha stops no trial. Default: as many as the default configuration needs to learn "
+    "Number of examples before which no trial is stopped. Default: as many as the default configuration needs to learn "
     "(100 steps, twice its warm-up), at most budget / 9."
 )
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."

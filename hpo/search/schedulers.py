@@ -1,11 +1,20 @@
 """Schedulers: the rules by which a trial continues or stops after a report. The table SCHEDULERS holds all of them.
 
-asha  asynchronous successive halving, stopping type (Li et al. 2020). A trial goes on from a rung if its rank among the
-      n values that have arrived there, its own included, is at most ceil(n / eta). Of equal values the earlier ranks
-      better, so a score that most trials share is no ticket. Diverged trials count among the n and never go on. Exempt
-      trials, such as trial 0, go on unless they diverge: they are not counted and take no place.
-none  every trial uses its full budget. It reports at the same milestones as under asha, so that searcher and displays
-      see its curve and every report has its checkpoint. (Ray Tune's FIFO scheduler works like this.)
+asha       asynchronous successive halving, stopping type (Li et al. 2020). A trial goes on from a rung if its rank among
+           the n values that have arrived there, its own included, is at most ceil(n / eta). Of equal values the earlier
+           ranks better, so a score that most trials share is no ticket.
+hyperband  asynchronous Hyperband (Li et al. 2018, 2020): brackets of asha side by side, each with another first rung,
+           for trials whose early values say little. A trial's number decides its bracket, and ranks count the trials of
+           one bracket. Bracket s has s rungs below the budget and a share of the trials proportional to
+           eta^s / (s + 1), as in Hyperband, so that every bracket may use as many examples.
+median     the median stopping rule (Golovin et al. 2017, 3.2.2). A trial stops at a milestone if its best value so far
+           is below the median, over the other trials that have arrived there, of the mean of a trial's values up to
+           there. Equal values go on.
+none       every trial uses its full budget. It reports at the same milestones as under asha, so that searcher and
+           displays see its curve and every report has its checkpoint. (Ray Tune's FIFO scheduler works like this.)
+
+Diverged trials count as the lowest values and never go on. Exempt trials, such as trial 0, go on unless they diverge:
+they are not counted and take no place. Verdicts depend on the order of the reports alone.
 
 A milestone is a number of training examples, an integer; a rung is a milestone at which trials are compared. The last
 milestone is the budget: a trial that reaches it is complete.
@@ -14,7 +23,9 @@ milestone is the budget: a trial that reaches it is complete.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +73,7 @@ class RungRow:
     stopped: int
     """Number of trials that were stopped here."""
     cutoff: float | None
-    """The next value goes on if it is higher; None: it goes on in any case."""
+    """The next value goes on if it is higher, under `median` if it is no lower; None: it goes on in any case."""
     best: float | None
     """Highest value; None before the first finite one."""
     diverged: int = 0
@@ -167,22 +178,22 @@ class _Judge(ABC):
             reason = f"{value:.4f} at {step:,} examples; trial {trial} is exempt and runs to the end"
             verdict = Verdict("continue", None, reason)
         else:
-            verdict = self._judge(rung, step, value)
+            verdict = self._judge(trial, step, value)
             rung.stopped += verdict.action == "stop"
         rung.add(value, exempt)
         return verdict
 
     @abstractmethod
-    def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
+    def _judge(self, trial: int, step: int, value: float) -> Verdict:
         """The verdict on a finite value below the full budget; the rung does not hold the value yet."""
 
     @abstractmethod
-    def _cutoff(self, rung: _Rung) -> float | None:
-        """The next value goes on if it is higher; None: it goes on in any case."""
+    def _cutoff(self, step: int) -> float | None:
+        """The cutoff of a milestone below the full budget; see `RungRow`."""
 
     def rows(self) -> list[RungRow]:
         return [
-            rung.row(step, None if step == self._budget else self._cutoff(rung)) for step, rung in self._rungs.items()
+            rung.row(step, None if step == self._budget else self._cutoff(step)) for step, rung in self._rungs.items()
         ]
 
 
@@ -193,26 +204,112 @@ class _Halving(_Judge):
         super().__init__(milestones, exempt)
         self._eta = eta
 
-    def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
-        rank, n = rung.rank(value), rung.counted + 1
+    def _judge(self, trial: int, step: int, value: float) -> Verdict:
+        rank, n = self._rungs[step].rank(value), self._rungs[step].counted + 1
         places = survivors(n, self._eta)
         best = "the best goes on" if places == 1 else f"the best {places} go on"
         reason = f"{value:.4f} at the rung of {step:,} examples is rank {rank} of {n}; {best}"
         return Verdict("continue", None, reason) if rank <= places else Verdict("stop", "pruned", reason)
 
-    def _cutoff(self, rung: _Rung) -> float | None:
+    def _cutoff(self, step: int) -> float | None:
         """The lowest value that holds one of the places of the next arrival; None: a place is free."""
+        rung = self._rungs[step]
         places = survivors(rung.counted + 1, self._eta)
         return rung.raced[-places] if places <= len(rung.raced) else None
+
+
+class _Bracket(_Halving):
+    """One bracket of `hyperband`: no trial stops before its first rung, unless it diverges."""
+
+    def __init__(self, milestones: Sequence[int], exempt: Collection[int], eta: int, first: int) -> None:
+        super().__init__(milestones, exempt, eta)
+        self._first = first
+
+    def _judge(self, trial: int, step: int, value: float) -> Verdict:
+        if step < self._first:
+            reason = f"{value:.4f} at {step:,} examples; the first rung of its bracket is at {self._first:,}"
+            return Verdict("continue", None, reason)
+        return super()._judge(trial, step, value)
+
+
+class _Hyperband:
+    """The rule of `hyperband`."""
+
+    def __init__(self, milestones: Sequence[int], exempt: Collection[int], eta: int) -> None:
+        self._brackets = [_Bracket(milestones, exempt, eta, first) for first in milestones]
+        self._ends = list(itertools.accumulate(bracket_shares(len(milestones), eta)))
+
+    def report(self, trial: int, step: int, value: float) -> Verdict:
+        return self._brackets[bracket_of(trial, self._ends)].report(trial, step, value)
+
+    def rows(self) -> list[RungRow]:
+        """The rows of all brackets together. They have no cutoff: each bracket has its own."""
+        return [_together(rows) for rows in zip(*(bracket.rows() for bracket in self._brackets), strict=True)]
+
+
+def bracket_shares(milestones: int, eta: int) -> list[float]:
+    """Share of the trials in each bracket, the one with the lowest first rung first; the last never stops a trial."""
+    weights = [eta**rungs / (rungs + 1) for rungs in reversed(range(milestones))]
+    return [weight / sum(weights) for weight in weights]
+
+
+def bracket_of(trial: int, ends: Sequence[float]) -> int:
+    """Index of a trial's bracket, from the cumulative shares of the brackets.
+
+    Multiples of the golden ratio spread evenly over [0, 1), so every run of trials has about the brackets' shares.
+    """
+    return min(bisect.bisect_right(ends, trial * (math.sqrt(5) - 1) / 2 % 1), len(ends) - 1)
+
+
+def _together(rows: Sequence[RungRow]) -> RungRow:
+    """The rows of one milestone as one."""
+    return RungRow(
+        rows[0].step,
+        reports=sum(row.reports for row in rows),
+        stopped=sum(row.stopped for row in rows),
+        cutoff=None,
+        best=max((row.best for row in rows if row.best is not None), default=None),
+        diverged=sum(row.diverged for row in rows),
+        exempt=sum(row.exempt for row in rows),
+    )
+
+
+class _Median(_Judge):
+    """The rule of `median`."""
+
+    def __init__(self, milestones: Sequence[int], exempt: Collection[int], startup: int) -> None:
+        super().__init__(milestones, exempt)
+        self._startup = startup
+        self._values: dict[int, list[float]] = {}
+        """Trial -> its values so far."""
+        self._means: dict[int, list[float]] = {step: [] for step in milestones}
+        """Milestone -> the mean of each trial's values up to there."""
+
+    def _judge(self, trial: int, step: int, value: float) -> Verdict:
+        values = self._values.setdefault(trial, [])
+        values.append(value)
+        median, best = self._cutoff(step), max(values)
+        self._means[step].append(statistics.fmean(values))
+        if median is None:
+            reason = f"{value:.4f} at {step:,} examples, among the first {self._startup} there; they go on"
+            return Verdict("continue", None, reason)
+        reason = f"best value {best:.4f} up to {step:,} examples; the median of the others is {median:.4f}"
+        return Verdict("continue", None, reason) if best >= median else Verdict("stop", "pruned", reason)
+
+    def _cutoff(self, step: int) -> float | None:
+        """The median of the means; None: too few trials have arrived, or half of them diverged."""
+        others = [-math.inf] * self._rungs[step].diverged + self._means[step]
+        median = statistics.median(others) if len(others) >= self._startup else -math.inf
+        return median if math.isfinite(median) else None
 
 
 class _NoStopping(_Judge):
     """The rule of `none`."""
 
-    def _judge(self, rung: _Rung, step: int, value: float) -> Verdict:
+    def _judge(self, trial: int, step: int, value: float) -> Verdict:
         return Verdict("continue", None, f"{value:.4f} at {step:,} examples; no trial is stopped early")
 
-    def _cutoff(self, rung: _Rung) -> float | None:
+    def _cutoff(self, step: int) -> float | None:
         return None
 
 
@@ -253,6 +350,49 @@ class Asha:
 
 
 @dataclass(frozen=True)
+class Hyperband(Asha):
+    """Asynchronous Hyperband: asha in brackets, each with another first rung."""
+
+    name: ClassVar[str] = "hyperband"
+    columns: ClassVar[tuple[str, ...]] = ("reports", "stopped", "best")
+
+    @property
+    def rule(self) -> str:
+        return f"about 1 in {self.eta} trials of a bracket passes each of its rungs; the brackets begin at every milestone"
+
+    def build(self, milestones: Sequence[int], exempt: Collection[int] = ()) -> Judge:
+        return _Hyperband(milestones, exempt, self.eta)
+
+
+@dataclass(frozen=True)
+class Median:
+    """Median stopping rule, at the default milestones of `asha`."""
+
+    name: ClassVar[str] = "median"
+    columns: ClassVar[tuple[str, ...]] = ("reports", "stopped", "cutoff", "best")
+    startup: int = 5
+    """Number of trials that must have arrived at a milestone before one is stopped there, as in Optuna's median pruner;
+    exempt trials do not count."""
+    grace: int | None = None
+    """Lowest number of examples at which a trial may be stopped, as of `asha`."""
+
+    def __post_init__(self) -> None:
+        check_integer("startup", self.startup, 1)
+        if self.grace is not None:
+            check_integer("grace", self.grace, 1)
+
+    @property
+    def rule(self) -> str:
+        return f"after {self.startup} trials at a milestone, one whose best value is below the others' median stops"
+
+    def milestones(self, budget: int, least: int = 1, step: int = 1) -> tuple[int, ...]:
+        return Asha(grace=self.grace).milestones(budget, least, step)
+
+    def build(self, milestones: Sequence[int], exempt: Collection[int] = ()) -> Judge:
+        return _Median(milestones, exempt, self.startup)
+
+
+@dataclass(frozen=True)
 class NoStopping:
     """No early stopping: every trial uses its full budget, and reports at the default milestones of `asha`."""
 
@@ -270,7 +410,7 @@ class NoStopping:
         return _NoStopping(milestones)  # no trial is an exception where all run to the end
 
 
-SCHEDULERS: Mapping[str, type[Scheduler]] = {entry.name: entry for entry in (Asha, NoStopping)}
+SCHEDULERS: Mapping[str, type[Scheduler]] = {entry.name: entry for entry in (Asha, Hyperband, Median, NoStopping)}
 """Every scheduler by its name."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-THIN = 64
+THIN = 90
 """Rank that a low-rank product is counted with in addition to its own. A thin product is bound by the states that it
 reads and writes, not by its multiplications."""
 

@@ -42,22 +42,22 @@ PIECES = 1.2
 READ = 40.0
 """Multiplications that take as long as reading one weight for a forward pass, rounded to bf16."""
 
-GRADIENT = 300.0
+GRADIENT = 250.0
 """Multiplications that take as long as adding to one weight's gradient in a backward pass."""
 
-OPTIMISER = 200.0
+OPTIMISER = 60.0
 """Multiplications that take as long as clipping and moving one weight."""
 
-MEAN = 60.0
+MEAN = 30.0
 """Multiplications that take as long as updating a running mean of one weight."""
 
-SURGERY = 400.0
+SURGERY = 250.0
 """Multiplications that take as long as holding one weight's gradient of one task apart and combining it."""
 
-BATCH = 1e8
+BATCH = 5e7
 """Multiplications that take as long as the rest of a batch: its rows, its head, its loss."""
 
-ATTENTION_DROPOUT, HIDDEN_DROPOUT = 0.10, 0.03
+ATTENTION_DROPOUT, HIDDEN_DROPOUT = 0.09, 0.03
 """Share by which masks prolong a pass."""
 
 

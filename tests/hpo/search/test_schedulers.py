@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+import statistics
 from typing import Any
 
 import pytest
 
 from hpo.search.records import to_record
-from hpo.search.schedulers import SCHEDULERS, Asha, Judge, NoStopping, RungRow, Scheduler, scheduler_from
+from hpo.search.schedulers import (
+    SCHEDULERS,
+    Asha,
+    Hyperband,
+    Judge,
+    Median,
+    NoStopping,
+    RungRow,
+    Scheduler,
+    bracket_of,
+    bracket_shares,
+    scheduler_from,
+)
 
 ENTRIES = pytest.mark.parametrize("scheduler", [entry() for entry in SCHEDULERS.values()], ids=SCHEDULERS)
 
@@ -182,6 +196,135 @@ def test_nothing_is_cut_off_at_the_full_budget() -> None:
     assert judge.rows()[1] == RungRow(3, reports=2, stopped=0, cutoff=None, best=0.5)
 
 
+# Median --------------------------------------------------------------------------------------------------------------
+
+
+def arrivals(rng: random.Random, trials: int, steps: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Reports (trial, milestone) in a random order that keeps each trial's milestones ascending."""
+    order = [trial for trial in range(trials) for _ in steps]
+    rng.shuffle(order)
+    seen = dict.fromkeys(range(trials), 0)
+    reports = []
+    for trial in order:
+        reports.append((trial, steps[seen[trial]]))
+        seen[trial] += 1
+    return reports
+
+
+@pytest.mark.parametrize("startup", [1, 3, 5])
+def test_every_decision_of_median_is_a_count_over_all_reports(startup: int) -> None:
+    rng, steps = random.Random(startup), (1, 3, 9, 27)
+    stopped = 0
+    for _ in range(100):
+        judge = Median(startup).build(steps, exempt={0})
+        values: dict[int, list[float]] = {}
+        ended: set[int] = set()
+        for trial, step in arrivals(rng, 12, steps):
+            if trial in ended:
+                continue
+            value = math.nan if rng.random() < 0.05 else rng.randrange(6) / 5
+            # A trial's values up to its k-th milestone; a trial that diverged there counts as the lowest value.
+            place = steps.index(step)
+            others = [given[: place + 1] for other, given in values.items() if other != 0 and len(given) > place]
+            means = [-math.inf if math.isnan(given[-1]) else statistics.fmean(given) for given in others]
+            values.setdefault(trial, []).append(value)
+            verdict = judge.report(trial, step, value)
+            if math.isnan(value):
+                assert verdict.state == "diverged"
+            elif step == steps[-1]:
+                assert verdict.state == "complete"
+            elif trial == 0 or len(means) < startup:
+                assert verdict.action == "continue"
+            else:
+                assert (verdict.action == "continue") is (max(values[trial]) >= statistics.median(means))
+            if verdict.action == "stop":
+                ended.add(trial)
+                stopped += verdict.state == "pruned"
+    assert stopped > 100
+
+
+def test_median_compares_the_best_value_with_the_mean_of_the_others() -> None:
+    judge = Median(startup=2).build((1, 3, 9))
+    assert [goes_on(judge, value, trial=trial) for trial, value in enumerate((0.2, 0.4))] == [True, True]
+    assert judge.rows()[0].cutoff == pytest.approx(0.3)
+    assert [goes_on(judge, value, step=3, trial=trial) for trial, value in enumerate((0.4, 0.6))] == [True, True]
+    # At 3 examples the means are 0.3 and 0.5. Trial 2 has 0.45 at first and 0.1 then: its best counts.
+    assert goes_on(judge, 0.45, trial=2) and goes_on(judge, 0.1, trial=2, step=3)
+    assert goes_on(judge, 0.3, trial=3)
+    verdict = judge.report(3, 3, 0.1)
+    assert verdict.state == "pruned"
+    assert verdict.reason == "best value 0.3000 up to 3 examples; the median of the others is 0.3000"
+    assert judge.rows()[1].stopped == 1
+
+
+def test_equal_values_go_on_and_divergence_lowers_the_median() -> None:
+    judge = Median(startup=1).build((1, 3))
+    assert [goes_on(judge, 0.5, trial=trial) for trial in range(4)] == [True] * 4
+    assert not goes_on(judge, 0.49, trial=4)
+    for trial in range(5, 10):
+        assert goes_on(judge, math.nan, trial=trial) is False
+    assert judge.rows()[0].cutoff is None, "half of the ten diverged"
+    assert goes_on(judge, 0.1, trial=10)
+
+
+def test_exempt_trials_are_neither_counted_nor_stopped_by_the_median() -> None:
+    judge = Median(startup=1).build((1, 3), exempt=(0,))
+    assert goes_on(judge, 0.9, trial=0)
+    assert judge.rows()[0].cutoff is None
+    assert goes_on(judge, 0.2, trial=1)
+    assert judge.rows()[0].cutoff == 0.2
+    assert goes_on(judge, 0.1, trial=0, step=1)
+
+
+def test_median_reports_at_the_milestones_of_asha() -> None:
+    assert Median().milestones(27_000, 40, 50) == Asha().milestones(27_000, 40, 50)
+    assert Median(grace=500).milestones(27_000) == Asha(grace=500).milestones(27_000)
+
+
+# Hyperband -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_bracket_of_hyperband_is_an_asha_of_its_own() -> None:
+    rng, steps = random.Random(0), (1, 3, 9, 27)
+    ends = list(itertools.accumulate(bracket_shares(len(steps), 3)))
+    for _ in range(50):
+        judge = Hyperband().build(steps, exempt={0})
+        brackets = [Asha().build(steps[first:], exempt={0}) for first in range(len(steps))]
+        ended: set[int] = set()
+        for trial, step in arrivals(rng, 30, steps):
+            if trial in ended:
+                continue
+            value = math.nan if rng.random() < 0.05 else rng.random()
+            bracket, verdict = bracket_of(trial, ends), judge.report(trial, step, value)
+            if step >= steps[bracket]:
+                assert verdict == brackets[bracket].report(trial, step, value)
+            else:
+                assert verdict.action == ("stop" if math.isnan(value) else "continue")
+            if verdict.action == "stop":
+                ended.add(trial)
+        rows = judge.rows()
+        assert [row.step for row in rows] == list(steps)
+        assert rows[-1].stopped == 0 and all(row.cutoff is None for row in rows)
+        assert all(row.stopped <= row.reports for row in rows)
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_brackets_get_the_shares_of_hyperband_in_every_run_of_trials(eta: int, count: int) -> None:
+    shares = bracket_shares(count, eta)
+    # Hyperband's n_s = (s_max + 1) / (s + 1) eta^s.
+    expected = [count / (rungs + 1) * eta**rungs for rungs in range(count - 1, -1, -1)]
+    assert shares == pytest.approx([n / sum(expected) for n in expected])
+    ends = list(itertools.accumulate(shares))
+    for begin in (0, 17, 1_000):
+        drawn = [bracket_of(trial, ends) for trial in range(begin, begin + 100)]
+        for bracket, share in enumerate(shares):
+            assert drawn.count(bracket) / 100 == pytest.approx(share, abs=0.03)
+
+
+# Every entry ---------------------------------------------------------------------------------------------------------
+
+
 def test_a_sweep_without_early_stopping_reports_and_stops_nobody() -> None:
     judge = NoStopping().build((1, 3), exempt=(0,))
     assert [goes_on(judge, value, trial=trial) for trial, value in enumerate((0.9, 0.1, 0.5))] == [True] * 3
@@ -237,13 +380,15 @@ def test_a_record_gives_its_settings() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"name": "ahsa"}, "Unknown scheduler `ahsa`. Did you mean `asha`. Expected one of: asha, none"),
+        ({"name": "ahsa"}, "Unknown scheduler `ahsa`. Did you mean `asha`. Expected one of: asha, hyperband, median, none"),
         ({"name": "asha", "etaa": 3}, "Unknown setting of scheduler `asha`: `etaa`. Did you mean `eta`. "
                                       "Expected one of: eta, grace"),
-        ({"name": "none", "eta": 3}, "The scheduler `none` has no setting `eta`, which belongs to asha"),
+        ({"name": "none", "eta": 3}, "The scheduler `none` has no setting `eta`, which belongs to asha, hyperband"),
+        ({"name": "median", "startup": 0}, "`startup` must be an integer of at least 1, not 0"),
+        ({"name": "median", "grace": 0}, "`grace` must be an integer of at least 1, not 0"),
         ({"name": "asha", "eta": 1}, "`eta` must be an integer of at least 2, not 1"),
         ({"name": "asha", "grace": "x"}, "`grace` must be an integer of at least 1, not 'x'"),
-        ({"eta": 3}, "A scheduler must be a dictionary with `name`, not {'eta': 3}. Names: asha, none"),
+        ({"eta": 3}, "A scheduler must be a dictionary with `name`, not {'eta': 3}. Names: asha, hyperband, median, none"),
         ("asha", "must be a dictionary with `name`, not 'asha'"),
     ],
 )
