@@ -86,6 +86,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
         "evaluation": _evaluation(record),
         "resources": machines,
+        **_costs(preview),
         "time": _time(preview),
         **_stages(plan),
     }
@@ -110,15 +111,30 @@ def _time(preview: Preview) -> str:
     )
 
 
+def _costs(preview: Preview) -> dict[str, str]:
+    """The fact about what draws cost; empty if it is unknown."""
+    if (costs := preview.costs) is None:
+        return {}
+    spread = f"median {costs.median:.2f}, 10% below {costs.low:.2f}, 10% above {costs.high:.2f}"
+    return {
+        "cost of a draw": f"{spread}, dearest {costs.dearest:.1f} times the default configuration's time an example"
+    }
+
+
 def _stages(plan: Plan) -> dict[str, str]:
     """The fact about the stages before training; empty if there are none."""
-    work = "; ".join(stage_words(stage) for stage in plan.preview.stages)
+    work = "; ".join(stage_words(stage, plan.preview.example_seconds) for stage in plan.preview.stages)
     return {"stages": f"{work}; each distinct chain once"} if work else {}
 
 
-def stage_words(stage: StageWork) -> str:
-    """`MLM 1,800 rows, 56 to 169 steps of 32`."""
-    return f"{stage.kind.upper()} {_range(stage.rows)} rows, {_range(stage.steps)} steps of {_range(stage.batch_size)}"
+def stage_words(stage: StageWork, example_seconds: float | None = None) -> str:
+    """`MLM 1,800 rows, 56 to 169 steps of 32, about 1m to 3m, in 12% of draws`."""
+    steps = f"{_range(stage.rows)} rows, {_range(stage.steps)} steps of {_range(stage.batch_size)}"
+    work = f"as long as {_range(stage.examples)} examples"
+    if example_seconds is not None:
+        low, high = (duration(examples * example_seconds) for examples in stage.examples)
+        work = f"about {low}" if low == high else f"about {low} to {high}"
+    return f"{stage.kind.upper()} {steps}, {work}, in {stage.share:.0%} of draws"
 
 
 def _range(bounds: Range) -> str:

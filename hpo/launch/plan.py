@@ -38,6 +38,24 @@ class StageWork:
     rows: Range
     steps: Range
     batch_size: Range
+    examples: Range
+    """Cost, in training examples of the default configuration."""
+    share: float
+    """Share of the draws that have the stage, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class CostSpread:
+    """Costs of a training example over draws of the space, relative to the default configuration; without stages."""
+
+    draws: int
+    low: float
+    """10 % of the draws cost less."""
+    median: float
+    high: float
+    """10 % of the draws cost more."""
+    dearest: float
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -54,8 +72,12 @@ class Preview:
     """Task -> split -> rows."""
     problems: tuple[str, ...] = ()
     """Problems in the data, as `file: reason` or `file:line: reason`."""
+    example_seconds: float | None = None
+    """Rough time of a training example of the default configuration in seconds; None: unknown."""
     seconds: float | None = None
     """Rough time of the whole search in seconds, without stages before training; None: unknown."""
+    costs: CostSpread | None = None
+    """Costs of the draws; None: unknown."""
     stages: tuple[StageWork, ...] = ()
     """Work of each stage before training that some trial may have."""
 

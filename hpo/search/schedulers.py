@@ -1,8 +1,8 @@
 """Schedulers: the rules by which a trial continues or stops after a report. The table SCHEDULERS holds all of them.
 
-asha       asynchronous successive halving, stopping type (Li et al. 2020). A trial goes on from a rung if its rank among
-           the n values that have arrived there, its own included, is at most ceil(n / eta). Of equal values the earlier
-           ranks better, so a score that most trials share is no ticket.
+asha       asynchronous successive halving, stopping type (Li et al. 2020). A trial goes on from a rung if its rank
+           among the n values that have arrived there, its own included, is at most ceil(n / eta). Of equal values the
+           earlier ranks better, so a score that most trials share is no ticket.
 hyperband  asynchronous Hyperband (Li et al. 2018, 2020): brackets of asha side by side, each with another first rung,
            for trials whose early values say little. A trial's number decides its bracket, and ranks count the trials of
            one bracket. Bracket s has s rungs below the budget and a share of the trials proportional to
@@ -358,7 +358,9 @@ class Hyperband(Asha):
 
     @property
     def rule(self) -> str:
-        return f"about 1 in {self.eta} trials of a bracket passes each of its rungs; the brackets begin at every milestone"
+        return (
+            f"about 1 in {self.eta} trials of a bracket passes each of its rungs; the brackets begin at every milestone"
+        )
 
     def build(self, milestones: Sequence[int], exempt: Collection[int] = ()) -> Judge:
         return _Hyperband(milestones, exempt, self.eta)

@@ -167,10 +167,12 @@ class _Step:
 
     def _groups(self, batches: Mapping[str, float]) -> Iterator[tuple[list[str], float]]:
         """Tasks that share a forward pass, and how many such passes a draw has (`minbert.training.step_losses`)."""
+        from minbert.techniques.regularizers import NoRegularizer
+
         config = self.config
         apart = config.adapter.per_task or config.mixing.combine.separate_backward or sum(batches.values()) <= 1.0
         drawn = [name for name, number in batches.items() if number > 0]
-        single = [name for name in drawn if apart or config.regularizer[name].passes != Passes()]
+        single = [name for name in drawn if apart or not isinstance(config.regularizer[name], NoRegularizer)]
         yield from (([name], batches[name]) for name in single)
         if together := [name for name in drawn if name not in single]:
             yield together, 1.0
@@ -220,8 +222,11 @@ class _Step:
 
     def _tokens(self, group: Sequence[str]) -> float:
         """Word pieces of one batch of each task of a group."""
-        config, workload = self.config, self.workload
-        return sum(config.batch_size[name] * min(workload.tokens[name], config.max_length[name]) for name in group)
+        config, total = self.config, 0.0
+        for name in group:
+            longest = config.max_length[name] * (2 if config.encoding[name].paired else 1)
+            total += config.batch_size[name] * min(self.workload.tokens[name], longest)
+        return total
 
 
 def _through(base: Traits, begin: int, length: float, firsts: bool = False) -> float:

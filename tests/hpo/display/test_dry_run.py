@@ -8,7 +8,7 @@ import pytest
 
 from hpo.display import dry_run
 from hpo.display.units import amount
-from hpo.launch.plan import Plan, StageWork
+from hpo.launch.plan import CostSpread, Plan, StageWork
 from hpo.launch.prepare import prepare
 from hpo.launch.request import Launch
 
@@ -25,10 +25,22 @@ def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan
     assert time == (
         "about 1m 30s of training and evaluation; not counted: start-up, predictions of the chosen trials at the end"
     )
-    stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4)),)
+    stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4), (8, 16), 0.25),)
     staged = replace(plan, preview=replace(plan.preview, seconds=90.0, stages=stages))
     assert "start-up, stages (below), predictions" in dry_run.facts(staged)["time"]
-    assert dry_run.facts(staged)["stages"] == "MLM 10 rows, 3 to 6 steps of 4; each distinct chain once"
+    told = "MLM 10 rows, 3 to 6 steps of 4, as long as 8 to 16 examples, in 25% of draws; each distinct chain once"
+    assert dry_run.facts(staged)["stages"] == told
+    timed = replace(staged, preview=replace(staged.preview, example_seconds=5.0))
+    assert "steps of 4, about 40s to 1m 20s, in 25% of draws" in dry_run.facts(timed)["stages"]
+
+
+def test_the_spread_of_costs_is_told_where_it_is_known(plan: Plan) -> None:
+    assert "cost of a draw" not in dry_run.facts(plan)
+    costs = CostSpread(200, 0.618, 1.204, 3.1, 8.04, 1.5)
+    told = dry_run.facts(replace(plan, preview=replace(plan.preview, costs=costs)))["cost of a draw"]
+    assert told == (
+        "median 1.20, 10% below 0.62, 10% above 3.10, dearest 8.0 times the default configuration's time an example"
+    )
 
 
 def test_the_plan_says_which_trials_are_exempt_and_what_all_are_expected_to_use(plan: Plan) -> None:

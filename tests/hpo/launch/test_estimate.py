@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 
 from hpo.display.dry_run import stage_words
-from hpo.launch.estimate import stage_work
+from hpo.launch.estimate import cost_spread, drawn, stage_work
 from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
+from minbert.data.files import read_corpus
 from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
 from minbert.stages.stages import MNRL, NLI
+from minbert.tasks import choose_tasks
+from minbert.training.cost import Workload
 from search_spaces.domains import Float, Kind, OneOf
 from tests.hpo.conftest import launch
+
+WORKLOAD = Workload.of(read_corpus(None, choose_tasks()), find_base("tiny").traits)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,32 @@ def planned(store: Path, **changes: Any) -> Plan:
 
 
 def worded(plan: Plan, data: Data) -> list[str]:
-    return [stage_words(work) for work in stage_work(plan, data)]
+    """Rows and steps of each stage, without its cost."""
+    configs = drawn(plan)[:20]
+    return [stage_words(work).partition(", as long as")[0] for work in stage_work(plan, data, WORKLOAD, configs)]
+
+
+def test_the_cost_of_a_stage_and_the_share_of_its_draws(tmp_path: Path, sample: Data) -> None:
+    plan = planned(tmp_path, space={"stages": {"mlm": Kind(none={}, mlm={"epochs": OneOf(1.0, 2.0)})}})
+    (work,) = stage_work(plan, sample, WORKLOAD, drawn(plan))
+    assert work.rows == (3_000, 3_000)
+    assert work.examples[1] == pytest.approx(2 * work.examples[0], abs=1)
+    assert 1_000 < work.examples[0] < 10_000
+    assert 0.4 < work.share < 0.6
+
+
+def test_costs_of_draws_are_those_of_the_space(tmp_path: Path) -> None:
+    same = planned(tmp_path, space={"optimizer": {"head_lr": Float(1e-4, 1e-2, log=True)}})
+    costs = cost_spread(drawn(same), WORKLOAD)
+    assert costs is not None and (costs.low, costs.median, costs.dearest) == (1.0, 1.0, 1.0)
+    smart = planned(tmp_path, space={"regularizer": {"qqp": Kind(none={}, smart={})}})
+    costs = cost_spread(drawn(smart), WORKLOAD)
+    assert costs is not None
+    assert (costs.draws, costs.low) == (200, 1.0)
+    assert 1.5 < costs.high == costs.dearest < 3.0
+    assert costs.low < costs.mean < costs.dearest
+    fixed = planned(tmp_path, space={"optimizer": {"head_lr": OneOf(1e-3)}}, trials=1)
+    assert drawn(fixed) == [] and cost_spread([], WORKLOAD) is None
 
 
 def test_each_stage_that_can_be_drawn_has_its_rows_and_steps(tmp_path: Path, sample: Data) -> None:
@@ -60,3 +90,4 @@ def test_the_time_is_known_however_early_the_first_rung_is(tmp_path: Path, monke
     assert plan.record.milestones == (64, 192)
     assert plan.preview.seconds is not None
     assert plan.preview.seconds > 0
+    assert plan.preview.costs is not None and plan.preview.example_seconds is not None

@@ -247,14 +247,14 @@ def test_median_compares_the_best_value_with_the_mean_of_the_others() -> None:
     judge = Median(startup=2).build((1, 3, 9))
     assert [goes_on(judge, value, trial=trial) for trial, value in enumerate((0.2, 0.4))] == [True, True]
     assert judge.rows()[0].cutoff == pytest.approx(0.3)
-    assert [goes_on(judge, value, step=3, trial=trial) for trial, value in enumerate((0.4, 0.6))] == [True, True]
-    # At 3 examples the means are 0.3 and 0.5. Trial 2 has 0.45 at first and 0.1 then: its best counts.
-    assert goes_on(judge, 0.45, trial=2) and goes_on(judge, 0.1, trial=2, step=3)
-    assert goes_on(judge, 0.3, trial=3)
-    verdict = judge.report(3, 3, 0.1)
+    assert [goes_on(judge, value, step=3, trial=trial) for trial, value in enumerate((0.6, 0.8))] == [True, True]
+    assert goes_on(judge, 0.45, trial=2)
+    verdict = judge.report(2, 3, 0.1)  # the others' means up to there are 0.4 and 0.6
     assert verdict.state == "pruned"
-    assert verdict.reason == "best value 0.3000 up to 3 examples; the median of the others is 0.3000"
+    assert verdict.reason == "best value 0.4500 up to 3 examples; the median of the others is 0.5000"
     assert judge.rows()[1].stopped == 1
+    assert goes_on(judge, 0.55, trial=3)
+    assert goes_on(judge, 0.1, trial=3, step=3), "its best value counts; the means are 0.4, 0.6 and 0.275"
 
 
 def test_equal_values_go_on_and_divergence_lowers_the_median() -> None:
@@ -380,7 +380,8 @@ def test_a_record_gives_its_settings() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"name": "ahsa"}, "Unknown scheduler `ahsa`. Did you mean `asha`. Expected one of: asha, hyperband, median, none"),
+        ({"name": "ahsa"}, "Unknown scheduler `ahsa`. Did you mean `asha`. Expected one of: asha, hyperband, median, "
+                           "none"),
         ({"name": "asha", "etaa": 3}, "Unknown setting of scheduler `asha`: `etaa`. Did you mean `eta`. "
                                       "Expected one of: eta, grace"),
         ({"name": "none", "eta": 3}, "The scheduler `none` has no setting `eta`, which belongs to asha, hyperband"),
@@ -388,7 +389,8 @@ def test_a_record_gives_its_settings() -> None:
         ({"name": "median", "grace": 0}, "`grace` must be an integer of at least 1, not 0"),
         ({"name": "asha", "eta": 1}, "`eta` must be an integer of at least 2, not 1"),
         ({"name": "asha", "grace": "x"}, "`grace` must be an integer of at least 1, not 'x'"),
-        ({"eta": 3}, "A scheduler must be a dictionary with `name`, not {'eta': 3}. Names: asha, hyperband, median, none"),
+        ({"eta": 3}, "A scheduler must be a dictionary with `name`, not {'eta': 3}. Names: asha, hyperband, "
+                     "median, none"),
         ("asha", "must be a dictionary with `name`, not 'asha'"),
     ],
 )
