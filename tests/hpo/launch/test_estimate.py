@@ -14,9 +14,9 @@ from hpo.launch.prepare import prepare
 from minbert.data.files import read_corpus
 from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
-from minbert.stages.stages import MNRL, NLI
+from minbert.stages.stages import MLM, MNRL, NLI
 from minbert.tasks import choose_tasks
-from minbert.training.cost import Workload
+from minbert.training.cost import Workload, stage_examples
 from search_spaces.domains import Float, Kind, OneOf
 from tests.hpo.conftest import launch
 
@@ -43,7 +43,8 @@ def test_the_cost_of_a_stage_and_the_share_of_its_draws(tmp_path: Path, sample: 
     (work,) = stage_work(plan, sample, WORKLOAD, drawn(plan))
     assert work.rows == (3_000, 3_000)
     assert work.examples[1] == pytest.approx(2 * work.examples[0], abs=1)
-    assert 1_000 < work.examples[0] < 10_000
+    tokens = MLM().read(sample).texts[0].offsets[-1] / 3_000 + 2  # with [CLS] and [SEP]
+    assert work.examples[0] == round(stage_examples(MLM(), 3_000, tokens, WORKLOAD))
     assert 0.4 < work.share < 0.6
 
 
