@@ -81,7 +81,7 @@ def drawn(plan: Plan) -> list[Config]:
     tasks, source, configs = plan.declared(), random.Random(0), []
     complete = complete_for(tasks, plan.record.base.traits)
     for _ in range(DRAWS):
-        nested, _ = compose(plan.space.leaves, lambda leaf: leaf.random(source))
+        nested, _ = compose(plan.space.leaves, lambda leaf: leaf.drawn(source))
         with contextlib.suppress(ValueError):  # a rare combination, which fails in a sweep too
             configs.append(Config.from_dict(plan.space.apply(nested, complete), tasks))
     return configs
