@@ -18,7 +18,7 @@ FULL_RATE = Float(1e-5, 5e-4, log=True)
 the base and lies in this range for each: 2e-4 for MiniLM, 5e-5 for BERT-base."""
 
 ADAPTER_RATE = Float(5e-5, 5e-3, log=True)
-"""Learning rate of what an adapter adds: 1e-3 (`multi_extended`, `pal_lora`), 2e-4 (`beyond_bert`). The default is five
+"""Learning rate of what an adapter adds: 1e-3 (`multi_extended`, `pal_lora`), 2e-4 (`beyond_bert`). The default is ten
 times that of the base's weights."""
 
 HEAD_RATE = Float(1e-4, 1e-2, log=True)

@@ -199,8 +199,8 @@ class LoRA(AdapterDefaults):
     """Numerator alpha of the scale alpha / r; null: 2 r, so that the scale stays 2 at every rank."""
     dropout: float = number(0.0, 0.0, 0.9)
     """Dropout rate of the addition's input."""
-    targets: tuple[str, ...] = subset(("query", "value"), *TARGETS)
-    """Linear layers that get an addition."""
+    targets: tuple[str, ...] = subset(TARGETS, *TARGETS)
+    """Linear layers that get an addition. All of them score higher than query and value alone (`benchmarks/README.md`)."""
     bias: str = choice("none", "adapted", "all")
     """Biases that are trained too: those of the adapted layers, or all of the encoder (lora_only and all in peft)."""
     heads: str = choice("full", "lora")
@@ -300,8 +300,8 @@ class PAL(AdapterDefaults):
     """Rank r of a branch; 2 was the best of 2, 10 and 100 in the paper."""
     dropout: Mapping[str, float] = fields.per_task(number(0.1, 0.0, 0.9))
     """Dropout rate of each task's TS(h); the paper chooses 0.2 to 0.05, lower for tasks with more data."""
-    encoder: str = choice("frozen", "trained")
-    """Whether the encoder that all tasks share is trained too."""
+    encoder: str = choice("trained", "frozen")
+    """Whether the encoder that all tasks share is trained too, as in Stickland and Murray 2019."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(self.encoder == "trained")

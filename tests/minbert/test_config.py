@@ -158,7 +158,7 @@ def test_version_5_loads_as_it_ran(name: str) -> None:
 def test_defaults_follow_the_base() -> None:
     base = Traits(768, 12, "cls")
     config = Config.from_dict({"adapter": {"kind": "lora"}}, THREE, base)
-    assert config.optimizer.encoder_lr == 5e-5 and config.optimizer.adapter_lr == 2.5e-4
+    assert config.optimizer.encoder_lr == 5e-5 and config.optimizer.adapter_lr == 5e-4
     assert {encoding.pooling for encoding in config.encoding.values()} == {"cls"}
     assert {encoding.pooling for encoding in configure().encoding.values()} == {"mean"}
     assert Config.from_dict({}, THREE, MINILM) == configure()

@@ -103,7 +103,7 @@ def test_default_rates_follow_the_width_and_the_depth_of_the_base() -> None:
     rates = [default_encoder_lr(base) for base in (MINILM, Traits(768, 12, "cls"), Traits(1024, 24, "cls"))]
     assert rates == [2e-4, 5e-5, 2.3e-5]
     assert 2e-5 <= rates[1] <= 5e-5  # Devlin et al. 2019, A.3
-    assert [default_adapter_lr(base) for base in (MINILM, Traits(768, 12, "cls"))] == [1e-3, 2.5e-4]
+    assert [default_adapter_lr(base) for base in (MINILM, Traits(768, 12, "cls"))] == [2e-3, 5e-4]
     assert default_encoder_lr(Traits(32, 2, "cls")) == 5e-4 and default_encoder_lr(Traits(8192, 96, "cls")) == 1e-5
 
 
