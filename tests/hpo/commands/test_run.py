@@ -127,8 +127,8 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
     assert "about 4,500 expected, 4,500 at most" in words
     wrong = (
         (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: random, tpe."),
-        (("--scheduler", "ahsa"), "Unknown scheduler `ahsa`. Did you mean `asha`? Expected one of: asha, none."),
-        (("--scheduler", "none", "--eta", "4"), "The scheduler `none` has no setting `eta`, which belongs to asha."),
+        (("--scheduler", "ahsa"), "Did you mean `asha`? Expected one of: asha, hyperband, median, none."),
+        (("--scheduler", "none", "--eta", "4"), "`none` has no setting `eta`, which belongs to asha, hyperband."),
     )
     for options_, message in wrong:
         assert message in refused(hpo(*common, *options_, store=tmp_path / "runs"))

@@ -186,7 +186,7 @@ def test_a_pin_that_some_branches_have_is_noted_with_these_branches() -> None:
     def notes(space: Any, *pins: str) -> list[str]:
         return pinned_space(space, *pins).partly(LEGAL)
 
-    where = "mixing/combine/kind=pcgrad applies where mixing/kind = summed: 1 of 5 branches"
+    where = "mixing/combine/kind=pcgrad applies where mixing/kind = summed: 1 of 6 branches"
     assert notes("mixing", "mixing/combine/kind=pcgrad") == [where]
     assert notes("mixing", "mixing/kind=summed", "mixing/combine/kind=pcgrad") == []
     assert notes("mixing", "batch_size/sst=4", "dropout/hidden=0.2") == []
