@@ -15,6 +15,7 @@ import typer
 
 from hpo.commands.ask import COMMANDS as ASK
 from hpo.commands.common import BAD_INPUT, DONE, Commands
+from hpo.commands.launch import COMMANDS as FILES
 from hpo.commands.run import COMMANDS as LAUNCH
 from hpo.commands.select import COMMANDS as SELECT
 from hpo.commands.spaces import COMMANDS as SPACES
@@ -34,6 +35,9 @@ GROUPS = {
     "Search spaces": SPACES,
 }
 """Panel of the help text -> its commands by name."""
+
+LAUNCH_FILES = "launch"
+"""Command with commands of its own: a file for each kind of cluster."""
 
 
 def _print_versions(requested: bool) -> None:
@@ -62,6 +66,10 @@ def build() -> typer.Typer:
     for panel, commands in GROUPS.items():
         for name, command in commands.items():
             app.command(name, rich_help_panel=panel)(command)
+    files = typer.Typer(help="Write a file that starts a sweep on a cluster: Slurm, KubeRay.", no_args_is_help=True)
+    for name, command in FILES.items():
+        files.command(name)(command)
+    app.add_typer(files, name=LAUNCH_FILES, rich_help_panel="Launch sweeps")
     return app
 
 

@@ -88,7 +88,7 @@ def wrong_value(error: typer.BadParameter) -> str:
     option: Any = error.param
     declared = getattr(option, "type_descriptor", None)
     if declared is None or not error.message:  # an empty message: the value is missing
-        advice = "" if error.ctx is None else f" See: hpo {error.ctx.info_name} --help"
+        advice = "" if error.ctx is None else f" See: {_called(error.ctx)} --help"
         return f"{error.format_message()}{advice}"
     name = option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
     details = getattr(error.__cause__, "errors", None)  # typer reads values with pydantic
@@ -97,6 +97,15 @@ def wrong_value(error: typer.BadParameter) -> str:
     low, high = declared.parameter_info.min, declared.parameter_info.max
     bounds = "" if low is None else f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
     return f"`{name}` must be {NUMBERS[declared.annotation]}{bounds}, not {_shown(details()[0]['input'])}."
+
+
+def _called(context: Any) -> str:
+    """A command as it is typed: `hpo top`, `hpo launch slurm`."""
+    names = []
+    while context.parent is not None:
+        names.append(context.info_name)
+        context = context.parent
+    return " ".join(["hpo", *reversed(names)])
 
 
 def _shown(text: str) -> str:

@@ -1,0 +1,300 @@
+"""Slurm's batch script: what it asks of sbatch, its quoting, and what it does on a Slurm of this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.submission.command import SubmissionError, SweepCommand, quoted
+from hpo.submission.slurm import SlurmJob, batch_script
+from tests.hpo.submission.fake_slurm import FakeSlurm
+from tests.hpo.submission.nasty import texts
+from tests.minbert.conftest import make_corpus
+
+DOCUMENTED = set(
+    "account acctg-freq array batch bb bbf begin chdir cluster-constraint clusters comment constraint container "
+    "container-id contiguous core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot "
+    "dependency distribution error exclude exclusive export export-file extra extra-node-info get-user-env gid gpu-bind "
+    "gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags help hint hold ignore-pbs input job-name "
+    "kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network "
+    "nice no-kill no-requeue nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node "
+    "ntasks-per-socket open-mode output overcommit oversubscribe parsable partition power prefer priority profile "
+    "propagate qos quiet reboot requeue reservation signal sockets-per-node spread-job stepmgr switches test-only "
+    "thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid use-min-nodes verbose version wait "
+    "wait-all-nodes wckey wrap".split()
+)
+"""Long options of sbatch, as its manual lists them."""
+
+
+def command(*words: str, name: str = "mine", store: str = "/store") -> SweepCommand:
+    start = ("hpo", "run", "--name", name, "--store", store, *words)
+    return SweepCommand(name, store, start, ("hpo", "resume", name, "--store", store))
+
+
+def job(**changes: Any) -> SlurmJob:
+    return SlurmJob(**{"name": "hpo-mine", "time": "1:00:00", **changes})
+
+
+def script(slurm: FakeSlurm, words: tuple[str, ...] = ("full",), **changes: Any) -> str:
+    return batch_script(job(**changes), command(*words), str(slurm.folder), slurm.stand_ins)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "slurm's folder").install()
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for a condition; the limit only keeps a broken test from hanging."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it never happened"
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 60.0) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+FULL = job(
+    nodes=3, gpus_per_node=4, cpus_per_node=32, memory="64G", partition="gpu,long", account="a1", qos="high",
+    constraint="[a100|h100]", output="logs/%x-%j.out",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [job(), FULL])
+def test_every_sbatch_line_is_a_documented_option(asked: SlurmJob) -> None:
+    text = batch_script(asked, command("full"), "/work", "/bin")
+    head, _, rest = text.partition("\n\n")
+    lines = head.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    options = {match[1]: match[2] for line in lines[1:] if (match := re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(\S+))?", line))}
+    assert len(options) == len(lines) - 1
+    assert set(options) <= DOCUMENTED
+    assert "#SBATCH" not in rest, "sbatch stops reading at the first command"
+    assert options["signal"] == "B:TERM@180"
+    assert {"requeue", "no-kill"} <= set(options)
+
+
+def test_options_hold_what_was_asked() -> None:
+    options = FULL.options()
+    assert options["gpus-per-node"] == 4
+    assert options["cpus-per-task"] == 32
+    assert options["constraint"] == "[a100|h100]"
+    assert "gpus-per-node" not in job().options()
+    assert job().cpus == 4
+    assert job(gpus_per_node=4).cpus == 16
+
+
+@pytest.mark.parametrize("text", ["12:00:00", "1-00", "2-12:30", "2-12:30:10"])
+def test_times_of_slurm_are_understood(text: str) -> None:
+    seconds = {"12:00:00": 43_200, "1-00": 86_400, "2-12:30": 217_800, "2-12:30:10": 217_810}
+    assert job(time=text).seconds == seconds[text]
+
+
+WRONG = {
+    "nodes": [0, -1, 1.5, True],
+    "gpus_per_node": [-1],
+    "cpus_per_node": [0],
+    "retries": [-1],
+    "grace": [29],
+    "time": ["", "soon", "12h", "90", "0:03:00", "1:00:00\n#SBATCH --uid=0", "١:00:00"],
+    "memory": ["lots", "0G", "64 G", "64G\n"],
+    **{
+        name: ["", "two words", "a\nb", "a#b", "a'b", '"a', "a$b", "a`b", "-x", "a\\b", "a\n"]
+        for name in ("name", "partition", "account", "qos", "constraint", "output")
+    },
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_what_no_job_could_have_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(SubmissionError, match=f"`{'time' if field == 'time' else field}`"):
+        job(**{field: value})
+
+
+@pytest.mark.parametrize("asked", [job(), FULL])
+def test_bash_accepts_the_script(asked: SlurmJob) -> None:
+    text = batch_script(asked, command("it's", "$(id)", "a\nb"), "/wo rk", "/b'in")
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def read_back(shell: str, array: str) -> list[str]:
+    """The words of an array as bash holds them."""
+    done = subprocess.run(
+        ["bash", "-c", shell + f'\nprintf "%s\\0" "${{{array}[@]}}"'], capture_output=True, check=True
+    )
+    return done.stdout.decode().split("\0")[:-1]
+
+
+def test_nothing_breaks_out_of_the_quoting() -> None:
+    generator = random.Random(0)
+    for _ in range(30):
+        words = tuple(texts(generator, 12))
+        asked = SweepCommand("mine", words[0], ("hpo", "run", *words), ("hpo", "resume", *words[::-1]))
+        shell = asked.shell()
+        assert read_back(shell, "start") == ["hpo", "run", *words]
+        assert read_back(shell, "again") == ["hpo", "resume", *words[::-1]]
+        assert read_back(shell, "exists")[4] == words[0]
+    assert quoted(["", "a b"]) == "'' 'a b'"
+
+
+def test_folder_and_programs_stay_one_word() -> None:
+    for text in texts(random.Random(1), 20):
+        lines = batch_script(job(), command("full"), text, text.replace(":", "")).split("start=(")[0]
+        shell = lines.replace("cd -- ", "folder=").replace(" || exit 2", "")
+        shell = re.sub(r"^PATH=(.*):\$PATH$", r"programs=\1", shell, flags=re.MULTILINE | re.DOTALL)
+        assert read_back(shell, "folder") == [text]
+        assert read_back(shell, "programs") == [text.replace(":", "")]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_no_argument_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(SubmissionError, match="`command`"):
+        command(text)
+    with pytest.raises(SubmissionError, match="`folder`"):
+        batch_script(job(), command("full"), text, "/bin")
+
+
+def test_a_job_starts_a_head_without_cpus_and_a_worker_for_each_machine(slurm: FakeSlurm) -> None:
+    code, output = ended(slurm.start(script(slurm, ("full", "--data", "a b"), nodes=2, gpus_per_node=4), 4_001))
+    assert code == 0, output
+    head, *workers = slurm.calls("ray")
+    assert (head["num-cpus"], head["num-gpus"], head["include-dashboard"]) == ("0", "0", "false")
+    assert [(worker["num-cpus"], worker["num-gpus"]) for worker in workers] == [("16", "4")] * 2
+    assert {worker["address"] for worker in workers} == {f"{head['node-ip-address']}:{head['port']}"}
+    assert len({process["temp-dir"] for process in (head, *workers)}) == 3
+    (sweep,) = slurm.calls("hpo")
+    assert sweep == ["run", "--address", workers[0]["address"], "--name", "mine", "--store", "/store", "full", "--data", "a b"]
+    assert slurm.calls("scontrol") == []
+
+
+def test_ports_folders_and_tokens_differ_between_jobs(slurm: FakeSlurm) -> None:
+    for number, restarts in ((4_011, 0), (4_011, 1), (4_014, 0)):
+        code, output = ended(slurm.start(script(slurm), number, {"SLURM_RESTART_COUNT": str(restarts)}))
+        assert code == 0, output
+        assert not Path(f"/tmp/hpo-{number}-{restarts}").exists(), "temporary folders are removed"
+    heads = [call for call in slurm.calls("ray") if "head" in call]
+    assert [int(call["port"]) - 20_000 for call in heads][::2] == [4_011, 4_014]
+    assert len({call["temp-dir"] for call in heads}) == 3
+    tokens = [call["RAY_AUTH_TOKEN"] for call in slurm.calls("ray")]
+    assert all(call["RAY_AUTH_MODE"] == "token" for call in slurm.calls("ray"))
+    assert all(re.fullmatch("[0-9a-f]{64}", token) for token in tokens)
+    assert len(set(tokens)) == 3, "one for each job, the same for its head and worker"
+    assert not any(token in path.read_text() for token in tokens for path in [slurm.folder / "job.sh"])
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"), [(None, "4"), ("2,3", "2"), ("GPU-aa,GPU-bb,GPU-cc", "3"), ("0", "1"), ("", "0"), ("NoDevFiles", "0")]
+)
+def test_gpus_are_those_that_the_job_sees(slurm: FakeSlurm, visible: str | None, gpus: str) -> None:
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    code, output = ended(slurm.start(script(slurm, gpus_per_node=4), 4_021, environment))
+    assert code == 0, output
+    assert slurm.calls("ray")[1]["num-gpus"] == gpus
+
+
+def test_a_sweep_that_exists_is_resumed(slurm: FakeSlurm) -> None:
+    (slurm.folder / "exists").touch()
+    assert ended(slurm.start(script(slurm), 4_031))[0] == 0
+    assert slurm.calls("hpo")[0][0] == "resume"
+
+
+@pytest.mark.parametrize(
+    ("code", "again"), [(0, False), (2, False), (3, False), (1, False), (137, True)],
+    ids=["done", "refused", "stopped by hpo stop", "an error", "killed"],
+)  # fmt: skip
+def test_what_ended_the_driver_decides_whether_the_job_starts_again(slurm: FakeSlurm, code: int, again: bool) -> None:
+    (slurm.folder / "code").write_text(str(code))
+    assert ended(slurm.start(script(slurm), 4_041))[0] == code
+    assert slurm.calls("scontrol") == (["requeue 4041"] if again else [])
+
+
+def paused(slurm: FakeSlurm, **environment: str) -> tuple[int, str]:
+    """A job that gets Slurm's signal while its sweep runs."""
+    (slurm.folder / "slow").touch()
+    process = slurm.start(script(slurm, nodes=2, retries=3), 4_051, environment)
+    until(lambda: slurm.calls("hpo"))
+    process.send_signal(signal.SIGTERM)  # to the batch shell alone, as `--signal=B:TERM` does
+    return ended(process)
+
+
+def test_slurms_signal_pauses_the_sweep_and_the_job_starts_again(slurm: FakeSlurm) -> None:
+    code, output = paused(slurm)
+    assert code == 3, output
+    assert slurm.calls("scontrol") == ["requeue 4051"]
+    assert not Path("/tmp/hpo-4051-0").exists()
+
+
+def test_a_job_starts_again_at_most_so_many_times(slurm: FakeSlurm) -> None:
+    code, output = paused(slurm, SLURM_RESTART_COUNT="3")
+    assert code == 3
+    assert slurm.calls("scontrol") == []
+    assert "this job has started 4 times" in output
+
+
+def test_a_cancelled_job_does_not_start_again(slurm: FakeSlurm) -> None:
+    (slurm.folder / "state").write_text("COMPLETING\n")
+    assert paused(slurm)[0] == 3
+    assert slurm.calls("scontrol") == []
+
+
+def test_a_head_that_does_not_start_says_why(slurm: FakeSlurm) -> None:
+    (slurm.folder / "no_head").touch()
+    code, output = ended(slurm.start(script(slurm), 4_061))
+    assert code == 1
+    assert "no head today" in output
+    assert slurm.calls("hpo") == []
+    assert slurm.calls("scontrol") == ["requeue 4061"], "a machine without a working head: try on another"
+
+
+def test_a_folder_of_another_user_is_not_used(slurm: FakeSlurm, tmp_path: Path) -> None:
+    planted = Path("/tmp/hpo-4071-0")
+    planted.symlink_to(tmp_path)
+    try:
+        code, output = ended(slurm.start(script(slurm), 4_071))
+    finally:
+        planted.unlink(missing_ok=True)
+    assert code == 1
+    assert "is not ours" in output
+    assert slurm.calls("ray") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # two Ray clusters of three nodes each, one after the other
+def test_a_real_sweep_pauses_and_goes_on_in_the_next_start(slurm: FakeSlurm, tmp_path: Path) -> None:
+    data, store = make_corpus(tmp_path / "data", train=64, dev=24), tmp_path / "store"
+    words = ("quickstart", "--data", str(data), "--base", "tiny", "--trials", "6", "--budget", "6000", "--scheduler", "none")
+    asked = command(*words, store=str(store))
+    programs = str(Path(sys.executable).parent)
+    text = batch_script(job(nodes=2, cpus_per_node=1), asked, str(tmp_path), programs)
+    number = 50_000 + os.getpid() % 9_000
+    process = slurm.start(text, number)
+    until(lambda: list((store / "mine").glob("reports/*.parquet")), 240)
+    process.send_signal(signal.SIGTERM)
+    code, output = ended(process, 240)
+    assert code == 3, output
+    assert "2 of 2 machines are there" in output
+    assert slurm.calls("scontrol") == [f"requeue {number}"]
+    process = slurm.start(text, number, {"SLURM_RESTART_COUNT": "1"})
+    code, output = ended(process, 300)
+    assert code == 0, output
+    done = subprocess.run(
+        [sys.executable, "-m", "hpo", "status", "mine", "--store", str(store), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["state"] == "done"
+    assert not list(Path("/tmp").glob(f"hpo-{number}-*"))
