@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from hpo.__main__ import GROUPS, build, shadowed
+from hpo.__main__ import FILES, GROUPS, LAUNCH_FILES, build, shadowed
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -28,19 +28,21 @@ def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMMANDS = [name for commands in GROUPS.values() for name in commands]
+LAUNCHES = [f"{LAUNCH_FILES} {name}" for name in FILES]
+"""Commands of `hpo launch`."""
 
 
 def test_help_lists_every_command_and_no_other() -> None:
     text = hpo("--help").stdout
-    for name in COMMANDS:
+    for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
     expected = "run resume extend list status stop logs rm top show importance query ensemble predict spaces"
     assert sorted(expected.split()) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *LAUNCHES])
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    text = hpo(name, "--help").stdout
+    text = hpo(*name.split(), "--help").stdout
     assert f"Example: hpo {name}" in " ".join(text.split())
     assert "--store" in text or name == "spaces"
 
@@ -81,17 +83,30 @@ NUMBERS = {
     "logs": "TRIAL=0",
     "ensemble": "--size=1",
     "predict": "--trial=0",
+    "launch slurm": "--nodes=1 --gpus-per-node=0 --cpus-per-node=1 --grace-period=30 --retries=0",
+    "launch kuberay": "--workers=1 --max-workers=1 --gpus-per-worker=0 --cpus-per-worker=1 --head-cpus=1 "
+    "--grace-period=30 --retries=0",
 }
 """Command -> its options and arguments that take a number, each with its smallest value."""
 FRACTIONS = {"--gpus-per-trial"}
 """Options that take fractions."""
+NEEDED = {
+    "run": "quickstart",
+    "predict": "sweep --out x",
+    "launch slurm": "--time 1:00:00",
+    "launch kuberay": "--image i --store-claim s",
+}
+"""Command -> what else it must be given; by default a sweep's name."""
 CASES = [(name, *text.split("=")) for name, options in NUMBERS.items() for text in options.split()]
 
 
 def test_every_option_with_a_number_is_in_the_table() -> None:
+    commands = dict(get_command(build()).commands)  # type: ignore[attr-defined]
+    launches = commands.pop(LAUNCH_FILES).commands
+    commands |= {f"{LAUNCH_FILES} {name}": command for name, command in launches.items()}
     parameters = {
         (name, parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0])
-        for name, command in get_command(build()).commands.items()  # type: ignore[attr-defined]
+        for name, command in commands.items()
         for parameter in command.params
         if parameter.type_descriptor.annotation in (int, float) and parameter.opts != ["--time"]
     }
@@ -105,8 +120,8 @@ def test_a_wrong_number_is_refused_in_plain_words(name: str, option: str, least:
         if option == "TRIAL":
             words = [name, "sweep", "--", wrong]
         else:
-            needed = {"run": "quickstart", "predict": "sweep --out x"}.get(name, "sweep").split()
-            words = [name, *needed, option, wrong]
+            needed = NEEDED.get(name, "sweep").split()
+            words = [*name.split(), *needed, option, wrong]
         assert refused(hpo(*words)) == f"{rule} {shown}."
 
 
@@ -120,6 +135,7 @@ def test_a_wrong_time_names_its_option() -> None:
 
 def test_what_is_missing_is_named_with_where_to_look() -> None:
     assert refused(hpo("top")) == "hpo: Missing argument 'SWEEP'. See: hpo top --help"
+    assert refused(hpo("launch", "slurm")) == "hpo: Missing argument '-- hpo run ...'. See: hpo launch slurm --help"
     assert refused(hpo("predict", "sweep")) == "hpo: Missing option '--out'. See: hpo predict --help"
 
 
@@ -133,9 +149,9 @@ def process(*arguments: str, folder: Path = ROOT, **environment: str) -> subproc
 QUICK = [["--help"], ["spaces"], ["list"], ["status", SWEEP], ["logs", SWEEP, "3"]]
 
 
-@pytest.mark.parametrize("arguments", QUICK)
+@pytest.mark.parametrize("arguments", QUICK, ids=lambda arguments: arguments[0])
 def test_quick_commands_import_nothing_slow(kept_store: Path, arguments: list[str]) -> None:
-    where = [] if arguments[0] in ("--help", "spaces") else ["--store", str(kept_store)]
+    where = [] if arguments[0] in ("--help", "spaces", "launch") else ["--store", str(kept_store)]
     code = (
         "import sys; from hpo.__main__ import build\n"
         f"build()({[*arguments, *where]!r}, standalone_mode=False)\n"

@@ -274,23 +274,25 @@ def test_a_folder_of_another_user_is_not_used(slurm: FakeSlurm, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # two Ray clusters of three nodes each, one after the other
+@pytest.mark.timeout(900)  # two Ray clusters of three nodes each, one after the other
 def test_a_real_sweep_pauses_and_goes_on_in_the_next_start(slurm: FakeSlurm, tmp_path: Path) -> None:
     data, store = make_corpus(tmp_path / "data", train=64, dev=24), tmp_path / "store"
-    words = ("quickstart", "--data", str(data), "--base", "tiny", "--trials", "6", "--budget", "6000", "--scheduler", "none")
+    options = "--base tiny --trials 4 --budget 4000 --scheduler none"
+    words = ("quickstart", "--data", str(data), *options.split())
+    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     asked = command(*words, store=str(store))
     programs = str(Path(sys.executable).parent)
     text = batch_script(job(nodes=2, cpus_per_node=1), asked, str(tmp_path), programs)
     number = 50_000 + os.getpid() % 9_000
-    process = slurm.start(text, number)
+    process = slurm.start(text, number, here)
     until(lambda: list((store / "mine").glob("reports/*.parquet")), 240)
     process.send_signal(signal.SIGTERM)
     code, output = ended(process, 240)
     assert code == 3, output
     assert "2 of 2 machines are there" in output
     assert slurm.calls("scontrol") == [f"requeue {number}"]
-    process = slurm.start(text, number, {"SLURM_RESTART_COUNT": "1"})
-    code, output = ended(process, 300)
+    process = slurm.start(text, number, here | {"SLURM_RESTART_COUNT": "1"})
+    code, output = ended(process, 500)
     assert code == 0, output
     done = subprocess.run(
         [sys.executable, "-m", "hpo", "status", "mine", "--store", str(store), "--json"],
