@@ -42,7 +42,8 @@ TABLE: Mapping[str, May] = {
         frozenset({"ray", "optuna", "typer", "rich", "minbert", "results", "search_spaces"})
         # dependencies of its three libraries, and click, a dependency of typer
         | {"torch", "numpy", "scipy", "tokenizers", "safetensors", "huggingface_hub"}
-        | {"pyarrow", "pandas", "duckdb", "plotly", "click"}
+        | {"pyarrow", "pandas", "duckdb", "plotly", "click"},
+        frozenset({"yaml"}),
     ),
 }
 
@@ -58,7 +59,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
     "hpo": (
         frozenset({"__main__", "hpo"}),
         frozenset({"commands"}),
-        frozenset({"display", "exports"}),
+        frozenset({"display", "exports", "submission"}),
         frozenset({"driver"}),
         frozenset({"launch"}),
         frozenset({"search", "worker"}),

@@ -1,4 +1,4 @@
-"""The Dockerfile: its instructions, its sources, its versions. No image is built here: that needs Docker and a network."""
+"""The Dockerfile: its instructions, its sources, its versions. Building the image needs Docker and is not tested."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ import pytest
 from hpo.submission.kuberay import USER
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYWORDS = set("ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL ONBUILD RUN SHELL STOPSIGNAL USER VOLUME".split())
-KEYWORDS |= {"WORKDIR"}
+NAMES = """
+ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL ONBUILD RUN SHELL STOPSIGNAL USER VOLUME WORKDIR
+"""
+KEYWORDS = frozenset(NAMES.split())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -44,7 +46,9 @@ def name(requirement: str) -> str:
 
 
 CONSTRAINTS = {
-    name(line): line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+    name(line): line
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
 }
 
 

@@ -19,7 +19,8 @@ from hpo.display.messages import tell
 from hpo.submission.command import SweepCommand
 
 Words = Annotated[
-    list[str], typer.Argument(metavar="-- hpo run ...", help="After `--`: the command, `hpo run`, `resume` or `extend`.")
+    list[str],
+    typer.Argument(metavar="-- hpo run ...", help="After `--`: the command, `hpo run`, `resume` or `extend`."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: standard output.")]
 JobName = Annotated[str | None, typer.Option("--job-name", help="Name of the job. Default: hpo- and the sweep's name.")]
@@ -44,7 +45,9 @@ def slurm(
     account: Annotated[str | None, typer.Option("--account")] = None,
     qos: Annotated[str | None, typer.Option("--qos")] = None,
     constraint: Annotated[str | None, typer.Option("--constraint", help="Features that the machines need.")] = None,
-    output: Annotated[str | None, typer.Option("--output", help="File of the job's output, with %j for its id.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", help="File of the job's output, with %j for its id.")
+    ] = None,
     job_name: JobName = None,
     grace_period: Grace = 180,
     retries: Retries = 5,
@@ -154,7 +157,9 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     """
     if len(words) < 2 or words[0] != "hpo" or words[1] not in SWEEPS:
         expected = ", ".join(f"hpo {verb}" for verb in SWEEPS)
-        raise InputError(f"After `--` must stand the sweep's command ({expected} ...), not {' '.join(words) or 'nothing'}.")
+        raise InputError(
+            f"After `--` must stand the sweep's command ({expected} ...), not {' '.join(words) or 'nothing'}."
+        )
     verb, options = words[1], words[2:]
     values = _values(verb, options)
     if values["address"] is not None:
@@ -177,10 +182,9 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     from results.files import safe_name
 
     safe_name(name, "Sweep name")
-    again = ["hpo", "resume", "--store", where]
-    if values["time"] is not None:
-        again += ["--time", f"{values['time']:g}"]
-    return SweepCommand(name, where, ("hpo", "run", *options), (*again, name)), values
+    limit = () if values["time"] is None else ("--time", f"{values['time']:g}")
+    resume = ("hpo", "resume", "--store", where, *limit, name)
+    return SweepCommand(name, where, ("hpo", "run", *options), resume), values
 
 
 def _values(verb: str, options: list[str]) -> dict[str, Any]:

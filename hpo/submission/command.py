@@ -39,6 +39,11 @@ class SweepCommand:
         """Words that succeed where the sweep exists."""
         return ("hpo", "status", self.name, "--store", self.store, "--json")
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Words that ask the sweep's driver to pause."""
+        return ("hpo", "stop", self.name, "--store", self.store)
+
     def shell(self) -> str:
         """Three bash arrays, `start`, `again` and `exists`, which hold exactly these words."""
         words = {"start": self.start, "again": self.again, "exists": self.exists}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text
+from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, quoted
 
 CLUSTER = "RayCluster"
 MODES: Mapping[str, str] = {
@@ -115,7 +115,7 @@ def manifest(job: KubeRayJob, command: SweepCommand, data: str | None = None) ->
         "metadata": {**described, "name": f"{job.name}-sweep"},
         "data": {
             "sweep.sh": f"#!/bin/bash\n{command.shell()}\n{_script('sweep.sh')}",
-            "pause.sh": _script("pause.sh"),
+            "pause.sh": f"#!/bin/bash\nstop=({quoted(command.stop)})\n\n{_script('pause.sh')}",
             "linger.sh": _script("linger.sh"),
         },
     }
@@ -235,7 +235,7 @@ def to_yaml(*documents: Mapping[str, Any]) -> str:
     Python disagree on what a bare word such as 1e3 or NO is."""
     import yaml
 
-    class Dumper(yaml.SafeDumper):
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]  # yaml has no types
         def ignore_aliases(self, data: Any) -> bool:
             return True  # Kubernetes reads anchors, people do not
 

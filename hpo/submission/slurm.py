@@ -131,7 +131,7 @@ def batch_script(job: SlurmJob, command: SweepCommand, folder: str, programs: st
             f"cd -- {shlex.quote(folder)} || exit 2",
             f"PATH={shlex.quote(programs)}:$PATH",
             command.shell() + f"retries={job.retries}",
-            f"export object_store={OBJECT_STORE_BYTES}  # bytes: data and weights are mapped from files, results are small",
+            f"export object_store={OBJECT_STORE_BYTES}  # bytes; data and weights are mapped from files",
             "",
             (Path(__file__).parent / "slurm.sh").read_text(encoding="utf-8"),
         ]

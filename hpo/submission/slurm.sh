@@ -55,10 +55,10 @@ start_head() {
     --include-dashboard=false --object-store-memory="$object_store" --temp-dir="$folder/h" --min-worker-port=0 \
     --max-worker-port=0 --dashboard-agent-listen-port=0 >"$folder/head.log" 2>&1 &
   head=$!
-  for _ in {1..240}; do
+  for _ in {1..600}; do
     free "$port" || return 0
     kill -0 "$head" 2>/dev/null || break
-    sleep 0.5
+    sleep 0.2
   done
   say "Ray's head did not start:"
   cat "$folder/head.log" >&2

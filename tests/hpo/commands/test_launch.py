@@ -62,7 +62,7 @@ MISTAKES = {
     "hpo run full --name a/b": "Sweep name",
     "hpo run full --time soon": "`--time`: a time must be a positive number",
     "hpo resume": "Missing argument 'SWEEP'",
-    "hpo top mine": "After `--` must stand the sweep's command (hpo run, hpo resume, hpo extend ...), not hpo top mine.",
+    "hpo top mine": "must stand the sweep's command (hpo run, hpo resume, hpo extend ...), not hpo top mine.",
     "python train.py": "After `--` must stand the sweep's command",
 }
 
@@ -123,7 +123,9 @@ def test_a_sweep_that_exists_is_said_to_be_resumed(tmp_path: Path) -> None:
     assert "note: the sweep mine exists already: the job goes on with it" in done.stderr
 
 
-def test_the_file_finds_the_programs_and_the_folder_of_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_file_finds_the_programs_and_the_folder_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     text = hpo(*SLURM, "--", "hpo", "run", "my_space.py").stdout
     assert f"cd -- {tmp_path} || exit 2\nPATH={Path(sys.executable).parent}:$PATH\n" in text
@@ -143,5 +145,7 @@ def test_nothing_slow_is_imported() -> None:
         f"build()({[*KUBERAY, '--', 'hpo', 'run', 'full']!r}, standalone_mode=False)\n"
         "print(*sorted({'ray', 'torch', 'optuna', 'duckdb', 'scipy', 'plotly'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True, check=True
+    )
     assert done.stderr.splitlines()[-1] == ""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SRUN = """#!{python}
+SRUN = """#!{python} -IS
 import os, signal, subprocess, sys
 options = [word for word in sys.argv[1:] if word.startswith("--")]
 command = sys.argv[1 + len(options):]
@@ -31,7 +31,7 @@ sys.exit(max(task.wait() for task in tasks))
 SQUEUE = "#!/bin/bash\ncat {quoted_state}\n"
 SCONTROL = '#!/bin/bash\necho "scontrol $*" >>{quoted_log}\n'
 
-RAY = """#!{python}
+RAY = """#!{python} -IS
 import json, os, signal, socket, sys, time
 options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[2:])
 names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "SLURM_PROCID")
@@ -45,7 +45,7 @@ elif "head" in options:
 print("Ray runtime started.", flush=True)
 time.sleep(60)
 """
-HPO = """#!{python}
+HPO = """#!{python} -IS
 import json, os, signal, sys, time
 sys.stdout.flush()
 if sys.argv[1] == "status":

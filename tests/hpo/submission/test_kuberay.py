@@ -26,7 +26,9 @@ SCHEMA = json.loads((Path(__file__).parent / "ray_io_v1.json").read_text())
 
 
 def job(**changes: Any) -> KubeRayJob:
-    return KubeRayJob(**{"name": "hpo-mine", "image": "registry.example.org/minbert-hpo:1", "store_claim": "sweeps", **changes})
+    return KubeRayJob(
+        **{"name": "hpo-mine", "image": "registry.example.org/minbert-hpo:1", "store_claim": "sweeps", **changes}
+    )
 
 
 JOBS = {
@@ -191,19 +193,32 @@ def test_the_sweeps_script_starts_or_resumes_as_the_head_s_driver(tmp_path: Path
     )
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    for words in ("run --address auto --name mine --store /store full a b", "resume --address auto mine --store /store"):
+    for words in (
+        "run --address auto --name mine --store /store full a b",
+        "resume --address auto mine --store /store",
+    ):
         done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert log.read_text().split(" ", 1)[1].strip() == words
         exists.touch()
 
 
-def test_the_heads_script_waits_until_the_driver_has_paused(tmp_path: Path) -> None:
+def test_the_heads_script_asks_the_driver_to_pause_and_waits(tmp_path: Path) -> None:
     script = documents(job())[0]["data"]["pause.sh"].replace("/tmp/hpo-driver", str(tmp_path / "driver"))
-    assert subprocess.run(["bash", "-c", script], capture_output=True, check=False).returncode == 0, "no driver"
+    asked = tmp_path / "asked"
+    (tmp_path / "hpo").write_text(f'#!/bin/bash\necho "$@" >{asked}\n')
+    (tmp_path / "hpo").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    def pause() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, check=True, timeout=30)
+
+    pause()
+    assert not asked.exists(), "no driver"
     code = (
-        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(3)))\n"
-        "print('ready', flush=True)\ntime.sleep(60)"
+        "import os, pathlib, sys, time\nprint('ready', flush=True)\n"
+        f"while not os.path.exists({str(asked)!r}): time.sleep(0.1)\n"
+        f"time.sleep(0.5); pathlib.Path({str(tmp_path / 'paused')!r}).touch()"
     )
     # A driver whose parent waits for it, as Ray's job supervisor does.
     parent = subprocess.Popen(
@@ -211,9 +226,9 @@ def test_the_heads_script_waits_until_the_driver_has_paused(tmp_path: Path) -> N
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
-    subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=30)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "driver").read_text()), 0)
+    pause()
+    assert asked.read_text() == "stop mine --store /store\n"
+    assert (tmp_path / "paused").exists()
     assert parent.wait(10) == 0
 
 

@@ -22,18 +22,22 @@ from tests.hpo.submission.fake_slurm import FakeSlurm
 from tests.hpo.submission.nasty import texts
 from tests.minbert.conftest import make_corpus
 
-DOCUMENTED = set(
-    "account acctg-freq array batch bb bbf begin chdir cluster-constraint clusters comment constraint container "
-    "container-id contiguous core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot "
-    "dependency distribution error exclude exclusive export export-file extra extra-node-info get-user-env gid gpu-bind "
-    "gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags help hint hold ignore-pbs input job-name "
-    "kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network "
-    "nice no-kill no-requeue nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node "
-    "ntasks-per-socket open-mode output overcommit oversubscribe parsable partition power prefer priority profile "
-    "propagate qos quiet reboot requeue reservation signal sockets-per-node spread-job stepmgr switches test-only "
-    "thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid use-min-nodes verbose version wait "
-    "wait-all-nodes wckey wrap".split()
-)
+JOB = 100 * os.getpid()
+"""Number from which the tests' jobs are counted: two runs of these tests share /tmp and the ports."""
+
+MANUAL = """
+account acctg-freq array batch bb bbf begin chdir cluster-constraint clusters comment constraint container
+container-id contiguous core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot
+dependency distribution error exclude exclusive export export-file extra extra-node-info get-user-env gid gpu-bind
+gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags help hint hold ignore-pbs input job-name
+kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nice
+no-kill no-requeue nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket
+open-mode output overcommit oversubscribe parsable partition power prefer priority profile propagate qos quiet
+reboot requeue reservation signal sockets-per-node spread-job stepmgr switches test-only thread-spec
+threads-per-core time time-min tmp tres-bind tres-per-task uid use-min-nodes verbose version wait wait-all-nodes
+wckey wrap
+"""
+DOCUMENTED = frozenset(MANUAL.split())
 """Long options of sbatch, as its manual lists them."""
 
 
@@ -80,7 +84,9 @@ def test_every_sbatch_line_is_a_documented_option(asked: SlurmJob) -> None:
     head, _, rest = text.partition("\n\n")
     lines = head.splitlines()
     assert lines[0] == "#!/bin/bash"
-    options = {match[1]: match[2] for line in lines[1:] if (match := re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(\S+))?", line))}
+    options = {
+        match[1]: match[2] for line in lines[1:] if (match := re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(\S+))?", line))
+    }
     assert len(options) == len(lines) - 1
     assert set(options) <= DOCUMENTED
     assert "#SBATCH" not in rest, "sbatch stops reading at the first command"
@@ -110,7 +116,7 @@ WRONG = {
     "cpus_per_node": [0],
     "retries": [-1],
     "grace": [29],
-    "time": ["", "soon", "12h", "90", "0:03:00", "1:00:00\n#SBATCH --uid=0", "١:00:00"],
+    "time": ["", "soon", "12h", "90", "0:03:00", "1:00:00\n#SBATCH --uid=0", "\u0661:00:00"],
     "memory": ["lots", "0G", "64 G", "64G\n"],
     **{
         name: ["", "two words", "a\nb", "a#b", "a'b", '"a', "a$b", "a`b", "-x", "a\\b", "a\n"]
@@ -170,7 +176,7 @@ def test_what_no_argument_can_hold_is_refused(text: str) -> None:
 
 
 def test_a_job_starts_a_head_without_cpus_and_a_worker_for_each_machine(slurm: FakeSlurm) -> None:
-    code, output = ended(slurm.start(script(slurm, ("full", "--data", "a b"), nodes=2, gpus_per_node=4), 4_001))
+    code, output = ended(slurm.start(script(slurm, ("full", "--data", "a b"), nodes=2, gpus_per_node=4), JOB + 1))
     assert code == 0, output
     head, *workers = slurm.calls("ray")
     assert (head["num-cpus"], head["num-gpus"], head["include-dashboard"]) == ("0", "0", "false")
@@ -178,17 +184,28 @@ def test_a_job_starts_a_head_without_cpus_and_a_worker_for_each_machine(slurm: F
     assert {worker["address"] for worker in workers} == {f"{head['node-ip-address']}:{head['port']}"}
     assert len({process["temp-dir"] for process in (head, *workers)}) == 3
     (sweep,) = slurm.calls("hpo")
-    assert sweep == ["run", "--address", workers[0]["address"], "--name", "mine", "--store", "/store", "full", "--data", "a b"]
+    assert sweep == [
+        "run",
+        "--address",
+        workers[0]["address"],
+        "--name",
+        "mine",
+        "--store",
+        "/store",
+        "full",
+        "--data",
+        "a b",
+    ]
     assert slurm.calls("scontrol") == []
 
 
 def test_ports_folders_and_tokens_differ_between_jobs(slurm: FakeSlurm) -> None:
-    for number, restarts in ((4_011, 0), (4_011, 1), (4_014, 0)):
+    for number, restarts in ((JOB + 11, 0), (JOB + 11, 1), (JOB + 14, 0)):
         code, output = ended(slurm.start(script(slurm), number, {"SLURM_RESTART_COUNT": str(restarts)}))
         assert code == 0, output
         assert not Path(f"/tmp/hpo-{number}-{restarts}").exists(), "temporary folders are removed"
     heads = [call for call in slurm.calls("ray") if "head" in call]
-    assert [int(call["port"]) - 20_000 for call in heads][::2] == [4_011, 4_014]
+    assert [int(call["port"]) - 20_000 for call in heads][::2] == [(JOB + 11) % 10_000, (JOB + 14) % 10_000]
     assert len({call["temp-dir"] for call in heads}) == 3
     tokens = [call["RAY_AUTH_TOKEN"] for call in slurm.calls("ray")]
     assert all(call["RAY_AUTH_MODE"] == "token" for call in slurm.calls("ray"))
@@ -198,18 +215,19 @@ def test_ports_folders_and_tokens_differ_between_jobs(slurm: FakeSlurm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus"), [(None, "4"), ("2,3", "2"), ("GPU-aa,GPU-bb,GPU-cc", "3"), ("0", "1"), ("", "0"), ("NoDevFiles", "0")]
+    ("visible", "gpus"),
+    [(None, "4"), ("2,3", "2"), ("GPU-aa,GPU-bb,GPU-cc", "3"), ("0", "1"), ("", "0"), ("NoDevFiles", "0")],
 )
 def test_gpus_are_those_that_the_job_sees(slurm: FakeSlurm, visible: str | None, gpus: str) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    code, output = ended(slurm.start(script(slurm, gpus_per_node=4), 4_021, environment))
+    code, output = ended(slurm.start(script(slurm, gpus_per_node=4), JOB + 21, environment))
     assert code == 0, output
     assert slurm.calls("ray")[1]["num-gpus"] == gpus
 
 
 def test_a_sweep_that_exists_is_resumed(slurm: FakeSlurm) -> None:
     (slurm.folder / "exists").touch()
-    assert ended(slurm.start(script(slurm), 4_031))[0] == 0
+    assert ended(slurm.start(script(slurm), JOB + 31))[0] == 0
     assert slurm.calls("hpo")[0][0] == "resume"
 
 
@@ -219,14 +237,14 @@ def test_a_sweep_that_exists_is_resumed(slurm: FakeSlurm) -> None:
 )  # fmt: skip
 def test_what_ended_the_driver_decides_whether_the_job_starts_again(slurm: FakeSlurm, code: int, again: bool) -> None:
     (slurm.folder / "code").write_text(str(code))
-    assert ended(slurm.start(script(slurm), 4_041))[0] == code
-    assert slurm.calls("scontrol") == (["requeue 4041"] if again else [])
+    assert ended(slurm.start(script(slurm), JOB + 41))[0] == code
+    assert slurm.calls("scontrol") == ([f"requeue {JOB + 41}"] if again else [])
 
 
 def paused(slurm: FakeSlurm, **environment: str) -> tuple[int, str]:
     """A job that gets Slurm's signal while its sweep runs."""
     (slurm.folder / "slow").touch()
-    process = slurm.start(script(slurm, nodes=2, retries=3), 4_051, environment)
+    process = slurm.start(script(slurm, nodes=2, retries=3), JOB + 51, environment)
     until(lambda: slurm.calls("hpo"))
     process.send_signal(signal.SIGTERM)  # to the batch shell alone, as `--signal=B:TERM` does
     return ended(process)
@@ -235,8 +253,8 @@ def paused(slurm: FakeSlurm, **environment: str) -> tuple[int, str]:
 def test_slurms_signal_pauses_the_sweep_and_the_job_starts_again(slurm: FakeSlurm) -> None:
     code, output = paused(slurm)
     assert code == 3, output
-    assert slurm.calls("scontrol") == ["requeue 4051"]
-    assert not Path("/tmp/hpo-4051-0").exists()
+    assert slurm.calls("scontrol") == [f"requeue {JOB + 51}"]
+    assert not Path(f"/tmp/hpo-{JOB + 51}-0").exists()
 
 
 def test_a_job_starts_again_at_most_so_many_times(slurm: FakeSlurm) -> None:
@@ -254,18 +272,18 @@ def test_a_cancelled_job_does_not_start_again(slurm: FakeSlurm) -> None:
 
 def test_a_head_that_does_not_start_says_why(slurm: FakeSlurm) -> None:
     (slurm.folder / "no_head").touch()
-    code, output = ended(slurm.start(script(slurm), 4_061))
+    code, output = ended(slurm.start(script(slurm), JOB + 61))
     assert code == 1
     assert "no head today" in output
     assert slurm.calls("hpo") == []
-    assert slurm.calls("scontrol") == ["requeue 4061"], "a machine without a working head: try on another"
+    assert slurm.calls("scontrol") == [f"requeue {JOB + 61}"], "a machine without a working head: try on another"
 
 
 def test_a_folder_of_another_user_is_not_used(slurm: FakeSlurm, tmp_path: Path) -> None:
-    planted = Path("/tmp/hpo-4071-0")
+    planted = Path(f"/tmp/hpo-{JOB + 71}-0")
     planted.symlink_to(tmp_path)
     try:
-        code, output = ended(slurm.start(script(slurm), 4_071))
+        code, output = ended(slurm.start(script(slurm), JOB + 71))
     finally:
         planted.unlink(missing_ok=True)
     assert code == 1
@@ -283,7 +301,7 @@ def test_a_real_sweep_pauses_and_goes_on_in_the_next_start(slurm: FakeSlurm, tmp
     asked = command(*words, store=str(store))
     programs = str(Path(sys.executable).parent)
     text = batch_script(job(nodes=2, cpus_per_node=1), asked, str(tmp_path), programs)
-    number = 50_000 + os.getpid() % 9_000
+    number = JOB + 99
     process = slurm.start(text, number, here)
     until(lambda: list((store / "mine").glob("reports/*.parquet")), 240)
     process.send_signal(signal.SIGTERM)
@@ -298,5 +316,5 @@ def test_a_real_sweep_pauses_and_goes_on_in_the_next_start(slurm: FakeSlurm, tmp
         [sys.executable, "-m", "hpo", "status", "mine", "--store", str(store), "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout)["state"] == "done"
+    assert json.loads(done.stdout)["phase"] == "done"
     assert not list(Path("/tmp").glob(f"hpo-{number}-*"))
