@@ -46,11 +46,11 @@ def without(words: list[str], *names: str, values: int = 1) -> list[str]:
 
 
 def shorten(words: list[str], data: Path) -> list[str]:
-    """The same command with less work, and without a cluster, which does not exist here."""
+    """The same command with less work."""
     words = [str(data) if word.startswith("../shared/data") else word for word in words]
     words = without(words, "--watch", "-f", values=0)
     if words[:2] == ["hpo", "run"]:
-        words = without(words, "--trials", "--budget", "--address", "--gpus-per-trial") + SMALL
+        words = without(words, "--trials", "--budget") + SMALL
         if words[2] in ("full", "adapters"):  # they vary up to three layers, but the tiny encoder has two
             words += ["--set", "adapter/layers/kind=all"]
     if words[:2] == ["hpo", "extend"]:

@@ -161,15 +161,15 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
             f"After `--` must stand the sweep's command ({expected} ...), not {' '.join(words) or 'nothing'}."
         )
     verb, options = words[1], words[2:]
-    values = _values(verb, options)
+    context = _context(verb, options)
+    values: Mapping[str, Any] = context.params
     if values["address"] is not None:
         raise InputError("The command after `--` must not give `--address`: the job's own cluster is used.")
     if values.get("dry_run"):
         raise InputError("The command after `--` must not give `--dry-run`: a job would end at once.")
-    given = _given(verb, options, "store")
-    if not given:
-        options = ["--store", store, *options]
-    where = str(values["store"]) if given else store
+    where = str(values["store"])
+    if context.get_parameter_source("store").name != "COMMANDLINE":  # neither its default nor HPO_STORE counts
+        options, where = ["--store", store, *options], store
     if verb != "run":
         name = str(values["sweep"])
         again = ("hpo", verb, *options)
@@ -185,17 +185,6 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     limit = () if values["time"] is None else ("--time", f"{values['time']:g}")
     resume = ("hpo", "resume", "--store", where, *limit, name)
     return SweepCommand(name, where, ("hpo", "run", *options), resume), values
-
-
-def _values(verb: str, options: list[str]) -> dict[str, Any]:
-    """Values of a command's options and arguments; raises what the command itself would raise."""
-    return dict(_context(verb, options).params)
-
-
-def _given(verb: str, options: list[str], name: str) -> bool:
-    """Whether the words themselves give this option: a default or an environment variable does not count."""
-    source = _context(verb, options).get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _context(verb: str, options: list[str]) -> Any:

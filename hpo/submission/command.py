@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SubmissionError(ValueError):
@@ -36,7 +37,7 @@ class SweepCommand:
 
     @property
     def exists(self) -> tuple[str, ...]:
-        """Words that succeed where the sweep exists."""
+        """Words that succeed where the sweep exists, and print its phase."""
         return ("hpo", "status", self.name, "--store", self.store, "--json")
 
     @property
@@ -45,9 +46,14 @@ class SweepCommand:
         return ("hpo", "stop", self.name, "--store", self.store)
 
     def shell(self) -> str:
-        """Three bash arrays, `start`, `again` and `exists`, which hold exactly these words."""
-        words = {"start": self.start, "again": self.again, "exists": self.exists}
+        """Bash arrays `start`, `again`, `exists` and `stop`, which hold exactly these words."""
+        words = {"start": self.start, "again": self.again, "exists": self.exists, "stop": self.stop}
         return "".join(f"{name}=({quoted(value)})\n" for name, value in words.items())
+
+
+def script(*names: str) -> str:
+    """The text of these scripts of this folder, one after the other."""
+    return "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
 
 
 def quoted(words: Sequence[str]) -> str:

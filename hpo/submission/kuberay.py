@@ -11,11 +11,10 @@ import importlib.metadata
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, quoted
+from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, script
 
 CLUSTER = "RayCluster"
 MODES: Mapping[str, str] = {
@@ -114,9 +113,9 @@ def manifest(job: KubeRayJob, command: SweepCommand, data: str | None = None) ->
         "kind": "ConfigMap",
         "metadata": {**described, "name": f"{job.name}-sweep"},
         "data": {
-            "sweep.sh": f"#!/bin/bash\n{command.shell()}\n{_script('sweep.sh')}",
-            "pause.sh": f"#!/bin/bash\nstop=({quoted(command.stop)})\n\n{_script('pause.sh')}",
-            "linger.sh": _script("linger.sh"),
+            "sweep.sh": f"#!/bin/bash\n{command.shell()}\n{script('begin.sh', 'sweep.sh')}",
+            "pause.sh": f"#!/bin/bash\n{command.shell()}\n{script('pause.sh')}",
+            "linger.sh": script("linger.sh"),
         },
     }
     cluster = _cluster(job, mounts)
@@ -224,10 +223,6 @@ def _pod(
     if "nvidia.com/gpu" in resources["limits"]:  # machines with GPUs are often kept free of other pods by this taint
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     return {"spec": spec}
-
-
-def _script(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def to_yaml(*documents: Mapping[str, Any]) -> str:

@@ -10,10 +10,9 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text
+from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, script
 
 CPUS = 4
 """CPU cores for each GPU of a machine, or for a machine without GPUs, where none are asked for."""
@@ -133,6 +132,8 @@ def batch_script(job: SlurmJob, command: SweepCommand, folder: str, programs: st
             command.shell() + f"retries={job.retries}",
             f"export object_store={OBJECT_STORE_BYTES}  # bytes; data and weights are mapped from files",
             "",
-            (Path(__file__).parent / "slurm.sh").read_text(encoding="utf-8"),
+            "# From here on the script is the same for every sweep.",
+            "",
+            script("begin.sh", "slurm.sh"),
         ]
     )

@@ -1,5 +1,3 @@
-# From here on the script is the same for every sweep.
-
 say() { echo "hpo: $*" >&2; }
 free() { ! (exec 3<>"/dev/tcp/$ip/$1") 2>/dev/null; }  # whether nothing listens at this port of the head
 
@@ -91,8 +89,7 @@ if start_head; then
   driver=$!  # so that a signal ends the waiting too
   while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done
   if wait "$driver"; then
-    command=("${start[@]}")
-    "${exists[@]}" >/dev/null 2>&1 && command=("${again[@]}")
+    begin
     code=3
     if [ "$stopping" = no ]; then
       driver=''

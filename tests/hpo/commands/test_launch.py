@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from hpo.commands.launch import sweep_command
 from tests.hpo.cli import hpo, refused
 
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "clusters.md"
 SLURM = ("launch", "slurm", "--time", "12:00:00")
 KUBERAY = ("launch", "kuberay", "--image", "i", "--store-claim", "sweeps")
 
@@ -137,6 +139,31 @@ def test_names_of_kubernetes_are_made_of_a_sweeps_name() -> None:
     documents: list[dict[str, Any]] = list(yaml.safe_load_all(text))
     assert [document["metadata"]["name"] for document in documents] == ["hpo-my-sweep-2-sweep", "hpo-my-sweep-2"]
     assert "must have at most 47 characters" in refused(hpo(*KUBERAY, "--", "hpo", "run", "full", "--name", "a" * 60))
+
+
+def test_the_commands_of_the_page_on_clusters_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands = [line[1:] for line in lines if line[:1] == ["hpo"]]
+    launches = [command for command in commands if command[0] == "launch"]
+    assert len(launches) == 2
+    for launch in launches:
+        done = hpo(*launch)
+        assert done.exit_code == 0, done.output
+    for command in commands:
+        if command[0] != "launch":
+            assert sweep_command(["hpo", *without_address(command)], "runs")[0].store
+    submitted = {line[-1] for line in lines if line[:1] in (["sbatch"], ["kubectl"])}
+    assert submitted == {path.name for path in tmp_path.iterdir()}, "each file that is written is submitted"
+
+
+def without_address(command: list[str]) -> list[str]:
+    """A command without the option that a job may not give."""
+    if "--address" not in command:
+        return command
+    place = command.index("--address")
+    return command[:place] + command[place + 2 :]
 
 
 def test_nothing_slow_is_imported() -> None:

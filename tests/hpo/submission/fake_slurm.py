@@ -49,7 +49,10 @@ HPO = """#!{python} -IS
 import json, os, signal, sys, time
 sys.stdout.flush()
 if sys.argv[1] == "status":
-    sys.exit(0 if os.path.exists({exists!r}) else 2)
+    if not os.path.exists({exists!r}):
+        sys.exit(2)
+    print(open({exists!r}).read())
+    sys.exit(0)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(3))
 with open({log!r}, "a") as file:
     file.write("hpo " + json.dumps(sys.argv[1:]) + "\\n")

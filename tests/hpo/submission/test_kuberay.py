@@ -132,8 +132,8 @@ def test_no_words_of_the_user_stand_outside_the_script() -> None:
         scripts, runs = documents(job(), asked)
         assert runs == plain_runs
         script = scripts["data"]["sweep.sh"]
-        arrays, _, rest = script.partition("\n\n# From here on")
-        assert rest == plain_scripts["data"]["sweep.sh"].partition("\n\n# From here on")[2]
+        arrays, _, rest = script.partition("\n\n# Sets")
+        assert rest == plain_scripts["data"]["sweep.sh"].partition("\n\n# Sets")[2]
         assert read_back(arrays, "start") == ["hpo", "run", *words]
         assert read_back(arrays, "again") == ["hpo", "resume", *words[::-1]]
 

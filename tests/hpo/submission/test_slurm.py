@@ -16,8 +16,12 @@ from typing import Any
 
 import pytest
 
+from hpo.driver.generations import claim
 from hpo.submission.command import SubmissionError, SweepCommand, quoted
+from hpo.submission.command import script as text_of
 from hpo.submission.slurm import SlurmJob, batch_script
+from tests.hpo import stored
+from tests.hpo.cli import SWEEP, hpo
 from tests.hpo.submission.fake_slurm import FakeSlurm
 from tests.hpo.submission.nasty import texts
 from tests.minbert.conftest import make_corpus
@@ -229,6 +233,35 @@ def test_a_sweep_that_exists_is_resumed(slurm: FakeSlurm) -> None:
     (slurm.folder / "exists").touch()
     assert ended(slurm.start(script(slurm), JOB + 31))[0] == 0
     assert slurm.calls("hpo")[0][0] == "resume"
+
+
+def test_a_driver_that_was_killed_elsewhere_is_waited_for(slurm: FakeSlurm) -> None:
+    (slurm.folder / "exists").write_text('"phase": "searching"')
+    process = slurm.start(script(slurm).replace("sleep 10", "sleep 1"), JOB + 33)
+    until(lambda: len(slurm.calls("ray")) == 2)
+    time.sleep(1.5)
+    assert slurm.calls("hpo") == []
+    (slurm.folder / "exists").write_text('"phase": "interrupted"')
+    assert ended(process)[0] == 0
+    assert slurm.calls("hpo")[0][0] == "resume"
+
+
+def test_phases_of_a_living_driver_are_those_that_jobs_wait_for(tmp_path: Path) -> None:
+    stored.make(tmp_path)
+    pattern = re.search(r"grep -q '(.*)'", text_of("begin.sh"))
+    assert pattern is not None
+
+    def living() -> bool:
+        state = hpo("status", SWEEP, "--json", store=tmp_path).stdout
+        return subprocess.run(["grep", "-q", pattern[1]], input=state, text=True, check=False).returncode == 0
+
+    assert not living()
+    generation = claim(tmp_path / SWEEP, trials=8)
+    try:
+        assert living()
+    finally:
+        generation.end()
+    assert not living()
 
 
 @pytest.mark.parametrize(
