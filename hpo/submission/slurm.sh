@@ -21,20 +21,23 @@ private() { mkdir -m 700 -- "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] &
 
 # One machine's worker: its CPUs and GPUs, as Slurm gave them to this step. Ray refuses more GPUs than are visible.
 worker() {
-  local own=$folder/w$SLURM_PROCID gpus=${SLURM_GPUS_ON_NODE:-0} devices ray
+  local own=$folder/w$SLURM_PROCID gpus=${SLURM_GPUS_ON_NODE:-0} devices ray stopped=no
   case ${CUDA_VISIBLE_DEVICES-unset} in
     unset) ;;
     '' | -1 | NoDevFiles) gpus=0 ;;
     *) IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES" && gpus=${#devices[@]} ;;
   esac
   private "$folder" && mkdir -p "$own" || { echo "hpo: $(hostname): $folder is not ours" >&2; return 1; }
-  ray start --block --address="$address" --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="$gpus" \
-    --object-store-memory="$object_store" --temp-dir="$own" --min-worker-port=0 --max-worker-port=0 \
-    --dashboard-agent-listen-port=0 >"$own/start.log" 2>&1 &
-  ray=$!
-  trap 'kill -TERM "$ray" 2>/dev/null' TERM
-  while kill -0 "$ray" 2>/dev/null; do wait "$ray"; done
-  grep -q "successfully\|Ray runtime started" "$own/start.log" || cat "$own/start.log" >&2
+  trap 'stopped=yes; kill -TERM "$ray" 2>/dev/null' TERM
+  for _ in {1..3}; do  # Ray gives its processes 30 s to start, too little on a machine under load
+    ray start --block --address="$address" --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="$gpus" \
+      --object-store-memory="$object_store" --temp-dir="$own" --min-worker-port=0 --max-worker-port=0 \
+      --dashboard-agent-listen-port=0 >"$own/start.log" 2>&1 &
+    ray=$!
+    while kill -0 "$ray" 2>/dev/null; do wait "$ray"; done
+    if [ "$stopped" = yes ] || grep -q "Ray runtime started" "$own/start.log"; then break; fi
+    cat "$own/start.log" >&2
+  done
   rm -rf -- "$own"
   rmdir -- "$folder" 2>/dev/null
   return 0
@@ -49,14 +52,16 @@ start_head() {
   local client=()
   python -c 'import grpc' 2>/dev/null && client=(--ray-client-server-port=$((port + 1)))
   private "$folder" || { say "$folder exists and is not ours; remove it, or submit the job again"; return 1; }
-  ray start --head --block --node-ip-address="$ip" --port="$port" "${client[@]}" --num-cpus=0 --num-gpus=0 \
-    --include-dashboard=false --object-store-memory="$object_store" --temp-dir="$folder/h" --min-worker-port=0 \
-    --max-worker-port=0 --dashboard-agent-listen-port=0 >"$folder/head.log" 2>&1 &
-  head=$!
-  for _ in {1..600}; do
-    free "$port" || return 0
-    kill -0 "$head" 2>/dev/null || break
-    sleep 0.2
+  for _ in {1..3}; do  # as for a worker
+    ray start --head --block --node-ip-address="$ip" --port="$port" "${client[@]}" --num-cpus=0 --num-gpus=0 \
+      --include-dashboard=false --object-store-memory="$object_store" --temp-dir="$folder/h" --min-worker-port=0 \
+      --max-worker-port=0 --dashboard-agent-listen-port=0 >"$folder/head.log" 2>&1 &
+    head=$!
+    while kill -0 "$head" 2>/dev/null; do
+      grep -q "Ray runtime started" "$folder/head.log" && return 0
+      sleep 0.2
+    done
+    [ "$stopping" = no ] || break
   done
   say "Ray's head did not start:"
   cat "$folder/head.log" >&2
