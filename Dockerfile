@@ -1,6 +1,6 @@
 # Head and worker image of a cluster: docker build --tag minbert-hpo .   (in the repository's root)
-# The versions are those of constraints.txt. torch from PyPI brings CUDA; for CPUs alone, smaller by gigabytes:
-#   docker build --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu --tag minbert-hpo .
+# The versions are those of constraints.txt. torch as pip finds it brings CUDA. For CPUs alone, smaller by gigabytes, name
+# PyTorch's index of CPU builds: docker build --build-arg PIP_EXTRA_INDEX_URL=INDEX --tag minbert-hpo .
 FROM python:3.11-slim-bookworm
 
 # bash and getent are there already. KubeRay asks Ray for signs of life by wget.
