@@ -70,6 +70,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, **more}
 
 
+def missing(jobs: Iterable[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The jobs that no stored row is the result of: a row holds all entries of its job."""
+    stored = list(rows)
+    return [job for job in jobs if not any(all(row.get(key) == job[key] for key in job) for row in stored)]
+
+
 def run_all(
     jobs: Iterable[dict[str, Any]], command: Callable[[dict[str, Any]], list[str]], out: Path, processes: int
 ) -> None:
@@ -77,8 +83,6 @@ def run_all(
 
     Jobs that `out` already holds are not run again. The error of a failed job is printed; the other jobs continue.
     """
-    rows = read_lines(out)
-    missing = [job for job in jobs if not any(all(row.get(key) == job[key] for key in job) for row in rows)]
 
     def run(job: dict[str, Any]) -> None:
         finished = subprocess.run(command(job), cwd=ROOT, capture_output=True, text=True, check=False)
@@ -90,7 +94,7 @@ def run_all(
         print(f"{job} done", flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        list(pool.map(run, missing))
+        list(pool.map(run, missing(jobs, read_lines(out))))
 
 
 def mean(values: Sequence[float]) -> float:

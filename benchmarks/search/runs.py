@@ -1,0 +1,94 @@
+"""Runs of the search benchmark: one simulated sweep from its job."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.search.observations import CURVES, NOISES, Observer
+from benchmarks.search.responses import RESPONSES, Plan, Response
+from benchmarks.search.rivals import ENGINES, LEAST, Setting
+from benchmarks.search.simulation import CHECKPOINTS, Simulation
+from hpo.launch.plan import complete_for
+from hpo.search.schedulers import EXEMPT, scheduler_from
+from hpo.space.build import build
+from hpo.space.pins import Complete
+from hpo.space.space import Space
+from minbert.tasks import choose_tasks
+
+Job = Mapping[str, Any]
+
+
+@functools.cache
+def opened(source: str) -> tuple[Space, Complete, Plan]:
+    """A space over the default tasks, its completion, and its plan."""
+    tasks = choose_tasks(None)
+    complete = complete_for(tasks)
+    space = build(source, list(tasks)).space
+    return space, complete, Plan.of(space, complete)
+
+
+def cost_of() -> Callable[[Mapping[str, Any]], float]:
+    """The relative cost of an example with a complete configuration."""
+    try:
+        from minbert.training.cost import cost
+    except ImportError:
+        return lambda config: 1.0
+    from minbert.config import Config
+
+    tasks = choose_tasks(None)
+    return lambda config: cost(Config.from_dict(config, tasks))
+
+
+def response_of(kind: str, plan: Plan, seed: int, fitted: str | None = None) -> Response:
+    """The response of a seed."""
+    rng = random.Random(f"response/{kind}/{seed}")
+    if kind == "fitted":
+        from benchmarks.search.fitting import fit
+
+        return fit(plan, fitted, rng)
+    return RESPONSES[kind](plan, rng)
+
+
+def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> dict[str, Any]:
+    """The answers of one sweep, and what its draws cost."""
+    kind, noise, workers = job["cell"].split("/")
+    space, complete, plan = opened(job["space"])
+    seed = job["seed"]
+    response = response_of(kind, plan, seed, fitted)
+    family = list(CURVES)[seed % len(CURVES)] if job["curves"] == "all" else job["curves"]
+    engine = ENGINES[job["engine"]](Setting(
+        space, complete, cost_of(), seed, int(workers),
+        scheduler=scheduler_from({"name": job["scheduler"]}),
+        searcher={name: json.loads(value) for name, value in job["settings"].items()},
+        exempt=EXEMPT if job["exempt"] else (),
+        neps=neps,
+    ))  # fmt: skip
+    simulation = Simulation(
+        engine,
+        Observer(response, CURVES[family], NOISES[noise], seed, job["paired"]),
+        int(workers),
+        checkpoints=[point for point in CHECKPOINTS if point <= job["until"]],
+        by_time=job["by_time"],
+    )
+    begun = time.process_time()
+    try:
+        answers = simulation.run()
+    finally:
+        if hasattr(engine, "close"):
+            engine.close()
+    return {
+        "answers": {f"{point:g}": asdict(answer)
+                    for point, answer in zip(simulation.checkpoints, answers, strict=False)},
+        "gap": response.gap(),
+        "family": family,
+        "milestones": LEAST,
+        "draw_ms": 1000 * simulation.asking / max(1, len(simulation.params)),
+        "cpu": time.process_time() - begun,
+    }
