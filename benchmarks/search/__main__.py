@@ -102,7 +102,7 @@ def main() -> None:
                 job = pending[future]
                 name = f"{job['cell']} {job['engine']} {job['label']} seed {job['seed']}"
                 if (error := future.exception()) is not None:
-                    print(f"{name}: {error}", file=sys.stderr, flush=True)
+                    print(f"{name}: {error!r}", file=sys.stderr, flush=True)
                     continue
                 with options.out.open("a") as stream:
                     stream.write(json.dumps({**job, **future.result()}) + "\n")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import subprocess
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Setting:
     complete: Complete
     cost: Callable[[Mapping[str, Any]], float]
     """Relative cost of an example with a complete configuration."""
+    defaults: Mapping[str, Any]
+    """Leaf's name -> the choice that counts as its default, also in branches that the default configuration lacks."""
     seed: int
     workers: int
     scheduler: Scheduler = field(default_factory=Asha)
@@ -192,8 +194,8 @@ class PriorBand:
         self._trained: dict[int, int] = {}
         self._asked: dict[int, str] = {}
         self._send({
-            "leaves": [described(leaf) for leaf in setting.space.leaves if not leaf.constant],
-            "defaults": setting.default(),
+            "leaves": described(setting.space.leaves),
+            "defaults": setting.defaults,
             "fidelity": [LEAST, BUDGET],
             "seed": setting.seed,
         })  # fmt: skip
@@ -231,10 +233,16 @@ class PriorBand:
         self._process.wait()
 
 
-def described(leaf: Leaf) -> dict[str, Any]:
-    """A leaf as plain data, for another environment."""
+def described(leaves: Sequence[Leaf]) -> list[dict[str, Any]]:
+    """The drawn leaves as plain data, for another environment. Their conditions name drawn kinds alone."""
+    fixed = {leaf.path for leaf in leaves if leaf.constant and leaf.is_kind}
+    return [_described(leaf, fixed) for leaf in leaves if not leaf.constant]
+
+
+def _described(leaf: Leaf, fixed: Collection[str]) -> dict[str, Any]:
     domain = leaf.domain
-    text: dict[str, Any] = {"name": leaf.name, "path": leaf.path, "conditions": leaf.conditions}
+    conditions = [(path, kind) for path, kind in leaf.conditions if path not in fixed]
+    text: dict[str, Any] = {"name": leaf.name, "path": leaf.path, "conditions": conditions}
     if isinstance(domain, OneOf):
         return {**text, "choices": domain.choices}
     kind = "float" if isinstance(domain, Float) else "int"

@@ -23,6 +23,10 @@ from hpo.space.space import Space
 from minbert.tasks import choose_tasks
 
 Job = Mapping[str, Any]
+ROWS = {"sst": 8_544, "qqp": 76_113, "sts": 6_040}
+"""Training rows of the class data."""
+TOKENS = {"sst": 25.0, "qqp": 29.6, "sts": 27.4}
+"""Mean word pieces of a training row of the class data."""
 
 
 @functools.cache
@@ -35,15 +39,16 @@ def opened(source: str) -> tuple[Space, Complete, Plan]:
 
 
 def cost_of() -> Callable[[Mapping[str, Any]], float]:
-    """The relative cost of an example with a complete configuration."""
+    """The relative cost of an example with a complete configuration, over the default tasks and the class data."""
     try:
-        from minbert.training.cost import cost
+        from minbert.training.cost import Workload, cost
     except ImportError:
         return lambda config: 1.0
     from minbert.config import Config
 
     tasks = choose_tasks(None)
-    return lambda config: cost(Config.from_dict(config, tasks))
+    workload = Workload(tasks, ROWS, TOKENS)
+    return lambda config: cost(Config.from_dict(config, tasks), workload)
 
 
 def response_of(kind: str, plan: Plan, seed: int, fitted: str | None = None) -> Response:
@@ -64,7 +69,7 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
     response = response_of(kind, plan, seed, fitted)
     family = list(CURVES)[seed % len(CURVES)] if job["curves"] == "all" else job["curves"]
     engine = ENGINES[job["engine"]](Setting(
-        space, complete, cost_of(), seed, int(workers),
+        space, complete, cost_of(), plan.defaults, seed, int(workers),
         scheduler=scheduler_from({"name": job["scheduler"]}),
         searcher={name: json.loads(value) for name, value in job["settings"].items()},
         exempt=EXEMPT if job["exempt"] else (),

@@ -152,13 +152,14 @@ class Simulation:
         return now * self.workers / BUDGET if self.by_time else self._equivalents(now, running)
 
     def _answer(self, now: float, running: Mapping[int, _Running]) -> Answer:
+        default = next(iter(self.params.values()))  # every engine begins with it
         best = self.best()
-        params = self.params[best] if best is not None else self.params[0]
+        params = default if best is None else self.params[best]
         return Answer(
             equivalents=self._equivalents(now, running),
             time=now * self.workers / BUDGET,
             gain=self.observer.response.score(params),
-            default=params == self.params[0],
+            default=params == default,
             trials=len(self.params),
             complete=sum(BUDGET in values for values in self.values.values()),
         )
