@@ -1,9 +1,9 @@
 """PriorBand of `neural-pipeline-search` 0.17, in a process of its own: ask and tell as JSON lines.
 
-This file runs in another environment (it needs pandas 2) and imports nothing of this project. The first line of the
-input describes the space:
+This file runs in another environment (it needs pandas 2) and imports nothing of this project. A line that describes a
+space begins a new sweep:
 
-    {"leaves": [...], "defaults": {name: choice}, "fidelity": [least, most], "seed": 0}
+    {"leaves": [...], "defaults": {name: choice}, "fidelity": [least, most], "seed": 0}  ->  {}
     {"ask": true}                      ->  {"id": "7_rung_2", "fidelity": 2222, "params": {name: choice}}
     {"tell": "7_rung_2", "value": 0.7} ->  {}
 
@@ -77,32 +77,38 @@ class Branches:
         return found
 
 
-def main() -> None:
-    setting = json.loads(sys.stdin.readline())
+def begun(setting: dict[str, Any]) -> tuple[Branches, neps.AskAndTell]:
+    """A space and its optimiser before its first trial."""
     random.seed(setting["seed"])
     np.random.seed(setting["seed"])  # noqa: NPY002  NePS draws from the global generators
     torch.manual_seed(setting["seed"])
     branches = Branches(setting["leaves"], setting["defaults"])
-    space = type("Space", (neps.PipelineSpace,), {
-        **branches.parameters(), "fidelity": neps.IntegerFidelity(*setting["fidelity"])})()  # fmt: skip
-    optimizer = neps.AskAndTell(neps.algorithms.priorband(space, sample_prior_first="highest_fidelity"))
-    answer({})
+    fidelity = neps.IntegerFidelity(*setting["fidelity"])
+    space = type("Space", (neps.PipelineSpace,), {**branches.parameters(), "fidelity": fidelity})()
+    return branches, neps.AskAndTell(neps.algorithms.priorband(space, sample_prior_first="highest_fidelity"))
+
+
+def asked(branches: Branches, optimizer: neps.AskAndTell) -> dict[str, Any]:
+    trial = optimizer.ask()
+    data = NepsCompatConverter.from_neps_config(trial.config)
+    sampler = OnlyPredefinedValuesSampler(predefined_samplings=data.predefined_samplings)
+    resolved, _ = resolve(optimizer.optimizer.space, domain_sampler=sampler,
+                          environment_values=data.environment_values)  # fmt: skip
+    found = dict(resolved.get_attrs())
+    return {"id": trial.id, "fidelity": int(found["fidelity"]), "params": branches.params(found)}
+
+
+def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
-        if "tell" in message:
+        answer: dict[str, Any] = {}
+        if "leaves" in message:
+            branches, optimizer = begun(message)
+        elif "tell" in message:
             optimizer.tell(message["tell"], -message["value"])  # NePS minimises
-            answer({})
-            continue
-        trial = optimizer.ask()
-        data = NepsCompatConverter.from_neps_config(trial.config)
-        sampler = OnlyPredefinedValuesSampler(predefined_samplings=data.predefined_samplings)
-        resolved, _ = resolve(space, domain_sampler=sampler, environment_values=data.environment_values)
-        found = dict(resolved.get_attrs())
-        answer({"id": trial.id, "fidelity": int(found["fidelity"]), "params": branches.params(found)})
-
-
-def answer(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+        else:
+            answer = asked(branches, optimizer)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

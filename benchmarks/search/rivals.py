@@ -14,6 +14,7 @@ All engines get the same lowest rung and the same budget, and all run the defaul
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import warnings
@@ -188,9 +189,7 @@ class PriorBand:
             raise ValueError("`priorband` needs --neps PYTHON, the interpreter of an environment with "
                              "neural-pipeline-search; `benchmarks/README.md` says how to make one.")
         self._setting = setting
-        script = Path(__file__).with_name("priorband.py")
-        self._process = subprocess.Popen([str(setting.neps), str(script)], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True)  # fmt: skip
+        self._process = neps_process(setting.neps)
         self._trained: dict[int, int] = {}
         self._asked: dict[int, str] = {}
         self._send({
@@ -226,11 +225,12 @@ class PriorBand:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def close(self) -> None:
-        """End the process."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+
+@functools.cache
+def neps_process(python: Path) -> subprocess.Popen[str]:
+    """The process of PriorBand; one serves many sweeps, since its imports take seconds. It ends with this one."""
+    script = Path(__file__).with_name("priorband.py")
+    return subprocess.Popen([str(python), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def described(leaves: Sequence[Leaf]) -> list[dict[str, Any]]:

@@ -83,11 +83,7 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
         by_time=job["by_time"],
     )
     begun = time.process_time()
-    try:
-        answers = simulation.run()
-    finally:
-        if hasattr(engine, "close"):
-            engine.close()
+    answers = simulation.run()
     return {
         "answers": {f"{point:g}": asdict(answer)
                     for point, answer in zip(simulation.checkpoints, answers, strict=False)},
