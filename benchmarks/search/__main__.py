@@ -46,6 +46,7 @@ def jobs_of(options: argparse.Namespace) -> list[dict[str, Any]]:
         "by_time": options.by_time,
         "scheduler": options.scheduler,
         "exempt": not options.no_exempt,
+        "repeats": options.repeats,
         "settings": dict(pair.split("=", 1) for pair in options.set),
         "label": options.label,
     }
@@ -75,6 +76,7 @@ def parsed() -> argparse.Namespace:
                         "one replicate have in common")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting of our searcher")
     parser.add_argument("--scheduler", default="asha")
+    parser.add_argument("--repeats", type=int, default=2, help="further runs of each finalist, for the rule's answer")
     parser.add_argument("--no-exempt", action="store_true", help="trial 0 may be stopped early")
     parser.add_argument("--label", default="", help="name of an ablation in tables; needed with its options")
     parser.add_argument("--neps", type=Path, help="Python of an environment with neural-pipeline-search")
@@ -82,7 +84,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help="file of results, one JSON line for each run")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of the stored runs and run nothing")
-    parser.add_argument("--plot", type=Path, help="write the plot of the stored runs as SVG")
+    parser.add_argument("--differences", action="append", default=[], metavar="FTE",
+                        help="print the engines' differences by seed at this checkpoint; may be repeated")
+    parser.add_argument("--plot", type=Path, help="write the plot of the first cell as SVG")
     options = parser.parse_args()
     if options.all:
         options.cell = list(CELLS)
@@ -108,6 +112,9 @@ def main() -> None:
                     stream.write(json.dumps({**job, **future.result()}) + "\n")
     rows = read_lines(options.out)
     print(tables.table(rows, options.cell))
+    for point in options.differences:
+        for cell in options.cell or HEADLINE:
+            print(f"\n{cell}\n\n{tables.differences(rows, cell, point)}")
     if options.plot is not None:
         options.plot.write_text(tables.plot(rows, (options.cell or HEADLINE)[0]))
 

@@ -275,7 +275,7 @@ class Response:
 
 
 def uniform(plan: Plan, rng: random.Random) -> dict[str, Any]:
-    """Parameters of a uniform draw."""
+    """Parameters of a uniform draw, whatever the priors are."""
     return compose(plan.leaves, lambda leaf: leaf.random(rng))[1]
 
 

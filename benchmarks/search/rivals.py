@@ -15,6 +15,7 @@ All engines get the same lowest rung and the same budget, and all run the defaul
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import subprocess
 import warnings
@@ -101,6 +102,7 @@ class Ours:
             workers=setting.workers,
             complete=setting.complete,
             exempt=setting.exempt,
+            **({"cost": setting.cost} if "cost" in inspect.signature(Sweep).parameters else {}),
         )
 
     def ask(self) -> Trial | None:

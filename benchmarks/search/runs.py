@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.search import answers, fitting
 from benchmarks.search.observations import CURVES, NOISES, Observer
 from benchmarks.search.responses import RESPONSES, Plan, Response
 from benchmarks.search.rivals import ENGINES, LEAST, Setting
@@ -35,6 +36,8 @@ def opened(source: str) -> tuple[Space, Complete, Plan]:
     tasks = choose_tasks(None)
     complete = complete_for(tasks)
     space = build(source, list(tasks)).space
+    if hasattr(space, "resolved"):
+        space = space.resolved(complete)
     return space, complete, Plan.of(space, complete)
 
 
@@ -55,9 +58,9 @@ def response_of(kind: str, plan: Plan, seed: int, fitted: str | None = None) -> 
     """The response of a seed."""
     rng = random.Random(f"response/{kind}/{seed}")
     if kind == "fitted":
-        from benchmarks.search.fitting import fit
-
-        return fit(plan, fitted, rng)
+        if fitted is None:
+            raise ValueError("`fitted` needs --fitted STORE/SWEEP, a real sweep to learn from.")
+        return fitting.fit(plan, fitting.read(fitted), rng)
     return RESPONSES[kind](plan, rng)
 
 
@@ -81,12 +84,15 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
         int(workers),
         checkpoints=[point for point in CHECKPOINTS if point <= job["until"]],
         by_time=job["by_time"],
+        rule=(lambda sweep: response.score(sweep.params[answers.decided(sweep, job["repeats"])]))
+        if answers.AVAILABLE
+        else None,
     )
     begun = time.process_time()
-    answers = simulation.run()
+    found = simulation.run()
     return {
         "answers": {f"{point:g}": asdict(answer)
-                    for point, answer in zip(simulation.checkpoints, answers, strict=False)},
+                    for point, answer in zip(simulation.checkpoints, found, strict=False)},
         "gap": response.gap(),
         "family": family,
         "milestones": LEAST,

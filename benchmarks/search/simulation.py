@@ -5,14 +5,15 @@ A unit of time is what the default configuration needs for one training example.
 engine judges every report. Examples count as they are trained, those of running trials too.
 
 The answer of a sweep is the trial at the highest milestone with the best observed score there; it is a trial that used
-its full budget as soon as there is one. What counts is its true score less the default's.
+its full budget as soon as there is one. What counts is its true score less the default's. Beside it stands the answer
+of `hpo run`, which repeats finalists (`benchmarks.search.answers`).
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ BUDGET = 20_000
 """Examples of a trial at full budget."""
 EVALUATION = 300.0
 """Cost of a report, in examples."""
+SEARCHED = 0.8
+"""Share of a sweep's examples that its search uses where finalists are repeated."""
 CHECKPOINTS = (3, 6, 12, 24, 50, 100)
 """Full-trial equivalents at which the answer is looked at."""
 
@@ -70,6 +73,8 @@ class Answer:
     """Trials started."""
     complete: int
     """Trials that used their full budget."""
+    ruled: float | None = None
+    """Gain of the answer by the rule with repeats, which take a part of the same examples."""
 
 
 @dataclass
@@ -92,6 +97,10 @@ class Simulation:
     checkpoints: Sequence[float] = CHECKPOINTS
     by_time: bool = False
     """Whether checkpoints are full-trial equivalents of the workers' time, instead of examples."""
+    rule: Callable[[Simulation], float] | None = None
+    """Gain of the answer by the rule with repeats; called when SEARCHED of a checkpoint's examples are used."""
+    ruled: list[float] = field(default_factory=list)
+    """What `rule` gave, by checkpoint."""
     clock: float = 0.0
     examples: int = 0
     """Examples of finished work."""
@@ -117,8 +126,12 @@ class Simulation:
             if not queue:
                 break
             now, number = heapq.heappop(queue)
-            while len(answers) < len(self.checkpoints) and self._spent(now, running) >= self.checkpoints[len(answers)]:
-                answers.append(self._answer(now, running))
+            spent = self._spent(now, running)
+            if self.rule is not None:
+                while len(self.ruled) < len(self.checkpoints) and spent >= SEARCHED * self.checkpoints[len(self.ruled)]:
+                    self.ruled.append(self.rule(self))
+            while len(answers) < len(self.checkpoints) and spent >= self.checkpoints[len(answers)]:
+                answers.append(self._answer(now, running, len(answers)))
             self.clock = now
             work = running.pop(number)
             self.examples += work.examples
@@ -151,7 +164,7 @@ class Simulation:
     def _spent(self, now: float, running: Mapping[int, _Running]) -> float:
         return now * self.workers / BUDGET if self.by_time else self._equivalents(now, running)
 
-    def _answer(self, now: float, running: Mapping[int, _Running]) -> Answer:
+    def _answer(self, now: float, running: Mapping[int, _Running], place: int) -> Answer:
         default = next(iter(self.params.values()))  # every engine begins with it
         best = self.best()
         params = default if best is None else self.params[best]
@@ -162,6 +175,7 @@ class Simulation:
             default=params == default,
             trials=len(self.params),
             complete=sum(BUDGET in values for values in self.values.values()),
+            ruled=self.ruled[place] if self.rule is not None else None,
         )
 
     def best(self) -> int | None:
