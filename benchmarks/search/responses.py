@@ -232,8 +232,10 @@ class Response:
 
     def parts(self, params: Mapping[str, Any]) -> dict[Key, float]:
         """Parameter -> its part of the score; `params` are by Optuna's names, without constants."""
-        keys = self._keys
-        found = {keys[name]: self._gained(keys[name], self.effects[keys[name]](value)) for name, value in params.items()}
+        found: dict[Key, float] = {}
+        for name, value in params.items():
+            key = self._keys[name]
+            found[key] = self._gained(key, self.effects[key](value))
         for key, partner in self.partners.items():
             if found.get(key, 0.0) > 0 and found.get(partner, 0.0) <= 0:
                 found[key] *= -0.5

@@ -208,8 +208,7 @@ class PriorBand:
             raise RuntimeError(f"PriorBand asked for trial {number} twice at once.")
         self._asked[number] = found["id"]
         params = compose(self._setting.space.leaves, lambda leaf: found["params"][leaf.name])[1]
-        trial = self._setting.trial(number, params, (fidelity,), self._trained.get(number, 0))
-        return trial
+        return self._setting.trial(number, params, (fidelity,), self._trained.get(number, 0))
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         self._trained[trial.number] = step
