@@ -28,16 +28,20 @@ from benchmarks.search.observations import CURVES, NOISES
 from benchmarks.search.responses import RESPONSES
 from benchmarks.search.rivals import ENGINES
 from benchmarks.search.runs import run_one
+from hpo.search.searchers import SEARCHERS
 
 OUT = Path(__file__).parent.with_name("search.jsonl")
 HEADLINE = ("good/low/8", "good/measured/8", "optimal/low/8", "poor/low/8")
+ELSEWHERE = ("grid", "gp", "nsga2")
+"""Searchers for finite spaces, for flat spaces of numbers, for several objectives."""
+ENGINES_BY_DEFAULT = (*(name for name in SEARCHERS if name not in ELSEWHERE), "stock")
 CELLS = tuple(f"{response}/{noise}/{workers}"
               for response in (*RESPONSES, "fitted") for noise in NOISES if noise != "none" for workers in (2, 8, 64))
 
 
 def jobs_of(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One job for each cell, engine and seed. Seeds come first, so that an interrupted run has even cells."""
-    engines = options.engine or [name for name in ENGINES if name != "priorband" or options.neps is not None]
+    engines = options.engine or (*ENGINES_BY_DEFAULT, *(["priorband"] if options.neps is not None else []))
     common = {
         "space": options.space,
         "until": options.until,
@@ -64,7 +68,8 @@ def parsed() -> argparse.Namespace:
                         help=f"responses {', '.join((*RESPONSES, 'fitted'))}; noises {', '.join(NOISES)}; "
                         f"may be repeated; default: {', '.join(HEADLINE)}")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="all cells with 2, 8 and 64 workers")
-    parser.add_argument("--engine", action="append", choices=list(ENGINES), help="may be repeated; default: all")
+    parser.add_argument("--engine", action="append", choices=list(ENGINES),
+                        help="may be repeated; default: our searchers, stock, and with --neps priorband")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--until", type=float, default=24.0, help="full-trial equivalents of examples at which a run "

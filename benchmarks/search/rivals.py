@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import subprocess
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -231,7 +232,10 @@ class PriorBand:
 def neps_process(python: Path) -> subprocess.Popen[str]:
     """The process of PriorBand; one serves many sweeps, since its imports take seconds. It ends with this one."""
     script = Path(__file__).with_name("priorband.py")
-    return subprocess.Popen([str(python), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [str(python), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread
+    )
 
 
 def described(leaves: Sequence[Leaf]) -> list[dict[str, Any]]:

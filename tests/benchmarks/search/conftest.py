@@ -20,6 +20,6 @@ def plan(space: Space) -> Plan:
     return Plan.of(space, complete)
 
 
-@pytest.fixture()
+@pytest.fixture
 def setting(space: Space, plan: Plan) -> Setting:
     return Setting(space, complete, lambda config: 1.0, plan.defaults, seed=3, workers=4)

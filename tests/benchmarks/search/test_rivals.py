@@ -28,7 +28,7 @@ def test_all_engines_have_one_lowest_rung_and_the_budget(setting: Setting) -> No
     assert setting.milestones == (740, 2222, 6666, 20_000)
     assert Ours(setting, "random").sweep.milestones == setting.milestones
     assert Stock(setting).rungs == [740, 2960, 11_840]
-    assert LEAST == setting.milestones[0]
+    assert setting.milestones[0] == LEAST
 
 
 def test_the_stock_rule_is_rays(setting: Setting) -> None:
