@@ -3,12 +3,12 @@
 This file runs in another environment (it needs pandas 2) and imports nothing of this project. A line that describes a
 space begins a new sweep:
 
-    {"leaves": [...], "defaults": {name: choice}, "fidelity": [least, most], "seed": 0}  ->  {}
+    {"leaves": [...], "defaults": {name: choice}, "fidelity": [least, most], "seed": 0, "flat": false}  ->  {}
     {"ask": true}                      ->  {"id": "7_rung_2", "fidelity": 2222, "params": {name: choice}}
     {"tell": "7_rung_2", "value": 0.7} ->  {}
 
-The space keeps its branches: a branch is an operation whose arguments are its parameters, as NePS's users write
-conditional parameters. Every parameter has its default as prior, with medium confidence. The first configuration is
+The space keeps its branches, unless it is to be flat: a branch is an operation whose arguments are its parameters, as
+NePS's users write conditional parameters. Every parameter has its default as prior, with medium confidence. The first configuration is
 the prior's mode at the highest fidelity. Brackets are those of Hyperband with eta 3, PriorBand's own default.
 """
 
@@ -51,7 +51,12 @@ class Branches:
         return {f"p{self.number[leaf['name']]}": self.parameter(leaf, conditions)
                 for leaf in self.groups.get(conditions, [])}
 
-    def parameter(self, leaf: Leaf, conditions: Conditions) -> Any:
+    def flat(self) -> dict[str, Any]:
+        """NePS parameters of all leaves, side by side."""
+        return {f"p{self.number[leaf['name']]}": self.parameter(leaf, None) for leaf in self.leaves}
+
+    def parameter(self, leaf: Leaf, conditions: Conditions | None) -> Any:
+        """The NePS parameter of a leaf; without `conditions` its branches are plain choices."""
         prior = {"prior": self.defaults[leaf["name"]], "prior_confidence": CONFIDENCE}
         if "choices" not in leaf:
             kind = neps.Float if leaf["type"] == "float" else neps.Integer
@@ -59,7 +64,8 @@ class Branches:
         prior["prior"] = leaf["choices"].index(prior["prior"])
         options: list[Any] = []
         for index, choice in enumerate(leaf["choices"]):
-            below = self.parameters((*conditions, (leaf["path"], choice))) if leaf["path"].endswith("/kind") else {}
+            kind = conditions is not None and leaf["path"].endswith("/kind")
+            below = self.parameters((*conditions, (leaf["path"], choice))) if kind else {}
             options.append(neps.Operation(f"b{index}", kwargs=below) if below else index)
         return neps.Categorical(tuple(options), **prior)
 
@@ -83,18 +89,22 @@ def begun(setting: dict[str, Any]) -> tuple[Branches, neps.AskAndTell]:
     np.random.seed(setting["seed"])  # noqa: NPY002  NePS draws from the global generators
     torch.manual_seed(setting["seed"])
     branches = Branches(setting["leaves"], setting["defaults"])
+    parameters = branches.flat() if setting["flat"] else branches.parameters()
     fidelity = neps.IntegerFidelity(*setting["fidelity"])
-    space = type("Space", (neps.PipelineSpace,), {**branches.parameters(), "fidelity": fidelity})()
+    space = type("Space", (neps.PipelineSpace,), {**parameters, "fidelity": fidelity})()
     return branches, neps.AskAndTell(neps.algorithms.priorband(space, sample_prior_first="highest_fidelity"))
 
 
 def asked(branches: Branches, optimizer: neps.AskAndTell) -> dict[str, Any]:
+    """The next configuration. NePS gives that of a space with branches as its draws, to be resolved."""
     trial = optimizer.ask()
-    data = NepsCompatConverter.from_neps_config(trial.config)
-    sampler = OnlyPredefinedValuesSampler(predefined_samplings=data.predefined_samplings)
-    resolved, _ = resolve(optimizer.optimizer.space, domain_sampler=sampler,
-                          environment_values=data.environment_values)  # fmt: skip
-    found = dict(resolved.get_attrs())
+    found = dict(trial.config)
+    if "fidelity" not in found:
+        data = NepsCompatConverter.from_neps_config(trial.config)
+        sampler = OnlyPredefinedValuesSampler(predefined_samplings=data.predefined_samplings)
+        resolved, _ = resolve(optimizer.optimizer.space, domain_sampler=sampler,
+                              environment_values=data.environment_values)  # fmt: skip
+        found = dict(resolved.get_attrs())
     return {"id": trial.id, "fidelity": int(found["fidelity"]), "params": branches.params(found)}
 
 

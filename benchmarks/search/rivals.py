@@ -7,7 +7,8 @@ earlier-tpe  the searcher `tpe` as it was before spaces had priors: Optuna's TPE
 stock        Ray Tune's way: Optuna's TPE as its defaults have it, told the last value of every trial as its result; the
              default configuration first; Ray's rule of ASHA (factor 4: a trial stops if its value is below the 75 %
              quantile of the values there before it) from our lowest rung on
-priorband    PriorBand of `neural-pipeline-search` through ask and tell, in another environment
+priorband    PriorBand of `neural-pipeline-search` through ask and tell, in another environment; the space has its
+             branches. `priorband-flat`: all parameters side by side, those of other branches ignored
 
 All engines get the same lowest rung and the same budget, and all run the default configuration first.
 """
@@ -187,7 +188,7 @@ class PriorBand:
     A trial that PriorBand promotes continues from its checkpoint: only the further examples are trained.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, flat: bool = False) -> None:
         if setting.neps is None:
             raise ValueError("`priorband` needs --neps PYTHON, the interpreter of an environment with "
                              "neural-pipeline-search; `benchmarks/README.md` says how to make one.")
@@ -200,6 +201,7 @@ class PriorBand:
             "defaults": setting.defaults,
             "fidelity": [LEAST, BUDGET],
             "seed": setting.seed,
+            "flat": flat,
         })  # fmt: skip
 
     def ask(self) -> Trial | None:
@@ -282,5 +284,6 @@ ENGINES: Mapping[str, Callable[[Setting], Any]] = {
     "earlier-tpe": _earlier_tpe,
     "stock": Stock,
     "priorband": PriorBand,
+    "priorband-flat": lambda setting: PriorBand(setting, flat=True),
 }
 """Every engine by its name."""
