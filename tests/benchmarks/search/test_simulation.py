@@ -12,6 +12,9 @@ from benchmarks.search.responses import Plan, good, uniform
 from benchmarks.search.rivals import ENGINES, Setting
 from benchmarks.search.simulation import BUDGET, EVALUATION, Simulation, Trial
 
+HERE = [name for name in ENGINES if not name.startswith("priorband") and name not in ("grid", "gp", "nsga2")]
+"""Engines that need no other environment and search the space of these tests."""
+
 
 @dataclass
 class Script:
@@ -87,7 +90,7 @@ def test_the_answer_is_the_best_at_the_highest_milestone(plan: Plan) -> None:
     assert run.best() == 0
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name not in ("priorband", "grid", "gp")])
+@pytest.mark.parametrize("engine", HERE)
 @pytest.mark.parametrize("workers", [2, 8])
 def test_a_seed_decides_a_sweep(engine: str, workers: int, plan: Plan, setting: Setting) -> None:
     runs = []
