@@ -4,17 +4,14 @@ This file runs in another environment (it needs pandas 2) and imports nothing of
 space begins a new sweep:
 
     {"leaves": [...], "defaults": {name: choice}, "fidelity": [least, most], "seed": 0,
-     "form": "published"}  ->  {}
+     "flat": false}  ->  {}
     {"ask": true}                      ->  {"id": "7_rung_2", "fidelity": 2222, "params": {name: choice}}
     {"tell": "7_rung_2", "value": 0.7} ->  {}
 
-Every parameter has its default as prior, with medium confidence. The first configuration is the prior's mode at the
-highest fidelity. Brackets are those of Hyperband with eta 3, PriorBand's own default. `form` is one of
-
-published  the space has its branches, a branch is an operation whose arguments are its parameters, as NePS's users
-           write conditional parameters; a draw from the priors is one, as in the paper (Mallik et al. 2023)
-packaged   the same space with NePS as it is: over operations its draw from the priors is always their mode
-flat       all parameters side by side, those of other branches without effect; NePS as it is
+The space keeps its branches, unless it is to be flat: a branch is an operation whose arguments are its parameters, as
+NePS's users write conditional parameters. Every parameter has its default as prior, with medium confidence. The first
+configuration is the priors' mode at the highest fidelity. Brackets are those of Hyperband with eta 3, PriorBand's own
+default.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ import neps
 import numpy as np
 import torch
 from neps.space.neps_spaces.neps_space import NepsCompatConverter, resolve
-from neps.space.neps_spaces.sampling import OnlyPredefinedValuesSampler, PriorOrFallbackSampler, RandomSampler
+from neps.space.neps_spaces.sampling import OnlyPredefinedValuesSampler
 
 CONFIDENCE = "medium"
 
@@ -94,23 +91,10 @@ def begun(setting: dict[str, Any]) -> tuple[Branches, neps.AskAndTell]:
     np.random.seed(setting["seed"])  # noqa: NPY002  NePS draws from the global generators
     torch.manual_seed(setting["seed"])
     branches = Branches(setting["leaves"], setting["defaults"])
-    parameters = branches.flat() if setting["form"] == "flat" else branches.parameters()
+    parameters = branches.flat() if setting["flat"] else branches.parameters()
     fidelity = neps.IntegerFidelity(*setting["fidelity"])
     space = type("Space", (neps.PipelineSpace,), {**parameters, "fidelity": fidelity})()
-    priorband = neps.algorithms.priorband(space, sample_prior_first="highest_fidelity")
-    if setting["form"] == "published":
-        priorband.sampler._sample_prior = lambda: drawn(space)
-    return branches, neps.AskAndTell(priorband)
-
-
-def drawn(space: neps.PipelineSpace) -> dict[str, Any]:
-    """A draw from the priors: a choice is its default with probability 0.5, a number is normal around it."""
-    _, context = resolve(
-        space,
-        domain_sampler=PriorOrFallbackSampler(fallback_sampler=RandomSampler({}), always_use_prior=False),
-        environment_values={name: fidelity.upper for name, fidelity in space.fidelity_attrs.items()},
-    )
-    return dict(**NepsCompatConverter.to_neps_config(context))
+    return branches, neps.AskAndTell(neps.algorithms.priorband(space, sample_prior_first="highest_fidelity"))
 
 
 def asked(branches: Branches, optimizer: neps.AskAndTell) -> dict[str, Any]:

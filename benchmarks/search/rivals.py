@@ -8,8 +8,7 @@ stock        Ray Tune's way: Optuna's TPE as its defaults have it, told the last
              default configuration first; Ray's rule of ASHA (factor 4: a trial stops if its value is below the 75 %
              quantile of the values there before it) from our lowest rung on
 priorband    PriorBand of `neural-pipeline-search` through ask and tell, in another environment, over the space with its
-             branches and drawing from priors as published; `priorband-packaged` and `priorband-flat` are NePS as it
-             is, see `benchmarks/search/priorband.py`
+             branches; `priorband-flat`: all parameters side by side, those of other branches without effect
 
 All engines get the same lowest rung and the same budget, and all run the default configuration first.
 """
@@ -189,7 +188,7 @@ class PriorBand:
     A trial that PriorBand promotes continues from its checkpoint: only the further examples are trained.
     """
 
-    def __init__(self, setting: Setting, form: str = "published") -> None:
+    def __init__(self, setting: Setting, flat: bool = False) -> None:
         if setting.neps is None:
             raise ValueError("`priorband` needs --neps PYTHON, the interpreter of an environment with "
                              "neural-pipeline-search; `benchmarks/README.md` says how to make one.")
@@ -202,7 +201,7 @@ class PriorBand:
             "defaults": setting.defaults,
             "fidelity": [LEAST, BUDGET],
             "seed": setting.seed,
-            "form": form,
+            "flat": flat,
         })  # fmt: skip
 
     def ask(self) -> Trial | None:
@@ -285,7 +284,6 @@ ENGINES: Mapping[str, Callable[[Setting], Any]] = {
     "earlier-tpe": _earlier_tpe,
     "stock": Stock,
     "priorband": PriorBand,
-    "priorband-packaged": lambda setting: PriorBand(setting, "packaged"),
-    "priorband-flat": lambda setting: PriorBand(setting, "flat"),
+    "priorband-flat": lambda setting: PriorBand(setting, flat=True),
 }
 """Every engine by its name."""
