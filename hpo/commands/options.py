@@ -50,7 +50,11 @@ _NAME = "Name of the sweep. Default: SPACE-N with the next free number N."
 _SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
 _START = "JSON file with a configuration to try right after the default one. Repeatable."
 _START_FULL = "As --start, and early stopping spares the trial, as it spares the default one. Repeatable."
-_SEARCHER = "Searcher that draws the configurations: tpe or random."
+_SEARCHER = (
+    "How configurations are drawn. changes: few parameters of the default changed, later of the best trials, and every "
+    "third trial by TPE weighed by the priors. tpe: Optuna's TPE. random: draws from the priors. grid: every "
+    "configuration of a finite space once. gp: a Gaussian process, for spaces of numbers without choices."
+)
 _SCHEDULER = (
     "Scheduler: asha stops weak trials early, hyperband does so from different milestones on, median stops those below "
     "the median of the others, none lets every trial use its full budget."

@@ -114,7 +114,7 @@ class Recorder:
             attempt=start.attempt,
             event="start",
             origin=start.origin,
-            searcher=self._sweep.searcher.name if start.origin == "sampler" else None,
+            searcher=start.searcher,
             config=json.dumps(start.config),
             config_id=start.config_id,
             params=json.dumps(start.params),

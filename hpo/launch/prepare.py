@@ -55,6 +55,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     built.check(legal, list(tasks))
     space = built.space.resolved(legal)
     check_varied(space, launch)
+    searcher.check(space.leaves)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
@@ -73,6 +74,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
             *space.partly(legal),
             *unusual_values(configs, tasks),
             *foreign_rates(launch, start, base),
+            *_fewer(launch.trials, searcher, space),
         ),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
@@ -183,6 +185,17 @@ def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Tas
     for config in configs:
         warnings |= unusual(Config.from_dict(config, tasks))
     return list(warnings.values())
+
+
+def _fewer(trials: int, searcher: Searcher, space: Space) -> list[str]:
+    """A line if the searcher runs out of configurations before the sweep has all its trials."""
+    most = searcher.most(space.leaves)
+    if most is None or most >= trials:
+        return []
+    return [
+        f"the searcher `{searcher.name}` tries each of the space's {most} configurations once: the sweep ends with "
+        f"them, before {trials} trials"
+    ]
 
 
 FOREIGN = 2.0

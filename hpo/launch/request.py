@@ -69,7 +69,7 @@ class Launch:
     """Number of workers, and CPU cores and GPUs of a trial."""
     keep: int = 20
     """Number of trials whose weights are kept."""
-    searcher: str | Settings = "tpe"
+    searcher: str | Settings = "changes"
     """Searcher that draws configurations: a name in `hpo.search.searchers.SEARCHERS`, or its name and settings."""
     scheduler: str | Settings = "asha"
     """Scheduler that stops weak trials: a name in `hpo.search.schedulers.SCHEDULERS`, or its name and settings."""

@@ -49,6 +49,12 @@ def to_record(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, **asdict(entry)}
 
 
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError unless `value` is a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"`{name}` must be a number from {low:g} to {high:g}, not {value!r}.")
+
+
 def check_integer(name: str, value: object, least: int) -> None:
     """Raise ValueError unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

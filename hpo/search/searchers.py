@@ -1,37 +1,103 @@
 """Searchers: how the configuration of the next trial is drawn. Each searcher makes an Optuna sampler.
 
-tpe     the tree-structured Parzen estimator (Bergstra et al. 2011): it draws where l(x) / g(x) is highest, the ratio of
-        the densities of good and of bad trials
-random  independent uniform draws
+changes  few parameters changed, of the default configuration first and of the best trials later; every third trial from
+         TPE weighed by the priors, some from the priors alone (`hpo.search.changes`)
+tpe      the tree-structured Parzen estimator (Bergstra et al. 2011), without priors: it draws where l(x) / g(x) is
+         highest, the ratio of the densities of good and of bad trials (`hpo.search.parzen`)
+random   independent draws from the priors (`hpo.search.prior`)
+grid     every configuration of a finite space once, in a shuffled order (`hpo.search.grid`)
+gp       a Gaussian process, for flat spaces of numbers (`hpo.search.gaussian`)
 
-Before every draw a new sampler is made from a seed of (sweep, trial number). So a draw depends only on the seed and on
-the trials in the study; see `hpo.search.study`.
+The sampler of a sweep is seeded for every draw by (sweep seed, trial number), so a draw depends only on them and on the
+trials in the study; see `hpo.search.study`.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-
-from hpo.search.records import Entry, check_integer, from_record
+from hpo.search.changes import ChangesSampler
+from hpo.search.gaussian import GaussianSampler
+from hpo.search.grid import GridSampler, Numbering
+from hpo.search.parzen import ParzenSampler
+from hpo.search.prior import PriorSampler
+from hpo.search.problem import Problem
+from hpo.search.records import Entry, check_integer, check_number, from_record
+from hpo.search.sampling import SpaceSampler
+from hpo.space.tree import Leaf
+from search_spaces.domains import Float, OneOf, SpaceError
 
 
 class Searcher(Entry, Protocol):
     """A rule that draws configurations: a frozen dataclass whose fields are its settings."""
 
-    def sampler(self, seed: int) -> BaseSampler:
-        """A new Optuna sampler. Its draws depend only on the seed and on the trials in the study."""
+    def check(self, leaves: Sequence[Leaf]) -> None:
+        """Raise SpaceError, with the parameters at fault, if the searcher cannot search a space."""
+        ...
+
+    def most(self, leaves: Sequence[Leaf]) -> int | None:
+        """Number of configurations after which the searcher has nothing more to try; None: no such number."""
+        ...
+
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        """The sampler of a sweep."""
         ...
 
 
+class _Anywhere:
+    """A searcher for every space, without an end."""
+
+    def check(self, leaves: Sequence[Leaf]) -> None:
+        pass
+
+    def most(self, leaves: Sequence[Leaf]) -> int | None:
+        return None
+
+
 @dataclass(frozen=True)
-class Tpe:
-    """TPE. It models parameters that occur together as one group, and counts running trials as bad (constant liar)."""
+class Changes(_Anywhere):
+    """Few parameters changed, of the default first and of the best trials later; TPE; some draws from the priors.
+
+    `benchmarks/README.md` has the simulated sweeps from which the settings were chosen.
+    """
+
+    name: ClassVar[str] = "changes"
+    startup: int = 8
+    """Number of ended trials before which TPE draws none."""
+    changes: float = 2.0
+    """Mean number of changed parameters."""
+    parents: int = 4
+    """How many of the best trials are changed."""
+    explore: int = 60
+    """Ended trials over which the default's share among the parents falls from 1 to 0.2."""
+    tpe_every: int = 3
+    """Every how manieth trial is TPE's, from the startup on; 0: none."""
+    tpe_changes: float | None = 4.0
+    """Mean number of parameters that TPE draws in one of the best trials; None: it draws all."""
+    prior_trust: float = 3.0
+    """The share of draws from the priors, among those that are not TPE's, begins with 1 / (1 + this) and follows the
+    share of them that beat the default."""
+    beta: float = 50.0
+    """Weight of the log prior in TPE, after n ended trials: beta / n."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("startup", 0), ("parents", 1), ("explore", 1), ("tpe_every", 0)):
+            check_integer(name, getattr(self, name), least)
+        check_number("changes", self.changes, 1, 100)
+        if self.tpe_changes is not None:
+            check_number("tpe_changes", self.tpe_changes, 1, 100)
+        check_number("prior_trust", self.prior_trust, 0, 1e6)
+        check_number("beta", self.beta, 0, 1e6)
+
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return ChangesSampler(problem, **asdict(self))
+
+
+@dataclass(frozen=True)
+class Tpe(_Anywhere):
+    """Optuna's TPE. It models parameters that occur together as one group, and counts running trials as bad."""
 
     name: ClassVar[str] = "tpe"
     startup: int = 8
@@ -42,25 +108,73 @@ class Tpe:
     def __post_init__(self) -> None:
         check_integer("startup", self.startup, 0)
 
-    def sampler(self, seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`
-            return TPESampler(
-                seed=seed, n_startup_trials=self.startup, multivariate=True, group=True, constant_liar=True
-            )
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return ParzenSampler(problem, self.startup)
 
 
 @dataclass(frozen=True)
-class Random:
-    """Independent uniform draws: the baseline of every other searcher."""
+class Random(_Anywhere):
+    """Independent draws from the priors: the baseline of every other searcher."""
 
     name: ClassVar[str] = "random"
 
-    def sampler(self, seed: int) -> BaseSampler:
-        return RandomSampler(seed=seed)
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return PriorSampler(problem)
 
 
-SEARCHERS: Mapping[str, type[Searcher]] = {entry.name: entry for entry in (Tpe, Random)}
+@dataclass(frozen=True)
+class Grid:
+    """Every configuration of a finite space once, in a shuffled order. The sweep ends after the last one."""
+
+    name: ClassVar[str] = "grid"
+
+    def check(self, leaves: Sequence[Leaf]) -> None:
+        endless = [leaf for leaf in leaves if isinstance(leaf.domain, Float) and not leaf.constant]
+        if endless:
+            raise SpaceError(
+                f"The searcher `grid` tries every configuration, and {_named(endless)} without end. Give "
+                "a list of values (OneOf) in a space of your own, pin with --set, or choose another searcher."
+            )
+
+    def most(self, leaves: Sequence[Leaf]) -> int | None:
+        return Numbering(leaves).size
+
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return GridSampler(problem)
+
+
+@dataclass(frozen=True)
+class Gp(_Anywhere):
+    """Optuna's Gaussian process."""
+
+    name: ClassVar[str] = "gp"
+    startup: int = 8
+    """Number of ended trials before which draws come from the priors."""
+
+    def __post_init__(self) -> None:
+        check_integer("startup", self.startup, 0)
+
+    def check(self, leaves: Sequence[Leaf]) -> None:
+        choices = [leaf for leaf in leaves if isinstance(leaf.domain, OneOf) and not leaf.constant]
+        if choices:
+            raise SpaceError(
+                "The searcher `gp` models the distance between configurations, which needs numbers (Float, Int) that "
+                f"every configuration has, and {_named(choices)} by choice. Pin with --set, or choose another "
+                "searcher."
+            )
+
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return GaussianSampler(problem, self.startup)
+
+
+def _named(leaves: Sequence[Leaf], shown: int = 5) -> str:
+    """The subject and verb of a sentence: `a, b and 3 more vary`."""
+    names = [leaf.name for leaf in leaves]
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{rest} {'varies' if len(names) == 1 else 'vary'}"
+
+
+SEARCHERS: Mapping[str, type[Searcher]] = {entry.name: entry for entry in (Changes, Tpe, Random, Grid, Gp)}
 """Every searcher by its name."""
 
 

@@ -60,6 +60,9 @@ class Start:
     """`configuration_id` at the trial's first start; a later migration of the configuration does not change it."""
     replicate: int = 0
     """Which repetition of this configuration in its sweep the trial is; 0: the first."""
+    searcher: str | None = None
+    """The searcher that drew the configuration, with the part of it that did if it has parts (changes/tpe); None: it
+    was not drawn."""
 
 
 @dataclass(frozen=True)

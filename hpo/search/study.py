@@ -8,23 +8,24 @@ not the true number of examples. It ends as
     PRUNED    it diverged: with NaN at its last step and a violated constraint, so that TPE ranks it below all others
     FAIL      it raised an error, or was lost too often
 
-A draw leaves nothing in the study. `study.ask()` makes a trial with hidden attributes, which change later draws and
-which a replay from the store could not restore. So that trial is only used to draw and ends as FAIL, which samplers
-ignore; the real trial is then added with its parameters alone, as a replay adds it.
-
-Before every draw a new sampler is made from (sweep seed, trial number): a draw is a function of the recorded trials.
+A draw leaves nothing in the study (`hpo.search.sampling`); a trial is added with all its parameters at once, as a
+replay adds it. The sampler is seeded for every draw, by (sweep seed, trial number, number of the try): a draw is a
+function of the recorded trials.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
+from hpo.search.history import SEARCHER
+from hpo.search.problem import Problem
+from hpo.search.sampling import Draft, ExhaustedError, quiet
 from hpo.search.searchers import Searcher
 from hpo.search.states import End
 from hpo.space.tree import Leaf, Nested, compose
@@ -47,17 +48,7 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def distribution(leaf: Leaf) -> BaseDistribution:
-    """The Optuna distribution of a leaf's domain."""
-    domain = leaf.domain
-    if isinstance(domain, Float):
-        return FloatDistribution(domain.low, domain.high, log=domain.log)
-    if isinstance(domain, Int):
-        return IntDistribution(domain.low, domain.high, step=domain.step, log=domain.log)
-    return CategoricalDistribution(domain.choices)
-
-
-def draw(trial: optuna.Trial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, Any]]:
+def draw(trial: BaseTrial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, Any]]:
     """A drawn configuration (nested, without the fields that the space leaves out) and its parameters by name."""
 
     def choose(leaf: Leaf) -> Any:
@@ -71,36 +62,57 @@ def draw(trial: optuna.Trial, space: Sequence[Leaf]) -> tuple[Nested, dict[str, 
     return compose(space, choose)
 
 
-class Study:
-    """The trials of a sweep in Optuna's terms, in the order in which they started."""
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn configuration."""
 
-    def __init__(self, space: Sequence[Leaf], seed: int, searcher: Searcher) -> None:
-        self._space = tuple(space)
-        self._distributions = {leaf.name: distribution(leaf) for leaf in space if not leaf.constant}
-        self._seed = seed
-        self._searcher = searcher
+    config: Nested
+    """Nested, without the fields that the space leaves out."""
+    params: dict[str, Any]
+    """Optuna's name -> choice."""
+    searcher: str
+    """Name of the searcher that drew it; with the part of it, if it has parts: changes/tpe."""
+
+
+class Study:
+    """The trials of a sweep in Optuna's terms, in the order in which they started.
+
+    Raises SpaceError if the searcher cannot search the space.
+    """
+
+    def __init__(self, problem: Problem, seed: int, searcher: Searcher) -> None:
+        searcher.check(problem.leaves)
+        self.problem, self._seed, self._searcher = problem, seed, searcher
+        self._sampler = searcher.sampler(problem)
         self._storage = optuna.storages.InMemoryStorage()
         self._study = quiet_study(self._storage)
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trial_ids: dict[int, int] = {}
 
-    def draw(self, number: int) -> tuple[Nested, dict[str, Any]]:
-        """Configuration and parameters of trial `number`, drawn from all recorded trials; nothing is recorded."""
-        self._study.sampler = self._searcher.sampler(derived_seed(self._seed, "draw", number))
-        temporary = self._study.ask()
-        try:
-            return draw(temporary, self._space)
-        finally:
-            self._study.tell(temporary, state=TrialState.FAIL)
+    def draw(self, number: int, attempt: int = 0) -> Drawn | None:
+        """The configuration of trial `number`, drawn from all recorded trials; nothing is recorded.
 
-    def add(self, number: int, parameters: Mapping[str, Any]) -> None:
-        """Add a running trial; `parameters` is empty for a configuration outside the space."""
+        `attempt` counts the draws for this trial so far, each of which is another. None: the searcher has nothing more
+        to try.
+        """
+        self._sampler.reseed(derived_seed(self._seed, "draw", number, *([attempt] if attempt else [])))
+        try:
+            draft = Draft(self._study, self._sampler, number)
+        except ExhaustedError:
+            return None
+        config, params = draw(draft, self.problem.leaves)
+        part = self._sampler.part
+        return Drawn(config, params, f"{self._searcher.name}/{part}" if part else self._searcher.name)
+
+    def add(self, number: int, parameters: Mapping[str, Any], searcher: str | None = None) -> None:
+        """Add a running trial; `parameters` is empty for a configuration outside the space. `searcher`: who drew it."""
         self._trial_ids[number] = self._storage.create_new_trial(
             self._id,
             create_trial(
                 state=TrialState.RUNNING,
                 params=dict(parameters),
-                distributions={name: self._distributions[name] for name in parameters},
+                distributions={name: self.problem.distributions[name] for name in parameters},
+                user_attrs={} if searcher is None else {SEARCHER: searcher},
             ),
         )
 
@@ -129,9 +141,5 @@ class Study:
 
 def quiet_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
     """A study that maximises, made without Optuna's message about it."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # "A new study created in memory"
-    try:
+    with quiet():
         return optuna.create_study(storage=storage, direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(before)

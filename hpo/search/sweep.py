@@ -18,12 +18,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from hpo.search.problem import Problem
 from hpo.search.records import check_integer
 from hpo.search.schedulers import EXEMPT, Scheduler
 from hpo.search.searchers import Searcher
 from hpo.search.states import CLOSED, INTERRUPTIONS, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
+from hpo.space.tree import Nested
+
+DRAWS = 10
+"""Most draws for one trial."""
 
 
 class Sweep:
@@ -32,7 +37,7 @@ class Sweep:
     `milestones` are the scheduler's, fixed when the sweep began. `complete` fills in the defaults of a nested
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
     one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
-    has the parameter.
+    has the parameter. `cost` is what an example costs under a complete configuration, relative to the default one.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Sweep:
         complete: Callable[[dict[str, Any]], dict[str, Any]],
         start: Sequence[dict[str, Any]] = (),
         exempt: Collection[int] = EXEMPT,
+        cost: Callable[[dict[str, Any]], float] | None = None,
     ) -> None:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
@@ -60,6 +66,8 @@ class Sweep:
         self.milestones = tuple(milestones)
         self.searcher, self.scheduler = searcher, scheduler
         self.halted = False
+        self.exhausted = False
+        """The searcher has nothing more to try (`grid`): the sweep ends with fewer trials than asked for."""
         self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
         """After a replay: (trial, attempt, verdict) of each trial that ended without an end row; the driver adds it."""
@@ -70,7 +78,11 @@ class Sweep:
         """Configurations of the first trials, which are not drawn."""
         self._complete = complete
         self.judge = scheduler.build(self.milestones, exempt)
-        self.study = Study(space.leaves, seed, searcher)
+        default = space.parameters(self._first_configs[0], complete)
+        problem = Problem(space.leaves, (default,) if default else (), self._cost_of_drawn(cost))
+        self.study = Study(problem, seed, searcher)
+        self._identities: set[tuple[str, int]] = set()
+        """(configuration, replicate) of every trial."""
         self._running = 0
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
@@ -81,7 +93,8 @@ class Sweep:
     # --- the next start ---------------------------------------------------------------------------------------------
 
     def next(self) -> Start | None:
-        """The next start; None while `workers` trials run, after `halt`, and when all trials have started."""
+        """The next start; None while `workers` trials run, after `halt`, when all trials have started, and when the
+        searcher has nothing more to try."""
         if self.halted or self._running >= self.workers:
             return None
         if self._waiting:
@@ -94,29 +107,57 @@ class Sweep:
         if self._next_new >= self.trials:
             return None
         start = self._new_start(self._next_new)
+        if start is None:
+            self.exhausted = True
+            return None
         if start.trial in self._damaged:  # the old attempts' rows may belong to another configuration
             start = replace(start, attempt=self._damaged[start.trial] + 1)
         self._enter(start)
         return start
 
-    def _new_start(self, number: int) -> Start:
+    def _new_start(self, number: int) -> Start | None:
         seed = derived_seed(self.seed, "train", number)
         if number < len(self._first_configs):
             config = self._first_configs[number]
             params = self._space.parameters(config, self._complete)
             origin: Literal["given", "default"] = "given" if number else "default"
             return Start(number, 0, config, params, seed, origin, configuration_id(config))
-        drawn, params = self.study.draw(number)
-        try:
-            config = self._space.apply(drawn, self._complete)
-        except ValueError:  # a rare combination that no check met: the worker raises too, and the trial fails
-            config = drawn
-        return Start(number, 0, config, params, seed, "sampler", configuration_id(config))
+        return self._drawn_start(number, seed)
+
+    def _drawn_start(self, number: int, seed: int) -> Start | None:
+        """A start with a new configuration. After DRAWS repeated ones the last is taken: the space may have no other,
+        and its trials then compare seeds. None: the searcher has nothing more to try."""
+        for attempt in range(DRAWS):
+            drawn = self.study.draw(number, attempt)
+            if drawn is None:
+                return None
+            try:
+                config = self._space.apply(drawn.config, self._complete)
+            except ValueError:  # a rare combination that no check met: the worker raises too, and the trial fails
+                config = drawn.config
+            identity = configuration_id(config)
+            if (identity, 0) not in self._identities:
+                break
+        return Start(number, 0, config, drawn.params, seed, "sampler", identity, searcher=drawn.searcher)
+
+    def _cost_of_drawn(self, cost: Callable[[dict[str, Any]], float] | None) -> Callable[[Nested], float] | None:
+        """`cost` of a configuration as it is drawn; an illegal one costs as much as the default."""
+        if cost is None:
+            return None
+
+        def of_drawn(config: Nested) -> float:
+            try:
+                return cost(self._space.apply(config, self._complete))
+            except ValueError:
+                return 1.0
+
+        return of_drawn
 
     def _enter(self, start: Start) -> None:
         """Add a trial that starts for the first time."""
         self.records[start.trial] = TrialRecord(start)
-        self.study.add(start.trial, start.params)
+        self._identities.add((start.config_id, start.replicate))
+        self.study.add(start.trial, start.params, start.searcher)
         self._running += 1
 
     def _reopen(self, record: TrialRecord, start: Start) -> None:
@@ -207,7 +248,8 @@ class Sweep:
     @property
     def finished(self) -> bool:
         """Whether every trial has started and ended."""
-        return sum(record.state in CLOSED for record in self.records.values()) >= self.trials
+        ended = sum(record.state in CLOSED for record in self.records.values())
+        return ended >= (len(self.records) if self.exhausted else self.trials)
 
     @property
     def open_trials(self) -> tuple[int, ...]:
@@ -247,7 +289,8 @@ class Sweep:
         trial, attempt, config = int(row["trial"]), int(row["attempt"]), _parsed(row["config"])
         # Older stores recorded no identity.
         identity = row.get("config_id") or configuration_id(config), int(row.get("replicate") or 0)
-        start = Start(trial, attempt, config, _parsed(row["params"]), int(row["seed"]), row["origin"], *identity)
+        drawn = _parsed(row["params"]), int(row["seed"]), row["origin"]
+        start = Start(trial, attempt, config, *drawn, *identity, row.get("searcher"))
         record = self.records.get(trial)
         if record is None:
             self._enter(start)

@@ -12,12 +12,12 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.search.schedulers import Asha
-from hpo.search.searchers import Tpe
+from hpo.search.searchers import SEARCHERS, Gp, Searcher, Tpe
 from hpo.search.states import Start, State, ranking
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
@@ -37,6 +37,13 @@ SPACE: dict[str, Node] = {
     "x": Float(0.0, 1.0),
 }
 TREE = expand(SPACE, ("sst", "qqp", "sts"))
+FLAT: dict[str, Node] = {"x": Float(0.0, 1.0), "steps": Int(1, 9, step=2)}
+FINITE: dict[str, Node] = {
+    "adapter": Kind(none={}, lora={"rank": Int(1, 256, log=True), "targets": OneOf(("q", "v"), ("q", "k"))}),
+    "steps": Int(1, 9, step=2),
+}
+TREES: Mapping[str, Mapping[str, Node]] = {"grid": FINITE, "gp": FLAT}
+"""Searcher -> a space that it can search, for those that cannot search TREE."""
 MILESTONES = Asha().milestones(27_000, least=1_000)
 
 DEFAULTS: dict[str, Any] = {
@@ -176,17 +183,28 @@ class Cluster:
     def _write_start(self, start: Start) -> None:
         self._write(event="start", trial=start.trial, attempt=start.attempt, config=json.dumps(start.config),
                     params=json.dumps(start.params), seed=start.seed, origin=start.origin,
-                    config_id=start.config_id, replicate=start.replicate)
+                    config_id=start.config_id, replicate=start.replicate, searcher=start.searcher)
 
     def _write(self, **row: Any) -> None:
         self.rows.append({"seq": len(self.rows), "table": "trials" if "event" in row else "reports", **row})
+
+
+def examples() -> list[Searcher]:
+    """Every searcher; the dear one models few trials of a test's sweep."""
+    return [Gp(startup=16) if entry is Gp else entry() for entry in SEARCHERS.values()]
+
+
+def tree_of(searcher: Searcher) -> Mapping[str, Node]:
+    """A space that a searcher can search."""
+    return TREES.get(searcher.name, TREE)
 
 
 def new_sweep(
     *, trials: int = 24, workers: int = 3, seed: int = 0, pinned: dict[str, Any] | None = None, **changes: Any
 ) -> Sweep:
     usual: dict[str, Any] = {"milestones": MILESTONES, "searcher": Tpe(), "scheduler": Asha(), "complete": complete}
-    return Sweep(Space(TREE, pinned or {}), seed=seed, trials=trials, workers=workers, **usual | changes)
+    parts = usual | changes
+    return Sweep(Space(tree_of(parts["searcher"]), pinned or {}), seed=seed, trials=trials, workers=workers, **parts)
 
 
 def counts(sweep: Sweep) -> Counter[State]:
@@ -199,7 +217,7 @@ def fingerprint(sweep: Sweep) -> dict[str, Any]:
     records = sorted(sweep.records.items())
     return {
         "trials": {number: (record.start.config, record.start.params, record.start.seed, record.start.origin,
-                            record.start.config_id, record.start.replicate)
+                            record.start.config_id, record.start.replicate, record.start.searcher)
                    for number, record in records},
         "values": {number: [(step, repr(value)) for step, value in sorted(record.values.items())]
                    for number, record in records},

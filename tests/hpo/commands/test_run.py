@@ -126,7 +126,7 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
     assert "scheduler none: no trial is stopped early" in words
     assert "about 4,500 expected, 4,500 at most" in words
     wrong = (
-        (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: random, tpe."),
+        (("--searcher", "tp"), "Unknown searcher `tp`. Did you mean `tpe`? Expected one of: changes, gp, grid,"),
         (("--scheduler", "ahsa"), "Did you mean `asha`? Expected one of: asha, hyperband, median, none."),
         (("--scheduler", "none", "--eta", "4"), "`none` has no setting `eta`, which belongs to asha, hyperband."),
     )

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
+from hpo.search.problem import Problem
 from hpo.search.searchers import Tpe
 from hpo.search.study import Study, derived_seed
 from hpo.space.tree import leaves
 from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, new_sweep
 
+PROBLEM = Problem(leaves(TREE))
 ROOT = Path(__file__).resolve().parents[3]
 ENDS = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED,
         "failed": TrialState.FAIL}
@@ -23,7 +25,7 @@ ENDS = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged"
 def test_the_study_is_what_happened() -> None:
     for seed, curve in enumerate(CURVES):
         sweep = new_sweep(trials=30, seed=seed)
-        rows = Cluster(sweep, curve, Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.05), seed).run()
+        rows = Cluster(sweep, curve, Faults(fail=0.05, lose=0.1, pause=0.1, diverge=0.05), seed).run()
         entered = sweep.study.trials()
         assert len(entered) == 30, "one entry per trial: none for a draw, none for a second attempt"
         reported = {(row["trial"], row["step"]): row["overall"] for row in rows if row["table"] == "reports"}
@@ -41,16 +43,18 @@ def test_the_study_is_what_happened() -> None:
 
 
 def test_a_draw_records_nothing_and_repeats() -> None:
-    study = Study(leaves(TREE), 0, Tpe())
+    study = Study(PROBLEM, 0, Tpe())
     for number in range(12):
-        drawn, params = study.draw(number)
-        assert study.draw(number) == (drawn, params)
-        study.add(number, params)
+        drawn = study.draw(number)
+        assert drawn is not None
+        assert study.draw(number) == drawn
+        assert study.draw(number, attempt=1) != drawn, "another draw for the same trial"
+        study.add(number, drawn.params)
         study.report(number, 1000, number / 12)
         study.finish(number, "pruned")
     assert len(study.trials()) == 12
     drawn_after_draws = study.draw(12)
-    fresh = Study(leaves(TREE), 0, Tpe())
+    fresh = Study(PROBLEM, 0, Tpe())
     for number, trial in enumerate(study.trials()):
         fresh.add(number, trial.params)
         fresh.report(number, 1000, number / 12)
@@ -59,18 +63,20 @@ def test_a_draw_records_nothing_and_repeats() -> None:
 
 
 def test_a_complete_trial_without_a_value_counts_as_pruned_and_does_not_stop_the_draws() -> None:
-    study = Study(leaves(TREE), 0, Tpe())
+    study = Study(PROBLEM, 0, Tpe())
     for number in range(12):
-        study.add(number, study.draw(number)[1])
+        drawn = study.draw(number)
+        assert drawn is not None
+        study.add(number, drawn.params)
         study.finish(number, "complete")
     assert {trial.state for trial in study.trials()} == {TrialState.PRUNED}
-    assert study.draw(12)[1]
+    assert study.draw(12)
 
 
 def test_another_seed_or_number_draws_otherwise() -> None:
-    study = Study(leaves(TREE), 0, Tpe())
+    study = Study(PROBLEM, 0, Tpe())
     assert study.draw(0) != study.draw(1)
-    assert study.draw(0) != Study(leaves(TREE), 1, Tpe()).draw(0)
+    assert study.draw(0) != Study(PROBLEM, 1, Tpe()).draw(0)
 
 
 def test_derived_seeds_are_stable_and_apart() -> None:

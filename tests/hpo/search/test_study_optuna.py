@@ -1,22 +1,45 @@
-"""Contract tests: every behaviour of Optuna that the search relies on, so that an upgrade shows what broke."""
+"""Contract tests: every behaviour of Optuna that the search relies on, so that an upgrade shows what broke.
+
+What is private in Optuna and used here (`hpo.search.parzen`) is held by the tests against Optuna's own sampler.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Callable, Iterable, Mapping
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from hpo.search.parzen import OTHERS, ParzenSampler
+from hpo.search.problem import Problem
 from hpo.search.searchers import Tpe
+from hpo.space.tree import leaves
+from search_spaces.domains import Float, Int, OneOf
 
 X = {"x": FloatDistribution(0.0, 1.0)}
 
 
-def study_of(trials: Iterable[optuna.trial.FrozenTrial], seed: int = 0) -> optuna.Study:
-    study = optuna.create_study(direction="maximize", sampler=Tpe().sampler(seed))
+def stock(seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's TPE, with the settings that ours has."""
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=Tpe.startup, multivariate=True, constant_liar=True)
+
+
+def ours(seed: int, problem: Problem | None = None) -> ParzenSampler:
+    sampler = ParzenSampler(problem or Problem(leaves({"x": Float(0.0, 1.0)})), Tpe.startup)
+    sampler.reseed(seed)
+    return sampler
+
+
+def study_of(
+    trials: Iterable[optuna.trial.FrozenTrial],
+    seed: int = 0,
+    sampler: Callable[[int], optuna.samplers.BaseSampler] = ours,
+) -> optuna.Study:
+    study = optuna.create_study(direction="maximize", sampler=sampler(seed))
     study.add_trials(trials)
     return study
 
@@ -99,7 +122,7 @@ def test_failed_trials_and_trials_without_parameters_change_no_draw() -> None:
 def test_asking_leaves_hidden_attributes_and_adding_does_not() -> None:
     """So the trial of a draw is not the trial in the study: a replayed trial could not have these attributes."""
     done = [pruned(index / 20, {1000: index / 20}) for index in range(20)]
-    study = study_of(done)
+    study = study_of(done, sampler=stock)
     study.ask().suggest_float("x", 0.0, 1.0)
     assert study.get_trials()[-1].system_attrs
     study.add_trial(create_trial(state=TrialState.RUNNING, params={"x": 0.5}, distributions=X))
@@ -121,3 +144,46 @@ def test_a_pruned_or_failed_trial_never_becomes_the_best() -> None:
     study = study_of([pruned(0.5, {1000: 0.9})])
     study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.1, params={"x": 0.5}, distributions=X))
     assert study.best_trial.value == 0.1
+
+
+FLAT = leaves({"a": Float(0.0, 1.0), "b": Float(1e-5, 1e-2, log=True), "c": Int(1, 9, step=2), "d": OneOf(4, 8, 16),
+               "e": Int(1, 64, log=True)})
+
+
+def flat_trials(count: int, seed: int = 0) -> list[optuna.trial.FrozenTrial]:
+    """Trials of every kind: complete, pruned at two steps, violating, running, failed."""
+    rng, distributions = random.Random(seed), Problem(FLAT).distributions
+    trials = []
+    for index in range(count):
+        params = {leaf.name: leaf.random(rng) for leaf in FLAT}
+        step, kind = rng.choice((1000, 3000)), index % 7
+        fields: dict[str, object] = {"state": TrialState.PRUNED, "intermediate_values": {step: rng.random()}}
+        if kind == 0:
+            fields = {"state": TrialState.COMPLETE, "value": rng.random()}
+        elif kind == 1:
+            fields |= {"intermediate_values": {step: math.nan}, "constraints": {"finite": 1.0}}
+        elif kind == 2:
+            fields = {"state": (TrialState.RUNNING, TrialState.FAIL)[index % 2]}
+        trials.append(create_trial(params=params, distributions=distributions, **fields))  # type: ignore[arg-type]
+    return trials
+
+
+@pytest.mark.parametrize("count", [0, 5, 12, 40])
+def test_in_a_flat_space_ours_draws_exactly_what_optuna_s_draws(count: int) -> None:
+    """The witness of `hpo.search.parzen`: densities, split, liar, order, candidates, comparison, seeds."""
+    assert count <= OTHERS
+    problem, trials = Problem(FLAT), flat_trials(count)
+    for seed in range(5):
+        drawn = [study_of(trials, seed, sampler).ask(problem.distributions).params
+                 for sampler in (stock, lambda seed: ours(seed, problem))]
+        assert drawn[0] == drawn[1]
+
+
+def test_optuna_s_weights_fade_before_the_latest_25_trials() -> None:
+    """Why it is enough to look at the latest OTHERS trials."""
+    from optuna.samplers._tpe.sampler import default_weights
+
+    weights = default_weights(200)
+    assert (weights[-25:] == 1).all()
+    assert (weights[1:] >= weights[:-1]).all()
+    assert OTHERS >= 2 * 25

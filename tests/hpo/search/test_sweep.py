@@ -302,6 +302,29 @@ def test_the_search_beats_chance() -> None:
     assert modelled > uniform + 0.1
 
 
+def test_a_repeated_configuration_is_drawn_again_and_taken_where_there_is_no_other() -> None:
+    from hpo.search.sweep import DRAWS
+    from search_spaces.domains import OneOf
+
+    tree = {"a": OneOf(*range(6), weights=(1000, 1000, 1, 1, 1, 1))}
+    sweep = Sweep(Space(tree), seed=0, trials=30, milestones=(10,), workers=30, searcher=Random(), scheduler=Asha(),
+                  complete=lambda config: {"a": 0, **config})
+    draws: list[tuple[int, int]] = []
+    draw = sweep.study.draw
+    sweep.study.draw = lambda number, attempt=0: draws.append((number, attempt)) or draw(number, attempt)  # type: ignore[func-returns-value,method-assign]
+    configs = []
+    while (start := sweep.next()) is not None:
+        configs.append(start.config["a"])
+    assert configs[:2] == [0, 1], "the default, then what is not the default"
+    assert len(configs) == 30, "a space without other configurations does not end the sweep"
+    repeats = [number for number in range(1, 30) if configs[number] in configs[:number]]
+    assert repeats
+    for number in range(1, 30):
+        attempts = [attempt for trial, attempt in draws if trial == number]
+        assert attempts == list(range(len(attempts)))
+        assert (len(attempts) == DRAWS) if number in repeats else (len(attempts) <= DRAWS)
+
+
 def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
     from search_spaces.domains import OneOf
 
@@ -317,7 +340,8 @@ def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
 
     sweep, rows = make(), []
     while (start := sweep.next()) is not None:
-        fields = {"config": start.config, "params": start.params, "seed": start.seed, "origin": start.origin}
+        fields = {"config": start.config, "params": start.params, "seed": start.seed, "origin": start.origin,
+                  "searcher": start.searcher}
         rows.append({"trial": start.trial, "attempt": 0, "event": "start", **fields})
         try:
             strict(start.config)  # as the worker does

@@ -17,7 +17,7 @@ from hpo.search.schedulers import SCHEDULERS, Scheduler
 from hpo.search.searchers import SEARCHERS, Searcher
 from hpo.search.states import State
 from hpo.search.sweep import Sweep
-from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, counts, fingerprint, new_sweep
+from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, counts, examples, fingerprint, new_sweep
 
 FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
 
@@ -215,10 +215,10 @@ def test_a_row_says_whether_its_trial_diverged(value: float | None) -> None:
     assert sweep.records[0].state == "diverged"
 
 
-@pytest.mark.parametrize("searcher", SEARCHERS.values(), ids=SEARCHERS)
+@pytest.mark.parametrize("searcher", examples(), ids=SEARCHERS)
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
-def test_every_searcher_and_scheduler_replays(searcher: type[Searcher], scheduler: type[Scheduler]) -> None:
-    parts = {"searcher": searcher(), "scheduler": scheduler(), "exempt": (0, 3)}
+def test_every_searcher_and_scheduler_replays(searcher: Searcher, scheduler: type[Scheduler]) -> None:
+    parts = {"searcher": searcher, "scheduler": scheduler(), "exempt": (0, 3)}
     whole = new_sweep(trials=20, **parts)
     rows = Cluster(whole, CURVES[1], FAULTS, seed=7).run()
     assert whole.finished
