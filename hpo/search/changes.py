@@ -114,9 +114,11 @@ class ChangesSampler(SpaceSampler):
         ended = self._history.ended
         if self._tpe_every and ended >= self._startup and number % self._tpe_every == 0:
             return "tpe"
-        if self._source.random() < self._prior_share():
+        prior_share = self._prior_share()
+        if self._source.random() < prior_share:
             return "prior"
-        default_share = max(LEAST_DEFAULT, 1 - ended / self._explore)
+        # Where draws from the priors beat the default, its neighbourhood is no good place either.
+        default_share = (1 - prior_share) * max(LEAST_DEFAULT, 1 - ended / self._explore)
         return "default" if self._source.random() < default_share or not self._history.parents(1) else "best"
 
     def _prior_share(self) -> float:

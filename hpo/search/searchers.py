@@ -71,12 +71,12 @@ class Changes(_Anywhere):
     parents: int = 4
     """How many of the best trials are changed."""
     explore: int = 60
-    """Ended trials over which the default's share among the parents falls from 1 to 0.2."""
+    """Ended trials over which the default's share among the parents falls to a fifth."""
     tpe_every: int = 3
     """Every how manieth trial is TPE's, from the startup on; 0: none."""
     tpe_changes: float | None = 4.0
     """Mean number of parameters that TPE draws in one of the best trials; None: it draws all."""
-    prior_trust: float = 3.0
+    prior_trust: float = 1.0
     """The share of draws from the priors, among those that are not TPE's, begins with 1 / (1 + this) and follows the
     share of them that beat the default."""
     beta: float = 50.0

@@ -15,7 +15,9 @@ from hpo.launch.record import MismatchError, RecordError, SweepRecord, check_sam
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import LaunchError, Relaunch
 from hpo.launch.typed import FieldError
+from hpo.search.records import to_record
 from hpo.search.schedulers import Asha, scheduler_from
+from hpo.search.searchers import Changes
 from results.store import Store
 from tests.hpo import stored
 from tests.hpo.conftest import FAKES, launch, written
@@ -187,7 +189,7 @@ def test_a_total_never_shrinks() -> None:
 def test_a_new_sweep_records_its_trainer_searcher_and_scheduler(tmp_path: Path) -> None:
     content = written(prepare(launch(tmp_path, eta=2, budget=800))).to_json()
     assert content["trainer"] == "tests.hpo.fakes"
-    assert content["searcher"] == {"name": "tpe", "startup": 8}
+    assert content["searcher"] == to_record(Changes())
     assert content["scheduler"] == {"name": "asha", "eta": 2, "grace": 100}
     content = written(prepare(launch(tmp_path, searcher="random", scheduler="none", grace=None))).to_json()
     assert (content["searcher"], content["scheduler"]) == ({"name": "random"}, {"name": "none"})

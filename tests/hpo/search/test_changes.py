@@ -90,7 +90,7 @@ def test_shares_are_settings() -> None:
 
 
 def test_the_default_is_changed_first_and_the_best_later() -> None:
-    parts = parts_of(120, explore=40)
+    parts = parts_of(120, explore=40, prior_trust=1e6)
     early, late = parts[1:30], parts[-60:]
     assert early.count("changes/default") > early.count("changes/best")
     assert late.count("changes/best") > late.count("changes/default") > 0, "but the default never goes away"
@@ -181,7 +181,7 @@ def test_tpe_draws_a_few_parameters_of_a_good_trial_or_all(tpe_changes: float | 
     assert (sum(kept) / len(kept) > 18) == (tpe_changes is not None)
 
 
-@pytest.mark.parametrize(("default", "expected"), [(0.9, 1 / 24), (0.1, 21 / 24), (None, 1 / 4)])
+@pytest.mark.parametrize(("default", "expected"), [(0.9, 1 / 22), (0.1, 21 / 22), (None, 1 / 2)])
 def test_the_priors_share_follows_how_often_they_beat_the_default(default: float | None, expected: float) -> None:
     """Twenty draws from the priors score 0.5 at their first report."""
     study = Study(PROBLEM, 0, Changes(tpe_every=0))
