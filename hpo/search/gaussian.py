@@ -23,10 +23,10 @@ from hpo.search.history import VIOLATING, History
 from hpo.search.problem import Parameters, Problem
 from hpo.search.sampling import SpaceSampler, quiet
 
-MOST = 40
+MOST = 24
 """Most ended trials that the process sees."""
-PENDING = 2
-"""Most running trials that it sees, the latest: their values are integrated over, which costs most of a draw."""
+PENDING = 1
+"""Most running trials that it sees, the latest: what they may bring is integrated over, which is dear."""
 
 
 class GaussianSampler(SpaceSampler):

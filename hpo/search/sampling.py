@@ -89,7 +89,7 @@ class Draft(FrozenTrial):
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         return int(self._drawn(name, IntDistribution(low, high, log=log, step=step)))
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # type: ignore[override]
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._drawn(name, CategoricalDistribution(choices))
 
     def _drawn(self, name: str, distribution: BaseDistribution) -> Any:

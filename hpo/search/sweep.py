@@ -136,9 +136,10 @@ class Sweep:
             except ValueError:  # a rare combination that no check met: the worker raises too, and the trial fails
                 config = drawn.config
             identity = configuration_id(config)
-            if (identity, 0) not in self._identities:
+            start = Start(number, 0, config, drawn.params, seed, "sampler", identity, searcher=drawn.searcher)
+            if (identity, start.replicate) not in self._identities:
                 break
-        return Start(number, 0, config, drawn.params, seed, "sampler", identity, searcher=drawn.searcher)
+        return start
 
     def _cost_of_drawn(self, cost: Callable[[dict[str, Any]], float] | None) -> Callable[[Nested], float] | None:
         """`cost` of a configuration as it is drawn; an illegal one costs as much as the default."""
