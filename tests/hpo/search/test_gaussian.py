@@ -65,8 +65,9 @@ def test_running_trials_count_by_their_parameters(monkeypatch: pytest.MonkeyPatc
     running: list[Any] = [({}, None)] * (gaussian.PENDING + 3)
     trials = seen(study_of([*[({1000: 0.5}, "pruned")] * 4, *running]), monkeypatch)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4 + [TrialState.RUNNING] * gaussian.PENDING
-    latest = range(9 - gaussian.PENDING, 9)
-    assert [trial.params["x"] for trial in trials[4:]] == [number / 9 for number in latest]
+    total = 4 + len(running)
+    assert [trial.params["x"] for trial in trials[4:]] == [
+        number / total for number in range(total - gaussian.PENDING, total)]
 
 
 def test_it_sees_the_best_half_and_the_latest_half(monkeypatch: pytest.MonkeyPatch) -> None:
