@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from hpo.space.tree import Nested
 
-Origin = Literal["default", "given", "sampler"]
+Origin = Literal["default", "given", "sampler", "repeat"]
 End = Literal["complete", "pruned", "diverged", "failed"]
 Interruption = Literal["lost", "paused"]
 State = Literal["running", "waiting", End]
@@ -26,6 +26,8 @@ CLOSED: tuple[End, ...] = get_args(End)
 """States of a trial that has ended."""
 INTERRUPTIONS: tuple[Interruption, ...] = get_args(Interruption)
 """Ends of an attempt after which its trial waits."""
+REPEAT: Origin = "repeat"
+"""Origin of a trial that runs a configuration of the search again; see `hpo.search.repeats`."""
 UNRANKED = frozenset({"diverged", "failed"})
 """States without a rank: the scores of such a trial do not speak for its configuration."""
 
@@ -55,7 +57,8 @@ class Start:
     seed: int
     """Seed of the training."""
     origin: Origin
-    """Where the configuration comes from: the default one, a start file (given), or a draw (sampler)."""
+    """Where the configuration comes from: the default one, a start file (given), a draw (sampler), or a trial of the
+    search that runs again (repeat)."""
     config_id: str
     """`configuration_id` at the trial's first start; a later migration of the configuration does not change it."""
     replicate: int = 0
@@ -63,6 +66,11 @@ class Start:
     searcher: str | None = None
     """The searcher that drew the configuration, with the part of it that did if it has parts (changes/tpe); None: it
     was not drawn."""
+
+    @property
+    def repeat(self) -> bool:
+        """Whether the trial runs a configuration of the search again."""
+        return self.origin == REPEAT
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ files and no clock. `replay` takes the store's rows in the order of their `seq`;
 interrupted one and continues as an uninterrupted sweep would. Resume and extend work by replay alone.
 
     sweep.next()    the next start: interrupted trials first, then the default configuration (trial 0), then the start
-                    configurations, then draws
+                    configurations, then draws; once all of these have ended, repeats (`hpo.search.repeats`)
     sweep.report()  a value at a milestone; the verdict ends the trial (complete, pruned, diverged) or lets it continue
     sweep.end()     an end that the driver observes: failed (it raised), lost (process or node gone), paused
 """
@@ -20,15 +20,24 @@ from typing import Any, Literal
 
 from hpo.search.problem import Problem
 from hpo.search.records import check_integer
-from hpo.search.schedulers import EXEMPT, Scheduler
+from hpo.search.repeats import Repeat, Run, missing
+from hpo.search.schedulers import EXEMPT, NoStopping, Scheduler
 from hpo.search.searchers import Searcher
-from hpo.search.states import CLOSED, INTERRUPTIONS, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
+from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 from hpo.space.tree import Nested
 
 DRAWS = 10
 """Most draws for one trial."""
+
+
+def training_seed(sweep_seed: int, trial: int, replicate: int) -> int:
+    """Seed of the training of a configuration's replicate; `trial`: place of the trial that drew it (`Sweep.place`).
+
+    Seeds are independent. Without `trial` among the parts they would be paired: equal for all trials of a replicate.
+    """
+    return derived_seed(sweep_seed, "train", trial, replicate)
 
 
 class Sweep:
@@ -38,6 +47,7 @@ class Sweep:
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
     one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
     has the parameter. `cost` is what an example costs under a complete configuration, relative to the default one.
+    `repeats`: further replicates of each finalist after the search; they do not count as trials.
     """
 
     def __init__(
@@ -54,9 +64,11 @@ class Sweep:
         start: Sequence[dict[str, Any]] = (),
         exempt: Collection[int] = EXEMPT,
         cost: Callable[[dict[str, Any]], float] | None = None,
+        repeats: int = 0,
     ) -> None:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
+        check_integer("repeats", repeats, 0)
         if 1 + len(start) > trials:
             raise ValueError(f"`trials` must cover the default configuration and the {len(start)} given ones: "
                              f"at least {1 + len(start)}, not {trials}.")
@@ -83,6 +95,12 @@ class Sweep:
         self.study = Study(problem, seed, searcher)
         self._identities: set[tuple[str, int]] = set()
         """(configuration, replicate) of every trial."""
+        self._replicates = repeats
+        self._judge_of_repeats = NoStopping().build(self.milestones)
+        self._to_repeat: list[Repeat] | None = None
+        """Repeats that have yet to start, in reverse order; None: the search has not ended."""
+        self._repeated: list[int] = []
+        """Numbers of the repeats that have started."""
         self._running = 0
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
@@ -102,25 +120,40 @@ class Sweep:
             restart = replace(record.start, attempt=record.start.attempt + 1)
             self._reopen(record, restart)
             return restart
-        while self._next_new in self.records:
-            self._next_new += 1
-        if self._next_new >= self.trials:
-            return None
-        start = self._new_start(self._next_new)
+        start = self._new_start()
         if start is None:
-            self.exhausted = True
             return None
         if start.trial in self._damaged:  # the old attempts' rows may belong to another configuration
             start = replace(start, attempt=self._damaged[start.trial] + 1)
         self._enter(start)
         return start
 
-    def _new_start(self, number: int) -> Start | None:
-        seed = derived_seed(self.seed, "train", number)
-        if number < len(self._first_configs):
-            config = self._first_configs[number]
+    def _new_start(self) -> Start | None:
+        """The first start of a trial or, after the search, of a repeat, under the lowest free number; None: no more."""
+        while self._next_new in self.records:
+            self._next_new += 1
+        if not self.exhausted and len(self.records) - len(self._repeated) < self.trials:
+            start = self._new_trial(self._next_new)
+            if start is not None:
+                return start
+            self.exhausted = True
+        if not self.searched or not (to_repeat := self._repeats_left()):
+            return None
+        return self._new_repeat(self._next_new, to_repeat.pop())
+
+    def place(self, number: int) -> int:
+        """Place of a trial among the trials of the search, from 0: its number, unless repeats took lower ones. An
+        extended sweep draws by place, and so what a longer one would have drawn."""
+        return number - sum(repeat < number for repeat in self._repeated)
+
+    def _new_trial(self, number: int) -> Start | None:
+        """The start of a trial of the search; None: the searcher has nothing more to try."""
+        place = self.place(number)
+        seed = training_seed(self.seed, place, 0)
+        if place < len(self._first_configs):
+            config = self._first_configs[place]
             params = self._space.parameters(config, self._complete)
-            origin: Literal["given", "default"] = "given" if number else "default"
+            origin: Literal["given", "default"] = "given" if place else "default"
             return Start(number, 0, config, params, seed, origin, configuration_id(config))
         return self._drawn_start(number, seed)
 
@@ -128,7 +161,7 @@ class Sweep:
         """A start with a new configuration. After DRAWS repeated ones the last is taken: the space may have no other,
         and its trials then compare seeds. None: the searcher has nothing more to try."""
         for attempt in range(DRAWS):
-            drawn = self.study.draw(number, attempt)
+            drawn = self.study.draw(self.place(number), attempt)
             if drawn is None:
                 return None
             try:
@@ -154,11 +187,31 @@ class Sweep:
 
         return of_drawn
 
+    def _new_repeat(self, number: int, repeat: Repeat) -> Start:
+        seed = training_seed(self.seed, self.place(repeat.of), repeat.replicate)
+        return replace(
+            self.records[repeat.of].start, trial=number, attempt=0, seed=seed, origin=REPEAT, replicate=repeat.replicate
+        )
+
+    def _repeats_left(self) -> list[Repeat]:
+        """Repeats that have yet to start, in reverse order, once the search has ended."""
+        if self._to_repeat is None:
+            runs = [
+                Run(number, record.start.config_id, record.start.replicate, record.start.origin, record.state,
+                    record.last)
+                for number, record in sorted(self.records.items())
+            ]  # fmt: skip
+            self._to_repeat = missing(runs, self.milestones[-1], self._replicates)[::-1]
+        return self._to_repeat
+
     def _enter(self, start: Start) -> None:
         """Add a trial that starts for the first time."""
         self.records[start.trial] = TrialRecord(start)
         self._identities.add((start.config_id, start.replicate))
-        self.study.add(start.trial, start.params, start.searcher)
+        if start.repeat:
+            self._repeated.append(start.trial)
+        else:
+            self.study.add(start.trial, start.params, start.searcher)
         self._running += 1
 
     def _reopen(self, record: TrialRecord, start: Start) -> None:
@@ -197,6 +250,8 @@ class Sweep:
     def _judge(self, record: TrialRecord, step: int, value: float) -> Verdict:
         record.values[step] = value
         record.losses = 0
+        if record.start.repeat:
+            return self._judge_of_repeats.report(record.start.trial, step, value)
         self.study.report(record.start.trial, step, value)
         return self.judge.report(record.start.trial, step, value)
 
@@ -232,6 +287,8 @@ class Sweep:
         self._waiting.discard(record.start.trial)
         record.state, record.reason = state, reason
         record.ended.add(record.start.attempt)
+        if record.start.repeat:
+            return
         value = record.values.get(self.milestones[-1]) if state == "complete" else None
         self.study.finish(record.start.trial, state, value)
 
@@ -247,10 +304,18 @@ class Sweep:
     # --- state ------------------------------------------------------------------------------------------------------
 
     @property
+    def searched(self) -> bool:
+        """Whether every trial of the search has started and ended; repeats may be to come."""
+        if not self.exhausted and len(self.records) - len(self._repeated) < self.trials:
+            return False
+        return all(record.state in CLOSED for record in self.records.values() if not record.start.repeat)
+
+    @property
     def finished(self) -> bool:
-        """Whether every trial has started and ended."""
-        ended = sum(record.state in CLOSED for record in self.records.values())
-        return ended >= (len(self.records) if self.exhausted else self.trials)
+        """Whether every trial and every repeat has started and ended."""
+        if not self.searched or self._repeats_left():
+            return False
+        return all(self.records[number].state in CLOSED for number in self._repeated)
 
     @property
     def open_trials(self) -> tuple[int, ...]:
