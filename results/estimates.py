@@ -11,7 +11,7 @@ The interval of pearson assumes bivariate normality, which bounded scores only a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -106,18 +106,27 @@ def of_overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapp
 
 
 def of_difference(
-    scoring: Scoring, left: Mapping[str, Vector], right: Mapping[str, Vector], labels: Mapping[str, Vector]
+    scoring: Scoring,
+    left: Sequence[Mapping[str, Vector]],
+    right: Sequence[Mapping[str, Vector]],
+    labels: Mapping[str, Vector],
+    resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Overall of `left` minus overall of `right`, with its interval.
+    """Mean overall of the predictions `left` minus that of `right`, with its interval. Each holds one predictor, or the
+    replicates of one configuration, whose scores are averaged and not their predictions.
 
-    Both are scored on the same resampled examples, so the interval is far narrower than those of the two scores.
+    All are scored on the same resampled examples, so the interval is far narrower than those of two scores. It says how
+    the difference would vary with other examples, not with other seeds.
     """
 
+    def mean(members: Sequence[Mapping[str, Vector]], index: Mapping[str, NDArray[np.int64]]) -> float:
+        return sum(_overall(scoring, member, labels, index) for member in members) / len(members)
+
     def statistic(index: Mapping[str, NDArray[np.int64]]) -> float:
-        return _overall(scoring, left, labels, index) - _overall(scoring, right, labels, index)
+        return mean(left, index) - mean(right, index)
 
     sizes = {task: len(truth) for task, truth in labels.items()}
-    low, high = bootstrap(statistic, sizes)
+    low, high = bootstrap(statistic, sizes, resamples=resamples)
     return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
 
 

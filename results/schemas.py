@@ -82,7 +82,7 @@ TRIALS = _schema(
             required=True,
         ),
         column("state", pa.string(), "of an end: complete, pruned, diverged, failed, lost or paused"),
-        column("origin", pa.string(), "of a start: default, given or sampler"),
+        column("origin", pa.string(), "of a start: default, given, sampler or repeat"),
         column("config", pa.string(), "of a start: the complete nested configuration", "JSON"),
         column("params", pa.string(), "of a start: the drawn parameters by name, `adapter.lora/rank`", "JSON"),
         column("seed", pa.int64(), "of a start: the seed of the trial's training"),

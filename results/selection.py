@@ -165,7 +165,9 @@ def _estimates(folder: SweepFolder, scoring: Scoring, selection: Selection) -> d
             pairs = {"gain": ("ensemble", "best_single"), "gain_over_default": ("best_single", "default")}
             for name, (better, other) in pairs.items():
                 if other in values:
-                    gains[name] = estimates.of_difference(scoring, values[better], values[other], expected).to_dict()
+                    gains[name] = estimates.of_difference(
+                        scoring, [values[better]], [values[other]], expected
+                    ).to_dict()
     return {"estimates": result, **gains}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import costs, predictions, sql
+from results import costs, noise, predictions, sql
 from results.files import StoreError
 from results.names import by_path
 from results.reading import report_per_step, since_first_start
@@ -26,6 +26,8 @@ from results.store import SweepFolder
 Row = dict[str, Any]
 UNRANKED = ("diverged", "failed")
 """States of trials without a rank."""
+REPEAT = "repeat"
+"""Origin of a trial that runs the configuration of another one again."""
 TYPES = {
     **dict.fromkeys(("trial", "attempts", "step", "examples"), "int64"),
     **dict.fromkeys(("overall", "seconds", *costs.RATES), "float64"),
@@ -89,23 +91,73 @@ def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, 
 def ranking(frame: pd.DataFrame) -> list[int]:
     """Numbers of the ranked trials, best first by (last step, overall); among equals the lower number comes first.
 
-    Diverged and failed trials, and trials without a report, are left out.
+    Diverged and failed trials, trials without a report, and repeats are left out: a repeat belongs to the trial whose
+    configuration it runs again.
     """
-    ranked = frame[~frame["state"].isin(UNRANKED) & np.isfinite(frame["overall"].astype(float))]
+    out = frame["state"].isin(UNRANKED) | (frame["origin"] == REPEAT)
+    ranked = frame[~out.fillna(False).astype(bool) & np.isfinite(frame["overall"].astype(float))]
     ordered = ranked.sort_values(["step", "overall", "trial"], ascending=[False, False, True])
     return [int(trial) for trial in ordered["trial"]]
 
 
 def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Scoring | None = None) -> pd.DataFrame:
-    """Rows of the `n` best trials, best first.
+    """Rows of the `n` best trials, best first, each with three more columns about the runs of its configuration.
+
+    `runs`: number of its runs at full budget, repeats included; `mean`: the mean of their `overall`; `like_best`:
+    whether noise alone may explain the difference from the best trial's mean, null below the full budget.
 
     `where`: an SQL condition on the columns of `trials_frame`, such as `overall > 0.6 and adapter/rank >= 8`.
     """
-    frame = trials_frame(folder, scoring)
+    frame = with_runs(trials_frame(folder, scoring))
     if where is not None:
         frame = frame[frame["trial"].isin(_matching(frame, where))]
     order = ranking(frame)[:n]
     return frame.set_index("trial", drop=False).loc[order].reset_index(drop=True)
+
+
+def with_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns `runs`, `mean` and `like_best` of `top`, beside `overall`."""
+    groups = runs(frame)
+    keys = _configurations(frame)
+    complete = frame["state"] == "complete"
+    counts = [len(groups.get(key, ())) if whole else 0 for key, whole in zip(keys, complete, strict=True)]
+    means = [
+        float(np.mean(groups[key])) if count else math.nan for key, count in zip(keys, counts, strict=True)
+    ]
+    alike: list[bool | None] = [None] * len(frame)
+    best = next(iter(ranking(frame)), None)
+    if best is not None:
+        place = int(np.flatnonzero(frame["trial"] == best)[0])
+        spread = noise.pooled(groups.values())
+        if counts[place]:
+            alike = [
+                noise.alike(mean - means[place], count, counts[place], spread) if count else None
+                for mean, count in zip(means, counts, strict=True)
+            ]
+    result = frame.copy()
+    position = result.columns.get_loc("overall") + 1
+    result.insert(position, "runs", pd.array(counts, dtype="Int64"))
+    result.insert(position + 1, "mean", means)
+    result.insert(position + 2, "like_best", pd.array(alike, dtype="boolean"))
+    return result
+
+
+def runs(frame: pd.DataFrame) -> dict[str, list[float]]:
+    """Configuration -> `overall` of its runs at full budget, by number of the trial."""
+    groups: dict[str, list[float]] = {}
+    complete = (frame["state"] == "complete") & np.isfinite(frame["overall"].astype(float))
+    for key, value, whole in zip(_configurations(frame), frame["overall"], complete, strict=True):
+        if whole:
+            groups.setdefault(key, []).append(float(value))
+    return groups
+
+
+def _configurations(frame: pd.DataFrame) -> list[str]:
+    """A key for the configuration of each trial; older stores recorded no identity, and repeated none."""
+    return [
+        f"trial {trial}" if pd.isna(config_id) else str(config_id)
+        for trial, config_id in zip(frame["trial"], frame["config_id"], strict=True)
+    ]
 
 
 def _matching(frame: pd.DataFrame, where: str) -> pd.Series:
@@ -124,8 +176,9 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
     """One trial in detail.
 
     The result holds the trial's row of `trials_frame` without the parameters' columns, `config` and `params` as dicts,
-    `rank` (1 is best), `held` scores, `attempts` (start and end events) and `reports` in order of seq, each with its
-    `cost` (`results.costs`). Raises StoreError for an unknown trial.
+    `rank` (1 is best), `held` scores, `runs` (trial, replicate, state and overall of every run of its configuration),
+    `attempts` (start and end events) and `reports` in order of seq, each with its `cost` (`results.costs`). Raises
+    StoreError for an unknown trial.
     """
     frame = trials_frame(folder)
     numbers = [int(number) for number in frame["trial"]]
@@ -146,6 +199,7 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
         **facts,
         "rank": order.index(trial) + 1 if trial in order else None,
         "held": held_scores(folder, scoring, trial) if scoring is not None and has_held else None,
+        "runs": _runs_of(frame, trial),
         "config": config,
         "params": params,
         "attempts": [{k: v for k, v in event.items() if k not in ("config", "params", "error")} for event in events],
@@ -155,6 +209,14 @@ def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row
             if report["trial"] == trial
         ],
     }
+
+
+def _runs_of(frame: pd.DataFrame, trial: int) -> list[Row]:
+    """The trials of one configuration, by number."""
+    keys = pd.Series(_configurations(frame), index=frame.index)
+    own = frame[(keys == keys[frame["trial"] == trial].iloc[0]).to_numpy()]
+    columns = ["trial", "replicate", "state", "overall"]
+    return [{name: None if pd.isna(row[name]) else _plain(row[name]) for name in columns} for _, row in own.iterrows()]
 
 
 def _values(config: Mapping[str, Any], drawn: Mapping[str, Any], paths: Iterable[str]) -> Row:

@@ -41,10 +41,12 @@ def top(
 ) -> None:
     """Show the best trials of a sweep, ranked by furthest rung, then by the score on `search` there.
 
+    Repeats of a configuration stand in its row: their number with it, and the mean of all.
+
     Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
     """
     from hpo.display import tables
-    from hpo.display.trials import RANKED, cost_rows, score_rows, show_parameters, trial_records
+    from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, show_parameters, trial_records
     from hpo.driver.jury import scoring
     from results import views
     from results.sql import QueryError
@@ -61,6 +63,8 @@ def top(
         return
     tasks = list(folder.tasks)
     tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} ({RANKED})")
+    if any(row["like_best"] for row in rows[1:]):
+        out.print(ALIKE, style="dim")
     out.print()
     tables.show(cost_rows(rows, tasks), out, title="cost of each trial (s/1k: seconds per 1,000 training examples)")
     out.print()
@@ -91,23 +95,31 @@ def name_hints(statement: str, columns: Collection[str]) -> str:
 
 
 def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs", json: JsonOption = False) -> None:
-    """Show everything about one trial: configuration, reports, attempts, traceback of its error.
+    """Show everything about one trial: configuration, reports, repeats, attempts, traceback of its error; then the
+    sweep's answer against the default.
 
     Example: hpo show quickstart-1 3
     """
+    from hpo.display.answer import to_json
+    from hpo.display.summary import show_answer
+    from hpo.driver.comparison import of_sweep
     from hpo.driver.jury import scoring
     from results import views
 
     folder = open_sweep(store, sweep)
     with warned(folder):
         facts = views.show(folder, trial, scoring(folder))
+        decision = of_sweep(folder)
     if json:
-        print_json(facts)
-    else:
-        print_trial(facts, console(), list(folder.tasks))
+        print_json({**facts, "answer": None if decision is None else to_json(decision)})
+        return
+    print_trial(facts, console(), list(folder.tasks))
+    if decision is not None:
+        console().print()
+        show_answer(decision, console())
 
 
-SECTIONS = ("config", "params", "attempts", "reports", "error", "held")
+SECTIONS = ("config", "params", "attempts", "reports", "error", "held", "runs")
 """Facts of a trial that have a section of their own."""
 
 
@@ -115,7 +127,7 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     """Print the single values, the configuration, the reports and the attempts as tables, then the traceback
     unchanged."""
     from hpo.display import tables
-    from hpo.display.trials import cost_facts, event_row, report_row
+    from hpo.display.trials import cost_facts, event_row, report_row, run_row
     from hpo.space.tree import flatten
     from minbert.migrations import migrate
     from results.costs import COUNTS, EXAMPLES, RATES
@@ -127,11 +139,15 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     tables.show_facts(single, out)
     stored = flatten(migrate(facts["config"], tasks))
     config = [{"parameter": path, "value": tables.cell(value)} for path, value in stored.items()]
+    repeated = facts["runs"] if len(facts["runs"]) > 1 else []
     for title, rows in (
         ("configuration", config),
+        ("runs of this configuration", [run_row(run) for run in repeated]),
         ("reports", [report_row(report) for report in facts["reports"]]),
         ("attempts", [event_row(event) for event in facts["attempts"]]),
     ):
+        if title.startswith("runs") and not rows:
+            continue
         out.print()
         tables.show(rows, out, title=title, empty=f"no {title}")
     if facts["error"]:

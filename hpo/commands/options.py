@@ -64,6 +64,10 @@ _GRACE = (
     "Number of examples before which no trial is stopped. Default: as many as the default configuration needs to learn "
     "(100 steps, twice its warm-up), at most budget / 9."
 )
+_REPEATS = (
+    "Further replicates of the best three configurations and the default after the search, within a fifth of the "
+    "sweep's examples; 0: none."
+)
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
 _ADDRESS = "Address of a running Ray cluster. Default: start Ray on this machine."
 _WORKERS = "Number of trials that run at the same time. Default: as many as fit. On resume: as before."
@@ -73,8 +77,8 @@ _GPUS = (
     "On resume: as before."
 )
 _KEEP = (
-    "Number of best trials whose weights are kept. Those of trial 0 are too, and those of at most as many members of "
-    "an ensemble."
+    "Number of best trials whose weights are kept. Those of trial 0 and of repeats are too, and those of at most as "
+    "many members of an ensemble."
 )
 _DATA_NOW = "Folder that holds the same data now. Default: as before."
 _TAKEOVER = "Resume although another driver seems to work on the sweep. That driver will stop."
@@ -95,6 +99,7 @@ Searcher = Annotated[str, _search("--searcher", metavar="NAME", help=_SEARCHER)]
 Scheduler = Annotated[str, _search("--scheduler", metavar="NAME", help=_SCHEDULER)]
 Eta = Annotated[int | None, _search("--eta", min=2, help=_ETA)]
 Grace = Annotated[int | None, _search("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
+Repeats = Annotated[int, _search("--repeats", min=0, metavar="N", help=_REPEATS)]
 
 Time = Annotated[float | None, _resource("--time", parser=_seconds, metavar="TIME", help=_TIME)]
 Address = Annotated[str | None, _resource("--address", help=_ADDRESS)]
@@ -129,6 +134,7 @@ LAUNCH: Mapping[str, Any] = {
     "scheduler": Scheduler,
     "eta": Eta,
     "grace": Grace,
+    "repeats": Repeats,
     "time": Time,
     **_MACHINES,
     "keep": Keep,

@@ -120,7 +120,9 @@ def logs(
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)
-    if not path.is_file() and trial >= (total := total_trials(record_of(folder).trials, Path(folder.path))):
+    started = trial in folder.read("trials")["trial"].to_pylist()  # a repeat has a number above the trials'
+    total = total_trials(record_of(folder).trials, Path(folder.path))
+    if not path.is_file() and not started and trial >= total:
         raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_trials_so_far(folder)}")
     if not path.is_file() and not follow:
         raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is missing. {_trials_so_far(folder)}")

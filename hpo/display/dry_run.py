@@ -11,6 +11,7 @@ from hpo.display import tables
 from hpo.display.units import amount, duration, plural
 from hpo.launch.plan import Plan, Preview, Range, StageWork
 from hpo.launch.record import SweepRecord
+from hpo.search.repeats import FINALISTS
 from hpo.space.tree import path_of
 
 PROBLEMS = 20
@@ -84,6 +85,7 @@ def facts(plan: Plan) -> dict[str, str]:
         **_left_out(preview.left_out),
         "milestones": " ".join(f"{step:,}" for step in record.milestones) + " examples",
         "examples": f"about {amount(plan.expected_examples)} expected, {amount(plan.most_examples)} at most",
+        "repeats": _repeats(plan),
         "evaluation": _evaluation(record),
         "resources": machines,
         **_costs(preview),
@@ -98,6 +100,16 @@ def _trials(plan: Plan) -> str:
     kinds = f"{plan.trials}: the default configuration, {given} given, {plan.trials - 1 - given} drawn"
     stops = "stopped" in plan.scheduler.columns
     return f"{kinds}; exempt from early stopping: {exempt}" if exempt and stops else kinds
+
+
+def _repeats(plan: Plan) -> str:
+    """`about 2 expected, 5 at most, of 20,000 examples each: ...`."""
+    replicates, budget = plan.record.repeats, plan.record.budget
+    if not replicates:
+        return "none: the best trial at full budget is compared with the default by one run each"
+    number = f"about {plan.expected_repeats} expected, {plan.most_repeats} at most, of {amount(budget)} examples each"
+    rule = f"the best {FINALISTS} and the default, up to {plural(replicates, 'more run')} each"
+    return f"{number}: {rule}, within a fifth of the sweep's examples"
 
 
 def _time(preview: Preview) -> str:

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.display.plain import PlainDisplay
-from hpo.display.units import OVER, amount, duration, plural, rate, score
+from hpo.display.units import OVER, TRAINING, amount, duration, plural, rate, score
 from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ STATE_WORDS = {
 PHASES = {
     "starting": "blue",
     "searching": "cyan",
+    "repeating": "cyan",
     "stopping": "yellow",
     "stopped": "yellow",
     "interrupted": "red",
@@ -65,8 +66,8 @@ PHASES = {
 
 
 def most_examples(snapshot: Snapshot) -> int:
-    """Examples that the sweep would use if no trial were stopped early: trials x the highest milestone."""
-    return snapshot.trials_total * max((row.step for row in snapshot.rungs), default=0)
+    """Examples that the sweep would use if no trial were stopped early: trials and repeats x the highest milestone."""
+    return (snapshot.trials_total + snapshot.repeats_total) * max((row.step for row in snapshot.rungs), default=0)
 
 
 def tasks_of(snapshot: Snapshot) -> list[str]:
@@ -93,7 +94,7 @@ def header(snapshot: Snapshot) -> Table:
     phase = f"{snapshot.phase}: {snapshot.activity}" if snapshot.activity else snapshot.phase
     name = Text.assemble((snapshot.name, "bold"), "  ", (phase, PHASES.get(snapshot.phase, "white")))
     passed = f"{duration(snapshot.elapsed)} passed"
-    show_left = snapshot.time_left is not None and snapshot.phase == "searching"
+    show_left = snapshot.time_left is not None and snapshot.phase in TRAINING
     left = f", about {duration(snapshot.time_left)} left" if show_left else ""
     line.add_row(name, Text(passed + left))
     return line
@@ -113,7 +114,10 @@ def bars(snapshot: Snapshot) -> Table:
     budget = f"{amount(used)} of at most {amount(most)} examples, {rate(snapshot.examples_per_second)}/s"
     rows.add_row("budget", bar(used, most, "blue"), budget)
     closed = sum(snapshot.counts.get(state, 0) for state in CLOSED)
-    rows.add_row("trials", bar(closed, snapshot.trials_total, "green"), f"{closed} of {snapshot.trials_total} closed")
+    repeats = f", {snapshot.repeats_ended} of {plural(snapshot.repeats_total, 'repeat')}" * bool(snapshot.repeats_total)
+    rows.add_row(
+        "trials", bar(closed, snapshot.trials_total, "green"), f"{closed} of {snapshot.trials_total} closed{repeats}"
+    )
     return rows
 
 
@@ -186,7 +190,8 @@ def running_table(snapshot: Snapshot) -> Table:
     training = [running for running in snapshot.running if running.trial not in snapshot.stages]
     for running in training[:OPEN]:
         progress = bar(running.examples, most, "cyan")
-        out.add_row(str(running.trial), amount(running.examples), progress, score(running.overall))
+        of = "" if running.repeat_of is None else f" (again {running.repeat_of})"
+        out.add_row(f"{running.trial}{of}", amount(running.examples), progress, score(running.overall))
     if len(training) > OPEN:
         out.add_row("...", f"{len(training) - OPEN} more", "", "", style="dim")
     if not training:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
-from hpo.display.units import OVER
+from hpo.display.units import OVER, TRAINING
 from hpo.search.states import CLOSED
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def progress(snapshot: Snapshot) -> str:
     counts = snapshot.counts
     closed = sum(counts.get(state, 0) for state in CLOSED)
     states = " ".join(f"{state}={counts.get(state, 0)}" for state in ("running", *CLOSED))
-    show_left = snapshot.time_left is not None and snapshot.phase == "searching"
+    show_left = snapshot.time_left is not None and snapshot.phase in TRAINING
     left = f" left={snapshot.time_left:.0f}s" if show_left else ""
+    repeats = f" repeats={snapshot.repeats_ended}/{snapshot.repeats_total}" if snapshot.repeats_total else ""
     return (
-        f"closed={closed} of={snapshot.trials_total} {states} examples={snapshot.budget_examples_used}"
+        f"closed={closed} of={snapshot.trials_total} {states}{repeats} examples={snapshot.budget_examples_used}"
         f" rate={snapshot.examples_per_second:.0f} elapsed={snapshot.elapsed:.0f}s{left}"
     )
 
@@ -90,7 +91,7 @@ class PlainDisplay:
     def progress(self, snapshot: Snapshot, over: bool) -> None:
         """Write a progress line if something changed since the last one and `every` seconds have passed, or at the
         end."""
-        state = (dict(snapshot.counts), snapshot.budget_examples_used)
+        state = (dict(snapshot.counts), dict(snapshot.repeats), snapshot.budget_examples_used)
         if snapshot.phase == "starting" or state == self.last["progress"]:
             return
         if over or self.clock() - self.last_time >= self.every:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from hpo.display.units import OVER
 from hpo.driver.generations import GenerationRecord, active, newest, total_trials
 from hpo.driver.ledger import Ledger
-from hpo.driver.monitor import Monitor
+from hpo.driver.monitor import monitor_of
 from hpo.driver.selection import Needed, needed
 from hpo.launch.record import record_of
-from hpo.search.schedulers import scheduler_from
 from hpo.search.snapshot import Snapshot
 from hpo.search.states import CLOSED
 from hpo.worker.progress import stages_of
@@ -30,13 +29,12 @@ def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows describe it now."""
     record, path = record_of(folder), folder.path
     rows = folder.events()
-    scheduler, trials = scheduler_from(record.scheduler), total_trials(record.trials, path)
-    monitor = Monitor(record.name, trials, record.milestones, scheduler, record.exempt)
+    monitor = monitor_of(record, total_trials(record.trials, path))
     monitor.feed_all(rows)
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
     snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
-    predictions = needed(folder, Ledger(rows)) if _all_closed(snapshot) else None
+    predictions = needed(folder, Ledger(rows)) if snapshot.ended else None
     if live:
         snapshot = _at_work(snapshot, predictions)
     else:
@@ -52,15 +50,11 @@ def _times(launch: GenerationRecord | None, times: list[float], created: float) 
     return launch.since, max(launch.since, last if launch.until is None else launch.until)
 
 
-def _all_closed(snapshot: Snapshot) -> bool:
-    return sum(snapshot.counts[state] for state in CLOSED) >= snapshot.trials_total
-
-
 def _at_work(snapshot: Snapshot, predictions: Needed | None) -> Snapshot:
-    """The snapshot with the phase of a sweep whose driver is alive. `predictions`: None before all trials have
-    ended."""
+    """The snapshot with the phase of a sweep whose driver is alive. `predictions`: None before all trials and
+    repeats have ended."""
     if predictions is None:
-        return replace(snapshot, phase="searching")
+        return replace(snapshot, phase="repeating" if snapshot.search_ended else "searching")
     of = len(predictions.trials)
     activity = f"{of - len(predictions.waiting)} of {of} trials have predicted"
     return replace(snapshot, phase="finalising", activity=activity)
@@ -88,6 +82,7 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
         "state": snapshot.phase,
         "closed": sum(snapshot.counts[state] for state in CLOSED),
         "trials": snapshot.trials_total,
+        "repeats": f"{snapshot.repeats_ended} of {snapshot.repeats_total}" if snapshot.repeats_total else None,
         "best": best.overall if best else None,
         "by trial": best.trial if best else None,
         "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created)),

@@ -1,4 +1,4 @@
-"""Closing screen of a launch: best trials, the ensemble with its held-out estimate, the folder, the next commands."""
+"""Closing screen of a launch: best trials, the answer, the ensemble with its held-out estimate, the next commands."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from hpo.display import ensemble, tables
+from hpo.display import answer, ensemble, tables
 from hpo.display.live import STATE_WORDS
 from hpo.display.messages import busy, tell, warn
 from hpo.display.trials import RANKED, score_rows, trial_records
 from hpo.display.units import duration, plural, score
 
 if TYPE_CHECKING:
+    from hpo.driver.comparison import Decision
     from hpo.driver.session import Outcome
     from results.store import SweepFolder
 
@@ -26,6 +27,7 @@ MESSAGES = 5
 
 def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
+    from hpo.driver.comparison import of_sweep
     from hpo.driver.jury import scoring
     from hpo.driver.ledger import Ledger
     from hpo.driver.selection import conclude, settled
@@ -40,8 +42,13 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     console.print()
     title = f"best trials ({RANKED}, which chose them)"
     tables.show(scores, console, title=title, empty="no trial has a score")
-    name = None
+    name, decision = None, None
     if rows:
+        with busy("deciding the answer"):
+            decision = of_sweep(folder)
+        if decision is not None:
+            console.print()
+            show_answer(decision, console)
         try:
             with busy("choosing an ensemble and estimating its score"):
                 record = conclude(folder, settled(folder, Ledger(folder.events())))
@@ -54,6 +61,8 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
             show_ensemble(record, console)
     warn(folder.warnings)
     best = int(rows[0]["trial"]) if rows else None
+    if decision is not None and decision.answer.trial is not None:
+        best = decision.answer.trial
     console.print()
     show_next(next_commands(outcome.name, store, best, name), folder, console)
 
@@ -76,6 +85,7 @@ def headline(outcome: Outcome, console: Console) -> None:
     counts = snapshot.counts
     parts = [f"{counts[state]} {word}" for state, (word, _) in STATE_WORDS.items() if counts.get(state)]
     interrupted, to_come = counts.get("waiting", 0), snapshot.trials_total - sum(counts.values())
+    parts += [f"{snapshot.repeats_ended} of {plural(snapshot.repeats_total, 'repeat')}"] * bool(snapshot.repeats_total)
     parts += [f"{interrupted} interrupted"] * bool(interrupted) + [f"{to_come} to come"] * (to_come > 0)
     state = "done" if outcome.state == "done" else "stopped, resumable,"
     text = f"{outcome.name} is {state} after {duration(snapshot.elapsed)}: {', '.join(parts) or 'nothing ran'}"
@@ -86,6 +96,14 @@ def show_messages(outcome: Outcome, console: Console) -> None:
     """Repeat the driver's latest messages: the live display that showed them is gone."""
     for message in outcome.snapshot.messages[-MESSAGES:]:
         console.print(f"! {' '.join(message.split())}", style="yellow", soft_wrap=True)
+
+
+def show_answer(decision: Decision, console: Console) -> None:
+    """Print the answer in bold, then the reasons."""
+    first, *others = answer.sentences(decision)
+    console.print(first, style="bold", soft_wrap=True)
+    for line in others:
+        console.print(line, soft_wrap=True)
 
 
 def show_ensemble(record: Mapping[str, Any], console: Console) -> None:
@@ -116,7 +134,7 @@ def next_commands(sweep: str, store: str, best: int | None, name: str | None) ->
     if best is None:
         errors = (command("query", "SELECT trial, state, error FROM trials", store=store), "what went wrong")
         return [top, errors, (command("status", sweep, store=store), "how far it came")]
-    show = (command("show", sweep, str(best), store=store), "the best trial's configuration and reports")
+    show = (command("show", sweep, str(best), store=store), "the answer's configuration and reports")
     source = ("--trial", str(best)) if name is None else ("--ensemble", name)
     predict = (command("predict", sweep, *source, "--out", "predictions", store=store), "files for the leaderboard")
     return [top, show, predict]

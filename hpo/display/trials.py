@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RANKED = "furthest rung first, then score on `search`"
 """The ranking of trials, in words."""
+ALIKE = "~ noise of single runs may explain the difference from the best"
+"""Explanation of the mark in `score_rows`."""
 HELD = "held_overall"
 """Column of a trial's overall score on the split `held`."""
 JSON_COLUMNS = ("config", "params")
@@ -36,18 +38,26 @@ def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a trial: state, examples used, scores on `search`, overall score on `held`, adapter."""
+    """One row a trial: state, examples used, scores on `search`, overall score on `held`, adapter.
+
+    Where configurations have run again, also the number of their runs at full budget, and the mean. `~` marks trials
+    that cannot be told apart from the first.
+    """
+    repeated = any((row["runs"] or 0) > 1 for row in rows)
+    alike = any(row["like_best"] for row in rows[1:])
     return [
         {
             "trial": row["trial"],
             "state": row["state"],
             "examples": amount(row["examples"]),
             "overall": score(row["overall"]),
+            **({"": "~" if place and row["like_best"] else ""} if alike else {}),
+            **({"runs": row["runs"] or MISSING, "mean": score(row["mean"])} if repeated else {}),
             **{task: score(row.get(task)) for task in tasks},
             "held out": score(row.get(HELD)),
             "adapter": _kind(row["config"].get("adapter")),
         }
-        for row in rows
+        for place, row in enumerate(rows)
     ]
 
 
@@ -145,6 +155,11 @@ def report_row(report: Row) -> dict[str, Any]:
         **({"flags": ", ".join(report["flags"])} if report["flags"] else {}),
         **{f"loss {task}": score(losses[task]) for task in sorted(losses)},
     }
+
+
+def run_row(run: Row) -> dict[str, Any]:
+    """Row of one run of a configuration."""
+    return {**run, "overall": score(run["overall"])}
 
 
 def event_row(event: Row) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import math
 OVER = ("done", "stopped", "interrupted")
 """Phases of a sweep on which no driver works."""
 
+TRAINING = ("searching", "repeating")
+"""Phases of a sweep in which trials train."""
+
 
 def duration(seconds: float | None) -> str:
     """Seconds as `8s`, `3m 12s`, `2h 05m`, `1d 03h`; a dash for unknown."""

@@ -18,7 +18,6 @@ from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.driver.selection import Pending, lacking, needed
 from hpo.launch.record import job_of, record_of
-from hpo.search.states import CLOSED
 from hpo.worker.faults import is_disk_error
 from hpo.worker.job import Job
 
@@ -148,9 +147,10 @@ def _last_line(error: Exception) -> str:
 
 
 def is_done(folder: SweepFolder, trials: int) -> bool:
-    """Whether all `trials` trials have ended and the chosen ones have predicted: a launch would have nothing to do."""
-    ledger = Ledger(folder.events())
-    if sum(entry.state in CLOSED for entry in ledger.trials.values()) < trials:
+    """Whether all `trials` trials and their repeats have ended and the chosen ones have predicted: a launch would have
+    nothing to do."""
+    ledger, record = Ledger(folder.events()), record_of(folder)
+    if not ledger.ended(trials, record.budget, record.repeats):
         return False
     return not needed(folder, ledger).pending
 

@@ -11,12 +11,14 @@ not diverged counts; if all have diverged, the first one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from hpo.search.states import INTERRUPTIONS, State, ranking
+from hpo.search.repeats import Repeat, Run, missing
+from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, State, configuration_id, ranking
 
 
 class StepReport(NamedTuple):
@@ -55,6 +57,10 @@ class TrialEntry:
     """Number of starts."""
     origin: str | None = None
     """Where the configuration comes from (`hpo.search.states.Origin`); None where the row does not say."""
+    config_id: str = ""
+    """Identity of the configuration; empty where the row holds no configuration."""
+    replicate: int = 0
+    """Which repetition of the configuration the trial is."""
     reason: str = ""
     """Why the newest attempt ended."""
     reports: dict[int, StepReport] = field(default_factory=dict)
@@ -63,6 +69,11 @@ class TrialEntry:
     """Largest number of examples that a report of the trial names."""
     checkpoint: str | None = None
     """Path of the checkpoint that the newest report names."""
+
+    @property
+    def repeat(self) -> bool:
+        """Whether the trial runs a configuration of the search again (`hpo.search.repeats`)."""
+        return self.origin == REPEAT
 
     @property
     def last_report(self) -> StepReport | None:
@@ -103,6 +114,8 @@ class Ledger:
         if event == "start":
             entry.state, entry.lost, entry.reason, entry.origin = "running", False, "", row.get("origin")
             entry.attempts += 1
+            if entry.attempts == 1:
+                entry.config_id, entry.replicate = _config_id(row), int(row.get("replicate") or 0)
         elif event == "end":
             self._end(trial, entry, row)
         else:
@@ -135,5 +148,51 @@ class Ledger:
         return entry.reason or "no reason is known" if entry.lost else None
 
     def ranking(self) -> list[int]:
-        """Trials with a score, best first (see `hpo.search.states.ranking`)."""
-        return ranking(self.trials)
+        """Trials of the search with a score, best first (see `hpo.search.states.ranking`)."""
+        return ranking(self.searched)
+
+    @property
+    def searched(self) -> dict[int, TrialEntry]:
+        """The trials of the search, without repeats."""
+        return {number: entry for number, entry in self.trials.items() if not entry.repeat}
+
+    @property
+    def repeats(self) -> dict[int, TrialEntry]:
+        """The repeats that have started."""
+        return {number: entry for number, entry in self.trials.items() if entry.repeat}
+
+    def repeat_of(self, trial: int) -> int | None:
+        """The trial of the search whose configuration a repeat runs again; None for a trial of the search."""
+        if not self.trials[trial].repeat:
+            return None
+        config_id = self.trials[trial].config_id
+        return next((number for number, entry in self.searched.items() if entry.config_id == config_id), None)
+
+    def runs(self) -> list[Run]:
+        """Every trial and repeat, by number."""
+        return [
+            Run(number, entry.config_id, entry.replicate, entry.origin, entry.state, entry.last)
+            for number, entry in sorted(self.trials.items())
+        ]
+
+    def search_ended(self, trials: int) -> bool:
+        """Whether the search has ended: `trials` trials, repeats not counted."""
+        return sum(entry.state in CLOSED for entry in self.searched.values()) >= trials
+
+    def repeats_to_start(self, trials: int, budget: int, replicates: int) -> list[Repeat]:
+        """The repeats that have yet to start; none are known before the search of `trials` trials has ended."""
+        return missing(self.runs(), budget, replicates) if self.search_ended(trials) else []
+
+    def ended(self, trials: int, budget: int, replicates: int) -> bool:
+        """Whether the search and all repeats have ended."""
+        if not self.search_ended(trials) or self.repeats_to_start(trials, budget, replicates):
+            return False
+        return all(entry.state in CLOSED for entry in self.repeats.values())
+
+
+def _config_id(row: Mapping[str, Any]) -> str:
+    """Identity of the configuration in the row of a start; rows of older stores hold the configuration alone."""
+    if row.get("config_id") or not row.get("config"):
+        return str(row.get("config_id") or "")
+    config = row["config"]
+    return configuration_id(json.loads(config) if isinstance(config, str) else config)

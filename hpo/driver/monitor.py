@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hpo.driver.ledger import Ledger, TrialEntry
-from hpo.search.schedulers import EXEMPT, Scheduler
+from hpo.launch.record import SweepRecord
+from hpo.search.repeats import allowed, most
+from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
 from hpo.search.states import CLOSED, STATES
 
@@ -22,7 +24,8 @@ LEADERS = 10
 
 
 class Monitor:
-    """The durable rows of a sweep of `trials` trials, and the snapshots made from them."""
+    """The durable rows of a sweep of `trials` trials, and the snapshots made from them. `repeats`: replicates of each
+    finalist after the search."""
 
     def __init__(
         self,
@@ -31,8 +34,10 @@ class Monitor:
         milestones: tuple[int, ...],
         scheduler: Scheduler,
         exempt: Collection[int] = EXEMPT,
+        repeats: int = 0,
     ) -> None:
         self._name = name
+        self._replicates = repeats
         self._total = trials
         self._milestones = milestones
         self._columns = scheduler.columns
@@ -67,6 +72,9 @@ class Monitor:
         repeated = trial in self._ledger.trials and step in self._ledger.trials[trial].reports
         self._ledger.feed(row)
         self._progress.append((float(row["time"]), used, self._ledger.examples_used))
+        entry = self._ledger.trials.get(trial)
+        if entry is None or entry.repeat:  # its start is lost, or no rung knows it
+            return
         if not repeated and step in self._milestones:  # the search too judges the first report of (trial, step) only
             self._judge.report(trial, step, self._ledger.trials[trial].reports[step].overall)
 
@@ -75,21 +83,21 @@ class Monitor:
     ) -> Snapshot:
         """The sweep as its durable rows describe it. `live`: a driver works on it, so examples per second are
         measured."""
-        trials, ranking = self._ledger.trials, self._ledger.ranking()
-        counts: dict[str, int] = dict.fromkeys(STATES, 0)
-        for trial in trials.values():
-            counts[trial.state] += 1
+        trials, ranking, repeats = self._ledger.trials, self._ledger.ranking(), self._ledger.repeats
+        to_start = self._ledger.repeats_to_start(self._total, self._milestones[-1], self._replicates)
         rate = self._rate(started, now) if live else 0.0
         return Snapshot(
             name=self._name,
-            counts=counts,
+            counts=_by_state(self._ledger.searched.values()),
             trials_total=self._total,
             budget_examples_used=self._ledger.examples_used,
             best=[_leader(number, trials[number]) for number in ranking[:LEADERS]],
             best_per_task=self._best_per_task(ranking),
             rungs=self._judge.rows(),
             rung_columns=self._columns,
-            running=[_running(number, trial) for number, trial in sorted(trials.items()) if trial.state == "running"],
+            running=[
+                self._running(number, trial) for number, trial in sorted(trials.items()) if trial.state == "running"
+            ],
             examples_per_second=rate,
             started=started,
             elapsed=max(0.0, now - started),
@@ -97,7 +105,15 @@ class Monitor:
             durable_rows=self._ledger.rows,
             phase=phase,
             messages=messages,
+            repeats=_by_state(repeats.values()),
+            repeats_total=len(repeats) + len(to_start),
         )
+
+    def _running(self, number: int, trial: TrialEntry) -> RunningTrial:
+        report, repeat_of = trial.last_report, self._ledger.repeat_of(number)
+        if report is None:
+            return RunningTrial(number, 0, 0, None, repeat_of)
+        return RunningTrial(number, report.step, trial.examples, report.overall, repeat_of)
 
     def _best_per_task(self, ranking: list[int]) -> dict[str, TaskLeader]:
         best: dict[str, TaskLeader] = {}
@@ -117,15 +133,29 @@ class Monitor:
         return (self._progress[-1][2] - self._progress[0][1]) / (now - begin)
 
     def _time_left(self, rate: float) -> float | None:
-        """Seconds left, estimated: every trial is assumed to use the mean number of examples of the closed trials."""
-        trials = self._ledger.trials
+        """Seconds left, estimated: every trial is assumed to use the mean number of examples of the closed trials, and
+        repeats as much as they may."""
+        trials, budget = self._ledger.searched, self._milestones[-1]
         closed = [trial.examples for trial in trials.values() if trial.state in CLOSED]
         if not closed or rate <= 0:
             return None
         mean = sum(closed) / len(closed)
         open_trials = [trial.examples for trial in trials.values() if trial.state not in CLOSED]
         to_come = max(0, self._total - len(trials)) * mean
-        return (to_come + sum(max(0.0, mean - examples) for examples in open_trials)) / rate
+        to_come += sum(max(0.0, mean - examples) for examples in open_trials)
+        repeated = [trial.examples for trial in self._ledger.repeats.values() if trial.state not in CLOSED]
+        if self._ledger.search_ended(self._total):
+            repeats = len(self._ledger.repeats_to_start(self._total, budget, self._replicates))
+        else:
+            used = sum(trial.examples for trial in trials.values())
+            repeats = min(most(self._replicates), allowed(round(used + to_come), budget))
+        return (to_come + repeats * budget + sum(max(0, budget - examples) for examples in repeated)) / rate
+
+
+def monitor_of(record: SweepRecord, trials: int) -> Monitor:
+    """The monitor of a recorded sweep that has `trials` trials by now."""
+    scheduler = scheduler_from(record.scheduler)
+    return Monitor(record.name, trials, record.milestones, scheduler, record.exempt, record.repeats)
 
 
 def _leader(number: int, trial: TrialEntry) -> Leader:
@@ -134,8 +164,8 @@ def _leader(number: int, trial: TrialEntry) -> Leader:
     return Leader(number, report.overall, report.scores, report.step)
 
 
-def _running(number: int, trial: TrialEntry) -> RunningTrial:
-    report = trial.last_report
-    if report is None:
-        return RunningTrial(number, 0, 0, None)
-    return RunningTrial(number, report.step, trial.examples, report.overall)
+def _by_state(trials: Iterable[TrialEntry]) -> dict[str, int]:
+    counts: dict[str, int] = dict.fromkeys(STATES, 0)
+    for trial in trials:
+        counts[trial.state] += 1
+    return counts

@@ -106,6 +106,8 @@ class Running:
         """Called ten times a second, between two events of the search; returns attempts whose workers are to be
         killed."""
         self._leave_if_superseded()
+        if self._screen.phase == "searching" and self._sweep.searched:
+            self._screen.phase = "repeating"
         reason = self._recorder.fault or self._halt.reason
         if not self._sweep.halted and reason is not None:
             self._screen.phase = "stopping"

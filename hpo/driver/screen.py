@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from hpo.driver.monitor import Monitor
+from hpo.driver.monitor import monitor_of
 from hpo.launch.plan import Plan
 from hpo.search.snapshot import Snapshot
 from hpo.worker.progress import stages_of
@@ -26,9 +26,7 @@ class Screen:
         self.activity = ""
         """What the driver does now, in words; shown while it starts or finalises."""
         self.messages: list[str] = list(plan.warnings)
-        self.monitor = Monitor(
-            plan.name, plan.trials, plan.record.milestones, plan.scheduler, plan.record.exempt
-        )
+        self.monitor = monitor_of(plan.record, plan.trials)
         self.clock = time.monotonic()
         """When the launch began, by `time.monotonic`."""
         self._plan = plan

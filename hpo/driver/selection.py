@@ -1,7 +1,8 @@
 """What is chosen once a search has ended, and which predictions that takes.
 
-An ensemble and the best single trial are chosen on `search`, from evidence (`results.choice`). Only they and the
-default predict, and only the rows of `held` on which headlines are estimated, unless more is asked for.
+An ensemble and the best single trial are chosen on `search`, from evidence (`results.choice`). Only they, the runs of
+the answer (`hpo.driver.comparison`) and those of the default predict, and only the rows of `held` on which headlines
+are estimated, unless more is asked for.
 
 Sweeps of earlier versions have no evidence. Their candidates are the trials whose stored predictions hold `search`; if
 there is none, every trial with kept weights predicts the dev files first.
@@ -12,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hpo.driver.comparison import compared, decided
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import KeptWeights, Ledger
+from hpo.launch.record import record_of
 
 if TYPE_CHECKING:
     from results.choice import Selection
@@ -83,15 +86,20 @@ def needed(
     full_dev: bool = False,
     without: Collection[int] = (),
 ) -> Needed:
-    """The predictions that a selection (None: that of a launch's end) needs to be estimated; `full_dev`: on all of dev
-    too. `without`: trials that could not predict."""
+    """The predictions that a selection needs to be estimated; None: that of a launch's end, with what its answer needs.
+    `full_dev`: on all of dev too. `without`: trials that could not predict."""
     from results.predictions import DEV, HELD
 
     chosen = select(folder, ledger, without=without) if selection is None else selection
     able = [trial for trial in ledger.kept if trial not in without]
     if not chosen.picks and (first := lacking(folder, ledger, able, [DEV])):
         return Needed(able, first)
-    return Needed(chosen.trials, lacking(folder, ledger, chosen.trials, [HELD, DEV] if full_dev else [HELD]))
+    trials = chosen.trials
+    if selection is None:
+        budget = record_of(folder).budget
+        answer = decided(folder, ledger, budget)
+        trials = list(dict.fromkeys([*trials, *compared(ledger, answer, budget, without)]))
+    return Needed(trials, lacking(folder, ledger, trials, [HELD, DEV] if full_dev else [HELD]))
 
 
 def lacking(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts: Sequence[str]) -> list[Pending]:

@@ -19,7 +19,7 @@ from hpo.cluster.connection import Cluster, connect
 from hpo.cluster.resources import Resources
 from hpo.cluster.shared_files import check_nodes
 from hpo.driver import generations
-from hpo.driver.monitor import Monitor
+from hpo.driver.monitor import monitor_of
 from hpo.driver.resumption import resumption
 from hpo.driver.running import LaunchState, Running
 from hpo.driver.screen import Observer, Screen
@@ -28,7 +28,6 @@ from hpo.launch.prepare import check_local, prepare
 from hpo.launch.record import SweepRecord, job_of
 from hpo.launch.relaunch import plan_again
 from hpo.launch.request import Launch, Relaunch
-from hpo.search.schedulers import scheduler_from
 from hpo.search.snapshot import Snapshot
 from hpo.worker.faults import is_disk_error
 
@@ -77,7 +76,7 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
 
 def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outcome:
     """The outcome of a launch that found nothing to do."""
-    monitor = Monitor(record.name, trials, record.milestones, scheduler_from(record.scheduler), record.exempt)
+    monitor = monitor_of(record, trials)
     monitor.feed_all(folder.events())
     now = time.time()
     return Outcome(record.name, "done", monitor.snapshot("done", started=now, now=now, live=False))

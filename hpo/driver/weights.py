@@ -1,8 +1,9 @@
 """Kept weights: those of the best `keep` trials that have ended, of the members of an ensemble, and of trial 0.
 
-Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data. The
-ensemble is chosen anew whenever a trial reaches the full budget (`hpo.driver.jury`); a trial that ranks low may help
-it. All kept trials together are at most twice `keep`.
+Trial 0 is the default configuration. Its weights are kept so that a sweep can be compared with it on held-out data. So
+are those of every repeat (`hpo.search.repeats`): repeats are few and have no rank. The ensemble is chosen anew whenever
+a trial reaches the full budget (`hpo.driver.jury`); a trial that ranks low may help it. All kept trials of the search
+together are at most twice `keep`.
 
 A trial's weights are those of its last report, the one that the rungs judged. A trial that still runs owns its folder
 of checkpoints. Once it has ended, its folder is cut down to that one checkpoint, or deleted. The row comes first:
@@ -86,11 +87,13 @@ class Shelf:
 
     def _best(self, ledger: Ledger, candidates: Iterable[int]) -> list[int]:
         """The trials among `candidates` whose weights are kept, best first. Each candidate has weights."""
-        ranked = ranking({trial: ledger.trials[trial] for trial in candidates})
+        entries = {trial: ledger.trials[trial] for trial in candidates}
+        ranked = ranking({trial: entry for trial, entry in entries.items() if not entry.repeat})
         first = {*ranked[: self._keep], BASELINE}.intersection(ranked)
         members = [trial for trial in self._members if trial in ranked and trial not in first]
         kept = first.union(members[: 2 * self._keep - len(first)])
-        return [trial for trial in ranked if trial in kept]
+        repeats = [trial for trial, entry in sorted(entries.items()) if entry.repeat]
+        return [*(trial for trial in ranked if trial in kept), *repeats]
 
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
         """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpo.cluster.resources import Resources
 from hpo.launch.record import SweepRecord
 from hpo.search.expectation import expected_examples
+from hpo.search.repeats import allowed, most
 from hpo.search.schedulers import Scheduler, scheduler_from
 from hpo.search.searchers import Searcher, searcher_from
 from hpo.search.sweep import Sweep
@@ -119,7 +120,7 @@ class Plan:
 
     @property
     def most_examples(self) -> int:
-        """Examples that the trials use together if none is stopped early."""
+        """Examples that the trials of the search use together if none is stopped early."""
         return self.trials * self.record.budget
 
     @property
@@ -134,13 +135,24 @@ class Plan:
 
     @property
     def expected_examples(self) -> int:
-        """Examples that the trials are expected to use together; see `hpo.search.expectation`."""
+        """Examples that the trials of the search are expected to use together; see `hpo.search.expectation`."""
         return expected_examples(self.scheduler, self.trials, self.record.milestones, self.record.exempt)
 
     @property
+    def expected_repeats(self) -> int:
+        """Number of repeats if the search uses as many examples as expected; see `hpo.search.repeats`."""
+        return min(most(self.record.repeats), allowed(self.expected_examples, self.record.budget))
+
+    @property
+    def most_repeats(self) -> int:
+        """Number of repeats if no trial is stopped early."""
+        return min(most(self.record.repeats), allowed(self.most_examples, self.record.budget))
+
+    @property
     def expected_cost(self) -> int:
-        """Expected cost of all trials together with their evaluation, in trained examples."""
-        return expected_examples(self.scheduler, self.trials, self._costs, self.record.exempt)
+        """Expected cost of all trials and repeats together with their evaluation, in trained examples."""
+        searched = expected_examples(self.scheduler, self.trials, self._costs, self.record.exempt)
+        return searched + self.expected_repeats * self.full_cost
 
     @property
     def full_cost(self) -> int:
@@ -174,6 +186,7 @@ class Plan:
             complete=complete_for(tasks, record.base.traits),
             start=[dict(config) for config in record.start],
             exempt=record.exempt,
+            repeats=record.repeats,
         )
 
     def begun(self, resources: Resources) -> SweepRecord:

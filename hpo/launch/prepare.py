@@ -127,6 +127,7 @@ def _record(
         trainer=launch.trainer,
         resources=launch.resources,
         keep=launch.keep,
+        repeats=launch.repeats,
         data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus)),
         base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits),
         report_rows=scored,

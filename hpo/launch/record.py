@@ -122,7 +122,9 @@ class SweepRecord:
     resources: ResourceRequest
     """Resources that the first launch got; a later launch may request others."""
     keep: int
-    """Number of best trials whose weights are kept, beside trial 0 and an ensemble's members."""
+    """Number of best trials whose weights are kept, beside trial 0, repeats and an ensemble's members."""
+    repeats: int
+    """Further replicates of each finalist after the search; see `hpo.search.repeats`."""
     data: DataRecord
     base: BaseRecord
     report_rows: tuple[Mapping[str, int], ...]
@@ -223,6 +225,7 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
         "argv": [],
         "exempt": [],
         "evaluation_version": 1,
+        "repeats": 0,
     }
     content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
@@ -237,7 +240,7 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_values(record: SweepRecord) -> None:
     """Raise FieldError for values of the right type that no sweep was ever written with."""
-    for name, least in (("trials", 1), ("keep", 1), ("seed", 0)):
+    for name, least in (("trials", 1), ("keep", 1), ("seed", 0), ("repeats", 0)):
         if (value := getattr(record, name)) < least:
             raise FieldError(f"`{name}` must be at least {least}, not {value}")
     for trial in record.exempt:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpo.cluster.resources import ResourceRequest
+from hpo.search.repeats import REPLICATES
 from hpo.worker.job import TRAINER
 from search_spaces.domains import Node
 
@@ -75,13 +76,16 @@ class Launch:
     """Scheduler that stops weak trials: a name in `hpo.search.schedulers.SCHEDULERS`, or its name and settings."""
     eta: int | None = None
     """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
+    repeats: int = REPLICATES
+    """Further replicates of the best configurations and the default after the search, as far as a fifth of the sweep's
+    examples allows; 0: none. See `hpo.search.repeats`."""
     grace: int | None = None
     """Examples before which no trial is stopped; None: the scheduler's default."""
     trainer: str = TRAINER
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
 
     def __post_init__(self) -> None:
-        _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0)
+        _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0, repeats=0)
         _check_time(self.time)
         raced, full = ({Path(path).resolve() for path in paths} for paths in (self.start, self.start_full))
         if both := sorted(raced & full):

@@ -32,8 +32,9 @@ SURE = 0.75
 """Least probability of being better than the default with which a configuration is the answer."""
 SPREADS = tuple(0.001 * 2 ** (step / 2) for step in range(13))
 """Grid of t, in units of `overall`: 0.001 to 0.064."""
-MEANS = (0.0, -0.0025, -0.005, -0.01, -0.02, -0.04)
-"""Grid of m, in units of `overall`."""
+MEANS = (0.0, -0.01, -0.03)
+"""Grid of m, in units of `overall`. With 0 alone, a probability of 0.82 was right in 55 to 67 % of simulated sweeps
+whose draws lose 0.01 on average; a finer grid down to -0.04 found no more and shrank real gains further."""
 REACH = 0.05
 """Configurations whose mean is further below the default's teach nothing about m and t: a long tail of bad draws, which
 no normal prior describes, would let the near ones be shrunk too little."""

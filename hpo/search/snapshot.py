@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from hpo.search.schedulers import Asha, RungRow
+from hpo.search.states import CLOSED
 
 
 class Leader(NamedTuple):
@@ -52,6 +53,8 @@ class RunningTrial(NamedTuple):
     """Examples used at that report."""
     overall: float | None
     """Overall score there; None before the first report."""
+    repeat_of: int | None = None
+    """The trial whose configuration it repeats; None: it is a trial of the search."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ class Snapshot:
 
     name: str
     counts: Mapping[str, int]
-    """Trials by state (`hpo.search.states.STATES`)."""
+    """Trials by state (`hpo.search.states.STATES`), without repeats."""
     trials_total: int
+    """Number of trials of the search."""
     budget_examples_used: int
-    """Examples that all trials have used together."""
+    """Examples that all trials and repeats have used together."""
     best: list[Leader]
     """The ten best trials, best first by (step, overall)."""
     best_per_task: Mapping[str, TaskLeader]
@@ -80,7 +84,8 @@ class Snapshot:
     durable_rows: int
     """Rows on the disk."""
     phase: str
-    """While a driver works on the sweep: starting, searching, stopping (running trials write checkpoints), finalising.
+    """While a driver works on the sweep: starting, searching, repeating (the finalists run again, see
+    `hpo.search.repeats`), stopping (running trials write checkpoints), finalising.
     Without a driver: done, stopped (the driver left in order) or interrupted (the driver died); the last two can be
     resumed."""
     activity: str = ""
@@ -91,6 +96,25 @@ class Snapshot:
     """Trial -> its stage before training. It comes from a file of the trial's worker, all other fields from rows."""
     rung_columns: tuple[str, ...] = Asha.columns
     """Fields of `rungs` that a display shows under the sweep's scheduler."""
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    """Repeats that have started, by state."""
+    repeats_total: int = 0
+    """Number of repeats, started or to come; 0 while the search runs."""
+
+    @property
+    def search_ended(self) -> bool:
+        """Whether every trial of the search has ended."""
+        return sum(self.counts[state] for state in CLOSED) >= self.trials_total
+
+    @property
+    def repeats_ended(self) -> int:
+        """Number of repeats that have ended."""
+        return sum(self.repeats.get(state, 0) for state in CLOSED)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every trial and every repeat has ended."""
+        return self.search_ended and self.repeats_ended >= self.repeats_total
 
     @property
     def beginning(self) -> tuple[int, ...]:
@@ -99,7 +123,10 @@ class Snapshot:
 
     def at_rest(self) -> Snapshot:
         """The sweep once no driver works on it: nothing runs, and what ran waits for a resume."""
-        counts = dict(self.counts)
-        counts["waiting"] += counts["running"]
-        counts["running"] = 0
-        return replace(self, counts=counts, running=[], time_left=None)
+        counts, repeats = (_at_rest(numbers) for numbers in (self.counts, self.repeats))
+        return replace(self, counts=counts, repeats=repeats, running=[], time_left=None)
+
+
+def _at_rest(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Trials by state once nothing runs."""
+    return {**numbers, "waiting": numbers.get("waiting", 0) + numbers.get("running", 0), "running": 0}

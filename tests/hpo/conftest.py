@@ -44,6 +44,7 @@ def launch(store: Path, **changes: Any) -> Launch:
         "grace": 100,
         "workers": 1,
         "gpus_per_trial": 0.0,
+        "repeats": 0,
         "trainer": "tests.hpo.fakes",
     }
     return from_options(Launch, values | changes)

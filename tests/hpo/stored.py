@@ -44,6 +44,7 @@ def record(name: str, trials: int = 6) -> SweepRecord:
         trainer="hpo.worker.trainer",
         resources=ResourceRequest(2, 1, 0.0),
         keep=20,
+        repeats=0,
         data=DataRecord(None, "f"),
         base=BaseRecord("tiny", "tiny", "s"),
         report_rows=(dict.fromkeys(TASKS, ROWS // 4), dict.fromkeys(TASKS, ROWS // 2)),

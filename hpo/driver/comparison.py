@@ -1,0 +1,168 @@
+"""A stored sweep's answer: decided on `search` by `hpo.search.answer`, compared with the default on `held`.
+
+A configuration is named by the trial of the search that drew it; its runs are that trial and its repeats at full
+budget. A configuration of which a repeat diverged cannot be the answer. The best trials also get the error of their
+difference from the default on finitely many rows of `search`, from the evidence of their runs; the others are taken to
+have the mean of those errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from hpo.driver.generations import total_trials
+from hpo.driver.jury import scoring
+from hpo.driver.ledger import Ledger
+from hpo.launch.record import record_of
+from hpo.search.answer import Answer, Challenger, decide
+from hpo.search.repeats import DEFAULT, FINALISTS
+
+if TYPE_CHECKING:
+    from results.estimates import Estimate
+    from results.store import SweepFolder
+
+RESAMPLES = 200
+"""Resamples for the error of a difference on `search`: that error is known to about 5 %."""
+WIDTH = 2 * 1.96
+"""Standard errors in a 95 % interval."""
+
+Runs = Mapping[int, Sequence[int]]
+"""Trial of the search that drew a configuration -> that trial and its repeats that have a score at full budget."""
+
+
+class Comparison(NamedTuple):
+    """The answer of a sweep, or the configuration that comes nearest to it, against the default on `held`."""
+
+    trial: int
+    runs: tuple[int, ...]
+    """Its runs that have predicted `held`."""
+    default_runs: tuple[int, ...]
+    """The default's runs that have."""
+    difference: Estimate
+    """Mean overall of `runs` minus that of `default_runs`."""
+
+
+class Decision(NamedTuple):
+    """The answer of a sweep, and how it compares."""
+
+    answer: Answer
+    held: Comparison | None
+    """None: the default or the compared configuration has not predicted `held`."""
+
+
+def runs_at_full_budget(ledger: Ledger, budget: int) -> Runs:
+    """The runs of each configuration at full budget, best first by the trial that drew it, the default's first of all.
+    Without configurations of which a repeat diverged."""
+    every = {run.trial: run for run in ledger.runs()}
+    diverged = {run.config_id for run in every.values() if run.repeat and run.state == "diverged"}
+    first: dict[str, int] = {every[DEFAULT].config_id: DEFAULT} if DEFAULT in every else {}
+    runs: dict[int, list[int]] = {}
+    for trial in [DEFAULT, *ledger.ranking(), *ledger.repeats]:
+        run = every.get(trial)
+        if run is not None and run.complete(budget) and (run.config_id not in diverged or trial == DEFAULT):
+            key = run.config_id or f"trial {trial}"
+            members = runs.setdefault(first.setdefault(key, trial), [])
+            if trial not in members:
+                members.append(trial)
+    return runs
+
+
+def decided(folder: SweepFolder, ledger: Ledger, budget: int) -> Answer:
+    """The answer by the rows in the ledger."""
+    runs = runs_at_full_budget(ledger, budget)
+    errors = sampling_errors(folder, runs)
+    usual = sum(errors.values()) / len(errors) if errors else 0.0
+    challengers = [
+        Challenger(trial, _scores(ledger, members), errors.get(trial, usual))
+        for trial, members in runs.items()
+        if trial != DEFAULT
+    ]
+    return decide(_scores(ledger, runs.get(DEFAULT, ())), challengers, DEFAULT)
+
+
+def _scores(ledger: Ledger, trials: Sequence[int]) -> tuple[float, ...]:
+    reports = [ledger.trials[trial].last_report for trial in trials]
+    return tuple(report.overall for report in reports if report is not None)
+
+
+def sampling_errors(folder: SweepFolder, runs: Runs) -> dict[int, float]:
+    """Standard error of the difference of each of the best trials from the default, which comes from the finite number
+    of rows of `search`. Trials without evidence are left out."""
+    from results.candidates import candidates
+    from results.choice import labels_of
+    from results.estimates import of_difference
+
+    best = [trial for trial in runs if trial != DEFAULT][:FINALISTS]
+    if DEFAULT not in runs or not best:
+        return {}
+    wanted = [run for trial in (DEFAULT, *best) for run in runs[trial]]
+    pool, score = candidates(folder, wanted), scoring(folder)
+    values = {
+        trial: {task: prediction.values for task, prediction in member.items()}
+        for trial, member in pool.members.items()
+    }
+    if not values:
+        return {}
+    labels = labels_of(folder, score, ("search",), pool.rows)
+    known = {trial: [values[run] for run in runs[trial] if run in values] for trial in (DEFAULT, *best)}
+    return {
+        trial: (estimate.high - estimate.low) / WIDTH
+        for trial in best
+        if known[DEFAULT] and known[trial]
+        for estimate in [of_difference(score, known[trial], known[DEFAULT], labels, RESAMPLES)]
+    }
+
+
+def compared(ledger: Ledger, answer: Answer, budget: int, without: Collection[int] = ()) -> list[int]:
+    """The trials that predict `held` for the comparison of the answer with the default, as far as their weights are
+    kept: every run of both. `without`: trials that could not predict."""
+    if answer.leader is None or answer.default is None:
+        return []
+    runs = runs_at_full_budget(ledger, budget)
+    return [
+        run
+        for trial in (answer.leader.trial, DEFAULT)
+        for run in runs[trial]
+        if run in ledger.kept and run not in without
+    ]
+
+
+def of_sweep(folder: SweepFolder) -> Decision | None:
+    """The answer of a stored sweep, and its comparison with the default on `held` from the predictions that are there.
+    None before the search and its repeats have ended."""
+    ledger, record = Ledger(folder.events()), record_of(folder)
+    budget = record.budget
+    if not ledger.ended(total_trials(record.trials, folder.path), budget, record.repeats):
+        return None
+    answer = decided(folder, ledger, budget)
+    return Decision(answer, _on_held(folder, answer, runs_at_full_budget(ledger, budget)))
+
+
+def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:
+    from results.choice import labels_of
+    from results.estimates import of_difference
+    from results.predictions import HELD, aligned, common_rows, headline, predicted
+
+    if answer.leader is None or answer.default is None:
+        return None
+    trial, there = answer.leader.trial, predicted(folder, HELD)
+    sides = [[run for run in runs[each] if run in there] for each in (trial, DEFAULT)]
+    members = {run: headline(folder, run) for side in sides for run in side}
+    rows = common_rows(members.values())
+    score = scoring(folder)
+    if not all(sides) or not rows.keys() >= score.metrics.keys():
+        return None
+    rows = {task: rows[task] for task in score.metrics}
+    whole = {run: aligned(member, rows) for run, member in members.items()}
+    values = {
+        run: {task: prediction.values for task, prediction in member.items()}
+        for run, member in whole.items()
+        if member is not None
+    }
+    left, right = (tuple(run for run in side if run in values) for side in sides)
+    if not left or not right:
+        return None
+    labels = labels_of(folder, score, ("held",), rows)
+    difference = of_difference(score, [values[run] for run in left], [values[run] for run in right], labels)
+    return Comparison(trial, left, right, difference)
