@@ -79,9 +79,12 @@ def test_overall_and_difference() -> None:
     assert estimate.n == 300
     assert estimate.low < estimate.value < estimate.high
     assert estimate.value == SCORING.overall(SCORING.scores(good, labels))
-    gain = of_difference(SCORING, good, worse, labels)
+    gain = of_difference(SCORING, [good], [worse], labels)
     assert gain.value == pytest.approx(estimate.value - of_overall(SCORING, worse, labels).value)
     assert 0 < gain.low < gain.value < gain.high
-    nothing = of_difference(SCORING, good, good, labels)
+    nothing = of_difference(SCORING, [good], [good], labels)
     assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+    averaged = of_difference(SCORING, [good, worse], [worse], labels)
+    ends = (averaged.value, averaged.low, averaged.high)
+    assert ends == pytest.approx((gain.value / 2, gain.low / 2, gain.high / 2)), "scores are averaged, not predictions"
     assert of_task(SCORING, "colour", good["colour"], labels["colour"]).value == 0.7

@@ -119,6 +119,35 @@ def test_a_step_shows_its_first_finite_report(tmp_path: Path) -> None:
     assert [row["seq"] for row in chosen] == sorted(row["seq"] for row in chosen)
 
 
+def test_repeats_stand_in_the_row_of_the_trial_that_they_repeat(tmp_path: Path) -> None:
+    stored = sweep(tmp_path)
+    scores = {0: (0.50, "a"), 1: (0.54, "b"), 2: (0.535, "c"), 3: (0.45, "d"), 4: (0.52, "b"), 5: (0.51, "a")}
+    with stored.writer() as writer:
+        for trial, (value, config_id) in scores.items():
+            origin = "repeat" if trial > 3 else "sampler"
+            writer.append("trials", start(trial, config_id=config_id, origin=origin, replicate=int(trial > 3)))
+            writer.append("reports", report(trial, 300, value))
+            writer.append("trials", end(trial, "complete"))
+        writer.append("trials", start(6, config_id="e"))
+        writer.append("reports", report(6, 100, 0.9))
+        writer.append("trials", end(6, "pruned"))
+    shown = views.top(stored)
+    assert shown["trial"].tolist() == [1, 2, 0, 3, 6]
+    assert shown["runs"].tolist() == [2, 1, 2, 1, 0]
+    assert shown["mean"].tolist()[:4] == pytest.approx([0.53, 0.535, 0.505, 0.45])
+    assert math.isnan(shown["mean"][4])
+    alike = [None if pd.isna(value) else bool(value) for value in shown["like_best"]]
+    assert alike == [True, True, False, False, None], "at a lower rung nothing can be compared"
+    assert list(views.top(stored, 1)["like_best"]) == [True]
+    assert [run["trial"] for run in views.show(stored, 5)["runs"]] == [0, 5]
+    assert views.show(stored, 3)["runs"] == [{"trial": 3, "replicate": 0, "state": "complete", "overall": 0.45}]
+
+
+def test_trials_without_an_identity_are_configurations_of_their_own(folder: SweepFolder) -> None:
+    assert views.top(folder)["runs"].tolist() == [1, 0, 0]
+    assert [None if pd.isna(value) else bool(value) for value in views.top(folder)["like_best"]] == [True, None, None]
+
+
 def test_ranking_goes_by_step_then_overall(folder: SweepFolder) -> None:
     assert views.ranking(views.trials_frame(folder)) == [1, 4, 0]
     assert views.top(folder, 2)["trial"].tolist() == [1, 4]

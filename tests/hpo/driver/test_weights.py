@@ -22,7 +22,8 @@ class Bench:
 
     def report(self, trial: int, value: float) -> str:
         """Start a trial and let it report; returns the path of its checkpoint at 300 examples."""
-        self.ledger.feed({"trial": trial, "attempt": 0, "event": "start"})
+        if trial not in self.ledger.trials:
+            self.ledger.feed({"trial": trial, "attempt": 0, "event": "start"})
         for step in (100, 300):
             path = checkpoint_folder(self.sweep, trial) / f"0-{step}"
             path.mkdir(parents=True)
@@ -137,3 +138,14 @@ def test_what_a_crash_left_half_deleted_goes(tmp_path: Path) -> None:
     assert leftover.is_dir(), "another process may be deleting it"
     bench.shelf.tidy(bench.ledger)
     assert not leftover.exists()
+
+
+def test_weights_of_repeats_stay_and_take_no_place(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=1)
+    bench.end(0, 0.1)
+    bench.end(1, 0.3)
+    bench.ledger.feed({"trial": 2, "attempt": 0, "event": "start", "origin": "repeat"})
+    assert bench.end(2, 0.9) == [(2, "0-300")], "no trial is displaced"
+    assert bench.end(3, 0.4) == [(3, "0-300"), (1, None)]
+    bench.shelf.tidy(bench.ledger)
+    assert [bench.names(trial) for trial in range(4)] == [["0-300"], [], ["0-300"], ["0-300"]]
