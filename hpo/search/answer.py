@@ -3,13 +3,14 @@ was picked for its luck too.
 
 Model. y_k is the mean of the n_k runs of configuration k at full budget; k = 0 is the default.
 
-    y_0 = T + e_0,    e_0 ~ N(0, s^2 / n_0)
-    y_k = T + d_k + e_k,    e_k ~ N(0, s^2 / n_k + r_k^2),    d_k ~ N(m, t^2) with m <= 0
+    y_0 = T + e_0,          e_0 ~ N(0, v_0) with v_0 = s^2 / n_0 + mean(r_k^2) / 2
+    y_k = T + d_k + e_k,    e_k ~ N(0, v_k) with v_k = s^2 / n_k + r_k^2 / 2,    d_k ~ N(m, t^2) with m <= 0
 
 T is the default's true score, with a flat prior; d_k is what configuration k truly gains. s is the noise of one run
-(`results.noise`), r_k the error of a difference on finitely many rows of `search`, which no repeat lowers. Mean m and
-spread t of the gains come from the sweep's own complete trials (empirical Bayes): every pair of a grid counts as much
-as it explains their scores. Given m and t, with a_0 = n_0 / s^2, a_k = 1 / (t^2 + s^2 / n_k + r_k^2), A = sum of a:
+(`results.noise`), r_k the standard error of the difference y_k - y_0 on finitely many rows of `search`, which no repeat
+lowers; half of its square is taken to be the default's own, which all differences share. Mean m and spread t of the
+gains come from the sweep's own complete trials (empirical Bayes): every pair of a grid counts as much as it explains
+their scores. Given m and t, with a_0 = 1 / v_0, a_k = 1 / (t^2 + v_k), A = sum of a:
 
     T   has mean (a_0 y_0 + sum a_k (y_k - m)) / A and variance 1 / A
     d_k has mean m + w (y_k - T - m) with w = t^2 a_k, and variance t^2 (1 - w) + w^2 / A
@@ -49,7 +50,8 @@ class Challenger:
     values: tuple[float, ...]
     """`overall` on `search` of every run at full budget, its own first."""
     sampling: float = 0.0
-    """Standard error r of its difference from the default that comes from the finite number of rows of `search`."""
+    """Standard error r of its difference from the default that comes from the finite number of rows of `search`. The
+    seeds of its runs are not in it."""
 
     @property
     def mean(self) -> float:
@@ -120,7 +122,8 @@ def posteriors(
     """Trial -> expected gain over the default, and probability that the gain is positive."""
     centre = sum(default) / len(default)
     near = [one for one in challengers if one.mean >= centre - REACH]
-    fits = [fit(len(default), centre, near, noise, mean, spread) for mean in MEANS for spread in SPREADS]
+    error = noise**2 / len(default) + sum(one.sampling**2 for one in near) / 2 / max(1, len(near))
+    fits = [fit(centre, error, near, noise, mean, spread) for mean in MEANS for spread in SPREADS]
     top = max(each.evidence for each in fits)
     weights = [math.exp(each.evidence - top) for each in fits]
     total = sum(weights)
@@ -159,10 +162,10 @@ class Fit:
 
 
 def fit(
-    runs: int, centre: float, near: Sequence[Challenger], noise: float, mean: float, spread: float
+    centre: float, error: float, near: Sequence[Challenger], noise: float, mean: float, spread: float
 ) -> Fit:
-    """The posterior from `runs` runs of the default, of mean `centre`, and from the challengers `near` it."""
-    pairs = [(runs / noise**2, centre)]
+    """The posterior from the default's mean `centre`, of variance `error` (v_0), and from the challengers `near` it."""
+    pairs = [(1 / error, centre)]
     pairs += [(precision(one, spread, noise), one.mean - mean) for one in near]
     certainty = sum(weight for weight, _ in pairs)
     level = sum(weight * value for weight, value in pairs) / certainty
@@ -173,4 +176,4 @@ def fit(
 
 def precision(one: Challenger, spread: float, noise: float) -> float:
     """a_k: the precision of y_k given T."""
-    return 1 / (spread**2 + noise**2 / len(one.values) + one.sampling**2)
+    return 1 / (spread**2 + noise**2 / len(one.values) + one.sampling**2 / 2)

@@ -80,3 +80,18 @@ def test_defaults_are_named_by_path_with_the_branch_in_which_they_hold() -> None
 def test_no_default_of_a_plan_names_a_branch_in_its_path(plan: Plan) -> None:
     assert any("." in name for name in plan.preview.defaults), "the plan's own names do"
     assert not [row for row in dry_run.defaults(plan.preview.defaults) if "." in row["parameter"]]
+
+
+def test_the_plan_says_how_many_repeats_a_fifth_of_the_examples_allows(plan: Plan) -> None:
+    assert dry_run.facts(plan)["repeats"] == (
+        "about 0 expected, 1 at most, of 300 examples each: the best 3 and the default, up to 2 more runs each, within "
+        "a fifth of the sweep's examples"
+    )
+    long = replace(plan, trials=400)
+    assert (long.expected_repeats, long.most_repeats) == (8, 8)
+    assert long.expected_cost > replace(long, record=replace(plan.record, repeats=0)).expected_cost
+    middle = replace(plan, trials=24)
+    assert middle.expected_repeats == min(8, middle.expected_examples // 1200)
+    off = replace(plan, record=replace(plan.record, repeats=0))
+    assert (off.expected_repeats, off.most_repeats) == (0, 0)
+    assert dry_run.facts(off)["repeats"].startswith("none")

@@ -67,6 +67,24 @@ def empty() -> Snapshot:
     return snapshot(phase="starting", durable_rows=0, **changes)
 
 
+def test_repeats_are_shown_beside_the_trials() -> None:
+    counts = {"running": 0, "complete": 6, "pruned": 16, "diverged": 1, "failed": 1, "waiting": 0}
+    repeats = {"running": 1, "complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "waiting": 0}
+    again = RunningTrial(26, 1666, 1670, 0.6112, repeat_of=7)
+    shown = snapshot(phase="repeating", counts=counts, repeats=repeats, repeats_total=5, running=[again])
+    assert shown.search_ended
+    assert not shown.ended
+    text = " ".join(drawn(shown, 140).split())
+    for words in ("repeating", "24 of 24 closed, 2 of 5 repeats", "26 (again 7)", "of at most 145.0k examples", "left"):
+        assert words in text
+    rest = shown.at_rest()
+    assert (rest.repeats["waiting"], rest.repeats["running"], rest.repeats_ended) == (1, 0, 2)
+    assert replace(shown, repeats=repeats | {"running": 0, "complete": 4, "diverged": 1}).ended
+    out = io.StringIO()
+    PlainDisplay(out)(shown)
+    assert "closed=24 of=24 running=0 complete=6 pruned=16 diverged=1 failed=1 repeats=2/5 examples=" in out.getvalue()
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_picture_shows_everything_asked_for(width: int) -> None:
     text = drawn(snapshot(), width)

@@ -55,6 +55,18 @@ def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     assert [sweep.next(), sweep.next()] == [resumed.next(), resumed.next()]
 
 
+def test_repeats_are_recorded_and_reach_the_search(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path, repeats=1, scheduler="none", grace=None, trials=4))
+    again = plan_again(plan.store, written(plan), 4, FAKES)
+    assert again.record.repeats == plan.record.repeats == 1
+    sweep = again.sweep(workers=1)
+    for trial in range(4):
+        assert sweep.next() is not None
+        sweep.report(trial, 0, 900, 0.5, diverged=False)
+    assert (sweep.searched, sweep.finished) == (True, False)
+    refused(tmp_path / "other", "`repeats` must be an integer of at least 0, not -1", repeats=-1)
+
+
 def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
     assert prepare(launch(tmp_path, name=None, space="quickstart")).name == "quickstart-1"
     Store(tmp_path).create("quickstart-1", {})

@@ -55,6 +55,7 @@ def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -
     assert record.evaluation_version == 1
     assert record.data.inputs == {}
     assert record.exempt == (), "every trial was raced"
+    assert record.repeats == 0
     assert record.resources == ResourceRequest(2, 1, 0.0)
     assert record.milestones == (100, 300, 900)
     assert record.tasks["sts"].leaderboard == ("sts", "Predicted_Similiary")
@@ -107,6 +108,7 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"milestones": [100, 50]}, r"`milestones` must be ascending numbers of examples, not \[100, 50\]"),
         ({"exempt": [0, 1]}, "`exempt` must name trials that are not drawn, 0 to 0, not 1"),
         ({"keep": 0}, "`keep` must be at least 1, not 0"),
+        ({"repeats": -1}, "`repeats` must be at least 0, not -1"),
         ({"report_rows": [{"sst": 9}]}, "`report_rows` must be a list of 3, one for each milestone"),
         ({"search_sizes": None}, r"`report_rows\.0` must be an object, not None"),
         ({"tasks": {}}, "`tasks` must name at least one task"),

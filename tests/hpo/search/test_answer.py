@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ SCORES = [Challenger(4, (0.72, 0.71, 0.715), 0.004), Challenger(7, (0.73,), 0.00
 DEFAULT = (0.70, 0.705)
 
 
-def joint(default: tuple[float, ...], given: list[Challenger], noise: float, mean: float, spread: float) -> tuple[
-    np.ndarray, np.ndarray
-]:
+ERROR = 0.009**2 / 2 + (0.004**2 + 0.006**2) / 3 / 2
+"""Variance of the default's mean, with a noise of 0.009."""
+
+
+def joint(
+    default: tuple[float, ...], given: list[Challenger], noise: float, mean: float, spread: float
+) -> tuple[Any, Any]:
     """Posterior mean and covariance of (T, d_1, ...), by conditioning a normal vector; T has a very wide prior."""
     size = len(given)
     prior = np.diag([1e4, *[spread**2] * size])
     centre = np.array([0.0, *[mean] * size])
     design = np.hstack([np.ones((size + 1, 1)), np.vstack([np.zeros((1, size)), np.eye(size)])])
-    errors = [noise**2 / len(default), *(noise**2 / len(one.values) + one.sampling**2 for one in given)]
+    errors = [ERROR, *(noise**2 / len(one.values) + one.sampling**2 / 2 for one in given)]
     values = np.array([np.mean(default), *(one.mean for one in given)])
     gain = prior @ design.T @ np.linalg.inv(design @ prior @ design.T + np.diag(errors))
     return centre + gain @ (values - design @ centre), prior - gain @ design @ prior
@@ -34,7 +39,7 @@ def joint(default: tuple[float, ...], given: list[Challenger], noise: float, mea
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.0, 0.01), (-0.02, 0.01), (-0.01, 0.05), (0.0, 0.001)])
 def test_gains_are_those_of_a_conditioned_normal_vector(mean: float, spread: float) -> None:
-    posterior = fit(2, float(np.mean(DEFAULT)), SCORES, 0.009, mean, spread)
+    posterior = fit(float(np.mean(DEFAULT)), ERROR, SCORES, 0.009, mean, spread)
     centre, covariance = joint(DEFAULT, SCORES, 0.009, mean, spread)
     assert posterior.level == pytest.approx(centre[0], abs=1e-5)
     for place, one in enumerate(SCORES, start=1):
@@ -44,13 +49,13 @@ def test_gains_are_those_of_a_conditioned_normal_vector(mean: float, spread: flo
 def test_evidence_is_the_density_of_the_differences_from_the_default() -> None:
     def density(mean: float, spread: float) -> float:
         size, noise = len(SCORES), 0.009
-        own = [spread**2 + noise**2 / len(one.values) + one.sampling**2 for one in SCORES]
-        covariance = np.diag(own) + noise**2 / len(DEFAULT) * np.ones((size, size))
+        own = [spread**2 + noise**2 / len(one.values) + one.sampling**2 / 2 for one in SCORES]
+        covariance = np.diag(own) + ERROR * np.ones((size, size))
         rest = np.array([one.mean - np.mean(DEFAULT) - mean for one in SCORES])
         return float(-(np.linalg.slogdet(covariance)[1] + rest @ np.linalg.solve(covariance, rest)) / 2)
 
     pairs = [(mean, spread) for mean in (0.0, -0.03) for spread in (0.001, 0.01, 0.06)]
-    found = [fit(2, float(np.mean(DEFAULT)), SCORES, 0.009, *pair).evidence for pair in pairs]
+    found = [fit(float(np.mean(DEFAULT)), ERROR, SCORES, 0.009, *pair).evidence for pair in pairs]
     expected = [density(*pair) for pair in pairs]
     assert np.diff(found) == pytest.approx(np.diff(expected))
 
@@ -105,14 +110,15 @@ def test_without_anything_to_compare() -> None:
 
 def simulated(seed: int, mean: float, spread: float, *, noise: float = 0.008, sampling: float = 0.005,
               never: bool = False, repeats: bool = True) -> tuple[Answer, dict[int, float]]:  # fmt: skip
-    """The answer of a sweep with eight complete trials, and the true gain of each. `never`: none beats the default."""
+    """The answer of a sweep with eight complete trials, and the true gain of each. `never`: none beats the default.
+    `sampling`: standard error of a difference on the rows of `search`."""
     rng = random.Random(seed)
     gains = {trial: rng.gauss(mean, spread) for trial in range(1, 9)}
     gains = {trial: -abs(gain) if never else gain for trial, gain in gains.items()}
-    shift = {trial: rng.gauss(0, sampling) for trial in gains}
+    shift = {trial: rng.gauss(0, sampling / math.sqrt(2)) for trial in (0, *gains)}
 
     def run(trial: int) -> float:
-        return 0.7 + (gains[trial] + shift[trial] if trial else 0.0) + rng.gauss(0, noise)
+        return 0.7 + gains.get(trial, 0.0) + shift[trial] + rng.gauss(0, noise)
 
     values = {trial: [run(trial)] for trial in (0, *gains)}
     best = sorted(gains, key=lambda trial: -values[trial][0])[:3]
