@@ -13,16 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from results.scoring import Scoring, Vector
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 """Resamples of a bootstrap; the standard error of an end of the interval is then about 2 % of the interval's width."""
+ROUGH = 100
+"""Resamples of a standard error that is only an input to a decision: it is known to about 7 %."""
 SEED = 20240607
 """Seed of a bootstrap: the same predictions give the same interval."""
 
@@ -41,9 +43,14 @@ class Estimate:
         return asdict(self)
 
 
+def _quantile(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    return NormalDist().inv_cdf(probability)
+
+
 def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's interval of a share that was observed on n examples, within [0, 1]."""
-    z = float(ndtri((1 + confidence) / 2))
+    z = _quantile((1 + confidence) / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -55,7 +62,7 @@ def fisher(r: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
         return -1.0, 1.0
     if abs(r) >= 1:
         return r, r
-    half = float(ndtri((1 + confidence) / 2)) / math.sqrt(n - 3)
+    half = _quantile((1 + confidence) / 2) / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
@@ -75,12 +82,19 @@ def bootstrap(
 
     `sizes`: rows of each task. Each task's rows are drawn separately, with replacement.
     """
-    generator = np.random.default_rng(seed)
-    values = [
-        statistic({task: generator.integers(0, size, size) for task, size in sizes.items()}) for _ in range(resamples)
-    ]
+    values = _resampled(statistic, sizes, resamples, seed)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _resampled(
+    statistic: Callable[[Mapping[str, NDArray[np.int64]]], float], sizes: Mapping[str, int], resamples: int, seed: int
+) -> list[float]:
+    """The statistic of each of many resamples."""
+    generator = np.random.default_rng(seed)
+    return [
+        statistic({task: generator.integers(0, size, size) for task, size in sizes.items()}) for _ in range(resamples)
+    ]
 
 
 def of_task(scoring: Scoring, task: str, predictions: Vector, labels: Vector) -> Estimate:
@@ -110,7 +124,6 @@ def of_difference(
     left: Sequence[Mapping[str, Vector]],
     right: Sequence[Mapping[str, Vector]],
     labels: Mapping[str, Vector],
-    resamples: int = RESAMPLES,
 ) -> Estimate:
     """Mean overall of the predictions `left` minus that of `right`, with its interval. Each holds one predictor, or the
     replicates of one configuration, whose scores are averaged and not their predictions.
@@ -118,16 +131,35 @@ def of_difference(
     All are scored on the same resampled examples, so the interval is far narrower than those of two scores. It says how
     the difference would vary with other examples, not with other seeds.
     """
+    statistic = _difference(scoring, left, right, labels)
+    sizes = {task: len(truth) for task, truth in labels.items()}
+    low, high = bootstrap(statistic, sizes)
+    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
+
+
+def error_of_difference(
+    scoring: Scoring,
+    left: Sequence[Mapping[str, Vector]],
+    right: Sequence[Mapping[str, Vector]],
+    labels: Mapping[str, Vector],
+) -> float:
+    """Standard error of the difference of `of_difference` over the examples, from ROUGH resamples."""
+    sizes = {task: len(truth) for task, truth in labels.items()}
+    return float(np.std(_resampled(_difference(scoring, left, right, labels), sizes, ROUGH, SEED), ddof=1))
+
+
+def _difference(
+    scoring: Scoring,
+    left: Sequence[Mapping[str, Vector]],
+    right: Sequence[Mapping[str, Vector]],
+    labels: Mapping[str, Vector],
+) -> Callable[[Mapping[str, NDArray[np.int64]]], float]:
+    """Function from row indices by task to the difference of the mean overalls."""
 
     def mean(members: Sequence[Mapping[str, Vector]], index: Mapping[str, NDArray[np.int64]]) -> float:
         return sum(_overall(scoring, member, labels, index) for member in members) / len(members)
 
-    def statistic(index: Mapping[str, NDArray[np.int64]]) -> float:
-        return mean(left, index) - mean(right, index)
-
-    sizes = {task: len(truth) for task, truth in labels.items()}
-    low, high = bootstrap(statistic, sizes, resamples=resamples)
-    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
+    return lambda index: mean(left, index) - mean(right, index)
 
 
 def _all_rows(sizes: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:

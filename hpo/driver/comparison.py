@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from results.estimates import Estimate
     from results.store import SweepFolder
 
-RESAMPLES = 200
-"""Resamples for the error of a difference on `search`: that error is known to about 5 %."""
-WIDTH = 2 * 1.96
-"""Standard errors in a 95 % interval."""
-
 Runs = Mapping[int, Sequence[int]]
 """Trial of the search that drew a configuration -> that trial and its repeats that have a score at full budget."""
 
@@ -91,7 +86,7 @@ def sampling_errors(folder: SweepFolder, runs: Runs) -> dict[int, float]:
     of rows of `search`. Trials without evidence are left out."""
     from results.candidates import candidates
     from results.choice import labels_of
-    from results.estimates import of_difference
+    from results.estimates import error_of_difference
 
     best = [trial for trial in runs if trial != DEFAULT][:FINALISTS]
     if DEFAULT not in runs or not best:
@@ -107,10 +102,9 @@ def sampling_errors(folder: SweepFolder, runs: Runs) -> dict[int, float]:
     labels = labels_of(folder, score, ("search",), pool.rows)
     known = {trial: [values[run] for run in runs[trial] if run in values] for trial in (DEFAULT, *best)}
     return {
-        trial: (estimate.high - estimate.low) / WIDTH
+        trial: error_of_difference(score, known[trial], known[DEFAULT], labels)
         for trial in best
         if known[DEFAULT] and known[trial]
-        for estimate in [of_difference(score, known[trial], known[DEFAULT], labels, RESAMPLES)]
     }
 
 

@@ -27,8 +27,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from results.noise import pooled
-
 SURE = 0.75
 """Least probability of being better than the default with which a configuration is the answer."""
 SPREADS = tuple(0.001 * 2 ** (step / 2) for step in range(13))
@@ -101,6 +99,8 @@ def decide(default: Sequence[float], challengers: Sequence[Challenger], trial: i
     `trial`: number of the default's trial. Without a run of the default the highest mean is the answer, with a
     probability of NaN: there is nothing to compare it with.
     """
+    from results.noise import pooled
+
     noise = pooled([default, *(challenger.values for challenger in challengers)])
     if not default:
         ranked = sorted(challengers, key=lambda one: (-one.mean, one.trial))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.estimates import INTERVALS, bootstrap, fisher, of_difference, of_overall, of_task, wilson
+from results.estimates import (
+    INTERVALS,
+    bootstrap,
+    error_of_difference,
+    fisher,
+    of_difference,
+    of_overall,
+    of_task,
+    wilson,
+)
 from tests.results.samples import SCORING
 
 
@@ -84,6 +93,9 @@ def test_overall_and_difference() -> None:
     assert 0 < gain.low < gain.value < gain.high
     nothing = of_difference(SCORING, [good], [good], labels)
     assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+    error = error_of_difference(SCORING, [good], [worse], labels)
+    assert error == pytest.approx((gain.high - gain.low) / (2 * 1.96), rel=0.25)
+    assert error_of_difference(SCORING, [good, worse], [worse], labels) == pytest.approx(error / 2)
     averaged = of_difference(SCORING, [good, worse], [worse], labels)
     ends = (averaged.value, averaged.low, averaged.high)
     assert ends == pytest.approx((gain.value / 2, gain.low / 2, gain.high / 2)), "scores are averaged, not predictions"

@@ -49,7 +49,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 def test_run_has_the_options_that_the_interface_fixes() -> None:
     text = hpo("run", "--help").stdout
-    searched = "data base trials budget seed name set start start-full eta grace"
+    searched = "data base trials budget seed name set start start-full eta grace repeats"
     used = "time address workers cpus-per-trial gpus-per-trial keep dry-run store"
     for option in f"{searched} {used}".split():
         assert f"--{option} " in text or f"--{option}," in text, option
@@ -73,7 +73,7 @@ def test_version_names_ours_first_and_what_results_depend_on() -> None:
 
 
 NUMBERS = {
-    "run": "--trials=1 --budget=1 --seed=0 --eta=2 --grace=1 --keep=1 "
+    "run": "--trials=1 --budget=1 --seed=0 --eta=2 --grace=1 --repeats=0 --keep=1 "
     "--workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
     "resume": "--workers=1 --cpus-per-trial=1 --gpus-per-trial=0",
     "extend": "--trials=1 --workers=1 --cpus-per-trial=1 --gpus-per-trial=0",

@@ -65,6 +65,9 @@ def test_a_finished_sweep_closes_with_trials_ensemble_folder_and_next_commands(
     ):
         assert words in text
     assert (store / SWEEP / "ensembles" / "greedy-5.json").exists()
+    assert "Answer: the default (trial 0), as no configuration is better" in text, "40 rows of `search` tell too little"
+    assert "trial 3 against default, held out: +" in text
+    assert text.index("best trials") < text.index("Answer:") < text.index("ensemble greedy-5")
     assert f"Everything is in {store / SWEEP}" in text
 
 

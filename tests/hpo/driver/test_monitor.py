@@ -93,3 +93,28 @@ def test_the_rungs_shown_are_those_of_the_search(scheduler: Scheduler) -> None:
                   for row in rows if row["table"] == "reports")  # fmt: skip
     assert sum(row.stopped for row in snapshot.rungs) == stopped
     assert (stopped == 0) is (scheduler == NoStopping())
+
+
+def test_repeats_are_counted_apart_and_enter_no_rung() -> None:
+    shown = Monitor("s", 4, (100, 1000), NoStopping(), (), repeats=2)
+    for trial in range(4):
+        shown.feed(start(trial) | {"config_id": f"c{trial}"})
+        shown.feed(report(trial, 100, 1.0 + trial, overall=0.5))
+        shown.feed(report(trial, 1000, 1.5 + trial, overall=0.5 + trial / 10))
+        if trial == 2:
+            early = shown.snapshot("searching", 0.0, 10.0)
+            assert (early.repeats_total, early.search_ended) == (0, False)
+        shown.feed(end(trial, "complete"))
+    assert shown.snapshot("repeating", 0.0, 10.0).time_left == pytest.approx(1000 / 400), "a fifth of five is one"
+    shown.feed(start(4) | {"origin": "repeat", "config_id": "c3", "replicate": 1})
+    shown.feed(report(4, 100, 6.0, overall=0.9))
+    snapshot = shown.snapshot("repeating", 0.0, 10.0)
+    assert snapshot.running == [RunningTrial(4, 100, 100, 0.9, repeat_of=3)]
+    assert (snapshot.counts["complete"], snapshot.counts["running"]) == (4, 0)
+    assert (snapshot.repeats["running"], snapshot.repeats_total) == (1, 1)
+    assert (snapshot.search_ended, snapshot.ended) == (True, False)
+    assert [row.reports for row in snapshot.rungs] == [4, 4]
+    assert [leader.trial for leader in snapshot.best] == [3, 2, 1, 0]
+    assert snapshot.time_left == pytest.approx(900 / 410)
+    shown.feed(end(4, "complete"))
+    assert shown.snapshot("repeating", 0.0, 10.0).ended
