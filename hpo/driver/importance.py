@@ -36,7 +36,7 @@ def importance_of(
 
 
 def trials_of(folder: SweepFolder) -> list[Trial]:
-    """The trials of a stored sweep by number, with their parameters and scores."""
+    """The trials of a stored sweep by number, without repeats, with their parameters and scores."""
     events = folder.events()
     starts: dict[int, dict[str, Any]] = {}
     for row in events:
@@ -49,5 +49,5 @@ def trials_of(folder: SweepFolder) -> list[Trial]:
             scores={step: {OVERALL: report.overall, **report.scores} for step, report in entry.reports.items()},
             replicate=int(starts[number].get("replicate") or 0),
         )
-        for number, entry in sorted(Ledger(events).trials.items())
+        for number, entry in sorted(Ledger(events).searched.items())
     ]
