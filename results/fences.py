@@ -36,6 +36,7 @@ def claim(sweep: Folder, number: int) -> None:
 
     Raises StoreError if this generation or a newer one has begun.
     """
+    sweep.child(FOLDER).refresh()
     newest = generation(sweep)
     if number <= newest:
         raise StoreError(

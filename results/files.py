@@ -1,8 +1,16 @@
-"""Files and folders of a store: atomic writes. Only this module touches a file system.
+"""Files and folders of a store, wherever it lies: one interface, `Folder`, with one class for each kind of place.
 
-On a local disk (and NFS) `write` writes a temporary file in the same directory, syncs it, renames it, and syncs the
-directory. Readers see the whole file or no file, and once `write` has returned, the file survives a power failure. On
-an object store one PUT does the same. Names that begin with a dot are temporary files, which are never listed.
+A file becomes visible whole or not at all, and once `write` has returned it survives a power failure. With `new` exactly
+one of several simultaneous writers of a name succeeds.
+
+    Disk      local disk or NFS: temporary file in the same directory, fsync, rename or link, fsync of the directory
+    Bucket    object store (`results.objects`): one PUT, with a condition if the object must be new
+
+Names that begin with a dot are temporary files, which are never listed. Only these two modules touch a file system.
+
+NFS differs from a local disk in three ways. A client may list a folder from its memory for up to a minute: `refresh`
+ends this. A call whose answer was lost is sent again, and then fails although it has succeeded: `write` looks whether
+its own file is there. Errors of a full disk come at fsync or close: both are waited for.
 """
 
 from __future__ import annotations
@@ -12,13 +20,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self, TypeVar
 
 import pyarrow as pa
-from pyarrow import fs
+
+Answer = TypeVar("Answer")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Pattern for names of sweeps, keys and ensembles: no separator and no leading dot, so no name leaves its folder."""
@@ -51,67 +62,125 @@ def explained(action: str, path: object) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder on a local disk or in an object store, with the operations that the store needs."""
+class Folder(ABC):
+    """A folder of a store, with the operations that the store needs."""
 
-    filesystem: fs.FileSystem
     path: str
+    """Absolute path on this machine, or URI: the folder's identity, and its name in messages."""
 
-    @property
-    def local(self) -> bool:
-        """Whether the folder is on this machine (NFS included), where files can be renamed and synced."""
-        return isinstance(self.filesystem, fs.LocalFileSystem)
-
-    def child(self, name: str) -> Folder:
+    def child(self, name: str) -> Self:
         """The folder `name` inside this folder."""
-        return Folder(self.filesystem, f"{self.path}/{name}")
+        return replace(self, path=f"{self.path}/{name}")
 
-    def exists(self, name: str = "") -> bool:
-        """Whether a file or folder `name` exists here; without a name, whether this folder exists."""
-        return bool(self._info(name).type != fs.FileType.NotFound)
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether a file `name` exists here."""
 
+    @abstractmethod
     def names(self) -> list[str]:
         """Names of the files here, sorted; empty if the folder does not exist."""
-        if self.local:  # five times as fast as pyarrow, which also asks for sizes and times
-            try:
-                with os.scandir(self.path) as entries:
-                    return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        return sorted(info.base_name for info in self._children() if info.type == fs.FileType.File)
 
+    @abstractmethod
     def folders(self) -> list[str]:
         """Names of the folders here, sorted; empty if this folder does not exist."""
-        return sorted(info.base_name for info in self._children() if info.type == fs.FileType.Directory)
 
+    @abstractmethod
+    def refresh(self) -> None:
+        """Let the next `names` show every file that was complete before this call, on any machine.
+
+        A reader does without: what it misses, it sees a minute later. Whoever decides by a listing calls this first.
+        """
+
+    @abstractmethod
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError if the file does not exist."""
-        with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
-            content: bytes = stream.read()
-        return content
 
+    @abstractmethod
     def open(self, name: str) -> pa.NativeFile:
         """A file to read parts of; a context manager. Raises FileNotFoundError if the file does not exist."""
-        return self.filesystem.open_input_file(f"{self.path}/{name}")
 
+    @abstractmethod
+    def map(self, function: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
+        """`function` of each name, in order: one after the other on a disk, several at a time where each call waits for
+        a network. `names` may be a generator that looks at earlier answers; then it should only save work by this."""
+
+    @abstractmethod
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a whole file and make it durable.
 
-        With `new` an existing file raises FileExistsError. On a local disk exactly one of two simultaneous writers
-        succeeds; an object store can only check before it writes.
+        With `new` an existing file raises FileExistsError; exactly one of several simultaneous writers succeeds.
         """
-        if not self.local:
-            if new and self.exists(name):
-                raise FileExistsError(errno.EEXIST, "File exists", f"{self.path}/{name}")
-            with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-                stream.write(content)
-            return
-        target = os.path.join(self.path, name)
-        temporary = os.path.join(self.path, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file; a missing file is no error."""
+
+    @abstractmethod
+    def age(self, name: str, now: float) -> float:
+        """Seconds from the file's last change to `now`; 0 if the file does not exist."""
+
+    @abstractmethod
+    def make(self) -> None:
+        """Create this folder with its parents and make it durable; an existing folder is no error."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Delete this folder with its content; its name is free once this has returned."""
+
+    @abstractmethod
+    def delete_temporaries(self, now: float, older: float) -> None:
+        """Delete the temporary files that a killed writer left more than `older` seconds ago."""
+
+
+@dataclass(frozen=True)
+class Disk(Folder):
+    """A folder on a local disk or on NFS."""
+
+    def exists(self, name: str) -> bool:
+        try:
+            os.stat(self._at(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def folders(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def refresh(self) -> None:
+        # An NFS client forgets what it knows of a directory as soon as it changes the directory itself and learns from
+        # the answer that others have changed it too. On a local disk this costs some microseconds.
+        probe = self._at(f".{secrets.token_hex(8)}.tmp")
+        with suppress(FileNotFoundError):
+            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.unlink(probe)
+
+    def read(self, name: str) -> bytes:
+        with open(self._at(name), "rb", buffering=0) as file:
+            return file.read()
+
+    def open(self, name: str) -> pa.NativeFile:
+        return pa.OSFile(self._at(name))
+
+    def map(self, function: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
+        return map(function, names)
+
+    def write(self, name: str, content: bytes, *, new: bool = False) -> None:
+        target, temporary = self._at(name), self._at(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             _write_synced(temporary, content)
             if new:
-                os.link(temporary, target)
+                _link(temporary, target)
             else:
                 os.replace(temporary, target)
         finally:
@@ -120,31 +189,27 @@ class Folder:
         _sync_directory(self.path)
 
     def delete(self, name: str) -> None:
-        """Delete a file; a missing file is no error."""
         with suppress(FileNotFoundError):
-            self.filesystem.delete_file(f"{self.path}/{name}")
+            os.unlink(self._at(name))
 
     def age(self, name: str, now: float) -> float:
-        """Seconds from the file's last change to `now`; 0 if the file system does not tell the time of the change."""
-        modified = self._info(name).mtime
-        return now - modified.timestamp() if modified is not None else 0.0
+        try:
+            return now - os.stat(self._at(name)).st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def make(self) -> None:
-        """Create this folder with its parents and make it durable; an existing folder is no error."""
-        if not self.local:
-            self.filesystem.create_dir(self.path, recursive=True)
-        elif not os.path.isdir(self.path):
-            os.makedirs(self.path, exist_ok=True)
-            _sync_directory(os.path.dirname(self.path))
+        missing, path = [], self.path
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):  # each name must survive a power failure, not only the last
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+            _sync_directory(os.path.dirname(folder))
 
     def remove(self) -> None:
-        """Delete this folder with its content. On a local disk a rename hides the folder first, then it is emptied.
-
-        A symbolic link is removed without its target.
-        """
-        if not self.local:
-            self.filesystem.delete_dir(self.path)
-            return
+        """Delete the folder: a rename hides it first, then it is emptied. A symbolic link goes without its target."""
         parent, name = os.path.split(self.path)
         if os.path.islink(self.path):
             os.unlink(self.path)
@@ -154,33 +219,44 @@ class Folder:
         shutil.rmtree(hidden)
 
     def delete_temporaries(self, now: float, older: float) -> None:
-        """Delete the temporary files that a killed writer left more than `older` seconds ago."""
-        if not self.local or not os.path.isdir(self.path):
+        if not os.path.isdir(self.path):
             return
         for entry in os.scandir(self.path):
             with suppress(FileNotFoundError):
                 if entry.name.startswith(".") and entry.name.endswith(".tmp") and now - entry.stat().st_mtime > older:
                     os.unlink(entry.path)
 
-    def _info(self, name: str) -> fs.FileInfo:
-        return self.filesystem.get_file_info(f"{self.path}/{name}" if name else self.path)
-
-    def _children(self) -> list[fs.FileInfo]:
-        infos = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return [info for info in infos if not info.base_name.startswith(".")]
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}"
 
 
-def locate(uri: str | Path, filesystem: fs.FileSystem | None = None) -> Folder:
-    """The folder at a local path or a URI (`s3://bucket/runs`). With `filesystem`, `uri` is a path inside that one."""
-    if filesystem is not None:
-        return Folder(filesystem, str(uri).rstrip("/"))
-    if "://" not in str(uri):
-        return Folder(fs.LocalFileSystem(), str(Path(uri).expanduser().absolute()))
+def locate(place: str | Path) -> Folder:
+    """The folder at a path, a `file://` URI or an `s3://bucket/prefix` URI. Raises StoreError for any other URI."""
+    text = str(place).removeprefix("file://")
+    if "://" not in text:
+        return Disk(str(Path(text).expanduser().absolute()))
+    scheme, _, rest = text.partition("://")
+    if scheme != "s3":
+        raise StoreError(f"Store `{place}` is neither a path nor a known URI: expected file:// or s3://bucket/prefix.")
+    from results import objects  # only whoever uses an object store waits for its library
+
+    bucket, *prefix = rest.rstrip("/").split("/")
+    if not all(NAME.fullmatch(part) for part in (bucket, *prefix)):
+        raise StoreError(
+            f"Store `{place}` is not an address in S3: expected s3://bucket/prefix, whose parts have at most 128 "
+            "letters, digits, `.`, `_` and `-`, a letter or digit first."
+        )
+    return objects.Bucket("/".join(["s3:/", bucket, *prefix]), objects.connect(bucket), f"s3://{bucket}")
+
+
+def _link(temporary: str, target: str) -> None:
+    """Give a file a second name, which must not exist. An NFS server whose first answer was lost says that it exists;
+    then the file has both names."""
     try:
-        located, path = fs.FileSystem.from_uri(str(uri))
-    except (ValueError, OSError) as error:
-        raise StoreError(f"Store `{uri}` is neither a path nor a known URI (file, s3, gs, hdfs): {error}.") from error
-    return Folder(located, path.rstrip("/"))
+        os.link(temporary, target)
+    except FileExistsError:
+        if os.stat(temporary).st_nlink < 2:
+            raise
 
 
 def _write_synced(path: str, content: bytes) -> None:

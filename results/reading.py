@@ -160,26 +160,32 @@ def _listing(
     columns: Collection[str] | None,
 ) -> Listing:
     result, gone = Listing(), set[str]()
-    # Merged files come first, so that the files that they replace need not be opened.
-    for file in sorted(_names(folder), key=lambda file: (not file.startswith(MERGED), file)):
-        if file in gone or (accept is not None and not accept(file)):
-            continue
+    names = [file for file in _names(folder) if accept is None or accept(file)]
+
+    def parsed(file: str) -> tuple[str, pa.Table | StoreError]:
         if not file.endswith(SUFFIX):
-            result.warnings.append(f"{folder.path}/{file} is skipped: it is not a {SUFFIX} file.")
-            continue
+            return file, StoreError(f"it is not a {SUFFIX} file")
         table = cache.get((folder.path, file))
-        if table is None:
-            try:
-                table = _parsed(folder, name, file, columns)
-                if columns is None:
-                    cache[folder.path, file] = table
-            except StoreError as error:
-                result.warnings.append(f"{folder.path}/{file} is skipped: {error}.")
+        try:
+            return file, _parsed(folder, name, file, columns) if table is None else table
+        except StoreError as error:
+            return file, error
+
+    # Merged files come first, so that the files that they replace need not be opened.
+    for group in (
+        (file for file in names if file.startswith(MERGED)),
+        (file for file in names if not file.startswith(MERGED) and file not in gone),
+    ):
+        for file, table in folder.map(parsed, group):
+            if isinstance(table, StoreError):
+                result.warnings.append(f"{folder.path}/{file} is skipped: {table}.")
                 continue
-        result.tables[file] = table
-        if file.startswith(MERGED):
-            result.replaced[file] = tuple(json.loads(table.schema.metadata[b"replaces"]))
-            gone.update(result.replaced[file])
+            if columns is None:
+                cache[folder.path, file] = table
+            result.tables[file] = table
+            if file.startswith(MERGED):
+                result.replaced[file] = tuple(json.loads(table.schema.metadata[b"replaces"]))
+                gone.update(result.replaced[file])
     for file in gone & result.tables.keys():
         del result.tables[file]
     return result

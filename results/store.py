@@ -41,8 +41,10 @@ schema holds type, unit and meaning of every column.
 Trust. Nothing read from a store is ever unpickled or executed. Names of sweeps, keys and ensembles cannot leave their
 folder. SQL (`results.query`) only reads.
 
-Place. A local path, NFS, or a URI that pyarrow knows (`s3://bucket/runs`). An object store cannot create a file
-exclusively: two drivers that claim one name or generation there in the same instant may both succeed.
+Place. A local disk, NFS, or S3 (`s3://bucket/runs`, `results.objects`), all through `results.files.Folder`. Of
+several processes that claim one name or generation in the same instant exactly one succeeds, also on S3. Before a
+writer acknowledges rows, and before a new generation looks for them, it makes sure that no remembered listing (NFS)
+hides a claim or a row. Removing a sweep from S3 is not one step: until it has ended, the sweep may be seen in part.
 """
 
 from __future__ import annotations
@@ -54,12 +56,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import fs
 
 from results import fences
 from results.compaction import compact_sweep
 from results.fences import Superseded
-from results.files import Folder, StoreError, explained, locate, safe_name
+from results.files import Disk, Folder, StoreError, explained, locate, safe_name
 from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing, lookup
 from results.schemas import TABLES, conform, find, to_rows, to_table
 from results.tasks import Task, tasks_of
@@ -81,18 +82,21 @@ class SweepMissing(StoreError):  # noqa: N818 - names the state, as FileNotFound
 
 
 class Store:
-    """The sweeps under one path or URI. Opening a store creates nothing; a store that does not exist has no sweeps."""
+    """The sweeps under one path or URI, or in one folder. Opening a store creates nothing; a store that does not exist
+    has no sweeps."""
 
-    def __init__(self, uri: str | Path, *, filesystem: fs.FileSystem | None = None) -> None:
-        self.uri = str(uri)
+    def __init__(self, place: str | Path | Folder) -> None:
+        self._folder = place if isinstance(place, Folder) else locate(place)
+        self.uri = self._folder.path if isinstance(place, Folder) else str(place)
         self.warnings: list[str] = []
         """Folders and files that the latest `readable`, or a query over the store, has skipped, with the reasons."""
-        self._folder = locate(uri, filesystem)
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps, sorted: the folders with a `sweep.json`."""
         with explained("read the store", self.uri):
-            return [name for name in self._folder.folders() if self._folder.child(name).exists(META)]
+            names = self._folder.folders()
+            there = self._folder.map(lambda name: self._folder.child(name).exists(META), names)
+            return [name for name, exists in zip(names, there, strict=True) if exists]
 
     def readable(self) -> list[SweepFolder]:
         """The sweeps whose description can be read, sorted by name; `warnings` names every other folder."""
@@ -154,8 +158,6 @@ class SweepFolder:
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.name = name
-        self.path = Path(folder.path)
-        """Folder of the sweep; for an object store a path in that store, not on this machine."""
         self.warnings: list[str] = []
         """Files that the latest reading of each table, or of some of its keys, has skipped, with the reasons."""
         self.folder = folder
@@ -164,10 +166,20 @@ class SweepFolder:
         self._meta: dict[str, Any] | None = None
 
     @property
+    def path(self) -> Path:
+        """Folder of the sweep on this machine. Raises StoreError if the sweep lies in an object store."""
+        if isinstance(self.folder, Disk):
+            return Path(self.folder.path)
+        raise StoreError(
+            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs its plain files (generations, "
+            "logs, checkpoints) on a disk or a shared file system. Its tables can be read there: hpo top, show, query."
+        )
+
+    @property
     def meta(self) -> dict[str, Any]:
         """The description: what `create` was given, and `name`. Raises StoreError if it is damaged or foreign."""
         if self._meta is None:
-            with explained("read", f"{self.path}/{META}"):
+            with explained("read", f"{self.folder.path}/{META}"):
                 content = self.folder.read(META)
             try:
                 meta = json.loads(content)
@@ -177,7 +189,7 @@ class SweepFolder:
                     raise StoreError(f"`name` must be a text, found {meta.get('name')!r}")
                 tasks_of(meta)
             except ValueError as error:
-                raise StoreError(f"`{self.path}/{META}` is damaged or foreign: {error}.") from error
+                raise StoreError(f"`{self.folder.path}/{META}` is damaged or foreign: {error}.") from error
             self._meta = meta
         return self._meta
 
@@ -197,7 +209,7 @@ class SweepFolder:
         `period`: seconds between group commits. Call this before `events()`: from then on no older writer can add rows.
         """
         number = self.generation + 1 if generation is None else generation
-        with explained("write to", self.path):
+        with explained("write to", self.folder.path):
             return Writer(self.folder, number, period=period)
 
     def write_table(self, table: str, rows: pa.Table | Iterable[Mapping[str, Any]], key: str) -> bool:
@@ -275,7 +287,7 @@ class SweepFolder:
 
     def compact(self, *, fewest: int = 2) -> None:
         """Merge small files now. A running writer merges them by itself."""
-        with explained("write to", self.path):
+        with explained("write to", self.folder.path):
             compact_sweep(self.folder, fewest=fewest)
 
     def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:

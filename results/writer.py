@@ -45,6 +45,8 @@ class Writer:
 
     def __init__(self, sweep: Folder, generation: int, *, period: float = PERIOD) -> None:
         fences.claim(sweep, generation)
+        for table in EVENTS:
+            sweep.child(table).refresh()  # a row that this listing misses would be fenced off
         self.generation = generation
         self.continued_from = durable_seq(sweep)
         """Highest seq of the generations before this one; 0 if they have written no rows."""
@@ -161,6 +163,7 @@ class Writer:
     def _write_run(self, table: str, run: list[Entry]) -> None:
         self._write(table, run[0].seq, run[-1].seq, [entry.rows for entry in run])
         with explained("read", self._sweep.path):
+            self._sweep.child(fences.FOLDER).refresh()
             newest = fences.generation(self._sweep)
         if newest > self.generation:
             raise fences.Superseded(

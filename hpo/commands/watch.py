@@ -49,7 +49,7 @@ def list_sweeps(store: StoreOption = "runs", json: JsonOption = False) -> None:
         try:
             rows.append(overview(folder))
         except ValueError as error:  # one unreadable sweep must not hide the others
-            stored.warnings.append(f"{folder.path} is skipped: {error}")
+            stored.warnings.append(f"{folder.folder.path} is skipped: {error}")
         stored.warnings += folder.warnings
     warn(stored.warnings)
     rows.sort(key=lambda row: str(row["created"]))
