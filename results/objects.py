@@ -14,10 +14,11 @@ AWS_ENDPOINT_URL, or the role of the machine. Files such as ~/.aws/credentials a
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, Perm
 from results.files import Answer, Folder
 
 if TYPE_CHECKING:
+    from obstore import ListResult, ObjectMeta
     from obstore.store import ObjectStore
 
 TIMEOUT = 30.0
@@ -95,7 +97,7 @@ class Bucket(Folder):
 
     def open(self, name: str) -> pa.NativeFile:
         with self._named(name):
-            return pa.PythonFile(obstore.open_reader(self.store, self._key(name)), mode="r")
+            return pa.PythonFile(_Ranges(self.store, self._key(name)), mode="r")
 
     def map(self, function: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
         known = list(names)
@@ -163,7 +165,7 @@ class Bucket(Folder):
         except FileNotFoundError:
             return None
 
-    def _listed(self) -> obstore.ListResult:
+    def _listed(self) -> ListResult[Sequence[ObjectMeta]]:
         with self._named(""):
             return obstore.list_with_delimiter(self.store, self.prefix or None)
 
@@ -185,6 +187,35 @@ class Bucket(Folder):
             raise PermissionError(errno.EACCES, reason, f"{self.path}/{name}") from error
         except BaseError as error:
             raise OSError(errno.EIO, _first(error), f"{self.path}/{name}") from error
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file: each reading is one request for the bytes of that range."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._store, self._key, self._place = store, key, 0
+        self._size = int(obstore.head(store, key)["size"])
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = self._size if size < 0 else min(self._place + size, self._size)
+        if end <= self._place:
+            return b""
+        content = bytes(obstore.get_range(self._store, self._key, start=self._place, end=end))
+        self._place += len(content)
+        return content
 
 
 def _first(error: BaseError) -> str:

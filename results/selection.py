@@ -80,7 +80,7 @@ def conclude(folder: SweepFolder, scoring: Scoring, selection: Selection, *, nam
         "selected_on": ["search", "dev"],
         **_estimates(folder, scoring, selection),
     }
-    with explained("write to", folder.path / "ensembles"):
+    with explained("write to", f"{folder.folder.path}/ensembles"):
         ensembles = folder.folder.child("ensembles")
         ensembles.make()
         ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
@@ -117,7 +117,7 @@ def load(folder: SweepFolder, name: str) -> dict[str, Any]:
         existing = ", ".join(saved(folder)) or "no ensembles yet"
         raise StoreError(f"No ensemble `{name}` in sweep `{folder.name}`. It has: {existing}.") from None
     except ValueError as error:
-        raise StoreError(f"`{folder.path}/ensembles/{name}.json` is damaged or foreign: {error}.") from error
+        raise StoreError(f"`{folder.folder.path}/ensembles/{name}.json` is damaged or foreign: {error}.") from error
     return record
 
 

@@ -44,7 +44,8 @@ folder. SQL (`results.query`) only reads.
 Place. A local disk, NFS, or S3 (`s3://bucket/runs`, `results.objects`), all through `results.files.Folder`. Of
 several processes that claim one name or generation in the same instant exactly one succeeds, also on S3. Before a
 writer acknowledges rows, and before a new generation looks for them, it makes sure that no remembered listing (NFS)
-hides a claim or a row. Removing a sweep from S3 is not one step: until it has ended, the sweep may be seen in part.
+hides a claim or a row. A reader on another NFS client may see one table as it was up to a minute before the other,
+until both are listed anew: then rows of that minute may be missing between others. Removing a sweep from S3 is not one step: until it has ended, the sweep may be seen in part.
 """
 
 from __future__ import annotations
@@ -144,9 +145,9 @@ class Store:
         raise SweepMissing(f"No sweep `{name}` in `{self.uri}`. {hint}")
 
     def remove(self, name: str) -> None:
-        """Delete a sweep with its whole folder. Its name is free at once."""
+        """Delete a sweep with its whole folder. Its name is free once this has returned."""
         folder = self.open(name)
-        with explained("delete", folder.path):
+        with explained("delete", folder.folder.path):
             self._sweep(name).remove()
 
     def _sweep(self, name: str) -> Folder:

@@ -37,7 +37,7 @@ TABLE: Mapping[str, May] = {
         frozenset({"torch", "numpy", "scipy", "tokenizers", "safetensors"}),
         frozenset({"huggingface_hub", "pyarrow", "rich"}),
     ),
-    "results": May(frozenset({"numpy", "scipy", "pyarrow", "pandas", "duckdb", "plotly"})),
+    "results": May(frozenset({"numpy", "scipy", "pyarrow", "pandas", "duckdb", "plotly", "obstore"})),
     "hpo": May(
         frozenset({"ray", "optuna", "typer", "rich", "minbert", "results", "search_spaces"})
         # dependencies of its three libraries, and click, a dependency of typer

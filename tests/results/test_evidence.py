@@ -15,7 +15,7 @@ import pytest
 from results import files, reading
 from results.candidates import last_evidence, member_of, search_order
 from results.evidence import EVIDENCE, Evidence, arrays
-from results.files import Folder
+from results.files import Disk
 from results.store import Store, StoreError, SweepFolder, Writer
 from tests.results.samples import end, report, start, sweep
 
@@ -229,8 +229,8 @@ def test_only_the_files_and_row_groups_asked_for_are_read(tmp_path: Path, monkey
         for trial in range(12):
             add(writer, trial)
     opened: list[str] = []
-    genuine = Folder.open
-    monkeypatch.setattr(Folder, "open", lambda self, name: opened.append(name) or genuine(self, name))
+    genuine = Disk.open
+    monkeypatch.setattr(Disk, "open", lambda self, name: opened.append(name) or genuine(self, name))
     assert_equal(last_evidence(folder, [7])[7], evidence(7, 300))
     assert len(opened) == 1
     folder.compact()

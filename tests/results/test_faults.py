@@ -8,7 +8,6 @@ import os
 import pickle
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from results import files
 from results.store import Store, StoreError
+from tests.results.places import Place
 from tests.results.samples import META, fill, report, seqs, start, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +40,13 @@ while True:
 """
 
 
-def test_kill_at_any_instant_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    folder = sweep(tmp_path)
+@pytest.mark.parametrize("place", ["disk", "s3"], indirect=True)
+def test_kill_at_any_instant_loses_nothing_acknowledged(place: Place) -> None:
+    place.store().create("one", META)
     pause = random.Random(5)
     acknowledged = 0
     for generation in range(1, 6):
-        command = [sys.executable, "-c", WRITING, str(tmp_path / "runs")]
+        command = [sys.executable, "-c", WRITING, place.uri]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -56,61 +57,62 @@ def test_kill_at_any_instant_loses_nothing_acknowledged(tmp_path: Path) -> None:
         process.wait()
         # The process prints acknowledged seqs. A number that was cut in the pipe would only be smaller.
         acknowledged = int(lines[-1]) if lines else int(first)
+        folder = place.store().open("one")
         visible = seqs(folder)
         assert folder.generation == generation
         assert visible == list(range(1, len(visible) + 1)), "a prefix of the appended rows"
         assert len(visible) >= acknowledged
         acknowledged = len(visible)
-    assert folder.warnings == []
+        assert folder.warnings == []
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
-def test_damaged_file_is_named_and_skipped(tmp_path: Path, damage: str) -> None:
-    folder = sweep(tmp_path)
+def test_damaged_file_is_named_and_skipped(place: Place, damage: str) -> None:
+    folder = place.store().create("one", META)
     with folder.writer() as writer:
         fill(writer, 3)
-    victim = sorted((Path(folder.path) / "reports").iterdir())[1]
-    content = bytearray(victim.read_bytes())
+    reports = folder.folder.child("reports")
+    victim = reports.names()[1]
+    content = bytearray(reports.read(victim))
     content[len(content) // 4] ^= 0xFF
-    victim.write_bytes(
-        {"empty": b"", "half": bytes(content[: len(content) // 2]), "flipped": bytes(content), "text": b"id,x\n1,2\n"}[
-            damage
-        ]
-    )
-    fresh = Store(tmp_path / "runs").open("one")
+    half = bytes(content[: len(content) // 2])
+    damages = {"empty": b"", "half": half, "flipped": bytes(content), "text": b"id,x\n1,2\n"}
+    reports.write(victim, damages[damage])
+    fresh = place.store().open("one")
     assert seqs(fresh) == [1, 2, 3, 5, 6]
     assert len(fresh.warnings) == 1
-    assert victim.name in fresh.warnings[0]
+    assert victim in fresh.warnings[0]
 
 
-def test_foreign_files_and_temporaries_are_left_alone(tmp_path: Path) -> None:
-    folder = sweep(tmp_path)
+def test_foreign_files_and_temporaries_are_left_alone(place: Place) -> None:
+    folder = place.store().create("one", META)
     with folder.writer() as writer:
         fill(writer, 1)
-    trials, reports = Path(folder.path) / "trials", Path(folder.path) / "reports"
-    (trials / "notes.txt").write_text("mine")
-    (trials / "evil.parquet").write_bytes(pickle.dumps({"a": 1}))
-    (trials / ".half.parquet.1-ab.tmp").write_bytes(b"PAR1")
-    shutil.copy(next(reports.glob("*.parquet")), trials / "other.parquet")
-    (Path(folder.path) / "fences" / "zzz.json").write_text("[]")
-    (Path(folder.path) / "fences" / "more.json").write_text("{")
-    (tmp_path / "runs" / "no sweep").mkdir()
-    (tmp_path / "runs" / "file").write_text("")
-    assert Store(tmp_path / "runs").sweeps() == ["one"]
+    trials, reports, fences = (folder.folder.child(name) for name in ("trials", "reports", "fences"))
+    trials.write("notes.txt", b"mine")
+    trials.write("evil.parquet", pickle.dumps({"a": 1}))
+    trials.write(".half.parquet.1-ab.tmp", b"PAR1")
+    trials.write("other.parquet", reports.read(reports.names()[0]))
+    fences.write("zzz.json", b"[]")
+    fences.write("more.json", b"{")
+    runs = place.store()._folder
+    runs.child("no sweep").make()
+    runs.child("no sweep").write("x", b"")
+    runs.write("file", b"")
+    assert place.store().sweeps() == ["one"]
     assert seqs(folder) == [1, 2]
     for name in ("notes.txt", "evil.parquet", "other.parquet", "zzz.json", "more.json"):
         assert sum(name in warning for warning in folder.warnings) == 1, name
     assert not any("half" in warning for warning in folder.warnings)
     folder.compact()
     assert seqs(folder) == [1, 2]
-    assert (trials / "notes.txt").exists()
+    assert trials.exists("notes.txt")
 
 
-def test_damaged_sweep_json_is_named(tmp_path: Path) -> None:
-    folder = sweep(tmp_path)
-    (Path(folder.path) / "sweep.json").write_text("{")
+def test_damaged_sweep_json_is_named(place: Place) -> None:
+    place.store().create("one", META).folder.write("sweep.json", b"{")
     with pytest.raises(StoreError, match="sweep.json` is damaged"):
-        _ = Store(tmp_path / "runs").open("one").meta
+        _ = place.store().open("one").meta
 
 
 def test_foreign_sweep_json_is_named_with_what_is_wrong(tmp_path: Path) -> None:
@@ -139,11 +141,11 @@ def test_warnings_of_one_key_outlive_the_reading_of_another(tmp_path: Path) -> N
     assert ["f.parquet" in warning for warning in folder.warnings] == [True]
 
 
-def test_damaged_key_is_written_again(tmp_path: Path) -> None:
-    folder = sweep(tmp_path)
+def test_damaged_key_is_written_again(place: Place) -> None:
+    folder = place.store().create("one", META)
     row = {"task": "a", "split": "held", "row": 0, "id": "x", "label": 1.0, "place": 2}
     folder.write_table("examples", [row], "f")
-    (Path(folder.path) / "examples" / "f.parquet").write_bytes(b"PAR1")
+    folder.folder.child("examples").write("f.parquet", b"PAR1")
     assert not folder.has("examples", "f")
     assert folder.write_table("examples", [row], "f")
     assert folder.read("examples").to_pylist() == [row]
@@ -239,12 +241,12 @@ def test_an_interrupted_create_may_be_repeated(tmp_path: Path) -> None:
     assert sweep(tmp_path).meta["seed"] == 7
 
 
-def test_one_of_many_simultaneous_creators_succeeds(tmp_path: Path) -> None:
+def test_one_of_many_simultaneous_creators_succeeds(place: Place) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def create(number: int) -> bool:
         try:
-            Store(tmp_path).create("one", {"by": number})
+            place.store().create("one", {"by": number})
         except StoreError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""The store's contract, on a local disk and on a file system that is treated as an object store."""
+"""The store's contract, in every place where a store may lie."""
 
 from __future__ import annotations
 
@@ -9,29 +9,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from pyarrow import fs
 
 from results.schemas import TABLES, VERSION
 from results.store import Store, StoreError, SweepExists, SweepMissing
+from tests.results.places import Place
 from tests.results.samples import META, end, report, seqs, start
 
 
-class Memory(MemoryFileSystem):  # type: ignore[misc]
-    """File system in memory. Those of fsspec share one memory; each test gets its own."""
-
-    cachable = False
-
-    def __init__(self) -> None:
-        super().__init__(skip_instance_cache=True)
-        self.store, self.pseudo_dirs = {}, [""]
-
-
-@pytest.fixture(params=["local", "object"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "local":
-        return Store(tmp_path / "runs")
-    return Store("bucket/runs", filesystem=fs.PyFileSystem(fs.FSSpecHandler(Memory())))
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place.store()
 
 
 def test_rows_are_read_as_they_were_written(store: Store) -> None:
@@ -153,8 +140,8 @@ def test_rows_that_do_not_fit_are_refused_at_once(store: Store) -> None:
         store.open("one").read("trial")
 
 
-def test_group_commit_makes_rows_durable_without_a_barrier(tmp_path: Path) -> None:
-    folder = Store(tmp_path).create("one", META)
+def test_group_commit_makes_rows_durable_without_a_barrier(store: Store) -> None:
+    folder = store.create("one", META)
     writer = folder.writer(period=0.02)
     seq = writer.append("trials", start(0))
     deadline = time.monotonic() + 10
@@ -177,16 +164,22 @@ def test_every_column_says_what_it_means(name: str) -> None:
 
 
 def test_unknown_uri_is_named() -> None:
-    with pytest.raises(StoreError, match="gopher://x"):
-        Store("gopher://x")
+    for uri in ("gopher://x", "s3://", "s3://bucket/../other", "s3://bucket//x", "S3://bucket/x"):
+        with pytest.raises(StoreError, match=uri.replace(".", "[.]")):
+            Store(uri)
 
 
-def test_older_and_newer_schemas_are_read(tmp_path: Path) -> None:
+def test_a_file_uri_is_a_path(tmp_path: Path) -> None:
+    Store(tmp_path / "runs").create("one", META)
+    assert Store(f"file://{tmp_path}/runs").open("one").path == tmp_path / "runs" / "one"
+
+
+def test_older_and_newer_schemas_are_read(store: Store) -> None:
     from results.reading import encode
 
-    folder = Store(tmp_path).create("one", META)
+    folder = store.create("one", META)
     row = {"task": "a", "split": "held", "row": 0, "id": "x", "from_the_future": 3}
-    (Path(folder.path) / "examples" / "f.parquet").write_bytes(encode("examples", pa.Table.from_pylist([row])))
+    folder.folder.child("examples").write("f.parquet", encode("examples", pa.Table.from_pylist([row])))
     missing = {"label": None, "place": None}
     assert folder.read("examples").to_pylist() == [{"task": "a", "split": "held", "row": 0, "id": "x", **missing}]
     assert folder.warnings == []
