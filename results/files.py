@@ -1,7 +1,7 @@
 """Files and folders of a store, wherever it lies: one interface, `Folder`, with one class for each kind of place.
 
-A file becomes visible whole or not at all, and once `write` has returned it survives a power failure. With `new` exactly
-one of several simultaneous writers of a name succeeds.
+A file becomes visible whole or not at all, and once `write` has returned it survives a power failure. With `new`
+exactly one of several simultaneous writers of a name succeeds.
 
     Disk      local disk or NFS: temporary file in the same directory, fsync, rename or link, fsync of the directory
     Bucket    object store (`results.objects`): one PUT, with a condition if the object must be new

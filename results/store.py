@@ -41,11 +41,12 @@ schema holds type, unit and meaning of every column.
 Trust. Nothing read from a store is ever unpickled or executed. Names of sweeps, keys and ensembles cannot leave their
 folder. SQL (`results.query`) only reads.
 
-Place. A local disk, NFS, or S3 (`s3://bucket/runs`, `results.objects`), all through `results.files.Folder`. Of
-several processes that claim one name or generation in the same instant exactly one succeeds, also on S3. Before a
-writer acknowledges rows, and before a new generation looks for them, it makes sure that no remembered listing (NFS)
-hides a claim or a row. A reader on another NFS client may see one table as it was up to a minute before the other,
-until both are listed anew: then rows of that minute may be missing between others. Removing a sweep from S3 is not one step: until it has ended, the sweep may be seen in part.
+Place. A local disk, NFS, or S3 (`s3://bucket/runs`, `results.objects`), all through `results.files.Folder`. Of several
+processes that claim one name or generation in the same instant exactly one succeeds, also on S3. Before a writer
+acknowledges rows, and before a new generation looks for them, it makes sure that no remembered listing (NFS) hides a
+claim or a row. A reader on another NFS client may see one table as it was up to a minute before the other, until both
+are listed anew: then rows of that minute may be missing between others. Removing a sweep from S3 is not one step: until
+it has ended, the sweep may be seen in part.
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ class SweepFolder:
         if isinstance(self.folder, Disk):
             return Path(self.folder.path)
         raise StoreError(
-            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs its plain files (generations, "
-            "logs, checkpoints) on a disk or a shared file system. Its tables can be read there: hpo top, show, query."
+            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs its plain files "
+            "(generations, logs, checkpoints) on a disk or a shared file system. Its tables can be read there: hpo top, show, query."
         )
 
     @property

@@ -1,4 +1,4 @@
-"""A finished store that was copied to S3: commands that read its tables answer as on the disk, others say what they need."""
+"""A finished store that was copied to S3: commands that read its tables answer as on the disk, others refuse."""
 
 from __future__ import annotations
 
