@@ -173,8 +173,8 @@ class SweepFolder:
         if isinstance(self.folder, Disk):
             return Path(self.folder.path)
         raise StoreError(
-            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs its plain files "
-            "(generations, logs, checkpoints) on a disk or a shared file system. Its tables can be read there: hpo top, show, query."
+            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs plain files (generations, "
+            "logs, checkpoints) on a disk or a shared file system. What reads tables works: hpo top, show, query."
         )
 
     @property
