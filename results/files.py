@@ -24,7 +24,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self, TypeVar
 
 import pyarrow as pa
@@ -228,25 +227,6 @@ class Disk(Folder):
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}"
-
-
-def locate(place: str | Path) -> Folder:
-    """The folder at a path, a `file://` URI or an `s3://bucket/prefix` URI. Raises StoreError for any other URI."""
-    text = str(place).removeprefix("file://")
-    if "://" not in text:
-        return Disk(str(Path(text).expanduser().absolute()))
-    scheme, _, rest = text.partition("://")
-    if scheme != "s3":
-        raise StoreError(f"Store `{place}` is neither a path nor a known URI: expected file:// or s3://bucket/prefix.")
-    from results import objects  # only whoever uses an object store waits for its library
-
-    bucket, *prefix = rest.rstrip("/").split("/")
-    if not all(NAME.fullmatch(part) for part in (bucket, *prefix)):
-        raise StoreError(
-            f"Store `{place}` is not an address in S3: expected s3://bucket/prefix, whose parts have at most 128 "
-            "letters, digits, `.`, `_` and `-`, a letter or digit first."
-        )
-    return objects.Bucket("/".join(["s3:/", bucket, *prefix]), objects.connect(bucket), f"s3://{bucket}")
 
 
 def _link(temporary: str, target: str) -> None:

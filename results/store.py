@@ -62,7 +62,8 @@ import pyarrow as pa
 from results import fences
 from results.compaction import compact_sweep
 from results.fences import Superseded
-from results.files import Disk, Folder, StoreError, explained, locate, safe_name
+from results.files import Disk, Folder, StoreError, explained, safe_name
+from results.places import locate
 from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing, lookup
 from results.schemas import TABLES, conform, find, to_rows, to_table
 from results.tasks import Task, tasks_of

@@ -114,7 +114,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """The sweep's folder."""
-        from results.files import locate
+        from results.places import locate
 
         return Path(locate(self.store).child(self.name).path)
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from results import files
-from results.files import Disk, locate
+from results.files import Disk
+from results.places import locate
 from results.query import query
 from results.store import Store, StoreError, Superseded
 from tests.results.places import BUCKET, Fault, Place, Proxy, upload
