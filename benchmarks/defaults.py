@@ -37,9 +37,10 @@ NO_ATTENTION = ("dropout/attention=0",)
 NO_HIDDEN = ("dropout/hidden=0",)
 ROBIN = ("mixing/kind=round_robin",)
 LARGE_ROBIN = (*ROBIN, "batch_size/sst=32", "batch_size/qqp=64", "batch_size/sts=32")
-LORA = ("adapter/kind=lora",)
-ALL_LINEAR = (*LORA, 'adapter/targets=["query", "key", "value", "output", "up", "down"]')
-PAL = ("adapter/kind=pal",)
+QUERY_VALUE = ("adapter/kind=lora", "adapter/targets=query+value")
+ALL_LINEAR = ("adapter/kind=lora", "adapter/targets=query+key+value+output+up+down")
+PAL = ("adapter/kind=pal", "adapter/encoder=trained")
+FROZEN_PAL = ("adapter/kind=pal", "adapter/encoder=frozen")
 ALL = (*MEAN, *STS_WEIGHT, *WARMUP, *NO_ATTENTION, *NO_HIDDEN)
 
 OLD_CASES: dict[str, tuple[str, ...]] = {
@@ -78,14 +79,16 @@ NEW_CASES: dict[str, tuple[str, ...]] = {
     "new default": (),
     "new default, averaged weights": ("average/kind=exponential",),
     "new default, round robin, batches 32/64/32": LARGE_ROBIN,
-    "new default, LoRA": LORA,
-    "new default, LoRA, rate 3e-3": (*LORA, "optimizer/adapter_lr=3e-3"),
-    "new default, LoRA in all linear layers": ALL_LINEAR,
+    "new default, LoRA in query and value, rate 1e-3": (*QUERY_VALUE, "optimizer/adapter_lr=1e-3"),
+    "new default, LoRA in query and value, rate 3e-3": (*QUERY_VALUE, "optimizer/adapter_lr=3e-3"),
+    "new default, LoRA in all linear layers, rate 1e-3": (*ALL_LINEAR, "optimizer/adapter_lr=1e-3"),
     "new default, LoRA in all linear layers, rate 2e-3": (*ALL_LINEAR, "optimizer/adapter_lr=2e-3"),
-    "new default, PAL": PAL,
-    "new default, PAL, rate 4e-3": (*PAL, "optimizer/adapter_lr=4e-3"),
-    "new default, PAL, rank 16, rate 2e-3": (*PAL, "adapter/rank=16", "optimizer/adapter_lr=2e-3"),
-    "new default, PAL, encoder trained": (*PAL, "adapter/encoder=trained"),
+    "new default, PAL beside a frozen encoder, rate 1e-3": (*FROZEN_PAL, "optimizer/adapter_lr=1e-3"),
+    "new default, PAL beside a frozen encoder, rate 4e-3": (*FROZEN_PAL, "optimizer/adapter_lr=4e-3"),
+    "new default, PAL of rank 16 beside a frozen encoder, rate 2e-3":
+        (*FROZEN_PAL, "adapter/rank=16", "optimizer/adapter_lr=2e-3"),
+    "new default, PAL beside a trained encoder, rate 1e-3": (*PAL, "optimizer/adapter_lr=1e-3"),
+    "new default, PAL beside a trained encoder, rate 2e-3": (*PAL, "optimizer/adapter_lr=2e-3"),
 }
 """Name -> settings that change the present default."""
 

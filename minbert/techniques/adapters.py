@@ -200,7 +200,7 @@ class LoRA(AdapterDefaults):
     dropout: float = number(0.0, 0.0, 0.9)
     """Dropout rate of the addition's input."""
     targets: tuple[str, ...] = subset(TARGETS, *TARGETS)
-    """Linear layers that get an addition. All of them score higher than query and value alone (`benchmarks/README.md`)."""
+    """Linear layers that get an addition; all of them score above query and value alone (`benchmarks/README.md`)."""
     bias: str = choice("none", "adapted", "all")
     """Biases that are trained too: those of the adapted layers, or all of the encoder (lora_only and all in peft)."""
     heads: str = choice("full", "lora")
