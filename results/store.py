@@ -169,6 +169,11 @@ class SweepFolder:
         self._meta: dict[str, Any] | None = None
 
     @property
+    def local(self) -> bool:
+        """Whether the sweep lies on a disk or a shared file system, and not in an object store."""
+        return isinstance(self.folder, Disk)
+
+    @property
     def path(self) -> Path:
         """Folder of the sweep on this machine. Raises StoreError if the sweep lies in an object store."""
         if isinstance(self.folder, Disk):

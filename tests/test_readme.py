@@ -62,7 +62,7 @@ def shorten(words: list[str], data: Path) -> list[str]:
 
 def how_tos() -> tuple[str, str]:
     """The README's own search space, and its own technique."""
-    space, technique = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    space, _, technique = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     return str(space), str(technique)
 
 

@@ -127,7 +127,9 @@ def of_sweep(folder: SweepFolder) -> Decision | None:
     None before the search and its repeats have ended."""
     ledger, record = Ledger(folder.events()), record_of(folder)
     budget = record.budget
-    if not ledger.ended(total_trials(record.trials, folder.path), budget, record.repeats):
+    # Only finished sweeps are copied to an object store, so that what extended them need not be known there.
+    trials = total_trials(record.trials, folder.path) if folder.local else record.trials
+    if not ledger.ended(trials, budget, record.repeats):
         return None
     answer = decided(folder, ledger, budget)
     return Decision(answer, _on_held(folder, answer, runs_at_full_budget(ledger, budget)))

@@ -190,8 +190,9 @@ class Sweep:
     def _new_repeat(self, number: int, repeat: Repeat) -> Start:
         seed = training_seed(self.seed, self.place(repeat.of), repeat.replicate)
         return replace(
-            self.records[repeat.of].start, trial=number, attempt=0, seed=seed, origin=REPEAT, replicate=repeat.replicate
-        )
+            self.records[repeat.of].start, trial=number, attempt=0, seed=seed, origin=REPEAT,
+            replicate=repeat.replicate, searcher=None,
+        )  # fmt: skip
 
     def _repeats_left(self) -> list[Repeat]:
         """Repeats that have yet to start, in reverse order, once the search has ended."""

@@ -52,7 +52,9 @@ def test_a_sweep_repeats_predicts_shows_resumes_and_extends(ray_cluster: Cluster
     assert [row.reports for row in final.rungs] == [9] * len(final.rungs)
     assert not {9, 10} & {leader.trial for leader in final.best}
     phases = list(dict.fromkeys(snapshot.phase for snapshot in snapshots))
-    assert phases == ["starting", "searching", "repeating", "finalising", "done"]
+    # The repeats of this small sweep may end between two snapshots.
+    assert [phase for phase in phases if phase != "repeating"] == ["starting", "searching", "finalising", "done"]
+    assert "repeating" not in phases or phases.index("repeating") == 2
     running = {trial.trial: trial.repeat_of for shown in snapshots for trial in shown.running}
     assert {9: best, 10: 0}.items() >= {number: of for number, of in running.items() if number > 8}.items()
 
