@@ -66,17 +66,17 @@ class Changes(_Anywhere):
     name: ClassVar[str] = "changes"
     startup: int = 8
     """Number of ended trials before which TPE draws none."""
-    changes: float = 2.0
+    changes: float = 1.0
     """Mean number of changed parameters."""
     parents: int = 4
     """How many of the best trials are changed."""
-    explore: int = 60
+    explore: int = 20
     """Ended trials over which the default's share among the parents falls to a fifth."""
     tpe_every: int = 3
     """Every how manieth trial is TPE's, from the startup on; 0: none."""
-    tpe_changes: float | None = 4.0
+    tpe_changes: float | None = 1.5
     """Mean number of parameters that TPE draws in one of the best trials; None: it draws all."""
-    prior_trust: float = 1.0
+    prior_trust: float = 9.0
     """The share of draws from the priors, among those that are not TPE's, begins with 1 / (1 + this) and follows the
     share of them that beat the default."""
     beta: float = 50.0

@@ -184,7 +184,7 @@ def test_tpe_draws_a_few_parameters_of_a_good_trial_or_all(tpe_changes: float | 
 @pytest.mark.parametrize(("default", "expected"), [(0.9, 1 / 22), (0.1, 21 / 22), (None, 1 / 2)])
 def test_the_priors_share_follows_how_often_they_beat_the_default(default: float | None, expected: float) -> None:
     """Twenty draws from the priors score 0.5 at their first report."""
-    study = Study(PROBLEM, 0, Changes(tpe_every=0))
+    study = Study(PROBLEM, 0, Changes(tpe_every=0, prior_trust=1.0))
     study.add(0, START)
     if default is not None:
         study.report(0, 1000, default)
