@@ -25,9 +25,10 @@ class Resumption(NamedTuple):
 
 
 def resumption(folder: SweepFolder, relaunch: Relaunch) -> Resumption:
-    """What another launch would do. Raises BusyError if a driver works on the sweep, LaunchError for fewer trials."""
+    """What another launch would do. Raises BusyError if a driver works on the sweep, LaunchError for fewer
+    trials, or for more than the searcher can draw."""
     record = record_of(folder)
-    trials = total_of(generations.total_trials(record.trials, folder.path), relaunch, record.name)
+    trials = total_of(generations.total_trials(record.trials, folder.path), relaunch, record)
     if not relaunch.takeover:
         generations.check_free(folder.path)
     return Resumption(record, trials, is_done(folder, trials))

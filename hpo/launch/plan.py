@@ -7,8 +7,9 @@ launch from the sweep's record. Both plans run the same way.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from hpo.space.space import Space
 if TYPE_CHECKING:
     from minbert.encoder.traits import Traits
     from minbert.tasks import Task
+    from minbert.training.cost import Workload
 
 Range = tuple[int, int]
 """Lowest and highest value."""
@@ -186,8 +188,29 @@ class Plan:
             complete=complete_for(tasks, record.base.traits),
             start=[dict(config) for config in record.start],
             exempt=record.exempt,
+            cost=self._cost(tasks),
             repeats=record.repeats,
         )
+
+    def _cost(self, tasks: Mapping[str, Task]) -> Callable[[dict[str, Any]], float] | None:
+        """Cost of an example under a complete configuration, from recorded facts; None where they are not recorded."""
+        facts, base = self.record.data.workload, self.record.base.traits
+        if facts is None or base is None:
+            return None
+
+        @cache
+        def workload() -> Workload:
+            from minbert.training.cost import Workload
+
+            return Workload(tasks, facts.rows, facts.tokens, base)
+
+        def cost_of(config: dict[str, Any]) -> float:
+            from minbert.config import Config  # imports torch: only a draw needs it
+            from minbert.training.cost import cost
+
+            return cost(Config.from_dict(config, tasks), workload())
+
+        return cost_of
 
     def begun(self, resources: Resources) -> SweepRecord:
         """The record of a sweep that begins now, with these resources."""

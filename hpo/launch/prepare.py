@@ -12,12 +12,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
 from hpo.launch.plan import Plan, Preview, complete_for
-from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, versions
+from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, WorkloadRecord, versions
 from hpo.launch.request import Launch, LaunchError, Settings
 from hpo.search.records import to_record
 from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
@@ -74,7 +75,6 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
             *space.partly(legal),
             *unusual_values(configs, tasks),
             *foreign_rates(launch, start, base),
-            *_fewer(launch.trials, searcher, space),
         ),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
@@ -90,7 +90,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         trainer=launch.trainer,
         preview=preview,
     )
-    plan.sweep(workers=1)  # raises where trials, start configurations and milestones do not fit together
+    # Raises where trials, start configurations and milestones do not fit together.
+    plan = capped(plan, plan.sweep(workers=1).trials)
     return estimated(plan, corpus) if estimate else plan
 
 
@@ -110,6 +111,7 @@ def _record(
     from hpo.launch.inputs import inputs
     from hpo.space.source import to_json
     from minbert.migrations import CONFIG_VERSION
+    from minbert.training.cost import Workload
     from minbert.training.milestones import EVALUATION_VERSION
 
     return SweepRecord(
@@ -128,7 +130,9 @@ def _record(
         resources=launch.resources,
         keep=launch.keep,
         repeats=launch.repeats,
-        data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus)),
+        data=DataRecord(
+            data, corpus.fingerprint, inputs(space, start, corpus), WorkloadRecord.of(Workload.of(corpus, base.traits))
+        ),
         base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits),
         report_rows=scored,
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
@@ -188,15 +192,13 @@ def unusual_values(configs: Iterable[Mapping[str, Any]], tasks: Mapping[str, Tas
     return list(warnings.values())
 
 
-def _fewer(trials: int, searcher: Searcher, space: Space) -> list[str]:
-    """A line if the searcher runs out of configurations before the sweep has all its trials."""
-    most = searcher.most(space.leaves)
-    if most is None or most >= trials:
-        return []
-    return [
-        f"the searcher `{searcher.name}` tries each of the space's {most} configurations once: the sweep ends with "
-        f"them, before {trials} trials"
-    ]
+def capped(plan: Plan, most: int) -> Plan:
+    """The plan with at most so many trials, and a note if these are fewer than were asked for."""
+    if most >= plan.trials:
+        return plan
+    note = f"the searcher `{plan.searcher.name}` tries each configuration once: {most} trials instead of {plan.trials}"
+    preview = replace(plan.preview, notes=(*plan.preview.notes, note))
+    return replace(plan, trials=most, record=replace(plan.record, trials=most), preview=preview)
 
 
 FOREIGN = 2.0

@@ -23,6 +23,7 @@ from minbert.encoder.traits import Traits
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
+    from minbert.training.cost import Workload
     from results.store import SweepFolder
 
 PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
@@ -38,6 +39,21 @@ class MismatchError(ValueError):
 
 
 @dataclass(frozen=True)
+class WorkloadRecord:
+    """Facts about the training rows that the cost of a configuration depends on; see `minbert.training.cost`."""
+
+    rows: Mapping[str, int]
+    """Training rows of each task."""
+    tokens: Mapping[str, float]
+    """Mean word pieces of a training row of each task."""
+
+    @classmethod
+    def of(cls, workload: Workload) -> WorkloadRecord:
+        """The record of a workload; tasks and base have records of their own."""
+        return cls(workload.rows, workload.tokens)
+
+
+@dataclass(frozen=True)
 class DataRecord:
     """The data that a sweep's trials read."""
 
@@ -47,6 +63,8 @@ class DataRecord:
     """SHA-256 over the tasks' files."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """File name -> SHA-256, for the input files besides the tasks' data files; see `hpo.launch.inputs`."""
+    workload: WorkloadRecord | None = None
+    """What the cost of a configuration depends on; older sweeps recorded none, and draw without it."""
 
     @property
     def place(self) -> str:

@@ -12,7 +12,6 @@ from hpo.launch.inputs import inputs
 from hpo.launch.plan import Plan
 from hpo.launch.record import (
     BaseRecord,
-    DataRecord,
     SweepRecord,
     TaskRecord,
     changed_versions,
@@ -20,17 +19,31 @@ from hpo.launch.record import (
     check_trainer,
 )
 from hpo.launch.request import LaunchError, Relaunch
+from hpo.search.searchers import searcher_from
 from hpo.space.space import Space
 
 
-def total_of(before: int, relaunch: Relaunch, name: str) -> int:
-    """Total number of trials from this launch on. Raises LaunchError if it is lower than `before`."""
-    if relaunch.trials is not None and relaunch.trials < before:
+def total_of(before: int, relaunch: Relaunch, record: SweepRecord) -> int:
+    """Total number of trials from this launch on. Raises LaunchError if it is lower than `before`, or higher than the
+    number after which the searcher has nothing more to try."""
+    total = relaunch.trials
+    if total is None:
+        return before
+    if total < before:
         raise LaunchError(
-            f"`trials`: sweep {name!r} has {before} trials, a total of {relaunch.trials} would be fewer. Give at least "
+            f"`trials`: sweep {record.name!r} has {before} trials, a total of {total} would be fewer. Give at least "
             f"{before}."
         )
-    return relaunch.trials or before
+    space = Space.from_json(record.space, record.pinned)
+    searcher = searcher_from(record.searcher)
+    if searcher.most(space.leaves) is not None:
+        most = Plan("", record, space, total, resources=None).sweep(workers=1).trials
+        if total > most:
+            raise LaunchError(
+                f"`trials`: the searcher `{searcher.name}` of sweep {record.name!r} tries each configuration once, "
+                f"{most} trials in all; a total of {total} would be more. Give at most {most}."
+            )
+    return total
 
 
 def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunch) -> Plan:
@@ -74,7 +87,7 @@ def present(plan: Plan) -> SweepRecord:
     return replace(
         record,
         space_hash=plan.space.hash,
-        data=DataRecord(record.data.folder, corpus.fingerprint, hashes),
+        data=replace(record.data, fingerprint=corpus.fingerprint, inputs=hashes),
         base=BaseRecord(record.base.asked, base.name, base.sha256, base.traits),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
         config_version=CONFIG_VERSION,

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hpo.search.problem import Parameters, Problem
-from hpo.search.sampling import ExhaustedError, SpaceSampler
+from hpo.search.sampling import SpaceSampler
 from hpo.space.tree import Conditions, Leaf
 from search_spaces.domains import Float, OneOf
 
@@ -88,7 +88,7 @@ class Numbering:
 
 
 class GridSampler(SpaceSampler):
-    """Draws a configuration that no trial has, failed ones included; raises ExhaustedError if there is none."""
+    """Draws a configuration that no trial has, failed ones included. There must be one (`Sweep.trials`)."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -109,8 +109,7 @@ class GridSampler(SpaceSampler):
                 self._take(self._numbering.number(earlier.params))
         self._seen = len(trials)
         free = self._numbering.size - len(self._taken)
-        if free <= 0:
-            raise ExhaustedError
+        assert free > 0, "a sweep has no more trials than there are configurations"
         self.plan = self._numbering.configuration(_skipping(self._source.randrange(free), self._taken))
 
     def _take(self, number: int) -> None:

@@ -37,10 +37,6 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-class ExhaustedError(Exception):
-    """A sampler has nothing more to try."""
-
-
 class SpaceSampler(BaseSampler):
     """An Optuna sampler for one space. It plans a trial before it begins, and hands out the values one by one."""
 

@@ -25,7 +25,7 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
 from hpo.search.history import SEARCHER
 from hpo.search.problem import Problem
-from hpo.search.sampling import Draft, ExhaustedError, quiet
+from hpo.search.sampling import Draft, quiet
 from hpo.search.searchers import Searcher
 from hpo.search.states import End
 from hpo.space.tree import Leaf, Nested, compose
@@ -89,18 +89,13 @@ class Study:
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trial_ids: dict[int, int] = {}
 
-    def draw(self, number: int, attempt: int = 0) -> Drawn | None:
+    def draw(self, number: int, attempt: int = 0) -> Drawn:
         """The configuration of trial `number`, drawn from all recorded trials; nothing is recorded.
 
-        `attempt` counts the draws for this trial so far, each of which is another. None: the searcher has nothing more
-        to try.
+        `attempt` counts the draws for this trial so far, each of which is another.
         """
         self._sampler.reseed(derived_seed(self._seed, "draw", number, *([attempt] if attempt else [])))
-        try:
-            draft = Draft(self._study, self._sampler, number)
-        except ExhaustedError:
-            return None
-        config, params = draw(draft, self.problem.leaves)
+        config, params = draw(Draft(self._study, self._sampler, number), self.problem.leaves)
         part = self._sampler.part
         return Drawn(config, params, f"{self._searcher.name}/{part}" if part else self._searcher.name)
 

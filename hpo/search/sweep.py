@@ -41,7 +41,7 @@ def training_seed(sweep_seed: int, trial: int, replicate: int) -> int:
 
 
 class Sweep:
-    """A sweep of `trials` trials over `space`, of which `workers` run at once.
+    """A sweep of `trials` trials over `space`, fewer if the searcher has no more to try; `workers` run at once.
 
     `milestones` are the scheduler's, fixed when the sweep began. `complete` fills in the defaults of a nested
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
@@ -74,12 +74,10 @@ class Sweep:
                              f"at least {1 + len(start)}, not {trials}.")
         if not milestones or list(milestones) != sorted(set(milestones)):
             raise ValueError(f"`milestones` must be ascending numbers of examples, not {milestones!r}.")
-        self.seed, self.trials, self.workers = seed, trials, workers
+        self.seed, self.workers = seed, workers
         self.milestones = tuple(milestones)
         self.searcher, self.scheduler = searcher, scheduler
         self.halted = False
-        self.exhausted = False
-        """The searcher has nothing more to try (`grid`): the sweep ends with fewer trials than asked for."""
         self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
         """After a replay: (trial, attempt, verdict) of each trial that ended without an end row; the driver adds it."""
@@ -90,9 +88,15 @@ class Sweep:
         """Configurations of the first trials, which are not drawn."""
         self._complete = complete
         self.judge = scheduler.build(self.milestones, exempt)
-        default = space.parameters(self._first_configs[0], complete)
-        problem = Problem(space.leaves, (default,) if default else (), self._cost_of_drawn(cost))
+        first_params = [space.parameters(config, complete) for config in self._first_configs]
+        problem = Problem(space.leaves, tuple(first_params[:1]) if first_params[0] else (), self._cost_of_drawn(cost))
         self.study = Study(problem, seed, searcher)
+        most = searcher.most(space.leaves)
+        if most is not None:  # trials that are not drawn take configurations of the space, or lie outside it
+            inside = [params for place, params in enumerate(first_params) if params not in ({}, *first_params[:place])]
+            most += len(first_params) - len(inside)
+        self.trials = trials if most is None else min(trials, most)
+        """Number of trials, the first ones that are not drawn included."""
         self._identities: set[tuple[str, int]] = set()
         """(configuration, replicate) of every trial."""
         self._replicates = repeats
@@ -111,8 +115,7 @@ class Sweep:
     # --- the next start ---------------------------------------------------------------------------------------------
 
     def next(self) -> Start | None:
-        """The next start; None while `workers` trials run, after `halt`, when all trials have started, and when the
-        searcher has nothing more to try."""
+        """The next start; None while `workers` trials run, after `halt`, and when all trials have started."""
         if self.halted or self._running >= self.workers:
             return None
         if self._waiting:
@@ -132,11 +135,8 @@ class Sweep:
         """The first start of a trial or, after the search, of a repeat, under the lowest free number; None: no more."""
         while self._next_new in self.records:
             self._next_new += 1
-        if not self.exhausted and len(self.records) - len(self._repeated) < self.trials:
-            start = self._new_trial(self._next_new)
-            if start is not None:
-                return start
-            self.exhausted = True
+        if len(self.records) - len(self._repeated) < self.trials:
+            return self._new_trial(self._next_new)
         if not self.searched or not (to_repeat := self._repeats_left()):
             return None
         return self._new_repeat(self._next_new, to_repeat.pop())
@@ -146,8 +146,8 @@ class Sweep:
         extended sweep draws by place, and so what a longer one would have drawn."""
         return number - sum(repeat < number for repeat in self._repeated)
 
-    def _new_trial(self, number: int) -> Start | None:
-        """The start of a trial of the search; None: the searcher has nothing more to try."""
+    def _new_trial(self, number: int) -> Start:
+        """The start of a trial of the search."""
         place = self.place(number)
         seed = training_seed(self.seed, place, 0)
         if place < len(self._first_configs):
@@ -157,13 +157,11 @@ class Sweep:
             return Start(number, 0, config, params, seed, origin, configuration_id(config))
         return self._drawn_start(number, seed)
 
-    def _drawn_start(self, number: int, seed: int) -> Start | None:
+    def _drawn_start(self, number: int, seed: int) -> Start:
         """A start with a new configuration. After DRAWS repeated ones the last is taken: the space may have no other,
-        and its trials then compare seeds. None: the searcher has nothing more to try."""
+        and its trials then compare seeds."""
         for attempt in range(DRAWS):
             drawn = self.study.draw(self.place(number), attempt)
-            if drawn is None:
-                return None
             try:
                 config = self._space.apply(drawn.config, self._complete)
             except ValueError:  # a rare combination that no check met: the worker raises too, and the trial fails
@@ -307,7 +305,7 @@ class Sweep:
     @property
     def searched(self) -> bool:
         """Whether every trial of the search has started and ended; repeats may be to come."""
-        if not self.exhausted and len(self.records) - len(self._repeated) < self.trials:
+        if len(self.records) - len(self._repeated) < self.trials:
             return False
         return all(record.state in CLOSED for record in self.records.values() if not record.start.repeat)
 

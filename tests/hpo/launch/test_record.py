@@ -182,10 +182,11 @@ def test_a_stored_trainer_runs_only_if_the_caller_names_it(tmp_path: Path) -> No
 
 
 def test_a_total_never_shrinks() -> None:
-    assert total_of(8, Relaunch(), "s") == 8
-    assert total_of(8, Relaunch(trials=9), "s") == 9
-    with pytest.raises(LaunchError, match="sweep 's' has 8 trials, a total of 7 would be fewer"):
-        total_of(8, Relaunch(trials=7), "s")
+    record = SweepRecord.from_json(OLD)
+    assert total_of(8, Relaunch(), record) == 8
+    assert total_of(8, Relaunch(trials=9), record) == 9
+    with pytest.raises(LaunchError, match="sweep 'old' has 8 trials, a total of 7 would be fewer"):
+        total_of(8, Relaunch(trials=7), record)
 
 
 def test_a_new_sweep_records_its_trainer_searcher_and_scheduler(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_dear_draw_gets_no_more_time_than_others(dear: float) -> None:
     def share(problem: Problem) -> float:
         study = Study(problem, 0, Changes(prior_trust=0.0))
         drawn = [study.draw(number) for number in range(400)]
-        return sum(each is not None and each.config["k"] == "dear" for each in drawn) / 400
+        return sum(each.config["k"] == "dear" for each in drawn) / 400
 
     free = share(Problem(space))
     kept = 0.5 / dear  # of one try
@@ -129,7 +129,7 @@ def test_a_dear_parent_s_changes_are_not_refused() -> None:
     problem = Problem(space, (parent,), cost=lambda config: 50.0 if config["k"] == "dear" else 1.0)
     study = Study(problem, 0, Changes(prior_trust=1e6, changes=1.0))
     drawn = [study.draw(number) for number in range(200)]
-    assert sum(each is not None and each.config["k"] == "dear" for each in drawn) > 150
+    assert sum(each.config["k"] == "dear" for each in drawn) > 150
 
 
 def test_without_weight_the_weighed_tpe_is_tpe_and_the_weight_fades() -> None:
@@ -159,7 +159,6 @@ def test_without_weight_the_weighed_tpe_is_tpe_and_the_weight_fades() -> None:
 def test_draw_asks_for_live_parameters_alone() -> None:
     study = Study(PROBLEM, 0, Changes())
     drawn = study.draw(1)
-    assert drawn is not None
     assert drawn.params == draw(optuna.trial.FixedTrial(drawn.params), PROBLEM.leaves)[1]
 
 
@@ -175,7 +174,6 @@ def test_tpe_draws_a_few_parameters_of_a_good_trial_or_all(tpe_changes: float | 
     kept = []
     for number in range(12, 40):
         drawn = study.draw(number)
-        assert drawn is not None
         assert drawn.searcher == "changes/tpe"
         kept.append(sum(drawn.params[name] == value for name, value in best.items()))
     assert (sum(kept) / len(kept) > 18) == (tpe_changes is not None)
@@ -193,5 +191,5 @@ def test_the_priors_share_follows_how_often_they_beat_the_default(default: float
         study.report(number, 1000, 0.5)
         study.report(number, 3000, 0.95 if number % 2 else 0.05)  # the first report counts
         study.finish(number, "pruned")
-    parts = Counter(drawn.searcher for number in range(21, 421) if (drawn := study.draw(number)) is not None)
+    parts = Counter(study.draw(number).searcher for number in range(21, 421))
     assert parts["changes/prior"] / 400 == pytest.approx(expected, abs=0.07)

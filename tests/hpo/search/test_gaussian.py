@@ -82,7 +82,6 @@ def test_it_draws_near_the_optimum_of_a_smooth_problem() -> None:
     distances = []
     for number in range(16):
         drawn = study.draw(number)
-        assert drawn is not None
         study.add(number, drawn.params)
         distance = abs(drawn.params["x"] - 0.3) + abs(drawn.params["y"] - 0.02)
         study.report(number, 1000, -distance)

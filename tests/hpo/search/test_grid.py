@@ -6,10 +6,13 @@ import itertools
 from typing import Any
 
 from hpo.search.grid import Numbering, _skipping
+from hpo.search.schedulers import Asha
 from hpo.search.searchers import Grid
+from hpo.search.sweep import Sweep
+from hpo.space.space import Space
 from hpo.space.tree import Leaf, chosen, leaves
 from search_spaces.domains import Int, Kind, Node, OneOf
-from tests.hpo.simulation import Cluster, new_sweep
+from tests.hpo.simulation import MILESTONES, Cluster, complete, new_sweep
 
 SPACE: dict[str, Node] = {
     "a": OneOf(1, 2, 3),
@@ -73,11 +76,31 @@ def test_a_grid_tries_each_configuration_once_and_ends_the_sweep() -> None:
     pinned = {"adapter": {"kind": "lora", "rank": 8}}
     for workers in (1, 3):
         sweep = new_sweep(trials=50, workers=workers, searcher=Grid(), pinned=pinned)
+        assert sweep.trials == Numbering(sweep.study.problem.leaves).size == 10
         Cluster(sweep).run()
-        assert sweep.exhausted
         assert sweep.finished
         identities = {record.start.config_id for record in sweep.records.values()}
-        assert len(sweep.records) == len(identities) == Numbering(sweep.study.problem.leaves).size == 10
+        assert len(sweep.records) == len(identities) == 10
+
+
+def test_configurations_outside_the_grid_are_trials_more() -> None:
+    tree: dict[str, Node] = {"steps": OneOf(3, 5), "taper": {"sst": OneOf(0.5, 1.0)}}
+
+    def grid(trials: int, *start: dict[str, Any]) -> Sweep:
+        return Sweep(Space(tree), seed=0, trials=trials, milestones=MILESTONES, searcher=Grid(), scheduler=Asha(),
+                     workers=1, complete=complete, start=start)  # fmt: skip
+
+    inside, outside = {"steps": 5}, {"steps": 7}
+    assert [grid(trials).trials for trials in (4, 5, 6)] == [4, 5, 5], "the default, 1 step, lies outside"
+    assert grid(50, inside).trials == 5
+    assert grid(50, inside, inside).trials == 6, "one of them runs twice"
+    assert grid(50, inside, outside).trials == 6
+    sweep = grid(50, inside, outside)
+    Cluster(sweep).run()
+    assert sweep.finished
+    drawn = [record.start.params for record in sweep.records.values() if record.start.origin == "sampler"]
+    assert len(drawn) == 3
+    assert sweep.records[1].start.params not in drawn
 
 
 def test_the_order_of_a_grid_is_shuffled_by_the_seed() -> None:

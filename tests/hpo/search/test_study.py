@@ -46,7 +46,6 @@ def test_a_draw_records_nothing_and_repeats() -> None:
     study = Study(PROBLEM, 0, Tpe())
     for number in range(12):
         drawn = study.draw(number)
-        assert drawn is not None
         assert study.draw(number) == drawn
         assert study.draw(number, attempt=1) != drawn, "another draw for the same trial"
         study.add(number, drawn.params)
@@ -66,7 +65,6 @@ def test_a_complete_trial_without_a_value_counts_as_pruned_and_does_not_stop_the
     study = Study(PROBLEM, 0, Tpe())
     for number in range(12):
         drawn = study.draw(number)
-        assert drawn is not None
         study.add(number, drawn.params)
         study.finish(number, "complete")
     assert {trial.state for trial in study.trials()} == {TrialState.PRUNED}
