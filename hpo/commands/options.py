@@ -50,6 +50,10 @@ _NAME = "Name of the sweep. Default: SPACE-N with the next free number N."
 _SET = "Fix a parameter, such as adapter/rank=8. Repeatable."
 _START = "JSON file with a configuration to try right after the default one. Repeatable."
 _START_FULL = "As --start, and early stopping spares the trial, as it spares the default one. Repeatable."
+_WARM_START = (
+    "Sweep of the same store with equal base, data and tasks, to begin from: its best trials are changed as the "
+    "default one is, and priors move to the best. Repeatable."
+)
 _SEARCHER = (
     "How configurations are drawn. changes: few parameters of the default changed, later of the best trials, and every "
     "third trial by TPE weighed by the priors. tpe: Optuna's TPE. random: draws from the priors. grid: every "
@@ -95,6 +99,7 @@ Name = Annotated[str | None, _search("--name", help=_NAME)]
 Settings = Annotated[list[str], _search("--set", metavar="PATH=VALUE", help=_SET)]
 Start = Annotated[list[Path], _search("--start", metavar="FILE", help=_START)]
 StartFull = Annotated[list[Path], _search("--start-full", metavar="FILE", help=_START_FULL)]
+WarmStart = Annotated[list[str], _search("--warm-start", metavar="SWEEP", help=_WARM_START)]
 Searcher = Annotated[str, _search("--searcher", metavar="NAME", help=_SEARCHER)]
 Scheduler = Annotated[str, _search("--scheduler", metavar="NAME", help=_SCHEDULER)]
 Eta = Annotated[int | None, _search("--eta", min=2, help=_ETA)]
@@ -130,6 +135,7 @@ LAUNCH: Mapping[str, Any] = {
     "settings": Settings,
     "start": Start,
     "start_full": StartFull,
+    "warm_start": WarmStart,
     "searcher": Searcher,
     "scheduler": Scheduler,
     "eta": Eta,

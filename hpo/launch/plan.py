@@ -188,6 +188,7 @@ class Plan:
             complete=complete_for(tasks, record.base.traits),
             start=[dict(config) for config in record.start],
             exempt=record.exempt,
+            warm=[dict(config) for source in record.warm_start for config in source.configs],
             cost=self._cost(tasks),
             repeats=record.repeats,
         )

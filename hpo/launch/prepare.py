@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
 from hpo.launch.plan import Plan, Preview, complete_for
-from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, WorkloadRecord, versions
+from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, WarmStart, WorkloadRecord, versions
 from hpo.launch.request import Launch, LaunchError, Settings
+from hpo.launch.warm import sources, warm
 from hpo.search.records import to_record
 from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
 from hpo.search.searchers import Searcher, searcher_from
@@ -43,6 +44,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     # torch where the check needs no configuration.
     check_local(launch.store)
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
+    found = sources(launch, searcher)
     tasks = choose_tasks(launch.tasks)
     built = build(launch.space, list(tasks), launch.settings, raced="stopped" in scheduler.columns)
     from hpo.launch.estimate import estimated
@@ -60,6 +62,10 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
+    recorded_base = BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits)
+    space, warm_start, warm_notes = warm(
+        found, searcher, space, legal, base=recorded_base, fingerprint=corpus.fingerprint, tasks=_tasks(corpus)
+    )
     fits = _fits(corpus, base)
     configs = space.check(legal, list(tasks), fits)
     start = [_configuration("start", path, fits) for path in launch.start]
@@ -72,6 +78,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         left_out=built.left_out,
         notes=(
             *built.notes,
+            *warm_notes,
             *space.partly(legal),
             *unusual_values(configs, tasks),
             *foreign_rates(launch, start, base),
@@ -81,7 +88,9 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     )
     plan = Plan(
         store=launch.store,
-        record=_record(launch, name, searcher, scheduler, corpus, base, space, start, steps, scored, data),
+        record=_record(
+            launch, name, searcher, scheduler, corpus, recorded_base, space, start, warm_start, steps, scored, data
+        ),
         space=space,
         trials=launch.trials,
         resources=_resources(launch),
@@ -101,9 +110,10 @@ def _record(
     searcher: Searcher,
     scheduler: Scheduler,
     corpus: Corpus,
-    base: Base,
+    base: BaseRecord,
     space: Space,
     start: Sequence[Mapping[str, Any]],
+    warm_start: Sequence[WarmStart],
     steps: tuple[int, ...],
     scored: tuple[Mapping[str, int], ...],
     data: str | None,
@@ -120,6 +130,7 @@ def _record(
         space_hash=space.hash,
         pinned=space.pinned,
         start=start,
+        warm_start=warm_start,
         exempt=(*EXEMPT, *range(1 + len(launch.start), 1 + len(start))),
         seed=launch.seed,
         trials=launch.trials,
@@ -130,18 +141,20 @@ def _record(
         resources=launch.resources,
         keep=launch.keep,
         repeats=launch.repeats,
-        data=DataRecord(
-            data, corpus.fingerprint, inputs(space, start, corpus), WorkloadRecord.of(Workload.of(corpus, base.traits))
-        ),
-        base=BaseRecord(_absolute(launch.base, base.path), base.name, base.sha256, base.traits),
+        data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus), WorkloadRecord.of(Workload.of(corpus))),
+        base=base,
         report_rows=scored,
-        tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},
+        tasks=_tasks(corpus),
         versions=versions(),
         config_version=CONFIG_VERSION,
         evaluation_version=EVALUATION_VERSION,
         argv=sys.argv[1:],
         created=time.time(),
     )
+
+
+def _tasks(corpus: Corpus) -> dict[str, TaskRecord]:
+    return {name: TaskRecord.of(task) for name, task in corpus.tasks.items()}
 
 
 def _fits(corpus: Corpus, base: Base) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

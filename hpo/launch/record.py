@@ -7,7 +7,9 @@ ignored.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -111,6 +113,25 @@ class TaskRecord:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """The best configurations of another sweep, with which a sweep began; see `hpo.launch.warm`."""
+
+    sweep: str
+    trials: Sequence[int]
+    """Their trials there, best first."""
+    configs: Sequence[Mapping[str, Any]]
+    """The complete configurations of these trials."""
+    sha256: str
+    """SHA-256 of `configs` as canonical JSON."""
+
+    @classmethod
+    def of(cls, sweep: str, trials: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> WarmStart:
+        """The record of configurations, with their hash."""
+        text = json.dumps(configs, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return cls(sweep, trials, configs, hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(frozen=True)
 class SweepRecord:
     """Everything that was requested for a sweep and decided before its first trial."""
 
@@ -123,6 +144,8 @@ class SweepRecord:
     """Values of pinned parameters, nested as a configuration."""
     start: Sequence[Mapping[str, Any]]
     """Complete configurations to run right after the default one."""
+    warm_start: Sequence[WarmStart]
+    """Configurations of other sweeps that the searcher may change; the priors of `space` have moved to the best."""
     exempt: tuple[int, ...]
     """Trials that early stopping spares, ascending: the default one and those of `--start-full`."""
     seed: int
@@ -241,6 +264,7 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
         "trainer": TRAINER,
         "searcher": {"name": "tpe", "startup": 8},
         "argv": [],
+        "warm_start": [],
         "exempt": [],
         "evaluation_version": 1,
         "repeats": 0,
@@ -310,6 +334,8 @@ def _compared(recorded: SweepRecord, now: SweepRecord) -> Iterator[tuple[str, An
     yield "configuration version", recorded.config_version, now.config_version
     yield "evaluation version", recorded.evaluation_version, now.evaluation_version
     yield "search space (hash)", recorded.space_hash, now.space_hash
+    for before, after in zip(recorded.warm_start, now.warm_start, strict=True):
+        yield f"warm start from {before.sweep} (SHA-256)", before.sha256, after.sha256
     yield "declaration of the tasks (metrics, weights)", recorded.tasks, now.tasks
     yield f"data in {now.data.place} (fingerprint)", recorded.data.fingerprint, now.data.fingerprint
     yield f"base weights {recorded.base.name} (SHA-256)", recorded.base.sha256, now.base.sha256

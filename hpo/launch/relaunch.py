@@ -14,6 +14,7 @@ from hpo.launch.record import (
     BaseRecord,
     SweepRecord,
     TaskRecord,
+    WarmStart,
     changed_versions,
     check_same,
     check_trainer,
@@ -87,6 +88,7 @@ def present(plan: Plan) -> SweepRecord:
     return replace(
         record,
         space_hash=plan.space.hash,
+        warm_start=[WarmStart.of(each.sweep, each.trials, each.configs) for each in record.warm_start],
         data=replace(record.data, fingerprint=corpus.fingerprint, inputs=hashes),
         base=BaseRecord(record.base.asked, base.name, base.sha256, base.traits),
         tasks={name: TaskRecord.of(task) for name, task in corpus.tasks.items()},

@@ -64,6 +64,8 @@ class Launch:
     start_full: tuple[Path, ...] = ()
     """JSON files with configurations to run after those of `start`. They are exempt from early stopping, as the default
     one is."""
+    warm_start: tuple[str, ...] = ()
+    """Sweeps of the same store whose best trials become parents and centres of priors; see `hpo.launch.warm`."""
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
@@ -90,6 +92,8 @@ class Launch:
         raced, full = ({Path(path).resolve() for path in paths} for paths in (self.start, self.start_full))
         if both := sorted(raced & full):
             raise LaunchError(f"`start_full`: {both[0]} is also given by `start`, which races it. Name the file once.")
+        if twice := sorted({name for name in self.warm_start if self.warm_start.count(name) > 1}):
+            raise LaunchError(f"`warm_start` must name each sweep once, found {twice[0]!r} more than once.")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The sweep's own searcher: it changes few parameters of the default configuration first, then of the best trials.
 
-A trial comes from one of four parts, which the store names with the searcher (changes/best):
+A trial comes from one of five parts, which the store names with the searcher (changes/best):
 
     default  the default configuration with few changes: it is tuned, and the first gains are near it
+    warm     in place of the default one of the best of other sweeps, each as often as the default (a warm start)
     best     one of the best trials with few changes (mutation and selection): gains add up
     tpe      one of the best trials in which a few parameters take the values that Optuna's TPE draws for them, with its
              candidates weighed by the priors: what many trials say together
@@ -42,7 +43,7 @@ TRIES = 20
 AFFORDABLE = 5
 """Most draws for the sake of cost; the last one is kept."""
 LEAST_DEFAULT = 0.2
-"""Share of the default among the parents once `explore` trials have ended."""
+"""Share of the default, and of a warm start's configurations, among the parents once `explore` trials have ended."""
 
 
 def near(leaf: Leaf, choice: Any, source: random.Random) -> Any:
@@ -118,8 +119,12 @@ class ChangesSampler(SpaceSampler):
         if self._source.random() < prior_share:
             return "prior"
         # Where draws from the priors beat the default, its neighbourhood is no good place either.
-        default_share = (1 - prior_share) * max(LEAST_DEFAULT, 1 - ended / self._explore)
+        default_share = (1 - prior_share) * self._first_share()
         return "default" if self._source.random() < default_share or not self._history.parents(1) else "best"
+
+    def _first_share(self) -> float:
+        """Share of the default and of a warm start's configurations among the parents."""
+        return max(LEAST_DEFAULT, 1 - self._history.ended / self._explore)
 
     def _prior_share(self) -> float:
         """Share of draws from the priors: that of such draws which beat the default where they first reported, after
@@ -139,6 +144,8 @@ class ChangesSampler(SpaceSampler):
         if self.part != "prior":
             best = self.part == "best"
             parent = self._source.choice(self._history.parents(self._parents) if best else self.problem.starts)
+            if not best and parent in self.problem.warm:
+                self.part = "warm"
         affordable = self._cost(parent) if parent else 1.0
         for _ in range(AFFORDABLE):
             plan = changed(self.problem, parent, self._changes, self._source)
@@ -148,7 +155,9 @@ class ChangesSampler(SpaceSampler):
 
     def _kept(self) -> Parameters:
         """The parameters that a trial of TPE takes from its parent; TPE draws the others as they are asked for."""
-        parents = self._history.parents(self._parents)
+        parents: Sequence[Parameters] = self._history.parents(self._parents)
+        if self.problem.warm and (not parents or self._source.random() < self._first_share()):
+            parents = self.problem.warm
         if self._tpe_changes is None or not parents:
             return {}
         parent = self._source.choice(parents)

@@ -46,13 +46,15 @@ class Problem:
     parents: tuple[Parameters, ...] = ()
     """Configurations to change before the sweep has good trials of its own: the default one. Empty: the priors' modes
     (the default configuration lies outside the space)."""
+    warm: tuple[Parameters, ...] = ()
+    """More of them: the best of other sweeps."""
     cost: Cost | None = None
     """None: costs are not known, and play no part."""
 
     @cached_property
     def starts(self) -> tuple[Parameters, ...]:
-        """The parents, or the modes where there are none."""
-        return self.parents or (modes(self.leaves),)
+        """The parents, or the modes where there are none; then the best of other sweeps."""
+        return (*(self.parents or (modes(self.leaves),)), *self.warm)
 
     @cached_property
     def varied(self) -> dict[str, Leaf]:

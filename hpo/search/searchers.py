@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from hpo.search.changes import ChangesSampler
 from hpo.search.gaussian import GaussianSampler
@@ -29,9 +29,15 @@ from hpo.search.sampling import SpaceSampler
 from hpo.space.tree import Leaf
 from search_spaces.domains import Float, OneOf, SpaceError
 
+WarmUse = Literal["parents", "centres"]
+
 
 class Searcher(Entry, Protocol):
     """A rule that draws configurations: a frozen dataclass whose fields are its settings."""
+
+    warm_start: ClassVar[WarmUse | None]
+    """What it takes from the best trials of other sweeps: parents to change and centres of its priors, or the centres
+    alone; None: it has neither."""
 
     def check(self, leaves: Sequence[Leaf]) -> None:
         """Raise SpaceError, with the parameters at fault, if the searcher cannot search a space."""
@@ -64,6 +70,7 @@ class Changes(_Anywhere):
     """
 
     name: ClassVar[str] = "changes"
+    warm_start: ClassVar[WarmUse | None] = "parents"
     startup: int = 8
     """Number of ended trials before which TPE draws none."""
     changes: float = 1.0
@@ -100,6 +107,7 @@ class Tpe(_Anywhere):
     """Optuna's TPE. It models parameters that occur together as one group, and counts running trials as bad."""
 
     name: ClassVar[str] = "tpe"
+    warm_start: ClassVar[WarmUse | None] = None
     startup: int = 8
     """Number of ended trials before which draws are uniform. In 32 simulated sweeps of 24 trials over the space `full`,
     startups of 4, 8 and 10 found equally good trials; 16, and uniform draws throughout, found worse ones. The default
@@ -117,6 +125,7 @@ class Random(_Anywhere):
     """Independent draws from the priors: the baseline of every other searcher."""
 
     name: ClassVar[str] = "random"
+    warm_start: ClassVar[WarmUse | None] = "centres"
 
     def sampler(self, problem: Problem) -> SpaceSampler:
         return PriorSampler(problem)
@@ -127,6 +136,7 @@ class Grid:
     """Every configuration of a finite space once, in a shuffled order. The sweep ends after the last one."""
 
     name: ClassVar[str] = "grid"
+    warm_start: ClassVar[WarmUse | None] = None
 
     def check(self, leaves: Sequence[Leaf]) -> None:
         endless = [leaf for leaf in leaves if isinstance(leaf.domain, Float) and not leaf.constant]
@@ -148,6 +158,7 @@ class Gp(_Anywhere):
     """Optuna's Gaussian process."""
 
     name: ClassVar[str] = "gp"
+    warm_start: ClassVar[WarmUse | None] = "centres"
     startup: int = 8
     """Number of ended trials before which draws come from the priors."""
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from hpo.search.problem import Problem
+from hpo.search.problem import Parameters, Problem
 from hpo.search.records import check_integer
 from hpo.search.repeats import Repeat, Run, missing
 from hpo.search.schedulers import EXEMPT, NoStopping, Scheduler
@@ -46,7 +46,8 @@ class Sweep:
     `milestones` are the scheduler's, fixed when the sweep began. `complete` fills in the defaults of a nested
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
     one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
-    has the parameter. `cost` is what an example costs under a complete configuration, relative to the default one.
+    has the parameter. `warm` holds complete configurations of other sweeps, which a searcher may change; they do not
+    run themselves. `cost` is what an example costs under a complete configuration, relative to the default one.
     `repeats`: further replicates of each finalist after the search; they do not count as trials.
     """
 
@@ -63,6 +64,7 @@ class Sweep:
         complete: Callable[[dict[str, Any]], dict[str, Any]],
         start: Sequence[dict[str, Any]] = (),
         exempt: Collection[int] = EXEMPT,
+        warm: Sequence[dict[str, Any]] = (),
         cost: Callable[[dict[str, Any]], float] | None = None,
         repeats: int = 0,
     ) -> None:
@@ -89,7 +91,8 @@ class Sweep:
         self._complete = complete
         self.judge = scheduler.build(self.milestones, exempt)
         first_params = [space.parameters(config, complete) for config in self._first_configs]
-        problem = Problem(space.leaves, tuple(first_params[:1]) if first_params[0] else (), self._cost_of_drawn(cost))
+        default = tuple(first_params[:1]) if first_params[0] else ()
+        problem = Problem(space.leaves, default, self._warm(warm, default), self._cost_of_drawn(cost))
         self.study = Study(problem, seed, searcher)
         most = searcher.most(space.leaves)
         if most is not None:  # trials that are not drawn take configurations of the space, or lie outside it
@@ -171,6 +174,15 @@ class Sweep:
             if (identity, start.replicate) not in self._identities:
                 break
         return start
+
+    def _warm(self, configs: Sequence[dict[str, Any]], known: Sequence[Parameters]) -> tuple[Parameters, ...]:
+        """The parameters of configurations of other sweeps, as far as the space has them; without repetitions."""
+        found: list[Parameters] = []
+        for config in configs:
+            params = self._space.carried(config, self._complete).params
+            if params and params not in (*known, *found):
+                found.append(params)
+        return tuple(found)
 
     def _cost_of_drawn(self, cost: Callable[[dict[str, Any]], float] | None) -> Callable[[Nested], float] | None:
         """`cost` of a configuration as it is drawn; an illegal one costs as much as the default."""

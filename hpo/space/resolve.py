@@ -4,6 +4,8 @@ The default configuration is that of the sweep's base and tasks under the kinds 
 branch `lora` is that of `{"adapter": {"kind": "lora"}}`. A range is centred at its default, with sigma 0.2; a choice
 gives its default 0.5, or the share that is written, and the others equal shares. Weights are written so that they sum
 to 1. A domain with one value needs no prior.
+
+A warm start then moves the priors to the best trial of other sweeps (`centred`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from hpo.space.pins import Complete
-from hpo.space.tree import Conditions, Leaf, Nested, at, nest
-from search_spaces.domains import SIGMA, Domain, Kind, Node, OneOf, SpaceError, same
+from hpo.space.priors import weight_of
+from hpo.space.tree import Conditions, Leaf, Nested, at, nest, rewritten
+from search_spaces.domains import SIGMA, Domain, Node, OneOf, SpaceError, same
 
 DEFAULT_SHARE = 0.5
 """Prior probability of the default among the choices of a domain without weights."""
@@ -31,40 +34,18 @@ def resolved(tree: Mapping[str, Node], complete: Complete) -> tuple[dict[str, No
     has in a branch that it refuses: `hpo.space.check` reports those.
     """
     resolution = _Resolution(complete)
-    return resolution.branch(tree, "", "", ()), resolution.mistakes
+    return rewritten(tree, resolution.prior), resolution.mistakes
 
 
 class _Resolution:
-    """A walk through a tree; each combination of kinds is completed once."""
+    """Priors of the leaves of a tree; each combination of kinds is completed once."""
 
     def __init__(self, complete: Complete) -> None:
         self.mistakes: list[str] = []
         self._complete = complete
         self._defaults: dict[Conditions, Nested] = {}
 
-    def branch(self, tree: Mapping[str, Node], path: str, name: str, conditions: Conditions) -> dict[str, Node]:
-        """The tree of a branch; paths and names are those of `hpo.space.tree`."""
-        result: dict[str, Node] = {}
-        for key, child in tree.items():
-            here = key[1:] if key.startswith("/") else f"{path}/{key}".lstrip("/")
-            result[key] = self._node(child, here, f"{name}/{key}" if name else key.lstrip("/"), conditions)
-        return result
-
-    def _node(self, node: Any, path: str, name: str, conditions: Conditions) -> Node:
-        if isinstance(node, Kind):
-            kind = self._prior(Leaf(f"{path}/kind", f"{name}/kind", node.choice, conditions))
-            branches = {
-                each: self.branch(branch, path, f"{name}.{each}", (*conditions, (f"{path}/kind", each)))
-                for each, branch in node.branches.items()
-            }
-            assert isinstance(kind, OneOf)
-            weights = None if kind.weights is None else dict(zip(branches, kind.weights, strict=True))
-            return Kind(weights=weights, **branches)
-        if isinstance(node, Mapping):
-            return self.branch(node, path, name, conditions)
-        return self._prior(Leaf(path, name, node, conditions))
-
-    def _prior(self, leaf: Leaf) -> Domain:
+    def prior(self, leaf: Leaf) -> Domain:
         """The leaf's domain with its prior."""
         domain = leaf.domain
         if isinstance(domain, OneOf) and domain.share is not None:
@@ -101,6 +82,30 @@ class _Resolution:
             return at(self._defaults[leaf.conditions], leaf.path)
         except KeyError:
             return _NO_DEFAULT
+
+
+def centred(tree: Mapping[str, Node], choices: Mapping[str, Any]) -> dict[str, Node]:
+    """The resolved tree with its priors moved to these choices, by Optuna's names.
+
+    A range is centred at its choice and keeps its sigma. A choice gets DEFAULT_SHARE, what a default gets, unless it
+    has more; the others share the rest in their former proportions, so that none is out of reach.
+    """
+
+    def moved(leaf: Leaf) -> Domain:
+        domain = leaf.domain
+        if leaf.name not in choices or leaf.constant:
+            return domain
+        choice = choices[leaf.name]
+        if not isinstance(domain, OneOf):
+            return replace(domain, prior=choice, sigma=domain.sigma or SIGMA)
+        share = weight_of(domain, choice)
+        if share >= DEFAULT_SHARE:
+            return domain
+        weights = [weight_of(domain, each) * (1 - DEFAULT_SHARE) / (1 - share) for each in domain.choices]
+        return _weighed(domain, [DEFAULT_SHARE if same(each, choice) else weight
+                                 for each, weight in zip(domain.choices, weights, strict=True)])  # fmt: skip
+
+    return rewritten(tree, moved)
 
 
 def _is_composite(domain: Domain) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpo.space import listing
 from hpo.space.check import every_branch, probed
@@ -13,10 +13,21 @@ from hpo.space.hints import elsewhere, meant
 from hpo.space.mistakes import objection, refuse
 from hpo.space.pins import Complete, apply_pins, narrowed
 from hpo.space.reach import partly, refused
-from hpo.space.resolve import resolved
+from hpo.space.resolve import centred, resolved
 from hpo.space.source import from_json, space_hash
-from hpo.space.tree import Leaf, Nested, configuration, flatten, leaves, nest, parameters
+from hpo.space.tree import Leaf, Nested, carried, configuration, flatten, leaves, nest, parameters
 from search_spaces.domains import Node
+
+
+class Carried(NamedTuple):
+    """A configuration of another space, as far as this space can draw it."""
+
+    config: Nested
+    """The complete configuration."""
+    params: dict[str, Any]
+    """Its parameters, by Optuna's names."""
+    own: dict[str, Any]
+    """Those of them whose values are those of the other space's configuration."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,16 @@ class Space:
         tree, mistakes = resolved(self.tree, complete)
         refuse(mistakes)
         return replace(self, tree=tree)
+
+    def carried(self, config: Nested, complete: Complete) -> Carried:
+        """A complete configuration of another space, as far as this one can draw it; the rest takes the modes of the
+        priors. Raises the errors of `complete`."""
+        params, own = carried(self.leaves, config)
+        return Carried(self.apply(configuration(self.leaves, params), complete), params, own)
+
+    def centred(self, choices: Mapping[str, Any]) -> Space:
+        """The resolved space with its priors moved to choices, by Optuna's names (`hpo.space.resolve.centred`)."""
+        return replace(self, tree=centred(self.tree, choices))
 
     def check(
         self,

@@ -207,6 +207,36 @@ def _expand_all(
     return {key: _expand(child, tasks, f"{where}/{key}", mistakes) for key, child in tree.items()}
 
 
+def rewritten(space: Mapping[str, Node], change: Callable[[Leaf], Domain]) -> dict[str, Node]:
+    """The expanded space, each domain replaced by what `change` makes of its leaf: of a kind, another OneOf of its
+    branches."""
+    return _rewritten(space, change, "", "", ())
+
+
+def _rewritten(
+    tree: Mapping[str, Node], change: Callable[[Leaf], Domain], path: str, name: str, conditions: Conditions
+) -> dict[str, Node]:
+    result: dict[str, Node] = {}
+    for key, node in tree.items():
+        here = key[1:] if key.startswith("/") else f"{path}/{key}".lstrip("/")
+        named = f"{name}/{key}" if name else key.lstrip("/")
+        if isinstance(node, Kind):
+            choice = change(Leaf(f"{here}/kind", f"{named}/kind", node.choice, conditions))
+            assert isinstance(choice, OneOf)
+            weights = None if choice.weights is None else dict(zip(node.branches, choice.weights, strict=True))
+            branches = {
+                kind: _rewritten(branch, change, here, f"{named}.{kind}", (*conditions, (f"{here}/kind", kind)))
+                for kind, branch in node.branches.items()
+            }
+            result[key] = Kind(weights=weights, **branches)
+        elif isinstance(node, Mapping):
+            result[key] = _rewritten(node, change, here, named, conditions)
+        else:
+            assert not isinstance(node, PerTask), "PerTask is written out first"
+            result[key] = change(Leaf(here, named, node, conditions))
+    return result
+
+
 def leaves(space: Mapping[str, Node]) -> tuple[Leaf, ...]:
     """The parameters of an expanded space in the order of their draws: a kind comes before its branches.
 
@@ -303,6 +333,23 @@ def parameters(space: Sequence[Leaf], config: Mapping[str, Any]) -> dict[str, An
         return compose(space, choose)[1]
     except (KeyError, SpaceError):
         return None
+
+
+def carried(space: Sequence[Leaf], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters, by Optuna's names, that draw a configuration of another space as far as this space can.
+
+    First all of them: what this space cannot draw has the mode of its prior. Then those that the configuration gave.
+    """
+    own: dict[str, Any] = {}
+
+    def choose(leaf: Leaf) -> Any:
+        try:
+            own[leaf.name] = leaf.choice(at(config, leaf.path))
+        except (KeyError, SpaceError):
+            return leaf.mode
+        return own[leaf.name]
+
+    return compose(space, choose)[1], own
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:

@@ -35,6 +35,7 @@ def record(name: str, trials: int = 6) -> SweepRecord:
         space_hash="0",
         pinned={},
         start=[],
+        warm_start=[],
         exempt=(0,),
         seed=0,
         trials=trials,

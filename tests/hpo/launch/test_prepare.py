@@ -13,13 +13,15 @@ from hpo.cluster.resources import Resources, local_cpus
 from hpo.driver.session import resume
 from hpo.launch.prepare import _absolute, prepare
 from hpo.launch.record import job_of
-from hpo.launch.relaunch import plan_again
+from hpo.launch.relaunch import plan_again, total_of
+from hpo.launch.request import LaunchError, Relaunch
 from hpo.search.expectation import expected_examples
 from hpo.worker import trainer
 from hpo.worker.job import Job
 from minbert.encoder.traits import Traits
 from minbert.techniques.optimizer import default_adapter_lr
 from results.store import Store
+from search_spaces.domains import OneOf
 from tests.hpo.conftest import FAKES, launch, written
 
 
@@ -53,6 +55,39 @@ def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     assert record == replace(plan.record, resources=record.resources, created=record.created)
     sweep, resumed = plan.sweep(workers=1), again.sweep(workers=1)
     assert [sweep.next(), sweep.next()] == [resumed.next(), resumed.next()]
+
+
+def test_the_cost_of_a_configuration_follows_from_recorded_facts(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path))
+    record = written(plan)
+    facts = record.data.workload
+    assert facts == plan.record.data.workload
+    assert facts is not None
+    assert facts.rows == {task: rows["train"] for task, rows in plan.preview.sizes.items()}
+    again = plan_again(plan.store, record, 8, FAKES)
+    costs = [each.sweep(workers=1).study.problem.cost for each in (plan, again)]
+    space_costs = [[cost({}), cost({"optimizer": {"accumulation": 4}})] for cost in costs if cost is not None]
+    assert len(space_costs) == 2
+    assert space_costs[0] == space_costs[1]
+    assert space_costs[0][0] == pytest.approx(1.0)
+    assert space_costs[0][1] < 1.0, "the optimiser visits the weights less often"
+    older = replace(record, data=replace(record.data, workload=None))
+    assert plan_again(plan.store, older, 8, FAKES).sweep(workers=1).study.problem.cost is None
+
+
+def test_a_grid_gets_no_more_trials_than_it_has_configurations(tmp_path: Path) -> None:
+    space = {"dropout": {"hidden": OneOf(0.1, 0.2, weights=(1, 1))}}  # the default, 0, lies outside
+    plan = prepare(launch(tmp_path, space=space, searcher="grid", trials=8))
+    assert (plan.trials, plan.record.trials) == (3, 3)
+    assert "the searcher `grid` tries each configuration once: 3 trials instead of 8" in plan.preview.notes
+    record = written(plan)
+    assert total_of(3, Relaunch(), record) == total_of(3, Relaunch(trials=3), record) == 3
+    with pytest.raises(LaunchError, match=r"each configuration once, 3 trials in all; a total of 4 .* at most 3\."):
+        total_of(3, Relaunch(trials=4), record)
+    fewer = prepare(launch(tmp_path, space=space, searcher="grid", trials=2))
+    assert fewer.trials == 2
+    assert not any("grid" in note for note in fewer.preview.notes)
+    assert total_of(2, Relaunch(trials=3), written(fewer)) == 3
 
 
 def test_repeats_are_recorded_and_reach_the_search(tmp_path: Path) -> None:
