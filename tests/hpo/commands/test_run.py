@@ -134,6 +134,16 @@ def test_searchers_and_schedulers_are_chosen_by_name(tmp_path: Path) -> None:
         assert message in refused(hpo(*common, *options_, store=tmp_path / "runs"))
 
 
+def test_a_warm_start_names_sweeps_of_the_store(store: Path) -> None:
+    common = ("run", "quickstart", "--dry-run", "--base", "tiny")
+    assert "No sweep `small-2`" in refused(hpo(*common, "--warm-start", "small-2", store=store))
+    message = refused(hpo(*common, "--warm-start", SWEEP, "--searcher", "grid", store=store))
+    assert "the searcher `grid` has neither parents nor priors" in message
+    message = refused(hpo(*common, "--warm-start", SWEEP, store=store))
+    assert f"trials of '{SWEEP}' cannot be compared with those of this sweep: its weights of tiny are others" in message
+    assert "its data are others" in message
+
+
 def test_options_become_a_request_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     launches: list[Launch] = []
 

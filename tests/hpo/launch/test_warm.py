@@ -179,7 +179,7 @@ def test_sweeps_that_cannot_help_are_refused(tmp_path: Path) -> None:
     [
         ({"base": {"name": "other", "sha256": "1"}}, "its base is other, here it is tiny. Expected"),
         ({"base": {"sha256": "1"}}, "its weights of tiny are others. Expected"),
-        ({"data": {"fingerprint": "0123456789"}}, r"its data are others \(fingerprint 01234567, here \w{8}\). Expected"),
+        ({"data": {"fingerprint": "0123456789"}}, r"its data are others \(fingerprint 01234567, here \w{8}\)\."),
     ],
 )  # fmt: skip
 def test_what_makes_trials_incomparable_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -38,6 +39,42 @@ def test_the_modes_are_the_start_where_the_default_lies_outside_the_space() -> N
     assert {**{f"x{index}": 0.5 for index in range(20)}, "k/kind": "p", "n": 8} == START
     assert PROBLEM.starts == (START,)
     assert Problem(PROBLEM.leaves, parents=({"n": 1},)).starts == ({"n": 1},)
+    assert Problem(PROBLEM.leaves, warm=({"n": 2},)).starts == (START, {"n": 2})
+    assert Problem(PROBLEM.leaves, parents=({"n": 1},), warm=({"n": 2},)).starts == ({"n": 1}, {"n": 2})
+
+
+def test_the_best_of_other_sweeps_are_changed_as_often_each_as_the_default() -> None:
+    warm = tuple({**START, **{f"x{index}": value for index in range(20)}} for value in (0.1, 0.2, 0.9))
+    study = Study(Problem(PROBLEM.leaves, warm=warm), 0, Changes(prior_trust=1e6))
+    drawn = [study.draw(number) for number in range(1, 401)]
+    parts = Counter(each.searcher for each in drawn)
+    assert set(parts) == {"changes/default", "changes/warm"}
+    assert parts["changes/warm"] / 400 == pytest.approx(3 / 4, abs=0.07)
+
+    def nearest(params: Mapping[str, Any]) -> Mapping[str, Any]:
+        return max((START, *warm), key=lambda parent: sum(params[name] == value for name, value in parent.items()))
+
+    for each in drawn:
+        parent = nearest(each.params)
+        assert (parent is START) == (each.searcher == "changes/default")
+        assert sum(each.params[name] != value for name, value in parent.items()) <= 12
+
+
+def test_tpe_keeps_parameters_of_other_sweeps_best_as_often_as_the_default_is_a_parent() -> None:
+    own, other = ({**START, **{f"x{index}": value for index in range(20)}} for value in (0.3, 0.7))
+
+    def share(warm: tuple[Mapping[str, Any], ...], count: int) -> float:
+        study = Study(Problem(PROBLEM.leaves, warm=warm), 0, Changes(tpe_every=1, tpe_changes=2.0, explore=20))
+        for number in range(10):
+            study.add(number, own)
+            study.report(number, 1000, 0.5)
+            study.finish(number, "pruned")
+        drawn = [study.draw(number) for number in range(10, 10 + count)]
+        assert {each.searcher for each in drawn} == {"changes/tpe"}
+        return sum(sum(each.params[f"x{index}"] == 0.7 for index in range(20)) > 10 for each in drawn) / count
+
+    assert share((), 10) == 0.0
+    assert share((other,), 80) == pytest.approx(0.5, abs=0.15), "10 of 20 explored"
 
 
 @pytest.mark.parametrize("changes", [1.0, 3.0])

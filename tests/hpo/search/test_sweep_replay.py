@@ -14,10 +14,20 @@ from typing import Any
 import pytest
 
 from hpo.search.schedulers import SCHEDULERS, Scheduler
-from hpo.search.searchers import SEARCHERS, Searcher
+from hpo.search.searchers import SEARCHERS, Changes, Searcher
 from hpo.search.states import State
 from hpo.search.sweep import Sweep
-from tests.hpo.simulation import CURVES, MILESTONES, Cluster, Faults, counts, examples, fingerprint, new_sweep
+from tests.hpo.simulation import (
+    CURVES,
+    MILESTONES,
+    Cluster,
+    Faults,
+    complete,
+    counts,
+    examples,
+    fingerprint,
+    new_sweep,
+)
 
 FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
 
@@ -253,3 +263,23 @@ def test_replay_comes_first() -> None:
     sweep.next()
     with pytest.raises(ValueError, match="must be called before the first start"):
         sweep.replay([])
+
+
+def test_a_warm_sweep_is_replayed_from_the_configurations_alone() -> None:
+    warm = [complete({"x": 0.9, "steps": 4}), complete({"adapter": {"kind": "lora", "rank": 16}}), complete({})]
+
+    def sweep() -> Sweep:
+        return new_sweep(searcher=Changes(), warm=warm, trials=16, workers=1)
+
+    parents = sweep().study.problem.warm
+    known = [(each["adapter/kind"], each["x"], each["steps"]) for each in parents]
+    assert known == [("none", 0.9, 1), ("lora", 0.5, 1)], "the default is a parent anyway"
+    assert parents[1]["adapter.lora/rank"] == 16
+    whole = sweep()
+    rows = Cluster(whole).run()
+    assert any(record.start.searcher == "changes/warm" for record in whole.records.values())
+    for place, row in enumerate(rows):
+        if row.get("event") == "start":
+            again = sweep()
+            again.replay(rows[:place])
+            assert again.next() == whole.records[row["trial"]].start

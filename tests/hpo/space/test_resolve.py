@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from hpo.launch.plan import complete_for
-from hpo.space.resolve import resolved
+from hpo.space.resolve import centred, resolved
 from hpo.space.source import from_json, space_hash, to_json
 from hpo.space.space import Space
 from hpo.space.tasks import restrict
-from hpo.space.tree import Leaf, expand, leaves
+from hpo.space.tree import Leaf, carried, expand, leaves
 from minbert.encoder.traits import Traits
 from minbert.tasks import choose_tasks
 from search_spaces.domains import Float, Int, Kind, Node, OneOf, PerTask, SpaceError
@@ -165,3 +165,36 @@ def test_the_space_of_an_older_sweep_has_no_priors() -> None:
     assert to_json(tree) == old
     assert space_hash(tree) == "692d50f14c990773a5df5725d48927637570b1012637ca259653fddcc34335ac"
     assert {each.log_prior(each.first()) for each in leaves(tree)} == {0.0}
+
+
+def test_centred_priors_move_where_there_is_a_choice_and_nowhere_else() -> None:
+    tree: dict[str, Node] = {
+        "a": Float(1e-5, 1e-3, log=True, prior=1e-4, sigma=0.3),
+        "b": Int(1, 9, step=2, prior=3),
+        "c": OneOf("x", "y", "z", weights=(0.6, 0.3, 0.1)),
+        "d": OneOf(1, weights=None),
+        "k": Kind(p={}, q={"n": Int(1, 8, prior=2), "/e": OneOf("u", "v", weights=(9, 1))}, weights={"p": 9, "q": 1}),
+    }  # fmt: skip
+    assert centred(tree, {}) == tree
+    by_name = {leaf.name: leaf.domain for leaf in leaves(centred(tree, {"a": 2e-4, "c": "z", "k/kind": "q", "d": 1}))}
+    assert by_name["a"] == Float(1e-5, 1e-3, log=True, prior=2e-4, sigma=0.3)
+    assert by_name["c"].weights == pytest.approx((1 / 3, 1 / 6, 1 / 2))  # type: ignore[union-attr]
+    assert by_name["k/kind"].weights == pytest.approx((0.5, 0.5))  # type: ignore[union-attr]
+    assert (by_name["b"], by_name["d"], by_name["k.q/n"]) == (tree["b"], tree["d"], Int(1, 8, prior=2))
+    kept = {leaf.name: leaf.domain for leaf in leaves(centred(tree, {"c": "x", "k.q/n": 8}))}
+    assert kept["c"] == tree["c"], "it has more than a half"
+    assert kept["k.q/n"] == Int(1, 8, prior=8, sigma=0.2)
+
+
+def test_a_configuration_of_another_space_is_carried_as_far_as_the_space_has_it() -> None:
+    space = leaves({
+        "a": Float(0.0, 1.0, prior=0.25),
+        "only": OneOf(3),
+        "k": Kind(p={"m": Int(1, 9, prior=5)}, q={"n": Int(1, 8, prior=2)}, weights={"p": 1, "q": 2}),
+    })  # fmt: skip
+    full = {"a": 0.5, "only": 7, "k": {"kind": "p", "m": 3}, "else": 1}
+    assert carried(space, full) == ({"a": 0.5, "k/kind": "p", "k.p/m": 3}, {"a": 0.5, "k/kind": "p", "k.p/m": 3})
+    assert carried(space, {"a": 2.0, "k": {"kind": "r", "n": 4}}) == (
+        {"a": 0.25, "k/kind": "q", "k.q/n": 4},
+        {"k.q/n": 4},
+    )
