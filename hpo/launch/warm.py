@@ -77,7 +77,7 @@ def warm(
     base: BaseRecord,
     fingerprint: str,
     tasks: Mapping[str, TaskRecord],
-) -> tuple[Space, tuple[WarmStart, ...], list[str]]:
+) -> tuple[Space, list[WarmStart], list[str]]:
     """The space with moved priors, what `sweep.json` records, and notes.
 
     `base`, `fingerprint` and `tasks` are the new sweep's. Raises LaunchError if a sweep has others, no trial that ended
@@ -101,7 +101,7 @@ def warm(
     if bests:
         _, carried = min(bests, key=lambda each: (-each[0].step, -each[0].overall))
         space = space.centred(carried.own)
-    return space, tuple(records), notes
+    return space, records, notes
 
 
 def best(folder: SweepFolder) -> list[Ranked]:
