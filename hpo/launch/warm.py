@@ -53,8 +53,6 @@ class Ranked:
 def sources(launch: Launch, searcher: Searcher) -> list[Source]:
     """The sweeps that a launch names. Raises LaunchError if the searcher cannot use them, StoreError if one is
     unknown."""
-    from results.store import Store
-
     if not launch.warm_start:
         return []
     if not searcher.warm_start:
@@ -63,6 +61,8 @@ def sources(launch: Launch, searcher: Searcher) -> list[Source]:
             f"`warm_start`: the searcher `{searcher.name}` has neither parents nor priors, so other sweeps cannot help "
             f"it. Expected one of: {able}."
         )
+    from results.store import Store  # imports pyarrow: only a warm start needs it this early
+
     store = Store(launch.store)
     folders = [store.open(name) for name in launch.warm_start]
     return [Source(folder, record_of(folder)) for folder in folders]
