@@ -52,7 +52,6 @@ class Filled:
         """Start trials, and end others, until `count` have started."""
         while self._trials < count:
             drawn = self._source.draw(self._trials)
-            assert drawn is not None
             self.study.add(self._trials, drawn.params)
             self._trials += 1
             if self._trials > RUNNING:
