@@ -175,7 +175,8 @@ class Recorder:
         diverged = bool(report["diverged"]) or not math.isfinite(value)
         value = math.nan if diverged else value
         self._same_failures = 0
-        verdict = self._sweep.report(start.trial, start.attempt, report["step"], value, diverged=diverged)
+        step = report["step"]
+        verdict = self._sweep.report(start.trial, start.attempt, step, value, diverged=diverged, row=report)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
         evidence = None if diverged else report.get("evidence")
         self._append("reports", evidence, trial=start.trial, attempt=start.attempt, verdict=verdict.action, **row)

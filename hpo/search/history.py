@@ -26,6 +26,8 @@ Rank = tuple[int, float, float, int]
 COMPLETE, PRUNED, VIOLATING = range(3)
 SEARCHER = "searcher"
 """User attribute of a trial: the searcher that drew it, with the part of it that did (changes/prior)."""
+FURTHER = "further"
+"""User attribute of a complete trial: its gains in the objectives after the first (`results.objectives`)."""
 
 
 def rank(trial: FrozenTrial) -> Rank:

@@ -7,6 +7,9 @@ tpe      the tree-structured Parzen estimator (Bergstra et al. 2011), without pr
 random   independent draws from the priors (`hpo.search.prior`)
 grid     every configuration of a finite space once, in a shuffled order (`hpo.search.grid`)
 gp       a Gaussian process, for flat spaces of numbers (`hpo.search.gaussian`)
+nsga2    NSGA-II, for several objectives: crossover and mutation of complete trials (`hpo.search.nsga`)
+
+Only nsga2 searches for several objectives; the others optimise the first of them alone.
 
 The sampler of a sweep is seeded for every draw by (sweep seed, trial number), so a draw depends only on them and on the
 trials in the study; see `hpo.search.study`.
@@ -21,6 +24,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from hpo.search.changes import ChangesSampler
 from hpo.search.gaussian import GaussianSampler
 from hpo.search.grid import GridSampler, Numbering
+from hpo.search.nsga import NsgaSampler
 from hpo.search.parzen import ParzenSampler
 from hpo.search.prior import PriorSampler
 from hpo.search.problem import Problem
@@ -38,6 +42,8 @@ class Searcher(Entry, Protocol):
     warm_start: ClassVar[WarmUse | None]
     """What it takes from the best trials of other sweeps: parents to change and centres of its priors, or the centres
     alone; None: it has neither."""
+    several: ClassVar[bool]
+    """Whether it searches for several objectives, and needs them; else it optimises the first one alone."""
 
     def check(self, leaves: Sequence[Leaf]) -> None:
         """Raise SpaceError, with the parameters at fault, if the searcher cannot search a space."""
@@ -54,6 +60,8 @@ class Searcher(Entry, Protocol):
 
 class _Anywhere:
     """A searcher for every space, without an end."""
+
+    several: ClassVar[bool] = False
 
     def check(self, leaves: Sequence[Leaf]) -> None:
         pass
@@ -137,6 +145,7 @@ class Grid:
 
     name: ClassVar[str] = "grid"
     warm_start: ClassVar[WarmUse | None] = None
+    several: ClassVar[bool] = False
 
     def check(self, leaves: Sequence[Leaf]) -> None:
         endless = [leaf for leaf in leaves if isinstance(leaf.domain, Float) and not leaf.constant]
@@ -178,6 +187,31 @@ class Gp(_Anywhere):
         return GaussianSampler(problem, self.startup)
 
 
+@dataclass(frozen=True)
+class Nsga2(_Anywhere):
+    """NSGA-II, for several objectives."""
+
+    name: ClassVar[str] = "nsga2"
+    several: ClassVar[bool] = True
+    startup: int = 8
+    """Number of complete trials before which draws come from the priors."""
+    population: int = 16
+    """Largest number of trials that have children."""
+    crossover: float = 0.9
+    """Share of children with two parents (Deb et al. 2002); the others change one."""
+    changes: float = 1.0
+    """Mean number of changed parameters of a child."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("startup", 1), ("population", 2)):
+            check_integer(name, getattr(self, name), least)
+        check_number("crossover", self.crossover, 0, 1)
+        check_number("changes", self.changes, 1, 100)
+
+    def sampler(self, problem: Problem) -> SpaceSampler:
+        return NsgaSampler(problem, **asdict(self))
+
+
 def _named(leaves: Sequence[Leaf], shown: int = 5) -> str:
     """The subject and verb of a sentence: `a, b and 3 more vary`."""
     names = [leaf.name for leaf in leaves]
@@ -185,7 +219,7 @@ def _named(leaves: Sequence[Leaf], shown: int = 5) -> str:
     return f"{', '.join(names[:shown])}{rest} {'varies' if len(names) == 1 else 'vary'}"
 
 
-SEARCHERS: Mapping[str, type[Searcher]] = {entry.name: entry for entry in (Changes, Tpe, Random, Grid, Gp)}
+SEARCHERS: Mapping[str, type[Searcher]] = {entry.name: entry for entry in (Changes, Tpe, Random, Grid, Gp, Nsga2)}
 """Every searcher by its name."""
 
 

@@ -91,6 +91,8 @@ class TrialRecord:
     state: State = "running"
     values: dict[int, float] = field(default_factory=dict)
     """Milestone -> overall score; NaN where the trial diverged."""
+    further: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """Milestone -> gains in the objectives after the first (`results.objectives`)."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     """Milestone -> verdict on the report there."""
     losses: int = 0

@@ -8,6 +8,9 @@ not the true number of examples. It ends as
     PRUNED    it diverged: with NaN at its last step and a violated constraint, so that TPE ranks it below all others
     FAIL      it raised an error, or was lost too often
 
+The study maximises the first objective; gains in further ones are an attribute of a complete trial, for the searcher
+that reads them (`hpo.search.nsga`).
+
 A draw leaves nothing in the study (`hpo.search.sampling`); a trial is added with all its parameters at once, as a
 replay adds it. The sampler is seeded for every draw, by (sweep seed, trial number, number of the try): a draw is a
 function of the recorded trials.
@@ -23,7 +26,7 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
-from hpo.search.history import SEARCHER
+from hpo.search.history import FURTHER, SEARCHER
 from hpo.search.problem import Problem
 from hpo.search.sampling import Draft, quiet
 from hpo.search.searchers import Searcher
@@ -115,8 +118,9 @@ class Study:
         """Record a trial's value at a milestone; NaN if the trial diverged."""
         self._storage.set_trial_intermediate_value(self._trial_ids[number], step, value)
 
-    def finish(self, number: int, end: End, value: float | None = None) -> None:
+    def finish(self, number: int, end: End, value: float | None = None, further: Sequence[float] = ()) -> None:
         """Record the end of a trial; `value` is the overall score at full budget and belongs to `complete` alone.
+        `further`: the gains there in the objectives after the first.
 
         A complete trial whose value is not known (its row was lost) counts as pruned at its last known milestone:
         Optuna cannot model a complete trial without a value.
@@ -127,6 +131,8 @@ class Study:
         state, values = OPTUNA_STATES[end], None
         if end == "complete":
             state, values = (TrialState.PRUNED, None) if value is None else (state, [value])
+        if values is not None and further:
+            self._storage.set_trial_user_attr(self._trial_ids[number], FURTHER, list(further))
         self._storage.set_trial_state_values(self._trial_ids[number], state, values)
 
     def trials(self) -> list[FrozenTrial]:

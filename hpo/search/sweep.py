@@ -27,6 +27,7 @@ from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, RETRIES, End, Start
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 from hpo.space.tree import Nested
+from results.objectives import OVERALL, Objective
 
 DRAWS = 10
 """Most draws for one trial."""
@@ -49,6 +50,8 @@ class Sweep:
     has the parameter. `warm` holds complete configurations of other sweeps, which a searcher may change; they do not
     run themselves. `cost` is what an example costs under a complete configuration, relative to the default one.
     `repeats`: further replicates of each finalist after the search; they do not count as trials.
+    The first of the `objectives` is `overall`, by which rungs, ranks and the answer go; only searchers read the further
+    ones.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Sweep:
         warm: Sequence[dict[str, Any]] = (),
         cost: Callable[[dict[str, Any]], float] | None = None,
         repeats: int = 0,
+        objectives: Sequence[Objective] = (OVERALL,),
     ) -> None:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
@@ -79,6 +83,7 @@ class Sweep:
         self.seed, self.workers = seed, workers
         self.milestones = tuple(milestones)
         self.searcher, self.scheduler = searcher, scheduler
+        self.objectives = tuple(objectives)
         self.halted = False
         self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
@@ -235,10 +240,20 @@ class Sweep:
 
     # --- reports and ends -------------------------------------------------------------------------------------------
 
-    def report(self, trial: int, attempt: int, step: int, value: float, *, diverged: bool) -> Verdict:
+    def report(
+        self,
+        trial: int,
+        attempt: int,
+        step: int,
+        value: float,
+        *,
+        diverged: bool,
+        row: Mapping[str, Any] | None = None,
+    ) -> Verdict:
         """The verdict on a trial whose overall score `value` arrives at the milestone `step`.
 
-        The value of a diverged trial is not read. The first value of (trial, step) counts, later ones change nothing.
+        The value of a diverged trial is not read. `row`: the report as a row of `reports`, for the values of the
+        further objectives; None: they are not known. The first value of (trial, step) counts, later ones change nothing.
         The verdict does not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt
         that was lost meanwhile is as good as its repetition.
         """
@@ -252,6 +267,7 @@ class Sweep:
             return record.verdict()
         if step in record.verdicts:
             return record.verdicts[step]
+        record.further[step] = tuple(objective.gain(row or {}) for objective in self.objectives[1:])
         verdict = self._judge(record, step, math.nan if diverged else float(value))
         record.verdicts[step] = verdict
         if verdict.state in CLOSED:
@@ -300,8 +316,9 @@ class Sweep:
         record.ended.add(record.start.attempt)
         if record.start.repeat:
             return
-        value = record.values.get(self.milestones[-1]) if state == "complete" else None
-        self.study.finish(record.start.trial, state, value)
+        last = self.milestones[-1]
+        value = record.values.get(last) if state == "complete" else None
+        self.study.finish(record.start.trial, state, value, record.further.get(last, ()))
 
     def _record(self, trial: int) -> TrialRecord:
         if trial not in self.records:
@@ -376,7 +393,8 @@ class Sweep:
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:
-        self.report(int(row["trial"]), int(row["attempt"]), int(row["step"]), row["overall"], diverged=row["diverged"])
+        trial, attempt, step = int(row["trial"]), int(row["attempt"]), int(row["step"])
+        self.report(trial, attempt, step, row["overall"], diverged=row["diverged"], row=row)
 
     def _replay_end(self, row: Mapping[str, Any]) -> None:
         trial, state = int(row["trial"]), row["state"]

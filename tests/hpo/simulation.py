@@ -85,6 +85,16 @@ def optimum(config: dict[str, Any]) -> float:
     return score
 
 
+def cost(config: dict[str, Any]) -> float:
+    """Seconds an example: least with x = 1."""
+    return 0.5 + (1.0 - float(config["x"])) ** 2 + 0.1 * (config["encoding"]["sts"]["kind"] == "cross")
+
+
+def trained(config: dict[str, Any]) -> int:
+    """Number of trained parameters: all without LoRA, else in proportion to the rank."""
+    return 1000 * int(config["adapter"]["rank"]) if config["adapter"]["kind"] == "lora" else 1_000_000
+
+
 def rising(start: Start, step: int) -> float:
     return optimum(start.config) * (1 - math.exp(-3 * step / MILESTONES[-1]))
 
@@ -170,10 +180,11 @@ class Cluster:
     def _report(self, start: Start, passed: int, diverged: bool) -> None:
         step = MILESTONES[passed]
         value = math.nan if diverged else self.curve(start, step)
-        verdict = self.sweep.report(start.trial, start.attempt, step, value, diverged=diverged)
+        costs = {"seconds": step * cost(start.config), "trainable_parameters": trained(start.config)}
+        verdict = self.sweep.report(start.trial, start.attempt, step, value, diverged=diverged, row=costs)
         self.reached[start.trial] = passed + 1
         self._write(trial=start.trial, attempt=start.attempt, step=step, overall=value, diverged=diverged,
-                    verdict=verdict.action)
+                    verdict=verdict.action, **costs)
         if verdict.action == "stop":
             self._write(event="end", trial=start.trial, attempt=start.attempt, state=verdict.state,
                         reason=verdict.reason)
@@ -225,6 +236,7 @@ def fingerprint(sweep: Sweep) -> dict[str, Any]:
                    for number, record in records},
         "rungs": sweep.judge.rows(),
         "ranking": ranking(sweep.records),
-        "optuna": [(trial.state, trial.params, repr(sorted(trial.intermediate_values.items())), trial.value)
+        "optuna": [(trial.state, trial.params, repr(sorted(trial.intermediate_values.items())), trial.value,
+                    trial.user_attrs)
                    for trial in sweep.study.trials()],
     }

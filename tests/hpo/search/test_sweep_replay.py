@@ -52,7 +52,7 @@ def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
                 assert sweep.end(row["trial"], attempt, row["state"]).state == row["state"]
         else:
             verdict = sweep.report(
-                row["trial"], row["attempt"], row["step"], row["overall"], diverged=row["diverged"])
+                row["trial"], row["attempt"], row["step"], row["overall"], diverged=row["diverged"], row=row)
             assert verdict.action == row["verdict"]
 
 
