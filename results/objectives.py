@@ -2,8 +2,8 @@
 
     a dominates b:  g_k(a) >= g_k(b) in every objective k, and g_k(a) > g_k(b) in at least one
 
-The Pareto set holds the trials that no other dominates. An objective is a column of the tables of trials, and its gain g
-is the value there with the sign that makes larger gains better: a score is maximised, a cost minimised.
+The Pareto set holds the trials that no other dominates. An objective is a column of the tables of trials, and its gain
+g is the value there with the sign that makes larger gains better: a score is maximised, a cost minimised.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results import costs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORE = "overall"
 """Column of the weighted mean of the tasks' scores."""
@@ -80,6 +83,13 @@ def _objective(name: str, tasks: Collection[str]) -> Objective:
     near = get_close_matches(name, known, 1)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     raise ValueError(f"Unknown objective `{name}`.{hint} Expected some of: {', '.join(known)}.")
+
+
+def gains(frame: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """Gains [n, K] of the trials of a table with a column for each objective; NaN for what is not known."""
+    signs = np.array([-1.0 if objective.minimised else 1.0 for objective in objectives])
+    columns = [frame[objective.column].to_numpy(dtype=float, na_value=np.nan) for objective in objectives]
+    return np.stack(columns, axis=1) * signs
 
 
 def undominated(gains: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 from results import costs, noise, predictions, sql
 from results.files import StoreError
 from results.names import by_path
+from results.objectives import Objective, gains, undominated
 from results.reading import report_per_step, since_first_start
 from results.schemas import to_rows
 from results.scoring import Scoring
@@ -108,11 +109,36 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
 
     `where`: an SQL condition on the columns of `trials_frame`, such as `overall > 0.6 and adapter/rank >= 8`.
     """
-    frame = with_runs(trials_frame(folder, scoring))
-    if where is not None:
-        frame = frame[frame["trial"].isin(_matching(frame, where))]
-    order = ranking(frame)[:n]
-    return frame.set_index("trial", drop=False).loc[order].reset_index(drop=True)
+    frame = _where(with_runs(trials_frame(folder, scoring)), where)
+    return _rows(frame, ranking(frame)[:n])
+
+
+def pareto(
+    folder: SweepFolder, objectives: Sequence[Objective], where: str | None = None, scoring: Scoring | None = None
+) -> pd.DataFrame:
+    """Rows of the complete trials that no other complete trial dominates (`results.objectives`), best first by the
+    first objective, with the columns of `top`. Repeats, and trials without a value of an objective, are left out.
+
+    `where`, as in `top`: only these trials are compared.
+    """
+    frame = _where(with_runs(trials_frame(folder, scoring)), where)
+    frame = frame[(frame["state"] == "complete") & (frame["origin"] != REPEAT).fillna(True)]
+    values = gains(frame, objectives)
+    known = np.isfinite(values).all(axis=1)
+    frame, values = frame[known], values[known]
+    kept = undominated(values)
+    order = np.lexsort((frame["trial"][kept], -values[kept, 0]))
+    return _rows(frame, [int(trial) for trial in frame["trial"][kept].iloc[order]])
+
+
+def _where(frame: pd.DataFrame, where: str | None) -> pd.DataFrame:
+    """The trials that fulfil an SQL condition, all without one."""
+    return frame if where is None else frame[frame["trial"].isin(_matching(frame, where))]
+
+
+def _rows(frame: pd.DataFrame, trials: list[int]) -> pd.DataFrame:
+    """The rows of these trials, in this order."""
+    return frame.set_index("trial", drop=False).loc[trials].reset_index(drop=True)
 
 
 def with_runs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -28,13 +28,30 @@ from hpo.commands.common import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from results.objectives import Objective
+    from results.store import SweepFolder
+
 
 def top(
     sweep: SweepArgument,
-    number: Annotated[int, typer.Option("-n", help="Number of trials to show.", min=1)] = 10,
+    number: Annotated[
+        int | None, typer.Option("-n", help="Number of trials to show. Default: 10; with --pareto all.", min=1)
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option("--where", metavar="SQL", help="Condition on the trials, such as: adapter/rank > 8"),
+    ] = None,
+    pareto: Annotated[
+        bool,
+        typer.Option("--pareto", help="Show the complete trials that no other one beats in all objectives."),
+    ] = False,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAMES",
+            help="Objectives of --pareto, such as overall,-seconds. Default: those of the sweep.",
+        ),
     ] = None,
     store: StoreOption = "runs",
     json: JsonOption = False,
@@ -43,18 +60,38 @@ def top(
 
     Repeats of a configuration stand in its row: their number with it, and the mean of all.
 
+    With --pareto: the trials at full budget of which none is at least as good in every objective and better in one, by
+    the first objective. Each counts with its own run, so noise may decide.
+
     Example: hpo top quickstart-1 -n 5 --where "overall > 0.6 and adapter/rank > 8"
+
+    Example: hpo top quickstart-1 --pareto --objective overall,-trainable_parameters,-seconds
     """
     from hpo.display import tables
-    from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, show_parameters, trial_records
+    from hpo.display.trials import (
+        ALIKE,
+        RANKED,
+        UNBEATEN,
+        cost_rows,
+        objective_rows,
+        score_rows,
+        show_parameters,
+        trial_records,
+    )
     from hpo.driver.jury import scoring
     from results import views
     from results.sql import QueryError
 
     folder = open_sweep(store, sweep)
+    objectives = _compared(folder, objective) if pareto else ()
+    if objective is not None and not pareto:
+        raise InputError("--objective names the objectives of --pareto; give both, or none of them.")
     with warned(folder):
         try:
-            rows = trial_records(views.top(folder, number, where, scoring(folder)))
+            if pareto:
+                rows = trial_records(views.pareto(folder, objectives, where, scoring(folder)))[:number]
+            else:
+                rows = trial_records(views.top(folder, number or 10, where, scoring(folder)))
         except QueryError as error:
             raise InputError(f"{name_hints(where or '', list(views.trials_frame(folder)))}{error}") from error
     out = console()
@@ -62,13 +99,32 @@ def top(
         tables.show(rows, out, json=json, empty="no trial has a score, or none fulfils --where")
         return
     tasks = list(folder.tasks)
-    tables.show(score_rows(rows, tasks), out, title=f"best trials of {sweep} ({RANKED})")
+    if pareto:
+        tables.show(objective_rows(rows, objectives), out, title=f"{UNBEATEN} of {sweep}")
+        out.print()
+    tables.show(score_rows(rows, tasks), out, title="their scores" if pareto else f"best trials of {sweep} ({RANKED})")
     if any(row["like_best"] for row in rows[1:]):
         out.print(ALIKE, style="dim")
     out.print()
     tables.show(cost_rows(rows, tasks), out, title="cost of each trial (s/1k: seconds per 1,000 training examples)")
     out.print()
     show_parameters(rows, out)
+
+
+def _compared(folder: SweepFolder, text: str | None) -> tuple[Objective, ...]:
+    """The objectives of --pareto, several: those of the text, or else of the sweep."""
+    from hpo.launch.record import record_of
+    from results.objectives import accepted, objectives_from
+
+    tasks = list(folder.tasks)
+    objectives = objectives_from(record_of(folder).objectives if text is None else text, tasks)
+    if len(objectives) == 1:
+        owner = f"the sweep {folder.name} has" if text is None else "--objective names"
+        raise InputError(
+            f"--pareto compares several objectives, and {owner} one, `{objectives[0]}`. Give some of: "
+            f"{', '.join(accepted(tasks))}; such as --objective overall,-trainable_parameters"
+        )
+    return objectives
 
 
 NAME = re.compile(r"""'[^']*'|[A-Za-z_][\w.-]*(?:/+[A-Za-z_][\w.-]*)+""")

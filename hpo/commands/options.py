@@ -57,7 +57,12 @@ _WARM_START = (
 _SEARCHER = (
     "How configurations are drawn. changes: few parameters of the default changed, later of the best trials, and every "
     "third trial by TPE weighed by the priors. tpe: Optuna's TPE. random: draws from the priors. grid: every "
-    "configuration of a finite space once. gp: a Gaussian process, for spaces of numbers without choices."
+    "configuration of a finite space once. gp: a Gaussian process, for spaces of numbers without choices. nsga2: "
+    "NSGA-II over complete trials, for several objectives; the others optimise the first one alone."
+)
+_OBJECTIVE = (
+    "Objectives, after a minus those that are minimised, such as overall,-trainable_parameters,-seconds. The first, "
+    "overall, decides rungs, ranks and the answer; `hpo top --pareto` shows the trials that no other beats."
 )
 _SCHEDULER = (
     "Scheduler: asha stops weak trials early, hyperband does so from different milestones on, median stops those below "
@@ -102,6 +107,7 @@ StartFull = Annotated[list[Path], _search("--start-full", metavar="FILE", help=_
 WarmStart = Annotated[list[str], _search("--warm-start", metavar="SWEEP", help=_WARM_START)]
 Searcher = Annotated[str, _search("--searcher", metavar="NAME", help=_SEARCHER)]
 Scheduler = Annotated[str, _search("--scheduler", metavar="NAME", help=_SCHEDULER)]
+Objective = Annotated[str, _search("--objective", metavar="NAMES", help=_OBJECTIVE)]
 Eta = Annotated[int | None, _search("--eta", min=2, help=_ETA)]
 Grace = Annotated[int | None, _search("--grace", min=1, metavar="EXAMPLES", help=_GRACE)]
 Repeats = Annotated[int, _search("--repeats", min=0, metavar="N", help=_REPEATS)]
@@ -138,6 +144,7 @@ LAUNCH: Mapping[str, Any] = {
     "warm_start": WarmStart,
     "searcher": Searcher,
     "scheduler": Scheduler,
+    "objective": Objective,
     "eta": Eta,
     "grace": Grace,
     "repeats": Repeats,

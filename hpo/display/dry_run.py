@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -80,6 +80,7 @@ def facts(plan: Plan) -> dict[str, str]:
         "trials": _trials(plan),
         "searcher": plan.searcher.name,
         "scheduler": f"{plan.scheduler.name}: {plan.scheduler.rule}",
+        "objectives": objectives(record.objectives),
         "seed": str(record.seed),
         **_pinned(plan.space.pins),
         **_left_out(preview.left_out),
@@ -100,6 +101,12 @@ def _trials(plan: Plan) -> str:
     kinds = f"{plan.trials}: the default configuration, {given} given, {plan.trials - 1 - given} drawn"
     stops = "stopped" in plan.scheduler.columns
     return f"{kinds}; exempt from early stopping: {exempt}" if exempt and stops else kinds
+
+
+def objectives(names: Sequence[str]) -> str:
+    """`overall, which decides rungs, ranks and the answer; -seconds`."""
+    first, *others = names
+    return f"{first}, which decides rungs, ranks and the answer; {', '.join(others)}" if others else first
 
 
 def _repeats(plan: Plan) -> str:

@@ -134,6 +134,14 @@ def states(snapshot: Snapshot) -> Text:
     return Text("   ").join(Text(part, style=style) for part, style in parts)
 
 
+def objectives(snapshot: Snapshot) -> list[Text]:
+    """`ranked by overall; further objectives: -seconds`, where there are any."""
+    first, *further = snapshot.objectives or ("",)
+    if not further:
+        return []
+    return [Text(f"ranked by {first}; further objectives: {', '.join(further)}", no_wrap=True, overflow="ellipsis")]
+
+
 def best_table(snapshot: Snapshot) -> Table:
     """The best trials with their scores on `search` in the last report of each; the last row has the best score of
     every task and its trial."""
@@ -233,7 +241,7 @@ def picture(snapshot: Snapshot, width: int) -> RenderableType:
     """The whole display for a terminal of `width` columns."""
     rows = plural(snapshot.durable_rows, "row")
     foot = Text(f"{rows} safe in the store", style="dim")
-    top = Group(header(snapshot), bars(snapshot), states(snapshot), Text(""))
+    top = Group(header(snapshot), bars(snapshot), states(snapshot), *objectives(snapshot), Text(""))
     return Group(top, tables(snapshot, width), Text(""), *messages(snapshot), foot)
 
 

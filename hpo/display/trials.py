@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.display import tables
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from results.objectives import Objective
+
 RANKED = "furthest rung first, then score on `search`"
 """The ranking of trials, in words."""
 ALIKE = "~ noise of single runs may explain the difference from the best"
 """Explanation of the mark in `score_rows`."""
+UNBEATEN = "trials that no other beats in all objectives"
+"""Title of the Pareto set."""
 HELD = "held_overall"
 """Column of a trial's overall score on the split `held`."""
 JSON_COLUMNS = ("config", "params")
@@ -59,6 +63,28 @@ def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]
         }
         for place, row in enumerate(rows)
     ]
+
+
+def objective_rows(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[dict[str, str]]:
+    """One row a trial: the value of each objective, in the objective's column."""
+    return [
+        {
+            "trial": row["trial"],
+            **{str(each): UNITS.get(each.column, score)(row[each.column]) for each in objectives},
+        }
+        for row in rows
+    ]
+
+
+UNITS: Mapping[str, Callable[[float | None], str]] = {
+    "seconds": duration,
+    "stage_seconds": duration,
+    "trainable_parameters": amount,
+    "peak_memory_bytes": size,
+    "trainable_share": percent,
+    "seconds_per_1000": digits,
+}
+"""Column of a cost -> how it is written."""
 
 
 def cost_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:

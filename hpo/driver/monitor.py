@@ -35,7 +35,9 @@ class Monitor:
         scheduler: Scheduler,
         exempt: Collection[int] = EXEMPT,
         repeats: int = 0,
+        objectives: tuple[str, ...] = (),
     ) -> None:
+        self._objectives = objectives
         self._name = name
         self._replicates = repeats
         self._total = trials
@@ -106,6 +108,7 @@ class Monitor:
             phase=phase,
             messages=messages,
             repeats=_by_state(repeats.values()),
+            objectives=self._objectives,
             repeats_total=len(repeats) + len(to_start),
         )
 
@@ -155,7 +158,9 @@ class Monitor:
 def monitor_of(record: SweepRecord, trials: int) -> Monitor:
     """The monitor of a recorded sweep that has `trials` trials by now."""
     scheduler = scheduler_from(record.scheduler)
-    return Monitor(record.name, trials, record.milestones, scheduler, record.exempt, record.repeats)
+    return Monitor(
+        record.name, trials, record.milestones, scheduler, record.exempt, record.repeats, record.objectives
+    )
 
 
 def _leader(number: int, trial: TrialEntry) -> Leader:

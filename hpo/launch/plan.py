@@ -22,6 +22,7 @@ from hpo.search.searchers import Searcher, searcher_from
 from hpo.search.sweep import Sweep
 from hpo.space.pins import Complete
 from hpo.space.space import Space
+from results.objectives import Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.encoder.traits import Traits
@@ -136,6 +137,11 @@ class Plan:
         return scheduler_from(self.record.scheduler)
 
     @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives that the record names."""
+        return objectives_from(self.record.objectives, self.record.tasks)
+
+    @property
     def expected_examples(self) -> int:
         """Examples that the trials of the search are expected to use together; see `hpo.search.expectation`."""
         return expected_examples(self.scheduler, self.trials, self.record.milestones, self.record.exempt)
@@ -191,6 +197,7 @@ class Plan:
             warm=[dict(config) for source in record.warm_start for config in source.configs],
             cost=self._cost(tasks),
             repeats=record.repeats,
+            objectives=self.objectives,
         )
 
     def _cost(self, tasks: Mapping[str, Task]) -> Callable[[dict[str, Any]], float] | None:

@@ -11,22 +11,32 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
 from hpo.launch.plan import Plan, Preview, complete_for
-from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord, WarmStart, WorkloadRecord, versions
+from hpo.launch.record import (
+    BaseRecord,
+    DataRecord,
+    SweepRecord,
+    TaskRecord,
+    WarmStart,
+    WorkloadRecord,
+    check_first,
+    versions,
+)
 from hpo.launch.request import Launch, LaunchError, Settings
 from hpo.launch.warm import sources, warm
 from hpo.search.records import to_record
 from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
-from hpo.search.searchers import Searcher, searcher_from
+from hpo.search.searchers import SEARCHERS, Searcher, searcher_from
 from hpo.space.build import build
 from hpo.space.space import Space
 from minbert.tasks import Task, choose_tasks
+from results.objectives import Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.config import Config
@@ -59,6 +69,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     space = built.space.resolved(legal)
     check_varied(space, launch)
     searcher.check(space.leaves)
+    objectives = chosen_objectives(launch, searcher, tasks)
     data = None if launch.data is None else str(Path(launch.data).expanduser().absolute())
     corpus = read_corpus(data, tasks)
     rows = {task: {split: corpus.size(task, split) for split in ("train", "search", "held", "test")} for task in tasks}
@@ -82,6 +93,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
             *space.partly(legal),
             *unusual_values(configs, tasks),
             *foreign_rates(launch, start, base),
+            *_unread(searcher, scheduler, objectives),
         ),
         sizes=rows,
         problems=tuple(str(problem) for problem in corpus.problems),
@@ -89,8 +101,9 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     plan = Plan(
         store=launch.store,
         record=_record(
-            launch, name, searcher, scheduler, corpus, recorded_base, space, start, warm_start, steps, scored, data
-        ),
+            launch, name, searcher, scheduler, objectives, corpus, recorded_base, space, start, warm_start, steps,
+            scored, data,
+        ),  # fmt: skip
         space=space,
         trials=launch.trials,
         resources=_resources(launch),
@@ -109,6 +122,7 @@ def _record(
     name: str,
     searcher: Searcher,
     scheduler: Scheduler,
+    objectives: Sequence[Objective],
     corpus: Corpus,
     base: BaseRecord,
     space: Space,
@@ -137,6 +151,7 @@ def _record(
         milestones=steps,
         searcher=to_record(searcher),
         scheduler=to_record(scheduler),
+        objectives=tuple(map(str, objectives)),
         trainer=launch.trainer,
         resources=launch.resources,
         keep=launch.keep,
@@ -212,6 +227,40 @@ def capped(plan: Plan, most: int) -> Plan:
     note = f"the searcher `{plan.searcher.name}` tries each configuration once: {most} trials instead of {plan.trials}"
     preview = replace(plan.preview, notes=(*plan.preview.notes, note))
     return replace(plan, trials=most, record=replace(plan.record, trials=most), preview=preview)
+
+
+def chosen_objectives(launch: Launch, searcher: Searcher, tasks: Collection[str]) -> tuple[Objective, ...]:
+    """The objectives of the launch. Raises LaunchError for unknown ones, and for one alone where the searcher needs
+    several."""
+    try:
+        objectives = objectives_from(launch.objective, tasks)
+        check_first(objectives)
+    except ValueError as error:
+        raise LaunchError(f"`objective`: {error}") from error
+    if searcher.several and len(objectives) == 1:
+        raise LaunchError(
+            f"The searcher `{searcher.name}` searches for several objectives, and `objective` names `{objectives[0]}` "
+            f"alone. Name a second one, such as {objectives[0]},-trainable_parameters, or choose another searcher: "
+            "`changes` too changes the best trials."
+        )
+    return objectives
+
+
+def _unread(searcher: Searcher, scheduler: Scheduler, objectives: Sequence[Objective]) -> list[str]:
+    """A line if the searcher does not read some of the objectives, or not those of trials that are stopped early."""
+    stops = "stopped" in scheduler.columns
+    if not searcher.several and len(objectives) > 1:
+        several = ", ".join(name for name, entry in SEARCHERS.items() if entry.several)
+        return [
+            f"the searcher `{searcher.name}` optimises {objectives[0]} alone; `hpo top --pareto` compares all "
+            f"objectives. Searchers for several objectives: {several}"
+        ]
+    if searcher.several and stops:
+        return [
+            f"the searcher `{searcher.name}` learns from complete trials alone, and the scheduler `{scheduler.name}` "
+            "leaves few of them: with `none` all are complete"
+        ]
+    return []
 
 
 FOREIGN = 2.0

@@ -22,6 +22,7 @@ from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
 from hpo.worker.job import TRAINER, Job
 from minbert.encoder.traits import Traits
+from results.objectives import OVERALL, Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
@@ -158,6 +159,8 @@ class SweepRecord:
     """Name and settings of the searcher."""
     scheduler: Settings
     """Name and settings of the scheduler."""
+    objectives: tuple[str, ...]
+    """Objectives as they are written, `overall` first; see `results.objectives`."""
     trainer: str
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
     resources: ResourceRequest
@@ -268,6 +271,7 @@ def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
         "exempt": [],
         "evaluation_version": 1,
         "repeats": 0,
+        "objectives": ["overall"],
     }
     content = earlier | dict(values)
     milestones, eta = content.get("milestones"), content.pop("eta", None)
@@ -295,6 +299,19 @@ def _check_values(record: SweepRecord) -> None:
         raise FieldError(f"`report_rows` must be a list of {len(steps)}, one for each milestone")
     if not record.tasks:
         raise FieldError("`tasks` must name at least one task")
+    try:
+        check_first(objectives_from(record.objectives, record.tasks))
+    except ValueError as error:
+        raise FieldError(f"`objectives`: {error}") from error
+
+
+def check_first(objectives: Sequence[Objective]) -> None:
+    """Raise ValueError unless the first objective is `overall`: rungs, ranks, kept weights and the answer go by it."""
+    if objectives[0] != OVERALL:
+        raise ValueError(
+            f"The first objective decides rungs, ranks and the answer, and has to be `{OVERALL}`, not "
+            f"`{objectives[0]}`. To search for one task alone, train it alone: --tasks sst."
+        )
 
 
 def _seconds(moment: str) -> float:

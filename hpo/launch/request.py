@@ -76,6 +76,9 @@ class Launch:
     """Searcher that draws configurations: a name in `hpo.search.searchers.SEARCHERS`, or its name and settings."""
     scheduler: str | Settings = "asha"
     """Scheduler that stops weak trials: a name in `hpo.search.schedulers.SCHEDULERS`, or its name and settings."""
+    objective: str | Sequence[str] = "overall"
+    """Objectives, as names or `overall,-seconds`: the first decides rungs, ranks and the answer, and has to be
+    `overall`. See `results.objectives`."""
     eta: int | None = None
     """Reduction factor: about 1 in eta trials passes each rung; None: the scheduler's default."""
     repeats: int = REPLICATES

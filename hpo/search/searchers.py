@@ -192,6 +192,7 @@ class Nsga2(_Anywhere):
     """NSGA-II, for several objectives."""
 
     name: ClassVar[str] = "nsga2"
+    warm_start: ClassVar[WarmUse | None] = "centres"
     several: ClassVar[bool] = True
     startup: int = 8
     """Number of complete trials before which draws come from the priors."""

@@ -98,6 +98,8 @@ class Snapshot:
     """Fields of `rungs` that a display shows under the sweep's scheduler."""
     repeats: Mapping[str, int] = field(default_factory=dict)
     """Repeats that have started, by state."""
+    objectives: tuple[str, ...] = ()
+    """Objectives of the sweep, as they are written; trials are ranked by the first."""
     repeats_total: int = 0
     """Number of repeats, started or to come; 0 while the search runs."""
 

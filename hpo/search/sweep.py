@@ -252,10 +252,10 @@ class Sweep:
     ) -> Verdict:
         """The verdict on a trial whose overall score `value` arrives at the milestone `step`.
 
-        The value of a diverged trial is not read. `row`: the report as a row of `reports`, for the values of the
-        further objectives; None: they are not known. The first value of (trial, step) counts, later ones change nothing.
-        The verdict does not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt
-        that was lost meanwhile is as good as its repetition.
+        The value of a diverged trial is not read. `row`: the report as a row of `reports`, for the further objectives;
+        None: they are not known. The first value of (trial, step) counts, later ones change nothing. The verdict does
+        not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt that was lost
+        meanwhile is as good as its repetition.
         """
         record = self._record(trial)
         if step not in self.milestones:

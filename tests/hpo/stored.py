@@ -42,6 +42,7 @@ def record(name: str, trials: int = 6) -> SweepRecord:
         milestones=MILESTONES,
         searcher={"name": "tpe"},
         scheduler={"name": "asha", "eta": 3, "grace": MILESTONES[0]},
+        objectives=("overall",),
         trainer="hpo.worker.trainer",
         resources=ResourceRequest(2, 1, 0.0),
         keep=20,
