@@ -3,8 +3,9 @@
     python -m benchmarks.draws --trials 100 300 1000 3000
 
 `changes`, `tpe` and `random` draw from the space `full` over the default tasks, `gp` from a flat space of 8 numbers,
-`grid` from a finite space of 8 integers. The trials are draws of `random` with random scores: one in nine is complete,
-one in fifty diverged, eight are running. Between two draws a trial ends and another starts, as in a sweep.
+`grid` from a finite space of 8 integers. The trials are draws of `random` with random scores: one in nine is complete
+(for `nsga2`, which reads only those, all are, with three objectives), one in fifty diverged, eight are running. Between
+two draws a trial ends and another starts, as in a sweep.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from hpo.launch.plan import complete_for
 from hpo.search.problem import Problem
 from hpo.search.searchers import SEARCHERS, Random
+from hpo.search.states import End
 from hpo.search.study import Study
 from hpo.space.build import build
 from hpo.space.tree import leaves
@@ -46,6 +48,7 @@ class Filled:
     def __init__(self, searcher: str) -> None:
         problem = problem_of(searcher)
         self.study = Study(problem, 0, SEARCHERS[searcher]())
+        self._several = SEARCHERS[searcher].several
         self._source, self._rng, self._trials = Study(problem, 1, Random()), random.Random(0), 0
 
     def grow(self, count: int) -> None:
@@ -58,13 +61,15 @@ class Filled:
                 self._end(self._trials - RUNNING - 1)
 
     def _end(self, number: int) -> None:
-        reached = self._rng.choices(range(1, 5), weights=(6, 2, 1, 1))[0]
+        reached = 4 if self._several else self._rng.choices(range(1, 5), weights=(6, 2, 1, 1))[0]
         for step in MILESTONES[:reached]:
             self.study.report(number, step, value := self._rng.gauss(0, 1))
         if self._rng.random() < 0.02:
             self.study.finish(number, "diverged")
         else:
-            self.study.finish(number, "complete" if reached == 4 else "pruned", value if reached == 4 else None)
+            further = [self._rng.gauss(0, 1) for _ in range(2 * self._several)]
+            end: tuple[End, float | None] = ("complete", value) if reached == 4 else ("pruned", None)
+            self.study.finish(number, *end, further)
 
 
 def measure(searcher: str, trials: list[int], draws: int) -> list[tuple[float, float]]:

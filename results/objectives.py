@@ -89,7 +89,8 @@ def gains(frame: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.fl
     """Gains [n, K] of the trials of a table with a column for each objective; NaN for what is not known."""
     signs = np.array([-1.0 if objective.minimised else 1.0 for objective in objectives])
     columns = [frame[objective.column].to_numpy(dtype=float, na_value=np.nan) for objective in objectives]
-    return np.stack(columns, axis=1) * signs
+    table: NDArray[np.float64] = np.stack(columns, axis=1) * signs
+    return table
 
 
 def undominated(gains: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -197,7 +197,7 @@ class Plan:
             warm=[dict(config) for source in record.warm_start for config in source.configs],
             cost=self._cost(tasks),
             repeats=record.repeats,
-            objectives=self.objectives,
+            further=[objective.gain for objective in self.objectives[1:]],
         )
 
     def _cost(self, tasks: Mapping[str, Task]) -> Callable[[dict[str, Any]], float] | None:

@@ -27,7 +27,6 @@ from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, RETRIES, End, Start
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 from hpo.space.tree import Nested
-from results.objectives import OVERALL, Objective
 
 DRAWS = 10
 """Most draws for one trial."""
@@ -49,9 +48,9 @@ class Sweep:
     one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
     has the parameter. `warm` holds complete configurations of other sweeps, which a searcher may change; they do not
     run themselves. `cost` is what an example costs under a complete configuration, relative to the default one.
-    `repeats`: further replicates of each finalist after the search; they do not count as trials.
-    The first of the `objectives` is `overall`, by which rungs, ranks and the answer go; only searchers read the further
-    ones.
+    `repeats`: further replicates of each finalist after the search; they do not count as trials. Rungs, ranks and
+    repeats go by the overall score; `further` are objectives beside it, for the searcher: the gain of each, from a row
+    of a report.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Sweep:
         warm: Sequence[dict[str, Any]] = (),
         cost: Callable[[dict[str, Any]], float] | None = None,
         repeats: int = 0,
-        objectives: Sequence[Objective] = (OVERALL,),
+        further: Sequence[Callable[[Mapping[str, Any]], float]] = (),
     ) -> None:
         check_integer("trials", trials, 1)
         check_integer("workers", workers, 1)
@@ -83,7 +82,7 @@ class Sweep:
         self.seed, self.workers = seed, workers
         self.milestones = tuple(milestones)
         self.searcher, self.scheduler = searcher, scheduler
-        self.objectives = tuple(objectives)
+        self._further = tuple(further)
         self.halted = False
         self.records: dict[int, TrialRecord] = {}
         self.unwritten_ends: list[tuple[int, int, Verdict]] = []
@@ -253,9 +252,9 @@ class Sweep:
         """The verdict on a trial whose overall score `value` arrives at the milestone `step`.
 
         The value of a diverged trial is not read. `row`: the report as a row of `reports`, for the further objectives;
-        None: they are not known. The first value of (trial, step) counts, later ones change nothing. The verdict does
-        not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt that was lost
-        meanwhile is as good as its repetition.
+        None: their gains are not known. The first value of (trial, step) counts, later ones change nothing. The verdict
+        does not depend on `attempt`: all attempts of a trial do the same work, so the report of an attempt that was
+        lost meanwhile is as good as its repetition.
         """
         record = self._record(trial)
         if step not in self.milestones:
@@ -267,7 +266,7 @@ class Sweep:
             return record.verdict()
         if step in record.verdicts:
             return record.verdicts[step]
-        record.further[step] = tuple(objective.gain(row or {}) for objective in self.objectives[1:])
+        record.further[step] = tuple(gain(row or {}) for gain in self._further)
         verdict = self._judge(record, step, math.nan if diverged else float(value))
         record.verdicts[step] = verdict
         if verdict.state in CLOSED:

@@ -46,7 +46,7 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("overal", r"Unknown objective `overal`\. Did you mean `overall`\? Expected some of: overall, colour, length, -s"),
+        ("overal", r"Unknown objective `overal`\. Did you mean `overall`\? Expected some of: overall, colour, le"),
         ("sts", r"Unknown objective `sts`\. .*Expected some of: overall, colour"),
         ("overall,", "Unknown objective ``"),
         ("overall,seconds", "`seconds` is a cost, which is minimised: write `-seconds`"),

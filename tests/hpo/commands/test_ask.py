@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,43 @@ def test_top_where(kept_store: Path) -> None:
     assert "nosuch" in refused(hpo("top", SWEEP, "--where", "nosuch > 1", store=kept_store))
     rows = answer("top", SWEEP, "--where", "adapter/rank in (2, 4)", store=kept_store)
     assert [row["trial"] for row in rows] == [1, 0], "a name needs no quotes"
+
+
+def test_top_pareto(kept_store: Path) -> None:
+    """All trials of the stored sweep cost the same: the best beats all. With equal scores none beats another."""
+    given = ("--pareto", "--objective", "overall,-seconds,-trainable_parameters")
+    rows = answer("top", SWEEP, *given, store=kept_store)
+    assert rows == answer("top", SWEEP, "-n", "1", store=kept_store)
+    equal = ("--pareto", "--objective", "-trainable_parameters,-seconds")
+    assert [row["trial"] for row in answer("top", SWEEP, *equal, store=kept_store)] == [0, 1, 2, 3]
+    assert [row["trial"] for row in answer("top", SWEEP, *equal, "-n", "2", store=kept_store)] == [0, 1]
+    rows = answer("top", SWEEP, *equal, "--where", "adapter/rank > 4", store=kept_store)
+    assert [row["trial"] for row in rows] == [2, 3]
+    text = hpo("top", SWEEP, *given, store=kept_store).stdout
+    for words in ("trials that no other beats in all objectives", "-seconds", "5m 00s", "their scores", "adapter/rank"):
+        assert words in text
+
+
+def test_top_pareto_takes_the_sweeps_objectives(tmp_path: Path) -> None:
+    folder = stored.make(tmp_path)
+    assert "one, `overall`. Give some of: overall, sst" in refused(hpo("top", SWEEP, "--pareto", store=tmp_path))
+    meta = json.loads((folder.path / "sweep.json").read_text())
+    (folder.path / "sweep.json").write_text(json.dumps({**meta, "objectives": ["overall", "-seconds"]}))
+    assert [row["trial"] for row in answer("top", SWEEP, "--pareto", store=tmp_path)] == [3]
+    assert "further objectives: -seconds" in hpo("status", SWEEP, store=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--objective", "overall"), "--objective names the objectives of --pareto"),
+        (("--pareto", "--objective", "sst"), "--objective names one, `sst`"),
+        (("--pareto", "--objective", "sst,seconds"), "write `-seconds`"),
+        (("--pareto", "--objective", "sst,cfimdb"), "Unknown objective `cfimdb`"),
+    ],
+)
+def test_top_refuses_other_objectives(kept_store: Path, options: tuple[str, ...], words: str) -> None:
+    assert words in refused(hpo("top", SWEEP, *options, store=kept_store))
 
 
 def test_a_parameter_has_one_name_wherever_it_is_asked_for(kept_store: Path) -> None:

@@ -34,6 +34,14 @@ def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan
     assert "steps of 4, about 40s to 1m 20s, in 25% of draws" in dry_run.facts(timed)["stages"]
 
 
+def test_objectives_are_told_with_what_the_first_decides(plan: Plan) -> None:
+    assert dry_run.facts(plan)["objectives"] == "overall"
+    several = replace(plan, record=replace(plan.record, objectives=("overall", "-seconds", "sst")))
+    assert dry_run.facts(several)["objectives"] == (
+        "overall, which decides rungs, ranks and the answer; -seconds, sst"
+    )
+
+
 def test_the_spread_of_costs_is_told_where_it_is_known(plan: Plan) -> None:
     assert "cost of a draw" not in dry_run.facts(plan)
     costs = CostSpread(200, 0.618, 1.204, 3.1, 8.04, 1.5)

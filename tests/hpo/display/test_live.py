@@ -67,6 +67,12 @@ def empty() -> Snapshot:
     return snapshot(phase="starting", durable_rows=0, **changes)
 
 
+def test_further_objectives_are_shown() -> None:
+    assert "objectives" not in drawn(snapshot(objectives=("overall",)), 80)
+    shown = drawn(snapshot(objectives=("overall", "-trainable_parameters", "-seconds")), 80)
+    assert "ranked by overall; further objectives: -trainable_parameters, -seconds" in shown
+
+
 def test_repeats_are_shown_beside_the_trials() -> None:
     counts = {"running": 0, "complete": 6, "pruned": 16, "diverged": 1, "failed": 1, "waiting": 0}
     repeats = {"running": 1, "complete": 2, "pruned": 0, "diverged": 0, "failed": 0, "waiting": 0}

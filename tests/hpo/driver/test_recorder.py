@@ -22,6 +22,7 @@ from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
 from hpo.worker.place import checkpoint_folder
+from results.objectives import accepted, objectives_from
 from tests.hpo.conftest import SPACE
 
 STEPS = (100, 300)
@@ -56,11 +57,11 @@ class MemoryWriter:
 class Bench:
     """A recorder over a pure sweep, without Ray."""
 
-    def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1) -> None:
+    def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1, **more: Any) -> None:
         self.folder = folder
         parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": Asha(eta=2), "complete": lambda config: config}
         parts["exempt"] = ()  # every trial is raced
-        self.sweep = Sweep(Space(SPACE), seed=0, trials=trials, milestones=STEPS, workers=workers, **parts)
+        self.sweep = Sweep(Space(SPACE), seed=0, trials=trials, milestones=STEPS, workers=workers, **parts, **more)
         self.writer = MemoryWriter(folder)
         self.monitor = Monitor("s", trials, STEPS, Asha(eta=2), exempt=())
         self.messages: list[str] = []
@@ -102,6 +103,19 @@ def test_a_start_s_row_holds_the_trial_s_identity_and_its_searcher(bench: Bench)
     assert (drawn["origin"], drawn["searcher"]) == ("sampler", "tpe")
     for row in (default, drawn):
         assert (row["config_id"], row["replicate"]) == (configuration_id(json.loads(row["config"])), 0)
+
+
+def test_a_report_and_its_stored_row_give_the_same_gains_in_further_objectives(tmp_path: Path) -> None:
+    """So a resume tells the searcher what it was told."""
+    gains = [objective.gain for objective in objectives_from(accepted(("sst",))[1:], ("sst",))]
+    bench = Bench(tmp_path, further=gains)
+    bench.recorder.issue()
+    costs = {"seconds": 20.0, "evaluation_seconds": 4.0, "stage_seconds": 3.0, "trainable_parameters": 7}
+    bench.report("0-0", 100, 0.5, **costs, total_parameters=70, peak_memory_bytes=2**20, examples_per_task={"sst": 100})
+    (row,) = (row for row in bench.writer.rows if "step" in row)
+    told = bench.sweep.records[0].further[100]
+    assert told == tuple(gain(row) for gain in gains)
+    assert all(map(math.isfinite, told)) and len(told) == 7
 
 
 def test_a_report_that_goes_on_waits_for_its_group_and_a_stop_does_not(bench: Bench) -> None:

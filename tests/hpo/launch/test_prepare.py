@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hpo.launch.record import job_of
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import LaunchError, Relaunch
 from hpo.search.expectation import expected_examples
+from hpo.search.history import FURTHER
 from hpo.worker import trainer
 from hpo.worker.job import Job
 from minbert.encoder.traits import Traits
@@ -102,6 +104,34 @@ def test_repeats_are_recorded_and_reach_the_search(tmp_path: Path) -> None:
     refused(tmp_path / "other", "`repeats` must be an integer of at least 0, not -1", repeats=-1)
 
 
+def test_objectives_are_recorded_and_reach_the_search(tmp_path: Path) -> None:
+    assert prepare(launch(tmp_path)).record.objectives == ("overall",)
+    names = "overall,-seconds,-trainable_parameters"
+    plan = prepare(launch(tmp_path, objective=names, searcher="nsga2", scheduler="none", grace=None))
+    again = plan_again(plan.store, written(plan), 8, FAKES)
+    assert again.record.objectives == tuple(names.split(","))
+    for sweep in (plan.sweep(workers=1), again.sweep(workers=1)):
+        assert sweep.next() is not None
+        sweep.report(0, 0, 900, 0.5, diverged=False, row={"seconds": 3.0, "trainable_parameters": 8})
+        (trial,) = sweep.study.trials()
+        assert (trial.value, trial.user_attrs[FURTHER]) == (0.5, [-3.0, -8.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective": "overall,-seconds"}, "`changes` optimises overall alone.*: nsga2"),
+        ({"objective": "overall,-seconds", "searcher": "nsga2"}, "learns from complete trials alone.*: with `none`"),
+        ({"objective": "overall,-seconds", "searcher": "nsga2", "scheduler": "none", "grace": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_plan_says_what_its_searcher_does_not_read(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    notes = [note for note in prepare(launch(tmp_path, **changes)).preview.notes if "searcher" in note]
+    assert len(notes) == bool(words)
+    assert re.search(words, " ".join(notes))
+
+
 def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
     assert prepare(launch(tmp_path, name=None, space="quickstart")).name == "quickstart-1"
     Store(tmp_path).create("quickstart-1", {})
@@ -132,6 +162,9 @@ def test_names_count_up_and_taken_ones_offer_to_resume(tmp_path: Path) -> None:
             {"start": (Path("/a.json"), Path("/b.json")), "start_full": (Path("/x/../b.json"),)},
             "`start_full`: /b.json is also given by `start`, which races it. Name the file once",
         ),
+        ({"objective": "overall,-secs"}, "`objective`: Unknown objective `-secs`.* Expected some of: overall, sst"),
+        ({"objective": "sst,-seconds"}, "`objective`: The first objective decides .* has to be `overall`, not `sst`"),
+        ({"searcher": "nsga2"}, "`nsga2` searches for several objectives, and `objective` names `overall` alone"),
         ({"grace": 901}, "`grace` must be an integer from 1 to the budget of 900, not 901"),
         ({"gpus_per_trial": 1.0, "workers": 64}, "need 64 CPUs, but this machine has|GPUs, but this machine has"),
     ],

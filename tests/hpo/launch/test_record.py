@@ -56,6 +56,7 @@ def test_a_record_of_an_earlier_version_gets_the_values_that_sweeps_had_then() -
     assert record.data.inputs == {}
     assert record.exempt == (), "every trial was raced"
     assert record.repeats == 0
+    assert record.objectives == ("overall",)
     assert record.resources == ResourceRequest(2, 1, 0.0)
     assert record.milestones == (100, 300, 900)
     assert record.tasks["sts"].leaderboard == ("sts", "Predicted_Similiary")
@@ -112,6 +113,8 @@ def test_a_missing_field_is_named_by_its_path(path: str) -> None:
         ({"report_rows": [{"sst": 9}]}, "`report_rows` must be a list of 3, one for each milestone"),
         ({"search_sizes": None}, r"`report_rows\.0` must be an object, not None"),
         ({"tasks": {}}, "`tasks` must name at least one task"),
+        ({"objectives": ["overall", "seconds"]}, "`objectives`: .*write `-seconds`"),
+        ({"objectives": ["sst"]}, "`objectives`: The first objective decides .* has to be `overall`, not `sst`"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_it_must_be(changes: dict[str, Any], message: str) -> None:

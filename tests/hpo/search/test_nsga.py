@@ -1,4 +1,4 @@
-"""NSGA-II: its population is Optuna's, a child is one of its parents', and a sweep of several objectives is replayed."""
+"""NSGA-II: its population is the one that Optuna selects, a child is made of two parents, and sweeps are replayed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from hpo.search.study import Study
 from hpo.search.sweep import Sweep
 from hpo.space.tree import configuration, leaves
 from results.objectives import objectives_from, undominated
-from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, complete, cost, fingerprint, new_sweep, optimum, trained
 from tests.hpo.search.test_sweep_replay import follow
+from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, complete, cost, fingerprint, new_sweep, optimum, trained
 
-OBJECTIVES = objectives_from("overall,-seconds,-trainable_parameters", ())
+FURTHER_GAINS = [objective.gain for objective in objectives_from("-seconds,-trainable_parameters", ())]
 PROBLEM = Problem(leaves(TREE))
 SCHEDULERS = pytest.mark.parametrize("scheduler", [NoStopping(), Asha()], ids=["none", "asha"])
 
@@ -87,7 +87,7 @@ def test_a_child_takes_each_parameter_from_a_parent_that_has_it() -> None:
 
 
 def several(searcher: Any, scheduler: Scheduler, **changes: Any) -> Sweep:
-    return new_sweep(searcher=searcher, scheduler=scheduler, objectives=OBJECTIVES, **changes)
+    return new_sweep(searcher=searcher, scheduler=scheduler, further=FURTHER_GAINS, **changes)
 
 
 @SCHEDULERS
@@ -108,7 +108,7 @@ def test_any_prefix_replayed_goes_on_as_the_unbroken_sweep(seed: int, scheduler:
 
 
 def test_further_objectives_change_no_other_searcher_and_no_verdict() -> None:
-    alone, beside = new_sweep(trials=20), new_sweep(trials=20, objectives=OBJECTIVES)
+    alone, beside = new_sweep(trials=20), new_sweep(trials=20, further=FURTHER_GAINS)
     Cluster(alone).run()
     Cluster(beside).run()
     one, two = fingerprint(alone), fingerprint(beside)
@@ -148,7 +148,7 @@ def test_a_trial_that_lacks_the_value_of_an_objective_has_no_children() -> None:
 def hypervolume(searcher: Any, seed: int) -> float:
     """Share of the box of score in [0, 1] and log size in [0, 6] that the complete trials of a sweep dominate."""
     sweep = new_sweep(trials=60, seed=seed, searcher=searcher, scheduler=NoStopping(),
-                      objectives=objectives_from("overall,-trainable_parameters", ()))
+                      further=[objectives_from("-trainable_parameters", ())[0].gain])
     Cluster(sweep).run()
     points = [(gains_of(trial)[0], 6 - math.log10(-gains_of(trial)[1])) for trial in sweep.study.trials()]
     scores = np.linspace(0, 1, 201)
