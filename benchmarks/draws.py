@@ -2,10 +2,10 @@
 
     python -m benchmarks.draws --trials 100 300 1000 3000
 
-`changes`, `tpe` and `random` draw from the space `full` over the default tasks, `gp` from a flat space of 8 numbers,
-`grid` from a finite space of 8 integers. The trials are draws of `random` with random scores: one in nine is complete
-(for `nsga2`, which reads only those, all are, with three objectives), one in fifty diverged, eight are running. Between
-two draws a trial ends and another starts, as in a sweep.
+`changes`, `tpe`, `random` and `nsga2` draw from the space `full` over the default tasks, `gp` from a flat space of 8
+numbers, `grid` from a finite space of 8 integers. The trials are draws of `random` with random scores: one in nine is
+complete (for `nsga2`, which reads only those, all are, with three objectives), one in fifty diverged, eight are
+running. Between two draws a trial ends and another starts, as in a sweep.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_a_searcher_survives_its_record(searcher: Searcher) -> None:
     ("record", "message"),
     [
         ({"name": "tpee"}, "Unknown searcher `tpee`. Did you mean `tpe`. Expected one of: changes, gp, grid, nsga2, r"),
-        ({"name": "random", "startup": 3}, "`random` has no setting `startup`, which belongs to changes, tpe, gp, nsga"),
+        ({"name": "random", "startup": 3}, "`random` has no setting `startup`, which belongs to changes, tpe, gp"),
         ({"name": "tpe", "start": 3}, "Unknown setting of searcher `tpe`: `start`. .*Expected one of: startup"),
         ({"name": "tpe", "startup": -1}, "`startup` must be an integer of at least 0, not -1"),
         ({"name": "tpe", "startup": True}, "`startup` must be an integer of at least 0, not True"),
