@@ -200,8 +200,8 @@ class Nsga2(_Anywhere):
     """Largest number of trials that have children."""
     crossover: float = 0.9
     """Share of children with two parents (Deb et al. 2002); the others change one."""
-    changes: float = 1.0
-    """Mean number of changed parameters of a child."""
+    changes: float = 4.0
+    """Mean number of changed parameters of a child. Deb et al. change 1; `benchmarks/README.md` has both, simulated."""
 
     def __post_init__(self) -> None:
         for name, least in (("startup", 1), ("population", 2)):
