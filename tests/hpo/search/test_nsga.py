@@ -135,7 +135,7 @@ def test_only_complete_trials_have_children() -> None:
 
 
 def test_a_trial_that_lacks_the_value_of_an_objective_has_no_children() -> None:
-    study, source = Study(PROBLEM, 0, Nsga2(startup=2)), Study(PROBLEM, 0, Random())
+    study, source = Study(PROBLEM, 0, Nsga2(startup=2, changes=1.0)), Study(PROBLEM, 0, Random())
     for number in range(12):
         first = source.draw(number)
         assert first is not None
