@@ -101,9 +101,20 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     plan = Plan(
         store=launch.store,
         record=_record(
-            launch, name, searcher, scheduler, objectives, corpus, recorded_base, space, start, warm_start, steps,
-            scored, data,
-        ),  # fmt: skip
+            launch,
+            name,
+            searcher,
+            scheduler,
+            objectives,
+            corpus,
+            recorded_base,
+            space,
+            start,
+            warm_start,
+            steps,
+            scored,
+            data,
+        ),
         space=space,
         trials=launch.trials,
         resources=_resources(launch),
