@@ -159,7 +159,7 @@ def test_random_draws_take_centres_alone_and_say_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("searcher", ["grid", "tpe"])
 def test_a_searcher_that_cannot_use_other_sweeps_is_refused(tmp_path: Path, searcher: str) -> None:
     store_sweep(tmp_path, ENDED)
-    with pytest.raises(LaunchError, match=rf"`{searcher}` has neither .* Expected one of: changes, gp, nsga2, random\."):
+    with pytest.raises(LaunchError, match=rf"`{searcher}` has neither .* one of: changes, gp, nsga2, random\."):
         warm_plan(tmp_path, searcher=searcher)
 
 
