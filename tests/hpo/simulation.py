@@ -95,6 +95,11 @@ def trained(config: dict[str, Any]) -> int:
     return 1000 * int(config["adapter"]["rank"]) if config["adapter"]["kind"] == "lora" else 1_000_000
 
 
+def spent(start: Start, step: int) -> dict[str, float]:
+    """Columns of a report that objectives beside the score read."""
+    return {"seconds": step * cost(start.config), "trainable_parameters": trained(start.config)}
+
+
 def rising(start: Start, step: int) -> float:
     return optimum(start.config) * (1 - math.exp(-3 * step / MILESTONES[-1]))
 
@@ -133,6 +138,7 @@ class Cluster:
     curve: Callable[[Start, int], float] = rising
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
+    costs: Callable[[Start, int], dict[str, float]] = spent
     rows: list[dict[str, Any]] = field(default_factory=list)
     reached: dict[int, int] = field(default_factory=dict)
     """Trial -> number of milestones that its checkpoint has passed."""
@@ -180,7 +186,7 @@ class Cluster:
     def _report(self, start: Start, passed: int, diverged: bool) -> None:
         step = MILESTONES[passed]
         value = math.nan if diverged else self.curve(start, step)
-        costs = {"seconds": step * cost(start.config), "trainable_parameters": trained(start.config)}
+        costs = self.costs(start, step)
         verdict = self.sweep.report(start.trial, start.attempt, step, value, diverged=diverged, row=costs)
         self.reached[start.trial] = passed + 1
         self._write(trial=start.trial, attempt=start.attempt, step=step, overall=value, diverged=diverged,

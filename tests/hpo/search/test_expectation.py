@@ -31,7 +31,7 @@ def used(trials: int, workers: int, agreement: float, seed: int, exempt: tuple[i
         noise = random.Random(f"{seed}/{start.trial}/{step}").gauss()
         return math.sqrt(agreement) * quality + math.sqrt(1 - agreement) * noise
 
-    Cluster(sweep, score, seed=seed).run()
+    Cluster(sweep, score, seed=seed, costs=lambda start, step: {}).run()
     assert sweep.finished
     return sum(max(record.values) for record in sweep.records.values())
 
