@@ -70,7 +70,9 @@ def of_version_5(pairs: list[str]) -> Config:
 def compared(path: Path, source: str, configs: Mapping[str, Config], baseline: str, budget: int) -> Iterator[Run]:
     """Stored runs of some cases against the baseline of the same seeds."""
     stored = by_case_and_seed(
-        row for row in read_lines(path) if row["budget"] == budget and row.get("config_version") is None
+        row
+        for row in read_lines(path)
+        if row["budget"] == budget and row.get("config_version") is None and row["examples_per_cpu_second"] is not None
     )
     for name, config in configs.items():
         if name == baseline or name not in stored:

@@ -22,12 +22,12 @@ from hpo.search.searchers import Searcher, searcher_from
 from hpo.search.sweep import Sweep
 from hpo.space.pins import Complete
 from hpo.space.space import Space
-from results.objectives import Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.encoder.traits import Traits
     from minbert.tasks import Task
     from minbert.training.cost import Workload
+    from results.objectives import Objective
 
 Range = tuple[int, int]
 """Lowest and highest value."""
@@ -139,6 +139,8 @@ class Plan:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives that the record names."""
+        from results.objectives import objectives_from
+
         return objectives_from(self.record.objectives, self.record.tasks)
 
     @property

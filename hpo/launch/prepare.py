@@ -36,12 +36,12 @@ from hpo.search.searchers import SEARCHERS, Searcher, searcher_from
 from hpo.space.build import build
 from hpo.space.space import Space
 from minbert.tasks import Task, choose_tasks
-from results.objectives import Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.config import Config
     from minbert.data.files import Corpus
     from minbert.encoder.base import Base
+    from results.objectives import Objective
 
 EPOCHS = 3
 MOST_EXAMPLES = 20_000
@@ -243,6 +243,8 @@ def capped(plan: Plan, most: int) -> Plan:
 def chosen_objectives(launch: Launch, searcher: Searcher, tasks: Collection[str]) -> tuple[Objective, ...]:
     """The objectives of the launch. Raises LaunchError for unknown ones, and for one alone where the searcher needs
     several."""
+    from results.objectives import objectives_from
+
     try:
         objectives = objectives_from(launch.objective, tasks)
         check_first(objectives)

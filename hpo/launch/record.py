@@ -22,11 +22,11 @@ from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
 from hpo.worker.job import TRAINER, Job
 from minbert.encoder.traits import Traits
-from results.objectives import OVERALL, Objective, objectives_from
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
     from minbert.training.cost import Workload
+    from results.objectives import Objective
     from results.store import SweepFolder
 
 PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
@@ -299,6 +299,8 @@ def _check_values(record: SweepRecord) -> None:
         raise FieldError(f"`report_rows` must be a list of {len(steps)}, one for each milestone")
     if not record.tasks:
         raise FieldError("`tasks` must name at least one task")
+    from results.objectives import objectives_from
+
     try:
         check_first(objectives_from(record.objectives, record.tasks))
     except ValueError as error:
@@ -307,6 +309,8 @@ def _check_values(record: SweepRecord) -> None:
 
 def check_first(objectives: Sequence[Objective]) -> None:
     """Raise ValueError unless the first objective is `overall`: rungs, ranks, kept weights and the answer go by it."""
+    from results.objectives import OVERALL
+
     if objectives[0] != OVERALL:
         raise ValueError(
             f"The first objective decides rungs, ranks and the answer, and has to be `{OVERALL}`, not "

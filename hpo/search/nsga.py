@@ -31,11 +31,12 @@ from hpo.search.history import FURTHER
 from hpo.search.problem import Parameters, Problem
 from hpo.search.sampling import SpaceSampler
 from hpo.space.tree import Leaf, compose
-from results.objectives import undominated
 
 
 def population(gains: NDArray[np.float64], size: int) -> list[int]:
     """Places of the population in `gains` [n, K], best first by front, then by crowding distance; at most `size`."""
+    from results.objectives import undominated
+
     left, chosen = np.arange(len(gains)), np.empty(0, dtype=int)
     while len(left) and len(chosen) < size:
         first = undominated(gains[left])
