@@ -91,6 +91,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help="file of results, one JSON line for each run")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of the stored runs and run nothing")
+    parser.add_argument("--parts", action="store_true", help="print what draws of each part of our searchers are worth")
     parser.add_argument("--differences", action="append", default=[], metavar="FTE",
                         help="print the engines' differences by seed at this checkpoint; may be repeated")
     parser.add_argument("--plot", type=Path, help="write the plot of the first cell as SVG")
@@ -120,6 +121,8 @@ def main() -> None:
     here = opened(options.space)[0].hash
     rows = [row for row in read_lines(options.out) if row["space_hash"] == here]
     print(tables.table(rows, options.cell))
+    if options.parts:
+        print(f"\n{tables.parts(rows, options.cell)}")
     for point in options.differences:
         for cell in options.cell or HEADLINE:
             print(f"\n{cell}\n\n{tables.differences(rows, cell, point)}")

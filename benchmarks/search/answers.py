@@ -8,20 +8,16 @@ that moment do not count.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.search.simulation import BUDGET, Simulation
-
-AVAILABLE = find_spec("hpo.search.answer") is not None
-"""Whether this version of `hpo` has the rule."""
+from hpo.search.answer import Challenger, decide
+from hpo.search.repeats import Run, missing
+from hpo.search.states import DEFAULT
 
 
 def decided(simulation: Simulation, replicates: int) -> int:
     """Trial whose configuration is the answer now, after `replicates` more runs of each finalist."""
-    from hpo.search.answer import Challenger, decide
-    from hpo.search.repeats import DEFAULT, Run, missing
-
     params, values, observer, budget = simulation.params, simulation.values, simulation.observer, BUDGET
     order = list(params)  # every engine begins with the default
     runs = []

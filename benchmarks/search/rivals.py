@@ -16,7 +16,6 @@ All engines get the same lowest rung and the same budget, and all run the defaul
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import os
 import subprocess
@@ -104,7 +103,7 @@ class Ours:
             workers=setting.workers,
             complete=setting.complete,
             exempt=setting.exempt,
-            **({"cost": setting.cost} if "cost" in inspect.signature(Sweep).parameters else {}),
+            cost=setting.cost,
         )
 
     def ask(self) -> Trial | None:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.search import answers, fitting
 from benchmarks.search.observations import CURVES, NOISES, Observer
 from benchmarks.search.responses import RESPONSES, Plan, Response
-from benchmarks.search.rivals import ENGINES, LEAST, Setting
+from benchmarks.search.rivals import ENGINES, LEAST, Ours, Setting
 from benchmarks.search.simulation import CHECKPOINTS, Simulation
 from hpo.launch.plan import complete_for
 from hpo.search.schedulers import EXEMPT, scheduler_from
@@ -35,19 +35,14 @@ def opened(source: str) -> tuple[Space, Complete, Plan]:
     """A space over the default tasks, its completion, and its plan."""
     tasks = choose_tasks(None)
     complete = complete_for(tasks)
-    space = build(source, list(tasks)).space
-    if hasattr(space, "resolved"):
-        space = space.resolved(complete)
+    space = build(source, list(tasks)).space.resolved(complete)
     return space, complete, Plan.of(space, complete)
 
 
 def cost_of() -> Callable[[Mapping[str, Any]], float]:
     """The relative cost of an example with a complete configuration, over the default tasks and the class data."""
-    try:
-        from minbert.training.cost import Workload, cost
-    except ImportError:
-        return lambda config: 1.0
     from minbert.config import Config
+    from minbert.training.cost import Workload, cost
 
     tasks = choose_tasks(None)
     workload = Workload(tasks, ROWS, TOKENS)
@@ -84,18 +79,26 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
         int(workers),
         checkpoints=[point for point in CHECKPOINTS if point <= job["until"]],
         by_time=job["by_time"],
-        rule=(lambda sweep: response.score(sweep.params[answers.decided(sweep, job["repeats"])]))
-        if answers.AVAILABLE
-        else None,
+        rule=lambda sweep: response.score(sweep.params[answers.decided(sweep, job["repeats"])]),
     )
     begun = time.process_time()
     found = simulation.run()
     return {
         "answers": {f"{point:g}": asdict(answer)
                     for point, answer in zip(simulation.checkpoints, found, strict=False)},
+        "parts": worth(engine, simulation, response),
         "gap": response.gap(),
         "family": family,
         "milestones": LEAST,
         "draw_ms": 1000 * simulation.asking / max(1, len(simulation.params)),
         "cpu": time.process_time() - begun,
     }
+
+
+def worth(engine: Any, simulation: Simulation, response: Response) -> dict[str, list[float]]:
+    """Part of our searcher (`changes/best`) -> true gain of each configuration that it drew; empty for rivals."""
+    found: dict[str, list[float]] = {}
+    for number, record in engine.sweep.records.items() if isinstance(engine, Ours) else ():
+        if record.start.origin == "sampler":
+            found.setdefault(record.start.searcher, []).append(response.score(simulation.params[number]))
+    return found

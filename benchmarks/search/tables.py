@@ -73,6 +73,21 @@ def _cell(values: Sequence[float]) -> str:
     return f"{1000 * mean(values):+.1f} ({1000 * low:.1f} .. {1000 * high:.1f}; {len(values)})"
 
 
+def parts(rows: Rows, cells: Sequence[str] | None = None) -> str:
+    """One line for each part of our searchers: what its draws are worth, over all seeds."""
+    lines = []
+    for (cell, name), by_seed in sorted(groups(rows).items()):
+        drawn: dict[str, list[float]] = {}
+        for run in by_seed.values() if not cells or cell in cells else ():
+            for part, values in run["parts"].items():
+                drawn.setdefault(part, []).extend(values)
+        for part, values in sorted(drawn.items()):
+            middle, high = (f"{1000 * value:+.1f}" for value in np.quantile(values, [0.5, 0.98]))
+            better = f"{mean([value > 0 for value in values]):.0%}"
+            lines.append([cell, name, part, str(len(values)), better, middle, high])
+    return markdown(("cell", "engine", "part", "draws", "better than the default", "median", "98 % quantile"), lines)
+
+
 def differences(rows: Rows, cell: str, point: str) -> str:
     """Every engine against every other at a checkpoint, by seed: mean difference x 1000 with its interval."""
     runs = {name: by_seed for (where, name), by_seed in sorted(groups(rows).items()) if where == cell}

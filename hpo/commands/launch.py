@@ -16,7 +16,7 @@ from typer.main import get_command
 from hpo.commands.common import InputError, StoreOption
 from hpo.commands.run import COMMANDS as SWEEPS
 from hpo.display.messages import tell
-from hpo.submission.command import SweepCommand
+from hpo.submission.command import SHORTEST, SweepCommand
 
 Words = Annotated[
     list[str],
@@ -24,7 +24,9 @@ Words = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: standard output.")]
 JobName = Annotated[str | None, typer.Option("--job-name", help="Name of the job. Default: hpo- and the sweep's name.")]
-Grace = Annotated[int, typer.Option("--grace-period", min=30, help="Seconds that a sweep has to write checkpoints.")]
+Grace = Annotated[
+    int, typer.Option("--grace-period", min=SHORTEST, help="Seconds that a sweep has to write checkpoints.")
+]
 Retries = Annotated[int, typer.Option("--retries", min=0, help="Most times that the job starts again by itself.")]
 
 

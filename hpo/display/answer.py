@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.display.units import plural, score
 from hpo.search.answer import SURE
+from hpo.search.states import DEFAULT
 
 if TYPE_CHECKING:
     from hpo.driver.comparison import Comparison, Decision
     from hpo.search.answer import Answer, Judged
-
-DEFAULT = 0
-"""Number of the trial of the default configuration."""
 
 
 def sentences(decision: Decision) -> list[str]:

@@ -16,7 +16,8 @@ from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
 from hpo.launch.record import record_of
 from hpo.search.answer import Answer, Challenger, decide
-from hpo.search.repeats import DEFAULT, FINALISTS
+from hpo.search.repeats import FINALISTS
+from hpo.search.states import DEFAULT
 
 if TYPE_CHECKING:
     from results.estimates import Estimate

@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING
 
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
-from hpo.search.states import CLOSED, ranking
+from hpo.search.states import CLOSED, DEFAULT, ranking
 from hpo.worker.place import checkpoint_folder
 from minbert.training import checkpoints
 
 if TYPE_CHECKING:
     from results.evidence import Evidence
-
-BASELINE = 0
-"""The trial of the default configuration."""
 
 KEPT_STATES = frozenset({"complete", "pruned"})
 """Ends of a trial after which its weights may be kept."""
@@ -89,7 +86,7 @@ class Shelf:
         """The trials among `candidates` whose weights are kept, best first. Each candidate has weights."""
         entries = {trial: ledger.trials[trial] for trial in candidates}
         ranked = ranking({trial: entry for trial, entry in entries.items() if not entry.repeat})
-        first = {*ranked[: self._keep], BASELINE}.intersection(ranked)
+        first = {*ranked[: self._keep], DEFAULT}.intersection(ranked)
         members = [trial for trial in self._members if trial in ranked and trial not in first]
         kept = first.union(members[: 2 * self._keep - len(first)])
         repeats = [trial for trial, entry in sorted(entries.items()) if entry.repeat]
@@ -99,7 +96,7 @@ class Shelf:
         """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,
         and what a crash left half deleted."""
         if trials is None:
-            for leftover in checkpoint_folder(self._sweep, BASELINE).parent.glob(".*.removed"):
+            for leftover in checkpoint_folder(self._sweep, DEFAULT).parent.glob(".*.removed"):
                 shutil.rmtree(leftover)
             trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
         for trial in trials:

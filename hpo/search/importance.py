@@ -10,8 +10,9 @@ fanova     functional ANOVA (Hutter et al. 2014). The share of the variance of a
 
 Only values of one rung are compared. The rung is the highest below which no trial was stopped, so that every trial has
 come that far or will: under asha the first one, without early stopping the full budget. Trials at a later rung were
-selected: all of them have good values of what decided below, so that parameter seems to matter little. In 20 simulated
-sweeps of 100 trials a parameter with a share of 0.72 among all trials had 0.25 among the third that had passed a rung.
+selected: all of them have good values of what decided below, so that parameter seems to matter little. In 30 simulated
+sweeps of 100 trials a parameter with a share of 0.70 among all trials had 0.24 among the third that had passed a rung
+(`python -m benchmarks.importance`, also for the figures below).
 
 `chance` says how often a parameter gets at least its importance when the same trials have random scores. In a small
 sweep that is often: of ten parameters without any effect the first has a share of about 0.3.

@@ -19,10 +19,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from hpo.search.states import REPEAT, State
+from hpo.search.states import DEFAULT, REPEAT, State
 
-DEFAULT = 0
-"""Number of the trial of the default configuration."""
 FINALISTS = 3
 """Number of configurations that are repeated beside the default."""
 REPLICATES = 2

@@ -32,15 +32,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from hpo.search.records import Entry, check_integer, from_record
-from hpo.search.states import Verdict
+from hpo.search.states import DEFAULT, Verdict
 
 ETA = 3
 """Default reduction factor."""
 LATEST = 9
 """The first rung is at most budget // 9: with eta 3, two rungs lie below the full budget, however long training takes
 to show anything."""
-EXEMPT = (0,)
-"""Exempt trials of a sweep unless its launch names more: trial 0, the default configuration."""
+EXEMPT = (DEFAULT,)
+"""Exempt trials of a sweep unless its launch names more: the default configuration."""
 
 
 def divided(budget: int, eta: int) -> tuple[int, ...]:

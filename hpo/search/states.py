@@ -20,6 +20,9 @@ End = Literal["complete", "pruned", "diverged", "failed"]
 Interruption = Literal["lost", "paused"]
 State = Literal["running", "waiting", End]
 
+DEFAULT = 0
+"""Number of the trial of the default configuration."""
+
 STATES: tuple[State, ...] = get_args(State)
 """Every state of a trial. `waiting`: its last attempt was interrupted, and the trial will be started again."""
 CLOSED: tuple[End, ...] = get_args(End)

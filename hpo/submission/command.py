@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SHORTEST = 30
+"""Seconds of the grace period that a sweep needs at least to write its checkpoints."""
+
 
 class SubmissionError(ValueError):
     """A file for a cluster cannot be written as requested."""

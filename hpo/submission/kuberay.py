@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, script
+from hpo.submission.command import SHORTEST, SubmissionError, SweepCommand, check_least, check_text, script
 
 CLUSTER = "RayCluster"
 MODES: Mapping[str, str] = {
@@ -29,8 +29,6 @@ SCRIPTS = "/etc/hpo"
 """Folder of the scripts in every pod."""
 USER = 1000
 """User and group of the image (`Dockerfile`); volumes belong to this group."""
-SHORTEST = 30
-"""Seconds that a sweep needs at least to write its checkpoints."""
 LONGEST_NAME = 47
 """Characters: KubeRay makes longer names of it, and those of Kubernetes end at 63."""
 KEPT = 300

@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SubmissionError, SweepCommand, check_least, check_text, script
+from hpo.submission.command import SHORTEST, SubmissionError, SweepCommand, check_least, check_text, script
 
 CPUS = 4
 """CPU cores for each GPU of a machine, or for a machine without GPUs, where none are asked for."""
-SHORTEST = 30
-"""Seconds that a sweep needs at least to write its checkpoints."""
 WORD = re.compile(r"[A-Za-z0-9_.,:;/+%@=&|*()\[\]-]+")
 """What a value of an `#SBATCH` line may hold: sbatch would take a blank, a quote or a `#` for something else."""
 TIME = re.compile(r"(?:(?P<d>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?|(?P<h>\d+):(?P<m>\d+):(?P<s>\d+))")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.calibration import simulated
 from hpo.search import answer
 from hpo.search.answer import Answer, Challenger, decide, fit, posteriors
 from results.noise import SPREAD
@@ -106,26 +106,6 @@ def test_without_anything_to_compare() -> None:
     assert (alone.trial, alone.default) == (4, None)
     assert alone.leader is not None
     assert math.isnan(alone.leader.probability)
-
-
-def simulated(seed: int, mean: float, spread: float, *, noise: float = 0.008, sampling: float = 0.005,
-              never: bool = False, repeats: bool = True) -> tuple[Answer, dict[int, float]]:  # fmt: skip
-    """The answer of a sweep with eight complete trials, and the true gain of each. `never`: none beats the default.
-    `sampling`: standard error of a difference on the rows of `search`."""
-    rng = random.Random(seed)
-    gains = {trial: rng.gauss(mean, spread) for trial in range(1, 9)}
-    gains = {trial: -abs(gain) if never else gain for trial, gain in gains.items()}
-    shift = {trial: rng.gauss(0, sampling / math.sqrt(2)) for trial in (0, *gains)}
-
-    def run(trial: int) -> float:
-        return 0.7 + gains.get(trial, 0.0) + shift[trial] + rng.gauss(0, noise)
-
-    values = {trial: [run(trial)] for trial in (0, *gains)}
-    best = sorted(gains, key=lambda trial: -values[trial][0])[:3]
-    for trial in [0, *best] * 2 if repeats else []:
-        values[trial].append(run(trial))
-    given = [Challenger(trial, tuple(values[trial]), sampling) for trial in gains]
-    return decide(values[0], given), gains
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(-0.01, 0.01), (0.0, 0.01), (-0.02, 0.02), (0.0, 0.02)])
