@@ -1,12 +1,19 @@
-"""The choice of an ensemble, and of the best single trial, on `search`; no label of `held` is read."""
+"""The choice of an ensemble, and of the best single trial, on `search`; no label of `held` is read.
+
+Method and size are chosen by cross-validation (`results.crossvalidation`), then the members on all rows of `search`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from results.blending import Weights
 from results.candidates import Candidates, Rows, candidates
-from results.ensembles import ENSEMBLES, Greedy, TopK
+from results.crossvalidation import FOLDS, Plan, Tried, best, compare, plans
+from results.ensembles import AUTO, METHODS, Problem, check, choose
 from results.files import StoreError
 from results.predictions import labels
 from results.scoring import Scoring, Vector
@@ -17,72 +24,122 @@ DEFAULT = 0
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Trials that predict together."""
+
+    trials: tuple[int, ...]
+    """Members, the heaviest first."""
+    weights: Weights
+    """Task -> weight of each member; their sum is 1."""
+    combination: str = "average"
+    """How they are combined (`results.blending`)."""
+
+    @classmethod
+    def even(cls, trials: Sequence[int], tasks: Collection[str], combination: str = "average") -> Ensemble:
+        """Trials with equal weights."""
+        return cls(tuple(trials), dict.fromkeys(tasks, np.full(len(trials), 1 / len(trials))), combination)
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """Trial -> its mean weight over the tasks."""
+        return dict(zip(self.trials, np.mean(list(self.weights.values()), axis=0).tolist(), strict=True))
+
+    def first(self, number: int) -> Ensemble:
+        """The heaviest members alone. In a task where they have no weight they count alike."""
+        kept = {task: own[:number] if own[:number].any() else np.ones(number) for task, own in self.weights.items()}
+        return Ensemble(self.trials[:number], {t: own / own.sum() for t, own in kept.items()}, self.combination)
+
+
+@dataclass(frozen=True)
 class Selection:
     """Trials that were chosen on `search`."""
 
     method: str
-    technique: TopK | Greedy
-    picks: tuple[int, ...]
-    """Members of the ensemble in the order of the picks, with repetitions; empty without candidates."""
+    size: int
+    """Largest number of members that the method was allowed."""
+    ensemble: Ensemble | None
+    """None without candidates."""
     best_single: int | None
     """The best candidate alone; without candidates the best trial by rank."""
     default: int | None
     """Trial 0, to compare with; None if it has neither weights nor predictions of all parts."""
+    seeds: tuple[int, ...]
+    """All runs of the best single trial's configuration, if there are several and an ensemble of them is asked for."""
+    tried: Sequence[Tried] = field(repr=False)
+    """The methods that were compared by cross-validation, the best single trial first; empty with too few rows."""
     candidates: Candidates = field(repr=False)
 
     @property
-    def roles(self) -> dict[str, tuple[int, ...]]:
-        """Role -> its trials, with repetitions: "ensemble", "best_single", "default"."""
-        single = () if self.best_single is None else (self.best_single,)
-        roles = {"ensemble": self.picks, "best_single": single}
-        return roles | ({} if self.default is None else {"default": (self.default,)})
+    def roles(self) -> dict[str, Ensemble]:
+        """Predictors of which the score is estimated: "ensemble", "best_single", "default", "seeds"."""
+        tasks = self.candidates.rows.keys()
+        roles = {} if self.ensemble is None else {"ensemble": self.ensemble}
+        alone = {"best_single": self.best_single, "default": self.default}
+        roles |= {role: Ensemble.even([trial], tasks) for role, trial in alone.items() if trial is not None}
+        return roles | ({"seeds": Ensemble.even(self.seeds, tasks)} if self.seeds else {})
 
     @property
     def trials(self) -> list[int]:
         """Every chosen trial once."""
-        return list(dict.fromkeys(trial for trials in self.roles.values() for trial in trials))
+        return list(dict.fromkeys(trial for role in self.roles.values() for trial in role.trials))
 
 
 def select(
     folder: SweepFolder,
     scoring: Scoring,
     *,
-    method: str = "greedy",
+    method: str = AUTO,
     size: int = 5,
     trials: Sequence[int],
     without: Collection[int] = (),
+    compare: Collection[Collection[int]] | None = None,
 ) -> Selection:
     """Choose an ensemble, and the best single trial, on `search`.
 
     Candidates are those of `trials` that have predictions for the same rows of `search` (`results.candidates`).
+    `method`: one of `results.ensembles.METHODS`, or AUTO. `size`: members at most; AUTO tries smaller ensembles too.
     `trials`: trials with weights or predictions of all parts, best first. `without`: those of them that could not
-    predict; they are left out, and named as skipped. Raises StoreError, ValueError for a size below 1.
+    predict; they are left out, and named as skipped. `compare`: the runs of each configuration; then every method is
+    tried beside the one asked for, and the seeds of the best single trial are chosen as well. Raises StoreError,
+    ValueError for an unknown method or a size below 1.
     """
-    if method not in ENSEMBLES:
-        raise StoreError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(ENSEMBLES)}.")
-    technique = ENSEMBLES[method](size)
+    check(method, size)
     able = [trial for trial in trials if trial not in without]
     pool = candidates(folder, able)
     unable = [f"trial {trial}: its predictions are missing or damaged" for trial in sorted(without)]
     pool = replace(pool, skipped=[*pool.skipped, *unable])
-    chosen = _choose(folder, scoring, pool, technique)
-    best = next(iter([*chosen["best_single"], *able]), None)
-    return Selection(method, technique, chosen["ensemble"], best, DEFAULT if DEFAULT in able else None, pool)
-
-
-def _choose(
-    folder: SweepFolder, scoring: Scoring, pool: Candidates, technique: TopK | Greedy
-) -> dict[str, tuple[int, ...]]:
-    """Role -> its trials: the ensemble and the best single member. Only labels of `search` are used."""
+    default = DEFAULT if DEFAULT in able else None
     if not pool.members:
-        return {"ensemble": (), "best_single": ()}
-    trials, members = list(pool.members), list(pool.members.values())
-    judge = scoring.judge(labels_of(folder, scoring, ("search",), pool.rows))
-    selected = {
-        "ensemble": technique.select(members, judge, scoring.kinds),
-        "best_single": TopK(1).select(members, judge, scoring.kinds),
-    }
-    return {role: tuple(trials[index] for index in indices) for role, indices in selected.items()}
+        return Selection(method, size, None, next(iter(able), None), default, (), (), pool)
+    problem, numbers = _problem(folder, scoring, pool), list(pool.members)
+    tried = _tried(problem, method if compare is None else AUTO, size)
+    plan = best(tried).plan if method == AUTO and tried else Plan("greedy" if method == AUTO else method, size)
+    single = numbers[problem.order[0]]
+    group = next((sorted(group) for group in compare or () if single in group), [])
+    seeds = tuple(trial for trial in group if trial in pool.members)
+    weights = choose(problem, *plan)
+    chosen = _ensemble(numbers, weights, METHODS[plan.method].combination)
+    return Selection(*plan, chosen, single, default, seeds if len(seeds) > 1 else (), tried, pool)
+
+
+def _problem(folder: SweepFolder, scoring: Scoring, pool: Candidates) -> Problem:
+    """What the methods see: the candidates' predictions and the labels on `search` alone."""
+    return Problem(list(pool.members.values()), labels_of(folder, scoring, ("search",), pool.rows), scoring)
+
+
+def _tried(problem: Problem, method: str, size: int) -> list[Tried]:
+    """The methods compared by cross-validation; none where a task has fewer rows than parts."""
+    if min(len(truth) for truth in problem.labels.values()) < FOLDS:
+        return []
+    return compare(problem, plans(method, size))
+
+
+def _ensemble(numbers: Sequence[int], weights: Mapping[str, Vector], combination: str) -> Ensemble:
+    """The members with weight, the heaviest first; of equal ones the earlier candidate."""
+    totals = np.sum(list(weights.values()), axis=0)
+    places = [place for place in np.argsort(-np.round(totals, 12), kind="stable") if totals[place] > 0]
+    kept = {task: own[places] for task, own in weights.items()}
+    return Ensemble(tuple(numbers[place] for place in places), kept, combination)
 
 
 def labels_of(folder: SweepFolder, scoring: Scoring, splits: Sequence[str], rows: Rows) -> dict[str, Vector]:

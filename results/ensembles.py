@@ -1,183 +1,207 @@
-"""Ensembles: methods that select members, and functions that combine the members' predictions.
+"""Ensemble methods: each chooses members among M candidates, and their weights, by rows whose labels are given.
 
-    top-k    the k best members; majority vote for classes, mean for scores (`beyond_bert`)
-    greedy   forward selection with replacement on the metric itself (Caruana et al. 2004): begin with the best
-             member, add again and again the member that helps most, keep the best prefix; probabilities and scores
-             are averaged
+    top-k            the `size` best, combined by majority vote and mean (`beyond_bert`)
+    average          the `size` best, probabilities and scores averaged
+    greedy           forward selection of `size` picks on `overall` (Caruana et al. 2004): with replacement, from a
+                     sorted start, the best prefix kept
+    greedy-per-task  the same for each task on its own metric
+    greedy-bagged    the same on BAGS random halves of the candidates, all picks counted
+    stack            linear weights, fitted with a penalty (`results.stacking`)
 
-All functions are pure functions of arrays: M members, N rows, C classes. A selection is a tuple of indices of members,
-in the order of the picks, with repetitions: a member that was picked twice counts twice.
+A method is a pure function of the candidates' predictions and the labels. `choose` limits its members to `size`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from results.predictions import Member, Prediction
-from results.scoring import Vector
+from results.blending import Weights, blend, shares
+from results.growth import EVERYBODY, Growth, Joint, Places, growths
+from results.predictions import Member
+from results.scoring import Scoring, Vector
+from results.stacking import stacked
 
-Judge = Callable[[Mapping[str, Vector]], float]
-"""Function from predictions [N] by task, on the rows for selection, to the overall score; higher is better."""
-
-
-def majority_vote(values: Vector, weights: Vector, probabilities: Vector | None = None) -> Vector:
-    """Majority vote [N]: the label with the largest total weight [M] in each column of values [M, N].
-
-    Of tied labels the one with the larger weighted sum of probabilities [M, N, C] wins, if these are given; labels must
-    then be 0..C-1. Without probabilities, or if the sums tie too, the smaller label wins.
-    """
-    classes = np.unique(values)  # [C'], ascending, so that argmax takes the smaller of tied labels
-    votes = np.stack([weights @ (values == label) for label in classes], axis=1)  # [N, C']
-    tied = np.isclose(votes, votes.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-    totals = np.zeros_like(votes)
-    if probabilities is not None:
-        totals = np.einsum("m,mnc->nc", weights, probabilities)[:, classes.astype(int)]
-    labels: Vector = classes[np.argmax(np.where(tied, totals, -np.inf), axis=1)]
-    return labels
-
-
-def mean_score(values: Vector, weights: Vector) -> Vector:
-    """Mean [N] of values [M, N], weighted by weights [M]; works for any shape [M, ...]."""
-    mean: Vector = np.tensordot(weights / weights.sum(), values, axes=1)
-    return mean
-
-
-def vote(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
-    """Combination by vote [N]: majority vote for classes, weighted mean for scores."""
-    values = np.stack([prediction.values for prediction in predictions])
-    if kind == "regression":
-        return mean_score(values, weights)
-    return majority_vote(values, weights, _probabilities(predictions))
-
-
-def average(predictions: Sequence[Prediction], weights: Vector, kind: str) -> Vector:
-    """Combination by average [N]: the most probable class by the mean probabilities, the weighted mean for scores.
-
-    A member without probabilities is certain of its classes.
-    """
-    return _decided(np.tensordot(weights, _shares(predictions, kind), axes=1), float(weights.sum()), kind)
-
-
-def _shares(predictions: Sequence[Prediction], kind: str) -> Vector:
-    """What `average` takes the mean of: scores [M, N], or probabilities [M, N, C]."""
-    if kind == "regression":
-        return np.stack([prediction.values for prediction in predictions])
-    chances = [prediction.probabilities for prediction in predictions]
-    known = [array.shape[1] for array in chances if array is not None]
-    classes = max([*known, *(int(prediction.values.max(initial=0)) + 1 for prediction in predictions)])
-    certain = np.eye(classes)
-    pairs = zip(predictions, chances, strict=True)
-    return np.stack([certain[p.values.astype(int)] if array is None else array for p, array in pairs])
-
-
-def _decided(total: Vector, weight: float, kind: str) -> Vector:
-    """Predictions [N] by the sum of members of this total weight: of their scores [N], or probabilities [N, C]."""
-    if kind == "regression":
-        return total / weight
-    if total.shape[1] == 2:  # ten times as fast as argmax; of equal classes the first, as there
-        return (total[:, 1] > total[:, 0]).astype(np.float64)
-    likeliest: Vector = np.argmax(total, axis=1).astype(np.float64)
-    return likeliest
-
-
-COMBINATIONS: dict[str, Callable[[Sequence[Prediction], Vector, str], Vector]] = {"vote": vote, "average": average}
-"""Combination -> function from the members' predictions for one task, weights [M] and the task's kind to values [N]."""
-
-
-def blend(
-    members: Sequence[Member], chosen: Sequence[int], combination: str, kinds: Mapping[str, str]
-) -> dict[str, Vector]:
-    """The ensemble's predictions [N] by task. If `chosen` names only one member, they are that member's predictions."""
-    counts = sorted(Counter(chosen).items())
-    first = members[counts[0][0]]
-    if len(counts) == 1:
-        return {task: prediction.values for task, prediction in first.items()}
-    weights = np.array([count for _, count in counts], dtype=np.float64)
-    return {
-        task: COMBINATIONS[combination]([members[index][task] for index, _ in counts], weights, kinds[task])
-        for task in first
-    }
-
-
-class Ensemble(Protocol):
-    """An ensemble method. Its fields are its hyperparameters; `select` chooses the members."""
-
-    combination: ClassVar[str]
-
-    def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """The chosen members' indices, in order, with repetitions."""
-        ...
+BAGS = 20
+"""Number of bags of `greedy-bagged`, each a random half of the candidates (Caruana et al. 2004, 2.3)."""
+SEED = 20240607
+"""Seed of the bags: the same candidates give the same ensemble."""
+TIE = 1e-12
+"""Scores that differ by no more are equal: sums of the same numbers differ by rounding."""
 
 
 @dataclass(frozen=True)
-class TopK:
-    """The `size` best members, each once, combined by majority vote and mean."""
+class Problem:
+    """The candidates' predictions for some rows, with the labels that score them."""
 
-    size: int = 5
-    """k, the number of members; if there are fewer, all are taken."""
+    members: Sequence[Member]
+    """Predictions of the candidates [M] for the same rows."""
+    labels: Mapping[str, Vector]
+    """Task -> labels of these rows."""
+    scoring: Scoring
 
-    combination: ClassVar[str] = "vote"
+    @cached_property
+    def order(self) -> list[int]:
+        """Candidates by their own overall score, best first; of equal ones the earlier."""
+        alone = [self.score({task: prediction.values for task, prediction in one.items()}) for one in self.members]
+        return [int(place) for place in np.argsort(-np.round(alone, 12), kind="stable")]
 
-    def __post_init__(self) -> None:
-        _check_size(self.size)
+    @cached_property
+    def growths(self) -> dict[str, Growth]:
+        """An ensemble to grow for each task."""
+        return growths(self.members, self.labels, self.scoring)
 
-    def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """The best members by their own scores; of equal members the earlier one."""
-        alone = [judge(blend(members, (index,), self.combination, kinds)) for index in range(len(members))]
-        return tuple(sorted(range(len(members)), key=lambda index: -alone[index])[: self.size])
+    def score(self, predictions: Mapping[str, Vector]) -> float:
+        """Overall score of predictions [N] by task."""
+        return self.scoring.overall(self.scoring.scores(predictions, self.labels))
+
+    def value(self, weights: Weights, combination: str) -> float:
+        """Overall score of an ensemble of the candidates."""
+        return self.score(blend(self.members, weights, combination, self.scoring.kinds))
+
+    def of(self, places: Sequence[int]) -> Problem:
+        """The problem with only these candidates."""
+        return Problem([self.members[place] for place in places], self.labels, self.scoring)
+
+    def everywhere(self, weights: Vector) -> Weights:
+        """The same weights [M] in every task."""
+        return dict.fromkeys(self.labels, weights)
+
+
+def best_of(problem: Problem, size: int) -> Weights:
+    """Equal weights for the `size` best candidates."""
+    weights = np.zeros(len(problem.members))
+    weights[problem.order[:size]] = 1.0
+    return problem.everywhere(weights)
+
+
+def greedy(problem: Problem, size: int) -> Weights:
+    """How often joint forward selection picks each candidate."""
+    return problem.everywhere(_counts(problem, forward(Joint(problem.growths, problem.scoring), size)))
+
+
+def greedy_per_task(problem: Problem, size: int) -> Weights:
+    """How often forward selection on each task's own metric picks each candidate."""
+    return {task: _counts(problem, forward(growth, size)) for task, growth in problem.growths.items()}
+
+
+def greedy_bagged(problem: Problem, size: int) -> Weights:
+    """How often joint forward selection picks each candidate, over all bags."""
+    generator, joint = np.random.default_rng(SEED), Joint(problem.growths, problem.scoring)
+    many = len(problem.members)
+    bags = [np.sort(generator.choice(many, (many + 1) // 2, replace=False)) for _ in range(BAGS)]
+    return problem.everywhere(_counts(problem, [pick for bag in bags for pick in forward(joint, size, bag)]))
+
+
+def stack(problem: Problem, size: int) -> Weights:
+    """Weights of a linear combination, all candidates allowed."""
+    weights = {}
+    for task, truth in problem.labels.items():
+        kind = problem.scoring.kinds[task]
+        classes = 1 if kind == "regression" else int(truth.max()) + 1
+        features = np.stack(shares([member[task] for member in problem.members], kind, classes))
+        target = truth if kind == "regression" else np.eye(features.shape[2])[truth.astype(int)]
+        weights[task] = stacked(features, target)
+    return weights
+
+
+def forward(growth: Growth, size: int, among: Places = EVERYBODY) -> list[int]:
+    """Picks of forward selection with replacement, in order (Caruana et al. 2004).
+
+    It starts with the n best candidates, where n <= size / 2 makes the best average, and adds the candidate that helps
+    most until there are `size` picks. The best prefix from the start on is kept. Of equal candidates the earlier one is
+    picked, of equal prefixes the shorter one.
+    """
+    growth.clear()
+    alone = growth.values(among)
+    places = np.arange(len(alone)) if isinstance(among, slice) else among
+    order = places[np.argsort(-np.round(alone, 12), kind="stable")]
+    picks, best = _sorted_start(growth, order[: max(1, size // 2)])
+    kept = len(picks)
+    while len(picks) < size:
+        values = growth.values(among)
+        place = _first_best(values)
+        picks.append(int(places[place]))
+        growth.add(picks[-1])
+        if values[place] > best + TIE:
+            kept, best = len(picks), values[place]
+    return picks[:kept]
+
+
+def _sorted_start(growth: Growth, order: NDArray[np.intp]) -> tuple[list[int], float]:
+    """The best candidates whose average scores highest, and its score; `growth` then holds them."""
+    values = []
+    for place in order:
+        values.append(float(growth.values(np.array([place]))[0]))
+        growth.add(int(place))
+    number = _first_best(np.array(values)) + 1
+    growth.clear()
+    picks = [int(place) for place in order[:number]]
+    for pick in picks:
+        growth.add(pick)
+    return picks, values[number - 1]
+
+
+def _first_best(values: Vector) -> int:
+    return int(np.flatnonzero(values >= values.max() - TIE)[0])
+
+
+def _counts(problem: Problem, picks: Sequence[int]) -> Vector:
+    return np.bincount(picks, minlength=len(problem.members)).astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Greedy:
-    """Forward selection with replacement on `overall`; never worse on the selection data than the best member."""
+class Method:
+    """An ensemble method."""
 
-    size: int = 5
-    """Number of picks, with repetitions. The best prefix is kept, so the ensemble may be smaller."""
-
-    combination: ClassVar[str] = "average"
-
-    def __post_init__(self) -> None:
-        _check_size(self.size)
-
-    def select(self, members: Sequence[Member], judge: Judge, kinds: Mapping[str, str]) -> tuple[int, ...]:
-        """Each pick maximises the judge's value. Of equal members the earlier wins, of equal prefixes the shorter.
-
-        The members' sum grows with each pick, so a pick costs one addition a candidate.
-        """
-        tasks = list(members[0]) if members else []
-        shares = {task: _shares([member[task] for member in members], kinds[task]) for task in tasks}
-        total = {task: np.zeros_like(shares[task][0]) for task in tasks}
-        chosen: tuple[int, ...] = ()
-        best, best_value = chosen, -np.inf
-        for number in range(1, 1 + self.size if members else 1):
-            grown = [
-                {task: _decided(total[task] + shares[task][index], number, kinds[task]) for task in tasks}
-                for index in range(len(members))
-            ]
-            values = [judge(predictions) for predictions in grown]
-            pick = int(np.argmax(values))
-            chosen = (*chosen, pick)
-            total = {task: total[task] + shares[task][pick] for task in tasks}
-            if values[pick] > best_value:
-                best, best_value = chosen, values[pick]
-        return best
+    weights: Callable[[Problem, int], Weights]
+    """(candidates, size) -> weights of the candidates."""
+    combination: str
+    """How the members are combined (`results.blending`)."""
 
 
-def _check_size(size: int) -> None:
+METHODS: dict[str, Method] = {
+    "top-k": Method(best_of, "vote"),
+    "average": Method(best_of, "average"),
+    "greedy": Method(greedy, "average"),
+    "greedy-per-task": Method(greedy_per_task, "average"),
+    "greedy-bagged": Method(greedy_bagged, "average"),
+    "stack": Method(stack, "average"),
+}
+"""Ensemble methods by name, as option --method takes them."""
+AUTO = "auto"
+"""Instead of a method: the one that is best by cross-validation (`results.crossvalidation`)."""
+
+
+def check(method: str, size: int) -> None:
+    """Raise ValueError for an unknown method, or a size below 1."""
+    if method not in (AUTO, *METHODS):
+        raise ValueError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join((AUTO, *METHODS))}.")
     if size < 1:
         raise ValueError(f"`size` of an ensemble must be at least 1; found {size}.")
 
 
-def _probabilities(predictions: Sequence[Prediction]) -> Vector | None:
-    """Probabilities [M, N, C] of the members; None if a member has none."""
-    present = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]
-    return np.stack(present) if len(present) == len(predictions) else None
+def choose(problem: Problem, method: str, size: int) -> Weights:
+    """Weights of the candidates by one of METHODS, in every task with a sum of 1; at most `size` candidates have any.
+
+    A method that took more chooses again among the `size` with the largest weights over all tasks.
+    """
+    weights = METHODS[method].weights(problem, size)
+    shared = {task: own / own.sum() for task, own in weights.items()}
+    totals = np.sum(list(shared.values()), axis=0)
+    if np.count_nonzero(totals) <= size:
+        return shared
+    heaviest = np.sort(np.argsort(-np.round(totals, 12), kind="stable")[:size])
+    again = choose(problem.of(list(heaviest)), method, size)
+    return {task: _spread(own, heaviest, len(totals)) for task, own in again.items()}
 
 
-ENSEMBLES: dict[str, type[TopK] | type[Greedy]] = {"top-k": TopK, "greedy": Greedy}
-"""Ensemble methods by name, as option --method takes it."""
+def _spread(weights: Vector, places: NDArray[np.intp], size: int) -> Vector:
+    """Weights of some candidates as weights of all."""
+    spread = np.zeros(size)
+    spread[places] = weights
+    return spread

@@ -5,6 +5,9 @@
     other metrics, overall, differences:  percentiles of a bootstrap over examples; each task is resampled separately,
                 with a fixed seed
 
+A resample is a weight for each row: how often it was drawn. Accuracy is linear in the weights, and Pearson follows from
+weighted moments, so many resamples and predictors are a few matrix products.
+
 The interval of pearson assumes bivariate normality, which bounded scores only approach.
 """
 
@@ -12,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -27,6 +31,10 @@ ROUGH = 100
 """Resamples of a standard error that is only an input to a decision: it is known to about 7 %."""
 SEED = 20240607
 """Seed of a bootstrap: the same predictions give the same interval."""
+CHUNK = 100
+"""Resamples of one matrix product: bounds its memory to 8 CHUNK N bytes."""
+
+Counts = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -70,31 +78,73 @@ INTERVALS: dict[str, Callable[[float, int], tuple[float, float]]] = {"accuracy":
 """Metric -> closed form of its interval. The intervals of other metrics are bootstrapped."""
 
 
-def bootstrap(
-    statistic: Callable[[Mapping[str, NDArray[np.int64]]], float],
-    sizes: Mapping[str, int],
-    *,
+@lru_cache(maxsize=4)
+def _draws(sizes: tuple[int, ...], resamples: int, seed: int) -> tuple[Counts, ...]:
+    """How often each row is drawn, [resamples, N] for each of these numbers of rows N. Rows are drawn separately in
+    each, with replacement."""
+    generator = np.random.default_rng(seed)
+    counts = tuple(np.empty((resamples, size), np.uint8) for size in sizes)
+    for resample in range(resamples):
+        for size, own in zip(sizes, counts, strict=True):
+            drawn = np.bincount(generator.integers(0, size, size), minlength=size)
+            own[resample] = np.minimum(drawn, 255)  # a row is drawn once on average, 255 times never
+    return counts
+
+
+def resampled(
+    scoring: Scoring,
+    predictors: Sequence[Mapping[str, Vector]],
+    labels: Mapping[str, Vector],
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    confidence: float = CONFIDENCE,
-) -> tuple[float, float]:
-    """Percentile interval of a statistic of row indices by task.
+) -> Vector:
+    """Overall of each of P predictors on each of many resamples of the rows, [resamples, P]. A resample has the same
+    rows for all predictors."""
+    sizes = tuple(len(truth) for truth in labels.values())
+    scores = {
+        task: _weighted(scoring, task, [predictor[task] for predictor in predictors], truth, counts)
+        for (task, truth), counts in zip(labels.items(), _draws(sizes, resamples, seed), strict=True)
+    }
+    return np.asarray(scoring.combine(scores, scoring.metrics, scoring.weights))
 
-    `sizes`: rows of each task. Each task's rows are drawn separately, with replacement.
-    """
-    values = _resampled(statistic, sizes, resamples, seed)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+
+def _weighted(
+    scoring: Scoring, task: str, predictions: Sequence[Vector], labels: Vector, counts: Counts
+) -> Vector:
+    """Scores [resamples, P] of one task, with each row as often as `counts` [resamples, N] says."""
+    metric, values = scoring.metrics[task], np.stack(predictions, axis=1)  # [N, P]
+    if metric in WEIGHTED:
+        return np.concatenate([
+            WEIGHTED[metric](values, labels, counts[start : start + CHUNK].astype(np.float64))
+            for start in range(0, len(counts), CHUNK)
+        ])  # fmt: skip
+    rows = [np.repeat(np.arange(len(labels)), times) for times in counts]
+    return np.array([[scoring.score(metric, own[each], labels[each]) for own in predictions] for each in rows])
 
 
-def _resampled(
-    statistic: Callable[[Mapping[str, NDArray[np.int64]]], float], sizes: Mapping[str, int], resamples: int, seed: int
-) -> list[float]:
-    """The statistic of each of many resamples."""
-    generator = np.random.default_rng(seed)
-    return [
-        statistic({task: generator.integers(0, size, size) for task, size in sizes.items()}) for _ in range(resamples)
-    ]
+def weighted_accuracy(values: Vector, labels: Vector, weights: Vector) -> Vector:
+    """Accuracy [R, P] of predictions [N, P], for weights [R, N] of the rows: linear in the weights."""
+    return np.asarray(weights @ (values == labels[:, None]) / weights.sum(axis=1, keepdims=True))
+
+
+def weighted_pearson(values: Vector, labels: Vector, weights: Vector) -> Vector:
+    """Pearson correlation [R, P] of predictions [N, P] with labels, for weights [R, N] of the rows, from weighted
+    moments; 0 where it is undefined."""
+    x, y = values - values.mean(axis=0), labels - labels.mean()
+    n, rounding = weights.sum(axis=1, keepdims=True), 8 * np.finfo(np.float64).eps
+    x_mean, y_mean, x_square, y_square = (weights @ each / n for each in (x, y[:, None], x * x, y[:, None] ** 2))
+    x_variance, y_variance = x_square - x_mean**2, y_square - y_mean**2
+    product = np.sqrt(np.maximum(x_variance, 0) * np.maximum(y_variance, 0))
+    constant = (x_variance <= rounding * np.abs(values).max(axis=0) ** 2) | (y_variance <= rounding * y_square)
+    covariance = weights @ (x * y[:, None]) / n - x_mean * y_mean
+    return np.where(constant, 0.0, np.clip(covariance / np.where(constant, 1.0, product), -1.0, 1.0))
+
+
+WEIGHTED: dict[str, Callable[[Vector, Vector, Vector], Vector]] = {
+    "accuracy": weighted_accuracy,
+    "pearson": weighted_pearson,
+}
+"""Metric -> scores of weighted rows. Other metrics are computed on each resample's rows."""
 
 
 def of_task(scoring: Scoring, task: str, predictions: Vector, labels: Vector) -> Estimate:
@@ -104,19 +154,15 @@ def of_task(scoring: Scoring, task: str, predictions: Vector, labels: Vector) ->
     if metric in INTERVALS:
         low, high = INTERVALS[metric](value, n)
     else:
-        low, high = bootstrap(lambda i: scoring.score(metric, predictions[i[task]], labels[i[task]]), {task: n})
+        (counts,) = _draws((n,), RESAMPLES, SEED)
+        low, high = _percentiles(_weighted(scoring, task, [predictions], labels, counts)[:, 0])
     return Estimate(value, low, high, n)
 
 
 def of_overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> Estimate:
     """The overall score with its interval; n is the number of examples of all tasks together."""
-
-    def statistic(index: Mapping[str, NDArray[np.int64]]) -> float:
-        return _overall(scoring, predictions, labels, index)
-
-    sizes = {task: len(truth) for task, truth in labels.items()}
-    low, high = bootstrap(statistic, sizes)
-    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
+    low, high = _percentiles(resampled(scoring, [predictions], labels)[:, 0])
+    return Estimate(_overall(scoring, predictions, labels), low, high, _rows(labels))
 
 
 def of_difference(
@@ -129,12 +175,20 @@ def of_difference(
     replicates of one configuration, whose scores are averaged and not their predictions.
 
     All are scored on the same resampled examples, so the interval is far narrower than those of two scores. It says how
-    the difference would vary with other examples, not with other seeds.
+    the difference would vary with other examples, not with other seeds (see `widened`).
     """
-    statistic = _difference(scoring, left, right, labels)
-    sizes = {task: len(truth) for task, truth in labels.items()}
-    low, high = bootstrap(statistic, sizes)
-    return Estimate(statistic(_all_rows(sizes)), low, high, sum(sizes.values()))
+    left_value, right_value = (np.mean([_overall(scoring, each, labels) for each in side]) for side in (left, right))
+    low, high = _percentiles(_differences(scoring, left, right, labels, RESAMPLES))
+    return Estimate(float(left_value - right_value), low, high, _rows(labels))
+
+
+def widened(estimate: Estimate, spread: float) -> Estimate:
+    """The estimate with an interval that also allows for other seeds: `spread` is the standard deviation over seeds.
+    Both errors are taken to be independent, so the squares of their widths add up."""
+    wider = _quantile((1 + CONFIDENCE) / 2) * spread
+    low = estimate.value - math.hypot(max(0.0, estimate.value - estimate.low), wider)
+    high = estimate.value + math.hypot(max(0.0, estimate.high - estimate.value), wider)
+    return replace(estimate, low=low, high=high)
 
 
 def error_of_difference(
@@ -144,34 +198,31 @@ def error_of_difference(
     labels: Mapping[str, Vector],
 ) -> float:
     """Standard error of the difference of `of_difference` over the examples, from ROUGH resamples."""
-    sizes = {task: len(truth) for task, truth in labels.items()}
-    return float(np.std(_resampled(_difference(scoring, left, right, labels), sizes, ROUGH, SEED), ddof=1))
+    return float(np.std(_differences(scoring, left, right, labels, ROUGH), ddof=1))
 
 
-def _difference(
+def _differences(
     scoring: Scoring,
     left: Sequence[Mapping[str, Vector]],
     right: Sequence[Mapping[str, Vector]],
     labels: Mapping[str, Vector],
-) -> Callable[[Mapping[str, NDArray[np.int64]]], float]:
-    """Function from row indices by task to the difference of the mean overalls."""
-
-    def mean(members: Sequence[Mapping[str, Vector]], index: Mapping[str, NDArray[np.int64]]) -> float:
-        return sum(_overall(scoring, member, labels, index) for member in members) / len(members)
-
-    return lambda index: mean(left, index) - mean(right, index)
+    resamples: int,
+) -> Vector:
+    """The difference of the mean overalls on each resample."""
+    values = resampled(scoring, [*left, *right], labels, resamples)
+    return np.asarray(values[:, : len(left)].mean(axis=1) - values[:, len(left) :].mean(axis=1))
 
 
-def _all_rows(sizes: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Indices of all rows of each task."""
-    return {task: np.arange(size) for task, size in sizes.items()}
+def _percentiles(values: Vector) -> tuple[float, float]:
+    """The interval that holds the middle CONFIDENCE of the resamples."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
-def _overall(
-    scoring: Scoring,
-    predictions: Mapping[str, Vector],
-    labels: Mapping[str, Vector],
-    index: Mapping[str, NDArray[np.int64]],
-) -> float:
-    chosen = {task: predictions[task][rows] for task, rows in index.items()}
-    return scoring.overall(scoring.scores(chosen, {task: labels[task][rows] for task, rows in index.items()}))
+def _overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> float:
+    return scoring.overall(scoring.scores(predictions, labels))
+
+
+def _rows(labels: Mapping[str, Vector]) -> int:
+    """Number of rows of all tasks together."""
+    return sum(len(truth) for truth in labels.values())

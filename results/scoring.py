@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,9 @@ from results.tasks import Task
 Vector = NDArray[np.float64]
 Score = Callable[[str, Vector, Vector], float]
 """(metric, predictions [N], labels [N]) -> score."""
-Overall = Callable[[Mapping[str, float], Mapping[str, str], Mapping[str, float]], float]
-"""(scores, metrics, weights), each by task -> overall."""
+Overall = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, float]], Any]
+"""(scores, metrics, weights), each by task -> overall. Scores may be arrays, of many predictors at once: it must be
+arithmetic that works on them element by element."""
 
 
 @dataclass(frozen=True)
@@ -53,4 +55,4 @@ class Scoring:
 
     def overall(self, scores: Mapping[str, float]) -> float:
         """The tasks' scores combined into one number."""
-        return self.combine(scores, self.metrics, self.weights)
+        return float(self.combine(scores, self.metrics, self.weights))

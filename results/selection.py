@@ -1,9 +1,9 @@
-"""Ensemble selection: an ensemble of a sweep's trials is chosen on `search`, estimated on `held`, and saved as JSON.
+"""Ensembles of a sweep: the record of a choice, with its scores on `held`, saved as JSON.
 
 A choice scores too well on the data on which it was made. So the main result is the score on `held`, with n and a 95 %
 interval, next to the scores of the best single trial (also chosen on `search`) and of the default trial 0. Trials
 predict `held` after the choice, and only those that were chosen: `results.choice.select` names them, `conclude`
-estimates.
+estimates. Every predictor whose `held` score is shown counts as a look (`results.looks`).
 
 The score on the full dev set, which papers report, needs predictions for all of its rows (part `dev`). It is given on
 request, and marked as used for the selection.
@@ -12,16 +12,19 @@ request, and marked as used for the selection.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from results import estimates
-from results.candidates import Rows, candidates
-from results.choice import Selection, labels_of, select
-from results.ensembles import Greedy, TopK, blend
+from results.blending import blend
+from results.candidates import Rows
+from results.choice import Ensemble, Selection, labels_of
+from results.crossvalidation import Tried
 from results.files import StoreError, explained, safe_name
+from results.looks import look, looks
 from results.predictions import (
     LABELLED,
     Member,
@@ -32,79 +35,75 @@ from results.predictions import (
     labels,
     member,
     predicted,
-    whole,
 )
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
-from results.views import ranking, trials_frame
+
+PAIRS = {"gain": ("ensemble", "best_single"), "gain_over_default": ("best_single", "default")}
+"""Difference on `held` -> the roles that it compares."""
 
 
-def usable(folder: SweepFolder) -> list[int]:
-    """Trials with kept weights or predictions of all parts, best first; those without a rank last."""
-    frame = trials_frame(folder)
-    trials = {int(trial) for trial in frame["trial"][frame["kept"]]} | whole(folder)
-    ranked = [trial for trial in ranking(frame) if trial in trials]
-    return [*ranked, *sorted(trials - set(ranked))]
-
-
-def conclude(folder: SweepFolder, scoring: Scoring, selection: Selection, *, name: str | None = None) -> dict[str, Any]:
+def conclude(
+    folder: SweepFolder,
+    scoring: Scoring,
+    selection: Selection,
+    *,
+    name: str | None = None,
+    noise: float | None = None,
+) -> dict[str, Any]:
     """Estimate the scores of a selection, and save it as an ensemble.
 
-    The result is the record that `load` returns: name, method, size, combination, members (trial, attempt, weight),
-    candidates, best_single, default, skipped, selected_on, and `estimates` by role ("ensemble", "best_single",
-    "default") and part ("held", "search", "dev") with value, low, high and n of overall and of each task. `dev` is
-    there if all chosen trials have predicted all of it. `gain` is the ensemble's overall minus that of the best single
-    trial on `held`, `gain_over_default` that of the best single trial minus that of the default. Raises StoreError if
-    a chosen trial has not predicted `held`.
+    `noise`: standard deviation of a trial's overall over seeds, where the sweep measured it.
+
+    The result is the record that `load` returns: name, method, size, combination, candidates, best_single, default,
+    seeds, skipped, selected_on, looks, and
+
+        members     the heaviest first: trial, attempt, weight (mean over the tasks), weights by task, overall alone on
+                    `search`, gain on `search` and on `held` of adding it to those before it, seconds (time to predict,
+                    relative to the best single trial; null if unknown)
+        seconds     their sum
+        compared    each method that was tried by cross-validation on `search`: method, size, members, value, optimism,
+                    gain over the best single trial
+        estimates   by role ("ensemble", "best_single", "default", "seeds") and part ("held", "search", "dev"): value,
+                    low, high and n of overall and of each task; `dev` if all chosen trials have predicted all of it
+        gain, gain_over_default   the ensemble minus the best single trial, and that minus the default, on `held`; with
+                    `noise` also `seeds`: low and high of the interval that allows for other seeds
+
+    Raises StoreError if a chosen trial has not predicted `held`.
     """
-    technique = selection.technique
-    name = safe_name(name or f"{selection.method}-{technique.size}", "Ensemble name")
-    if not selection.picks:
+    name = safe_name(name or f"{selection.method}-{selection.size}", "Ensemble name")
+    if selection.ensemble is None:
         reasons = "; ".join(selection.candidates.skipped)
         rule = f"No trial of `{folder.name}` has predictions on all of `search`; run `hpo ensemble {folder.name}`."
         raise StoreError(f"{rule} {reasons}".strip())
-    attempts = predicted(folder)
+    parts = _parts(folder, scoring, selection)
+    members = _members(folder, scoring, selection, selection.ensemble, parts)
+    for ensemble in selection.roles.values():
+        look(folder, {"combination": ensemble.combination, "members": _weights(ensemble)})
+    seconds = [entry["seconds"] for entry in members]
     record = {
         "name": name,
         "method": selection.method,
-        **asdict(technique),
-        "combination": technique.combination,
-        "members": [
-            {"trial": trial, "attempt": attempts.get(trial), "weight": count}
-            for trial, count in Counter(selection.picks).items()
-        ],
+        "size": selection.size,
+        "combination": selection.ensemble.combination,
+        "members": members,
+        "seconds": None if None in seconds else sum(seconds),
         "candidates": list(selection.candidates.members),
         "best_single": selection.best_single,
         "default": selection.default,
+        "seeds": list(selection.seeds),
+        "noise": noise,
+        "compared": [_compared(tried) for tried in selection.tried],
         "skipped": selection.candidates.skipped,
         "selected_on": ["search", "dev"],
-        **_estimates(folder, scoring, selection),
+        "looks": looks(folder),
+        **_estimates(scoring, selection, parts, noise),
     }
     with explained("write to", f"{folder.folder.path}/ensembles"):
         ensembles = folder.folder.child("ensembles")
         ensembles.make()
         ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
     return record
-
-
-def choose(
-    folder: SweepFolder,
-    scoring: Scoring,
-    *,
-    method: str = "greedy",
-    size: int = 5,
-    name: str | None = None,
-    trials: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """`select` and `conclude`. Raises StoreError if one of `trials` is no candidate."""
-    order = [trial for trial in usable(folder) if trials is None or trial in trials]
-    selection = select(folder, scoring, method=method, size=size, trials=order)
-    if missing := sorted(set(trials or ()) - selection.candidates.members.keys()):
-        others = list(candidates(folder, usable(folder)).members)
-        raise StoreError(
-            f"Trials {missing} of `{folder.name}` have no predictions on all of `search`. Trials that have: {others}."
-        )
-    return conclude(folder, scoring, selection, name=name)
 
 
 def load(folder: SweepFolder, name: str) -> dict[str, Any]:
@@ -132,49 +131,32 @@ def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[st
     `splits`: `("test",)`, or `("search", "held", "dev")` for every row of the dev files. Raises StoreError if members
     have predicted different rows.
     """
-    kinds = {name: task.kind for name, task in folder.tasks.items()}
-    members = [member(folder, int(entry["trial"]), splits) for entry in record["members"]]
-    rows = {task: prediction.rows for task, prediction in members[0].items()}
-    parts = [aligned(predictions, rows) for predictions in members]
-    complete = [part for part in parts if part is not None]
-    if len(complete) != len(parts):
+    members = {int(entry["trial"]): member(folder, int(entry["trial"]), splits) for entry in record["members"]}
+    rows = {task: prediction.rows for task, prediction in next(iter(members.values())).items()}
+    if [trial for trial, predictions in members.items() if aligned(predictions, rows) is None]:
         again = f"run `hpo predict {folder.name} --ensemble {record['name']}`"
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; {again}.")
-    chosen = [index for index, entry in enumerate(record["members"]) for _ in range(int(entry["weight"]))]
-    values = blend(complete, chosen, str(record["combination"]), kinds)
+    kinds = {name: task.kind for name, task in folder.tasks.items()}
+    values = _blended(members, _recorded(record, rows), rows, kinds)
     return {task: Prediction(rows[task], values[task]) for task in rows}
 
 
-def _estimates(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[str, Any]:
-    """`estimates`, `gain` and `gain_over_default` of a record."""
-    result: dict[str, dict[str, Any]] = {role: {} for role in selection.roles}
-    gains: dict[str, Any] = {"gain": None, "gain_over_default": None}
-    for part, (splits, members) in _parts(folder, selection).items():
-        rows = common_rows(members.values())
-        expected = labels_of(folder, scoring, splits, rows)
-        values = {
-            role: _blended(members, trials, rows, selection.technique, scoring)
-            for role, trials in selection.roles.items()
-            if members.keys() >= set(trials)
-        }
-        for role, predictions in values.items():
-            tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
-            overall = estimates.of_overall(scoring, predictions, expected)
-            result[role][part] = {"overall": overall.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
-        if part == "held":
-            pairs = {"gain": ("ensemble", "best_single"), "gain_over_default": ("best_single", "default")}
-            for name, (better, other) in pairs.items():
-                if other in values:
-                    gains[name] = estimates.of_difference(
-                        scoring, [values[better]], [values[other]], expected
-                    ).to_dict()
-    return {"estimates": result, **gains}
+def _recorded(record: Mapping[str, Any], tasks: Collection[str]) -> Ensemble:
+    """The ensemble of a record. Earlier versions wrote one weight a member, for all tasks."""
+    entries = record["members"]
+    weights = {
+        task: np.array([entry.get("weights", {}).get(task, entry["weight"]) for entry in entries], np.float64)
+        for task in tasks
+    }
+    return Ensemble(tuple(int(entry["trial"]) for entry in entries), weights, str(record["combination"]))
 
 
-def _parts(
-    folder: SweepFolder, selection: Selection
-) -> dict[str, tuple[tuple[str, ...], dict[int, Member]]]:
-    """Part for which scores are estimated -> its splits, and the predictions of the chosen trials on it.
+Part = tuple[dict[int, Member], dict[str, Vector], Rows]
+"""Predictions of chosen trials on a part of the examples, its labels and its rows."""
+
+
+def _parts(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[str, Part]:
+    """Part for which scores are estimated -> the predictions of the chosen trials on it, and its labels.
 
     Only `held` takes no part in the selection. Raises StoreError if a chosen trial has not predicted `held`.
     """
@@ -183,24 +165,121 @@ def _parts(
         again = f"run `hpo ensemble {folder.name}`"
         raise StoreError(f"Trials {missing} of `{folder.name}` have not predicted `held`; {again}.")
     pool = selection.candidates
-    parts: dict[str, tuple[tuple[str, ...], dict[int, Member]]] = {
+    search: dict[int, Member] = {trial: pool.members[trial] for trial in selection.trials if trial in pool.members}
+    parts: dict[str, tuple[Sequence[str], dict[int, Member]]] = {
         "held": (("held",), held),
-        "search": (("search",), {trial: pool.members[trial] for trial in selection.trials if trial in pool.members}),
+        "search": (("search",), search),
     }
     every = {task: rows for task, (rows, _) in labels(folder, LABELLED).items()}
     dev = {trial: aligned(member(folder, trial, LABELLED), every) for trial in selection.trials}
     complete: dict[int, Member] = {trial: predictions for trial, predictions in dev.items() if predictions is not None}
-    return parts | ({"dev": (LABELLED, complete)} if len(complete) == len(dev) else {})
+    if len(complete) == len(dev):
+        parts["dev"] = (LABELLED, complete)
+    found: dict[str, Part] = {}
+    for part, (splits, members) in parts.items():
+        rows = common_rows(members.values())
+        expected = labels_of(folder, scoring, splits, rows)
+        found[part] = members, expected, {task: rows[task] for task in expected}
+    return found
 
 
 def _blended(
-    members: Mapping[int, Member], trials: Sequence[int], rows: Rows, technique: TopK | Greedy, scoring: Scoring
+    members: Mapping[int, Member], ensemble: Ensemble, rows: Rows, kinds: Mapping[str, str]
 ) -> dict[str, Vector]:
-    """Predictions of one role for the rows. Raises StoreError for predictions that are not finite."""
-    distinct = sorted(set(trials))
-    parts = [aligned(members[trial], rows) for trial in distinct]
-    complete = [part for part in parts if part is not None]
-    if len(complete) != len(parts):
-        wrong = [trial for trial, part in zip(distinct, parts, strict=True) if part is None]
+    """An ensemble's predictions for these rows. Raises StoreError for predictions that are not finite."""
+    parts = [aligned(members[trial], rows) for trial in ensemble.trials]
+    if wrong := [trial for trial, part in zip(ensemble.trials, parts, strict=True) if part is None]:
         raise StoreError(f"Predictions of trials {wrong} are not finite.")
-    return blend(complete, [distinct.index(trial) for trial in trials], technique.combination, scoring.kinds)
+    complete = [part for part in parts if part is not None]
+    return blend(complete, {task: ensemble.weights[task] for task in rows}, ensemble.combination, kinds)
+
+
+def _estimates(
+    scoring: Scoring, selection: Selection, parts: Mapping[str, Part], noise: float | None
+) -> dict[str, Any]:
+    """`estimates`, `gain` and `gain_over_default` of a record."""
+    result: dict[str, dict[str, Any]] = {role: {} for role in selection.roles}
+    gains: dict[str, Any] = dict.fromkeys(PAIRS)
+    for part, (members, expected, rows) in parts.items():
+        values = {
+            role: _blended(members, ensemble, rows, scoring.kinds)
+            for role, ensemble in selection.roles.items()
+            if members.keys() >= set(ensemble.trials)
+        }
+        for role, predictions in values.items():
+            tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
+            overall = estimates.of_overall(scoring, predictions, expected)
+            result[role][part] = {"overall": overall.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+        for name, (better, other) in PAIRS.items():
+            if part == "held" and better in values and other in values:
+                gain = estimates.of_difference(scoring, [values[better]], [values[other]], expected)
+                spread = _spread(selection.roles[better], selection.roles[other], noise)
+                gains[name] = {**gain.to_dict(), "seeds": _ends(estimates.widened(gain, spread)) if noise else None}
+    return {"estimates": result, **gains}
+
+
+def _ends(estimate: estimates.Estimate) -> dict[str, float]:
+    return {"low": estimate.low, "high": estimate.high}
+
+
+def _spread(left: Ensemble, right: Ensemble, noise: float | None) -> float:
+    """Standard deviation over seeds of the difference of two ensembles' scores, where an ensemble's score is taken to
+    follow the weighted mean of its members' and theirs to be independent."""
+    shares, others = left.shares, right.shares
+    squares = [(shares.get(trial, 0.0) - others.get(trial, 0.0)) ** 2 for trial in shares.keys() | others.keys()]
+    return (noise or 0.0) * math.sqrt(sum(squares))
+
+
+def _members(
+    folder: SweepFolder, scoring: Scoring, selection: Selection, ensemble: Ensemble, parts: Mapping[str, Part]
+) -> list[dict[str, Any]]:
+    """`members` of a record."""
+    attempts, seconds, weights = predicted(folder), _seconds(folder), _weights(ensemble)
+    alone = {trial: Ensemble.even([trial], ensemble.weights) for trial in ensemble.trials}
+    growing = [ensemble.first(number + 1) for number in range(len(ensemble.trials))]
+    values = {part: [_value(scoring, parts[part], each) for each in growing] for part in ("search", "held")}
+    single = None if selection.best_single is None else seconds.get(selection.best_single)
+    return [
+        {
+            "trial": trial,
+            "attempt": attempts.get(trial),
+            "weight": ensemble.shares[trial],
+            "weights": weights[trial],
+            "alone": _value(scoring, parts["search"], alone[trial]),
+            "gain": {part: own[place] - own[place - 1] if place else None for part, own in values.items()},
+            "seconds": seconds[trial] / single if single and trial in seconds else None,
+        }
+        for place, trial in enumerate(ensemble.trials)
+    ]
+
+
+def _weights(ensemble: Ensemble) -> dict[int, dict[str, float]]:
+    """Trial -> its weight in each task."""
+    return {
+        trial: {task: float(own[place]) for task, own in ensemble.weights.items()}
+        for place, trial in enumerate(ensemble.trials)
+    }
+
+
+def _value(scoring: Scoring, part: Part, ensemble: Ensemble) -> float:
+    """Overall score of an ensemble on a part."""
+    members, expected, rows = part
+    return scoring.overall(scoring.scores(_blended(members, ensemble, rows, scoring.kinds), expected))
+
+
+def _seconds(folder: SweepFolder) -> dict[int, float]:
+    """Trial -> seconds of all its evaluations. Candidates were all evaluated on the same rows."""
+    reports = folder.read("reports").select(["trial", "evaluation_seconds"]).to_pydict()
+    pairs = zip(reports["trial"], reports["evaluation_seconds"], strict=True)
+    return dict(sorted((trial, seconds) for trial, seconds in pairs if seconds))
+
+
+def _compared(tried: Tried) -> dict[str, Any]:
+    """One line of `compared`."""
+    return {
+        **tried.plan._asdict(),
+        "members": tried.members,
+        "value": tried.value,
+        "optimism": tried.optimism,
+        "gain": tried.gain.to_dict(),
+    }

@@ -20,20 +20,32 @@ from hpo.commands.common import (
 )
 from hpo.display.messages import busy, tell
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import METHOD, SIZE, conclude, needed, select
+from hpo.driver.selection import METHOD, SIZE, Choice, Needed, conclude, settle
 
 if TYPE_CHECKING:
-    from results.choice import Selection
     from results.store import SweepFolder
 
 
 def ensemble(
     sweep: SweepArgument,
     method: Annotated[
-        str, typer.Option("--method", help="Method: greedy (Caruana 2004) or top-k (best trials).")
+        str,
+        typer.Option(
+            "--method",
+            help="top-k, average, greedy, greedy-per-task, greedy-bagged, stack; or auto: the best of them, with its "
+            "size, by cross-validation on `search`.",
+        ),
     ] = METHOD,
-    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; greedy may repeat a trial.")] = SIZE,
+    size: Annotated[int, typer.Option("--size", min=1, help="Members at most.")] = SIZE,
     name: Annotated[str | None, typer.Option("--name", help="Name of the ensemble. Default: METHOD-SIZE.")] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Show every method by cross-validation on `search`, and an ensemble of the best configuration's seeds "
+            "if it ran several times.",
+        ),
+    ] = False,
     full_dev: Annotated[
         bool, typer.Option("--full-dev", help="Estimate the score on the full dev set too, as papers do; takes longer.")
     ] = False,
@@ -42,41 +54,35 @@ def ensemble(
 ) -> None:
     """Choose an ensemble of kept trials on `search`, estimate its score on `held`, and save it.
 
-    `search` and `held` are two parts of the dev files. The best single trial is estimated beside the ensemble. Chosen
-    trials that have not predicted `held` yet do so now.
+    `search` and `held` are two parts of the dev files. `held` and the test files choose nothing. The best single trial
+    is estimated beside the ensemble. Chosen trials that have not predicted `held` yet do so now.
 
-    Example: hpo ensemble quickstart-1 --method greedy --size 5 --name best
+    Example: hpo ensemble quickstart-1 --size 5 --compare
     """
     from hpo.display.summary import show_ensemble
 
     folder = open_sweep(store, sweep)
     with warned(folder):
-        selection = _predicted(folder, method, size, full_dev)
-        with busy("estimating the score of the ensemble"):
-            record = conclude(folder, selection, name)
+        ledger = Ledger(folder.events())
+        choice = Choice(method, size, full_dev, compare)
+        with busy("choosing members and estimating their score"):
+            chosen = settle(folder, ledger, lambda needs: _predict_here(folder, needs), choice)
+            assert chosen is not None, "predictions in this process never stop early"
+            record = conclude(folder, ledger, chosen.selection, name)
     if json:
         print_json(record)
     else:
-        show_ensemble(record, console())
+        show_ensemble(record, console(), compare=compare)
 
 
-def _predicted(folder: SweepFolder, method: str, size: int, full_dev: bool) -> Selection:
-    """A selection whose trials have predicted: what is missing, as after a stop, they predict now.
-    Trials that cannot are left out."""
+def _predict_here(folder: SweepFolder, needs: Needed) -> Mapping[int, str]:
+    """Make pending predictions in this process, and tell which trials cannot."""
     from hpo.driver.finalise import finalise_here
 
-    ledger = Ledger(folder.events())
-    failed: set[int] = set()
-    while True:
-        with busy("choosing members"):
-            selection = select(folder, ledger, method=method, size=size, without=failed)
-            pending = needed(folder, ledger, selection, full_dev=full_dev, without=failed).pending
-        if not pending:
-            return selection
-        problems = finalise_here(folder, pending, tell)
-        for problem in problems.values():
-            tell(problem)
-        failed |= problems.keys()
+    problems = finalise_here(folder, needs.pending, tell)
+    for problem in problems.values():
+        tell(problem)
+    return problems
 
 
 def predict(

@@ -10,32 +10,90 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.display.units import interval, score
+from hpo.display.tables import MISSING
+from hpo.display.units import interval, plural, score, signed
 
-PREDICTORS = {"ensemble": "ensemble", "best_single": "best single trial by `search` score", "default": "default"}
+PREDICTORS = {
+    "ensemble": "ensemble",
+    "best_single": "best single trial by `search` score",
+    "default": "default",
+    "seeds": "average of the seeds of the best single trial's configuration",
+}
 """Predictor that is estimated -> its name in tables."""
 PARTS = {"held": "held out, seen by no choice", "dev": "full dev, as papers report it: selected on"}
 """Part of the examples on which an estimate is made -> its title; shown in this order, `dev` where it was estimated."""
+SINGLE = ("top-k", 1)
+"""Method and size that choose the best single trial."""
+MARK = "chosen"
 
 
-def members(record: Mapping[str, Any]) -> str:
-    """`7 (twice), 3, 11 (3 times)`."""
-    return ", ".join(f"{member['trial']}{_times(int(member['weight']))}" for member in record["members"])
+def member_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a member: its weight (by task where tasks differ), its own score, what adding it gains, its time."""
+    rows = []
+    for member in record["members"]:
+        row: dict[str, Any] = {"trial": member["trial"], "weight": f"{member['weight']:.2f}"}
+        if _differ(record):
+            row |= {task: f"{share:.2f}" for task, share in member["weights"].items()}
+        row["alone, search"] = score(member["alone"])
+        row |= {f"adds, {part}": signed(gain) for part, gain in member["gain"].items()}
+        rows.append(row | {"seconds": MISSING if member["seconds"] is None else f"{member['seconds']:.1f}x"})
+    return rows
 
 
-def _times(weight: int) -> str:
-    return {1: "", 2: " (twice)"}.get(weight, f" ({weight} times)")
+def _differ(record: Mapping[str, Any]) -> bool:
+    """Whether a member's weight differs between tasks."""
+    return any(len({round(share, 4) for share in member["weights"].values()}) > 1 for member in record["members"])
+
+
+def cost(record: Mapping[str, Any]) -> str:
+    """`predicting takes 3 members and 3.1 times the seconds of the best single trial`."""
+    line = f"predicting takes {plural(len(record['members']), 'member')}"
+    seconds = record["seconds"]
+    return line if seconds is None else f"{line} and {seconds:.1f} times the seconds of the best single trial"
+
+
+def compared_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a method and size that was tried by cross-validation, the best first."""
+    rows = []
+    for tried in sorted(record["compared"], key=lambda tried: -tried["value"]):
+        own = (tried["method"], tried["size"])
+        rows.append(
+            {
+                "method": "best single trial" if own == SINGLE else tried["method"],
+                "size": MISSING if own == SINGLE else tried["size"],
+                "members": tried["members"],
+                "cross-validated": score(tried["value"]),
+                "against single": MISSING if own == SINGLE else signed(tried["gain"]["value"]),
+                "95 % interval": MISSING if own == SINGLE else _ends(tried["gain"]),
+                "optimism": signed(tried["optimism"]),
+                "": MARK if own == (record["method"], record["size"]) else "",
+            }
+        )
+    return rows
+
+
+def optimism(record: Mapping[str, Any]) -> str | None:
+    """What the ensemble scores on the rows that chose it, and by cross-validation; None if it was not validated."""
+    own = (record["method"], record["size"])
+    tried = next((one for one in record["compared"] if (one["method"], one["size"]) == own), None)
+    if tried is None:
+        return None
+    chosen = tried["value"] + tried["optimism"]
+    return (
+        f"on `search`: {score(chosen)} on the rows that chose it, {score(tried['value'])} by cross-validation, "
+        f"optimism {signed(tried['optimism'])}"
+    )
 
 
 def estimate_rows(record: Mapping[str, Any], part: str) -> list[dict[str, str]]:
-    """One row each for ensemble, best single trial and default: overall score with its interval, score of each task."""
+    """One row a predictor: overall score with its interval, score of each task."""
     rows = []
     for predictor, parts in record["estimates"].items():
         if part not in parts:
             continue
         estimate = parts[part]
         overall = estimate["overall"]
-        row = {"": f"{PREDICTORS[predictor]}{_trial_of(record, predictor)}", "overall": score(overall["value"])}
+        row = {"": f"{PREDICTORS[predictor]}{_trials_of(record, predictor)}", "overall": score(overall["value"])}
         row["95 % interval"] = interval(overall["low"], overall["high"])
         rows.append(row | {task: score(task_estimate["value"]) for task, task_estimate in estimate["tasks"].items()})
     return rows
@@ -48,19 +106,31 @@ def size_of(record: Mapping[str, Any], part: str) -> str:
     return f"n = {estimate['overall']['n']:,}: {tasks}"
 
 
-def _trial_of(record: Mapping[str, Any], predictor: str) -> str:
-    """Number of the trial that predicts, in parentheses; empty for an ensemble."""
-    trial = record[predictor] if predictor in ("best_single", "default") else None
-    return "" if trial is None else f" ({trial})"
+def _trials_of(record: Mapping[str, Any], predictor: str) -> str:
+    """Numbers of the trials that predict, in parentheses; empty for the ensemble, whose members have a table."""
+    trials = None if predictor == "ensemble" else record[predictor]
+    return "" if trials is None else f" ({', '.join(map(str, trials)) if isinstance(trials, list) else trials})"
 
 
 def gains(record: Mapping[str, Any]) -> list[str]:
     """Differences on held-out data, one sentence each: the ensemble against the best single trial, that against the
-    default."""
+    default; with the interval that allows for other seeds where the sweep repeated configurations."""
     pairs = {"gain": "ensemble minus best single trial", "gain_over_default": "best single trial minus default"}
     lines = []
     for name, words in pairs.items():
         if (difference := record[name]) is not None:
-            bounds = f"{difference['low']:+.4f} .. {difference['high']:+.4f}"
-            lines.append(f"{words}, held out: {difference['value']:+.4f} ({bounds})")
+            seeds = f"; with other seeds too {_ends(difference['seeds'])}" if difference["seeds"] else ""
+            lines.append(f"{words}, held out: {signed(difference['value'])} ({_ends(difference)}{seeds})")
     return lines
+
+
+def looks(record: Mapping[str, Any]) -> str:
+    """How many predictors' scores on `held` have been shown."""
+    return (
+        f"{plural(record['looks'], 'predictor')} of this sweep had a score on `held` shown so far; the best of many is "
+        "no longer honest"
+    )
+
+
+def _ends(bounds: Mapping[str, float]) -> str:
+    return f"{bounds['low']:+.4f} .. {bounds['high']:+.4f}"

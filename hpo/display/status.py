@@ -15,7 +15,7 @@ from hpo.display.units import OVER
 from hpo.driver.generations import GenerationRecord, active, newest, total_trials
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import monitor_of
-from hpo.driver.selection import Needed, needed
+from hpo.driver.selection import Needed, still_needed
 from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot
 from hpo.search.states import CLOSED
@@ -34,7 +34,7 @@ def read(folder: SweepFolder) -> Snapshot:
     live, launch = active(path) is not None, newest(path)
     started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
     snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
-    predictions = needed(folder, Ledger(rows)) if snapshot.ended else None
+    predictions = still_needed(folder, Ledger(rows), choose=not live) if snapshot.ended else None
     if live:
         snapshot = _at_work(snapshot, predictions)
     else:
@@ -51,10 +51,12 @@ def _times(launch: GenerationRecord | None, times: list[float], created: float) 
 
 
 def _at_work(snapshot: Snapshot, predictions: Needed | None) -> Snapshot:
-    """The snapshot with the phase of a sweep whose driver is alive. `predictions`: None before all trials and
-    repeats have ended."""
-    if predictions is None:
+    """The snapshot with the phase of a sweep whose driver is alive. `predictions`: None before it has chosen the trials
+    that predict."""
+    if not snapshot.ended:
         return replace(snapshot, phase="repeating" if snapshot.search_ended else "searching")
+    if predictions is None:
+        return replace(snapshot, phase="finalising", activity="choosing the trials that predict")
     of = len(predictions.trials)
     activity = f"{of - len(predictions.waiting)} of {of} trials have predicted"
     return replace(snapshot, phase="finalising", activity=activity)

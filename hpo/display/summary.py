@@ -51,7 +51,8 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
             show_answer(decision, console)
         try:
             with busy("choosing an ensemble and estimating its score"):
-                record = conclude(folder, settled(folder, Ledger(folder.events())))
+                ledger = Ledger(folder.events())
+                record = conclude(folder, ledger, settled(folder, ledger))
         except StoreError as error:  # damaged predictions or a full disk: the sweep is done all the same
             retry = command("ensemble", outcome.name, store=store)
             tell(f"warning: no ensemble was chosen: {error} After fixing that, run: {retry}")
@@ -106,18 +107,25 @@ def show_answer(decision: Decision, console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def show_ensemble(record: Mapping[str, Any], console: Console) -> None:
-    """Print the members, then the estimates, held-out ones first."""
+def show_ensemble(record: Mapping[str, Any], console: Console, *, compare: bool = False) -> None:
+    """Print the members, then the estimates, held-out ones first. `compare`: before them all methods that were tried."""
+    if compare:
+        title = "methods by cross-validation on `search`"
+        tables.show(ensemble.compared_rows(record), console, title=title, empty="too few rows for cross-validation")
+        console.print()
     members = plural(len(record["members"]), "member")
     method = f"{record['method']}, {members} of {plural(len(record['candidates']), 'candidate')}"
-    console.print(f"ensemble {record['name']} ({method}): trials {ensemble.members(record)}", style="bold")
+    tables.show(ensemble.member_rows(record), console, title=f"ensemble {record['name']} ({method})")
+    console.print(ensemble.cost(record), soft_wrap=True)
+    if (optimism := ensemble.optimism(record)) is not None:
+        console.print(optimism, soft_wrap=True)
     for part, title in ensemble.PARTS.items():
         if rows := ensemble.estimate_rows(record, part):
             console.print(f"\n{title} ({ensemble.size_of(record, part)})")
             tables.show(rows, console)
     console.print()
-    for line in ensemble.gains(record):
-        console.print(line)
+    for line in [*ensemble.gains(record), ensemble.looks(record)]:
+        console.print(line, soft_wrap=True)
     for problem in record["skipped"]:
         console.print(f"left out: {problem}", style="yellow")
 

@@ -51,6 +51,11 @@ def score(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
+def signed(value: float | None) -> str:
+    """A difference of scores with its sign and four decimals; a dash where there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:+.4f}"
+
+
 def percent(share: float | None) -> str:
     """A share in [0, 1] as `0.12 %`, `4.3 %`, `100 %`."""
     return "-" if share is None or not math.isfinite(share) else f"{100 * share:.2g} %" if share < 0.995 else "100 %"

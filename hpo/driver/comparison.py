@@ -70,14 +70,15 @@ def decided(folder: SweepFolder, ledger: Ledger, budget: int) -> Answer:
     errors = sampling_errors(folder, runs)
     usual = sum(errors.values()) / len(errors) if errors else 0.0
     challengers = [
-        Challenger(trial, _scores(ledger, members), errors.get(trial, usual))
+        Challenger(trial, scores_of(ledger, members), errors.get(trial, usual))
         for trial, members in runs.items()
         if trial != DEFAULT
     ]
-    return decide(_scores(ledger, runs.get(DEFAULT, ())), challengers, DEFAULT)
+    return decide(scores_of(ledger, runs.get(DEFAULT, ())), challengers, DEFAULT)
 
 
-def _scores(ledger: Ledger, trials: Sequence[int]) -> tuple[float, ...]:
+def scores_of(ledger: Ledger, trials: Sequence[int]) -> tuple[float, ...]:
+    """Overall of these trials' last reports."""
     reports = [ledger.trials[trial].last_report for trial in trials]
     return tuple(report.overall for report in reports if report is not None)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights, Ledger
-from hpo.driver.selection import Pending, lacking, needed
+from hpo.driver.selection import Pending, lacking, still_needed
 from hpo.launch.record import job_of, record_of
 from hpo.worker.faults import is_disk_error
 from hpo.worker.job import Job
@@ -152,7 +152,8 @@ def is_done(folder: SweepFolder, trials: int) -> bool:
     ledger, record = Ledger(folder.events()), record_of(folder)
     if not ledger.ended(trials, record.budget, record.repeats):
         return False
-    return not needed(folder, ledger).pending
+    needs = still_needed(folder, ledger)
+    return needs is not None and not needs.pending
 
 
 def asked(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts: Sequence[str]) -> list[Pending]:

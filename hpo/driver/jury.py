@@ -67,7 +67,8 @@ class Jury:
         import numpy as np
 
         from results.candidates import last_evidence, widest
-        from results.ensembles import Greedy
+        from results.ensembles import forward
+        from results.growth import Joint, growths
         from results.predictions import aligned
 
         if missing := [trial for trial in trials if trial not in self._predictions]:
@@ -76,10 +77,10 @@ class Jury:
                 self.take(trial, stored.get(trial, {}))
         known = {trial: self._predictions[trial] for trial in trials}
         rows = widest(known)
-        if rows.keys() != self._scoring.metrics.keys():
-            return []
         complete = {trial: aligned(predictions, rows) for trial, predictions in known.items()}
         pool = {trial: member for trial, member in complete.items() if member is not None}
+        if rows.keys() != self._scoring.metrics.keys() or not pool:
+            return []
         truth = {task: values[np.isin(numbers, rows[task])] for task, (numbers, values) in self._labels.items()}
-        picks = Greedy(SIZE).select(list(pool.values()), self._scoring.judge(truth), self._scoring.kinds)
-        return list(dict.fromkeys(list(pool)[index] for index in picks))
+        ensemble = Joint(growths(list(pool.values()), truth, self._scoring), self._scoring)
+        return list(dict.fromkeys(list(pool)[place] for place in forward(ensemble, SIZE)))

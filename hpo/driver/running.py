@@ -132,24 +132,22 @@ class Running:
         return hung
 
     def _finish(self) -> LaunchState:
-        """Let the chosen trials predict, if the search has ended.
-
-        Trials that could not predict are left out, and the choice is made again, until nothing is missing.
-        """
+        """Choose an ensemble and let the chosen trials predict, if the search has ended."""
         if not self._sweep.finished:
             return "stopped"
         from hpo.driver.finalise import finalise
-        from hpo.driver.selection import needed
+        from hpo.driver.selection import Needed, record_choice, settle
 
         self._screen.phase = "finalising"
         self._screen.begin("choosing the trials that predict")
         self._writer.barrier()
         ledger, interrupted = Ledger(self._folder.events()), False
         failed: set[int] = set()
-        while True:
-            trials, pending = needed(self._folder, ledger, without=failed)
 
-            def on_turn(left: int, of: int = len(trials)) -> bool:  # called only while predictions are missing
+        def predict(needs: Needed) -> dict[int, str] | None:
+            record_choice(self._folder, ledger, needs, failed)
+
+            def on_turn(left: int, of: int = len(needs.trials)) -> bool:
                 nonlocal interrupted
                 self._leave_if_superseded()
                 self._screen.activity = f"{of - left} of {of} trials have predicted"
@@ -157,12 +155,16 @@ class Running:
                 interrupted = self._halt.reason is not None
                 return not interrupted
 
-            problems = finalise(self._job, pending, on_turn)
+            problems = finalise(self._job, needs.pending, on_turn)
             self._screen.messages += problems.values()
-            failed |= problems.keys()
-            if interrupted or not pending:
-                break
-        return "stopped" if interrupted else "done"
+            failed.update(problems)
+            return None if interrupted else problems
+
+        chosen = settle(self._folder, ledger, predict)
+        if chosen is None:
+            return "stopped"
+        record_choice(self._folder, ledger, Needed(chosen.trials, []), failed)
+        return "done"
 
     def _leave_if_superseded(self) -> None:
         if self._generation.superseded:

@@ -4,25 +4,31 @@ An ensemble and the best single trial are chosen on `search`, from evidence (`re
 the answer (`hpo.driver.comparison`) and those of the default predict, and only the rows of `held` on which headlines
 are estimated, unless more is asked for.
 
+`settle` is the one loop: choose, let the chosen trials predict, leave out those that could not, choose again. A launch
+records what it chose in a small file, so that a display need not choose again to know what is missing.
+
 Sweeps of earlier versions have no evidence. Their candidates are the trials whose stored predictions hold `search`; if
 there is none, every trial with kept weights predicts the dev files first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.driver.comparison import compared, decided
+from hpo.driver.comparison import compared, decided, runs_at_full_budget, scores_of
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.launch.record import record_of
+from hpo.worker.place import chosen_file
 
 if TYPE_CHECKING:
     from results.choice import Selection
     from results.store import SweepFolder
 
-METHOD, SIZE = "greedy", 5
+METHOD, SIZE = "auto", 5
 """Ensemble that a launch chooses at its end."""
 
 
@@ -48,58 +54,104 @@ class Needed(NamedTuple):
         return sorted({entry.weights.trial for entry in self.pending})
 
 
-def select(
-    folder: SweepFolder, ledger: Ledger, *, method: str = METHOD, size: int = SIZE, without: Collection[int] = ()
-) -> Selection:
+@dataclass(frozen=True)
+class Choice:
+    """What is to be chosen."""
+
+    method: str = METHOD
+    size: int = SIZE
+    full_dev: bool = False
+    """Whether the score on all of dev is estimated too."""
+    compare: bool = False
+    """Whether every method is tried, and an ensemble of the best single trial's seeds estimated too."""
+    answer: bool = False
+    """Whether the answer of the sweep is compared with the default too, as at the end of a launch."""
+
+
+LAUNCH = Choice(answer=True)
+"""What a launch chooses at its end."""
+FORMER = Choice("greedy", answer=True)
+"""What launches of earlier versions chose, which recorded nothing."""
+
+Predict = Callable[[Needed], Mapping[int, str] | None]
+"""Makes the pending predictions; returns a message for each trial that could not predict, or None to stop early."""
+
+
+class Settled(NamedTuple):
+    """A selection whose trials have predicted."""
+
+    selection: Selection
+    trials: list[int]
+    """Trials that its estimates need."""
+    failed: list[int]
+    """Trials that could not predict; they are left out."""
+
+
+def settle(
+    folder: SweepFolder, ledger: Ledger, predict: Predict, choice: Choice = LAUNCH, failed: Collection[int] = ()
+) -> Settled | None:
+    """Choose, let the chosen trials predict, leave out those that could not, and choose again, until nothing is
+    missing; None if `predict` stopped early. `failed`: trials that are known to be unable to predict."""
+    without = set(failed)
+    while True:
+        selection = select(folder, ledger, choice, without)
+        needs = needed(folder, ledger, selection, choice, without)
+        if not needs.pending:
+            return Settled(selection, needs.trials, sorted(without))
+        problems = predict(needs)
+        if problems is None:
+            return None
+        without |= problems.keys()
+
+
+def settled(folder: SweepFolder, ledger: Ledger) -> Selection:
+    """The selection of a launch's end. A chosen trial that lacks predictions could not predict."""
+    known = recorded(folder, ledger)
+    found = settle(
+        folder, ledger, lambda needs: dict.fromkeys(needs.waiting, ""), failed=() if known is None else known.failed
+    )
+    assert found is not None, "this `predict` never stops early"
+    return found.selection
+
+
+def select(folder: SweepFolder, ledger: Ledger, choice: Choice = LAUNCH, without: Collection[int] = ()) -> Selection:
     """Choose an ensemble and the best single trial among the trials with weights or predictions of all parts.
 
     `without`: trials that could not predict.
     """
-    from results import choice
+    from results import choice as results_choice
     from results.predictions import whole
 
     usable = ledger.kept.keys() | whole(folder)
     ranked = [trial for trial in ledger.ranking() if trial in usable]
     order = [*ranked, *sorted(usable - set(ranked))]
-    return choice.select(folder, scoring(folder), method=method, size=size, trials=order, without=without)
-
-
-def settled(folder: SweepFolder, ledger: Ledger) -> Selection:
-    """The selection of a launch's end, after its predictions: a chosen trial that lacks `held` could not predict, so
-    it is left out and the choice is made again, as the launch did."""
-    from results.predictions import headline
-
-    failed: list[int] = []
-    while True:
-        chosen = select(folder, ledger, without=failed)
-        missing = [trial for trial in chosen.trials if not headline(folder, trial)]
-        if not chosen.picks or not missing:
-            return chosen
-        failed += missing
+    runs = runs_at_full_budget(ledger, record_of(folder).budget)
+    return results_choice.select(
+        folder,
+        scoring(folder),
+        method=choice.method,
+        size=choice.size,
+        trials=order,
+        without=without,
+        compare=list(runs.values()) if choice.compare else None,
+    )
 
 
 def needed(
-    folder: SweepFolder,
-    ledger: Ledger,
-    selection: Selection | None = None,
-    *,
-    full_dev: bool = False,
-    without: Collection[int] = (),
+    folder: SweepFolder, ledger: Ledger, selection: Selection, choice: Choice = LAUNCH, without: Collection[int] = ()
 ) -> Needed:
-    """The predictions that a selection needs to be estimated; None: that of a launch's end, with what its answer needs.
-    `full_dev`: on all of dev too. `without`: trials that could not predict."""
+    """The predictions that a selection needs to be estimated. `without`: trials that could not predict."""
     from results.predictions import DEV, HELD
 
-    chosen = select(folder, ledger, without=without) if selection is None else selection
     able = [trial for trial in ledger.kept if trial not in without]
-    if not chosen.picks and (first := lacking(folder, ledger, able, [DEV])):
+    if selection.ensemble is None and (first := lacking(folder, ledger, able, [DEV])):
         return Needed(able, first)
-    trials = chosen.trials
-    if selection is None:
+    trials = selection.trials
+    if choice.answer:
         budget = record_of(folder).budget
         answer = decided(folder, ledger, budget)
         trials = list(dict.fromkeys([*trials, *compared(ledger, answer, budget, without)]))
-    return Needed(trials, lacking(folder, ledger, trials, [HELD, DEV] if full_dev else [HELD]))
+    return Needed(trials, lacking(folder, ledger, trials, [HELD, DEV] if choice.full_dev else [HELD]))
 
 
 def lacking(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts: Sequence[str]) -> list[Pending]:
@@ -114,8 +166,57 @@ def lacking(folder: SweepFolder, ledger: Ledger, trials: Collection[int], parts:
     ]
 
 
-def conclude(folder: SweepFolder, selection: Selection, name: str | None = None) -> dict[str, Any]:
+class Recorded(NamedTuple):
+    """What a launch has chosen: the content of its file."""
+
+    rows: int
+    """Number of rows of the sweep that the choice is made from; with other rows it does not count."""
+    part: str
+    """The part that the chosen trials predict."""
+    trials: list[int]
+    """Trials that predict."""
+    failed: list[int]
+    """Trials that could not."""
+
+
+def record_choice(folder: SweepFolder, ledger: Ledger, needs: Needed, failed: Collection[int]) -> None:
+    """Record what a launch has chosen, for `recorded`."""
+    from results.predictions import HELD
+
+    part = needs.pending[0].part if needs.pending else HELD
+    recorded = Recorded(ledger.rows, part, needs.trials, sorted(failed))
+    folder.folder.write(chosen_file(folder.path).name, json.dumps(recorded._asdict()).encode())
+
+
+def recorded(folder: SweepFolder, ledger: Ledger) -> Recorded | None:
+    """What the last launch chose; None if it has not, or if rows were added since."""
+    path = chosen_file(folder.path)
+    try:
+        found = Recorded(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing, damaged or of another version: it is chosen again
+        return None
+    return found if found.rows == ledger.rows else None
+
+
+def still_needed(folder: SweepFolder, ledger: Ledger, *, choose: bool = True) -> Needed | None:
+    """The predictions that the end of a launch needs, by what it recorded. Where it recorded nothing they are chosen
+    now, or None is returned without `choose`."""
+    known = recorded(folder, ledger)
+    if known is not None:
+        return Needed(known.trials, lacking(folder, ledger, known.trials, [known.part]))
+    return needed(folder, ledger, select(folder, ledger, FORMER), FORMER) if choose else None
+
+
+def conclude(folder: SweepFolder, ledger: Ledger, selection: Selection, name: str | None = None) -> dict[str, Any]:
     """Estimate a selection's scores and save its record under `<store>/<sweep>/ensembles/`. Returns the record."""
     from results.selection import conclude as estimate
 
-    return estimate(folder, scoring(folder), selection, name=name)
+    return estimate(folder, scoring(folder), selection, name=name, noise=noise(folder, ledger))
+
+
+def noise(folder: SweepFolder, ledger: Ledger) -> float | None:
+    """Standard deviation of a trial's overall over seeds; None if no configuration ran twice at full budget."""
+    from results.noise import pooled
+
+    runs = [scores_of(ledger, trials) for trials in runs_at_full_budget(ledger, record_of(folder).budget).values()]
+    return pooled(runs) if any(len(scores) > 1 for scores in runs) else None

@@ -25,6 +25,11 @@ def generation_folder(sweep: Path) -> Path:
     return sweep / "generations"
 
 
+def chosen_file(sweep: Path) -> Path:
+    """File with the trials that a launch chose at its end, which predict."""
+    return sweep / "chosen.json"
+
+
 def stop_file(sweep: Path) -> Path:
     """File that asks the driver to stop: `hpo stop` creates it, the driver deletes it."""
     return sweep / "stop-request"
