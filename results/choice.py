@@ -5,7 +5,7 @@ Method and size are chosen by cross-validation (`results.crossvalidation`), then
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -118,7 +118,7 @@ def select(
     group = next((sorted(group) for group in compare or () if single in group), [])
     seeds = tuple(trial for trial in group if trial in pool.members)
     weights = choose(problem, *plan)
-    chosen = _ensemble(numbers, weights, METHODS[plan.method].combination)
+    chosen = _ensemble(numbers, problem.order, weights, METHODS[plan.method].combination)
     return Selection(*plan, chosen, single, default, seeds if len(seeds) > 1 else (), tried, pool)
 
 
@@ -134,10 +134,10 @@ def _tried(problem: Problem, method: str, size: int) -> list[Tried]:
     return compare(problem, plans(method, size))
 
 
-def _ensemble(numbers: Sequence[int], weights: Mapping[str, Vector], combination: str) -> Ensemble:
-    """The members with weight, the heaviest first; of equal ones the earlier candidate."""
-    totals = np.sum(list(weights.values()), axis=0)
-    places = [place for place in np.argsort(-np.round(totals, 12), kind="stable") if totals[place] > 0]
+def _ensemble(numbers: Sequence[int], order: Sequence[int], weights: Weights, combination: str) -> Ensemble:
+    """The members with weight, the heaviest first; of equal ones the better candidate."""
+    totals = np.round(np.sum(list(weights.values()), axis=0), 12)
+    places = [place for place in sorted(order, key=lambda place: -totals[place]) if totals[place] > 0]
     kept = {task: own[places] for task, own in weights.items()}
     return Ensemble(tuple(numbers[place] for place in places), kept, combination)
 

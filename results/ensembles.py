@@ -57,7 +57,7 @@ class Problem:
 
     def score(self, predictions: Mapping[str, Vector]) -> float:
         """Overall score of predictions [N] by task."""
-        return self.scoring.overall(self.scoring.scores(predictions, self.labels))
+        return self.scoring.judge(self.labels)(predictions)
 
     def value(self, weights: Weights, combination: str) -> float:
         """Overall score of an ensemble of the candidates."""

@@ -162,7 +162,7 @@ def of_task(scoring: Scoring, task: str, predictions: Vector, labels: Vector) ->
 def of_overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> Estimate:
     """The overall score with its interval; n is the number of examples of all tasks together."""
     low, high = _percentiles(resampled(scoring, [predictions], labels)[:, 0])
-    return Estimate(_overall(scoring, predictions, labels), low, high, _rows(labels))
+    return Estimate(scoring.judge(labels)(predictions), low, high, _rows(labels))
 
 
 def of_difference(
@@ -177,7 +177,8 @@ def of_difference(
     All are scored on the same resampled examples, so the interval is far narrower than those of two scores. It says how
     the difference would vary with other examples, not with other seeds (see `widened`).
     """
-    left_value, right_value = (np.mean([_overall(scoring, each, labels) for each in side]) for side in (left, right))
+    judge = scoring.judge(labels)
+    left_value, right_value = (np.mean([judge(each) for each in side]) for side in (left, right))
     low, high = _percentiles(_differences(scoring, left, right, labels, RESAMPLES))
     return Estimate(float(left_value - right_value), low, high, _rows(labels))
 
@@ -217,10 +218,6 @@ def _percentiles(values: Vector) -> tuple[float, float]:
     """The interval that holds the middle CONFIDENCE of the resamples."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def _overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]) -> float:
-    return scoring.overall(scoring.scores(predictions, labels))
 
 
 def _rows(labels: Mapping[str, Vector]) -> int:

@@ -79,7 +79,8 @@ def conclude(
     parts = _parts(folder, scoring, selection)
     members = _members(folder, scoring, selection, selection.ensemble, parts)
     for ensemble in selection.roles.values():
-        look(folder, {"combination": ensemble.combination, "members": _weights(ensemble)})
+        combination = ensemble.combination if len(ensemble.trials) > 1 else None
+        look(folder, {"combination": combination, "members": _weights(ensemble)})
     seconds = [entry["seconds"] for entry in members]
     record = {
         "name": name,
@@ -264,7 +265,7 @@ def _weights(ensemble: Ensemble) -> dict[int, dict[str, float]]:
 def _value(scoring: Scoring, part: Part, ensemble: Ensemble) -> float:
     """Overall score of an ensemble on a part."""
     members, expected, rows = part
-    return scoring.overall(scoring.scores(_blended(members, ensemble, rows, scoring.kinds), expected))
+    return scoring.judge(expected)(_blended(members, ensemble, rows, scoring.kinds))
 
 
 def _seconds(folder: SweepFolder) -> dict[int, float]:

@@ -108,7 +108,7 @@ def show_answer(decision: Decision, console: Console) -> None:
 
 
 def show_ensemble(record: Mapping[str, Any], console: Console, *, compare: bool = False) -> None:
-    """Print the members, then the estimates, held-out ones first. `compare`: before them all methods that were tried."""
+    """Print the members, then the estimates, held-out ones first; with `compare` all methods that were tried before."""
     if compare:
         title = "methods by cross-validation on `search`"
         tables.show(ensemble.compared_rows(record), console, title=title, empty="too few rows for cross-validation")

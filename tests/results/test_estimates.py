@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from results.estimates import (
     INTERVALS,
-    bootstrap,
+    Estimate,
     error_of_difference,
     fisher,
     of_difference,
     of_overall,
     of_task,
+    resampled,
+    widened,
     wilson,
 )
+from results.scoring import Scoring, Vector
 from tests.results.samples import SCORING
 
 
@@ -59,22 +64,72 @@ def test_coverage_by_simulation() -> None:
     assert np.mean(inside) == pytest.approx(0.95, abs=0.038)
 
 
-def test_bootstrap_agrees_with_the_closed_form_and_repeats() -> None:
-    right = (np.arange(500) < 400).astype(float)
-    interval = bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
-    assert interval == pytest.approx(wilson(0.8, 500), abs=0.008)
-    assert interval == bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500})
-    assert interval != bootstrap(lambda index: float(right[index["a"]].mean()), {"a": 500}, seed=1)
+def problem(seed: int = 3) -> tuple[list[dict[str, Vector]], dict[str, Vector]]:
+    """Three predictors, one of them constant where a correlation is asked for, and labels."""
+    generator = np.random.default_rng(seed)
+    labels = {"colour": generator.integers(0, 3, 60).astype(float), "length": generator.uniform(0, 5, 40)}
+    predictors = [
+        {
+            "colour": np.where(generator.random(60) < 0.7, labels["colour"], 1.0),
+            "length": labels["length"] + generator.normal(0, 1, 40) if place else np.full(40, 2.5),
+        }
+        for place in range(3)
+    ]
+    return predictors, labels
+
+
+def _off_by_one(metric: str, predictions: Vector, labels: Vector) -> float:
+    return float(np.mean(np.abs(predictions - labels) <= 1))
+
+
+OTHER = replace(SCORING, metrics={"colour": "other", "length": "other"}, score=_off_by_one)
+
+
+@pytest.mark.parametrize("scoring", [SCORING, OTHER], ids=["accuracy and pearson", "another metric"])
+def test_matrix_products_equal_the_bootstrap_row_by_row(scoring: Scoring) -> None:
+    """The same rows, drawn one resample after the other and one task after the other."""
+    predictors, labels = problem()
+    generator, expected = np.random.default_rng(7), []
+    for _ in range(150):
+        rows = {task: generator.integers(0, len(truth), len(truth)) for task, truth in labels.items()}
+        chosen = {task: truth[rows[task]] for task, truth in labels.items()}
+        drawn = [{task: values[rows[task]] for task, values in each.items()} for each in predictors]
+        expected.append([scoring.overall(scoring.scores(each, chosen)) for each in drawn])
+    assert resampled(scoring, predictors, labels, 150, 7) == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_a_correlation_of_few_rows_is_defined_as_for_all() -> None:
+    """Resamples of three rows often repeat one row, and then have no spread."""
+    labels = {"length": np.array([1.0, 2, 4])}
+    values = resampled(SCORING, [{"length": np.array([1e6, 1e6 + 1, 1e6 + 3])}], labels, 300, 1)
+    assert set(np.round(values[:, 0], 6)) == {0.5, 1.0}
+
+
+def test_the_bootstrap_agrees_with_the_closed_form_and_repeats() -> None:
+    right = {"colour": (np.arange(500) < 400).astype(float)}
+    labels = {"colour": np.ones(500)}
+    estimate = of_overall(SCORING, right, labels)
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(0.8, 500), abs=0.008)
+    assert estimate == of_overall(SCORING, right, labels)
 
 
 def test_coverage_of_the_bootstrapped_overall() -> None:
     generator = np.random.default_rng(2)
     inside = []
-    for _ in range(120):
-        right = (generator.random(100) < 0.7).astype(float)
-        low, high = bootstrap(lambda index, right=right: float(right[index["a"]].mean()), {"a": 100}, resamples=200)  # type: ignore[misc]
+    for seed in range(120):
+        right = {"colour": (generator.random(100) < 0.7).astype(float)}
+        values = resampled(SCORING, [right], {"colour": np.ones(100)}, 200, seed)
+        low, high = np.quantile(values, [0.025, 0.975])
         inside.append(low <= 0.7 <= high)
     assert np.mean(inside) == pytest.approx(0.95, abs=0.07)
+
+
+def test_an_interval_widens_by_the_spread_over_seeds() -> None:
+    estimate = Estimate(0.02, 0.01, 0.04, 100)
+    assert widened(estimate, 0.0) == estimate
+    wide = widened(estimate, 0.01)
+    assert wide.value - wide.low == pytest.approx(np.hypot(0.01, 1.96 * 0.01), rel=1e-3)
+    assert wide.high - wide.value == pytest.approx(np.hypot(0.02, 1.96 * 0.01), rel=1e-3)
 
 
 def test_overall_and_difference() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hpo.driver.comparison import compared, decided, of_sweep, runs_at_full_budget, sampling_errors
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import needed
+from hpo.driver.selection import needed, select
 from hpo.search.answer import Challenger, decide
 from results.choice import labels_of
 from results.predictions import headline
@@ -90,7 +90,7 @@ def test_every_run_of_the_answer_and_of_the_default_predicts(folder: SweepFolder
     answer = decided(folder, ledger, BUDGET)
     assert compared(ledger, answer, BUDGET) == [3, 6, 0, 7]
     assert compared(ledger, answer, BUDGET, without=[6]) == [3, 0, 7]
-    assert {(trial, "held") for trial in (0, 3, 6, 7)} <= set(parts(needed(folder, ledger)))
+    assert {(trial, "held") for trial in (0, 3, 6, 7)} <= set(parts(needed(folder, ledger, select(folder, ledger))))
 
 
 def test_scores_on_held_are_averaged_over_the_runs_that_have_predicted(folder: SweepFolder) -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from hpo.driver.jury import SIZE, Jury, scoring
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import select
+from hpo.driver.selection import Choice, select
 from hpo.driver.weights import EndRow, Shelf
 from hpo.worker.place import checkpoint_folder
-from results.ensembles import blend
+from results.ensembles import Problem
 from results.predictions import Prediction
 from results.store import Store, SweepFolder
 from tests.hpo import stored
+from tests.results.test_ensembles import plain as forward_plainly
 
 ROWS = {"sst": 60, "qqp": 80, "sts": 50}
 
@@ -82,17 +83,9 @@ def plain(folder: SweepFolder, trials: list[int]) -> list[int]:
         }
         for trial in trials
     ]  # fmt: skip
-    judged = scoring(folder)
-    judge = judged.judge({task: truth(task)[:size].astype(float) for task, size in ROWS.items()})
-    chosen: tuple[int, ...] = ()
-    best: tuple[float, tuple[int, ...]] = (-1.0, ())
-    for _ in range(SIZE):
-        grown = [(*chosen, place) for place in range(len(members))]
-        values = [judge(blend(members, places, "average", judged.kinds)) for places in grown]
-        chosen = grown[int(np.argmax(values))]
-        if max(values) > best[0]:
-            best = max(values), chosen
-    return list(dict.fromkeys(trials[place] for place in best[1]))
+    labels = {task: truth(task)[:size].astype(float) for task, size in ROWS.items()}
+    picks = forward_plainly(Problem(members, labels, scoring(folder)), SIZE, range(len(members)), list(ROWS))
+    return list(dict.fromkeys(trials[place] for place in picks))
 
 
 def test_members_equal_the_plain_selection_from_memory_and_from_the_store(folder: SweepFolder) -> None:
@@ -105,8 +98,9 @@ def test_members_equal_the_plain_selection_from_memory_and_from_the_store(folder
     assert given.members(trials) == expected
     store(folder, dict.fromkeys(trials, 1.0))
     assert Jury(folder).members(trials) == expected
-    chosen = select(folder, Ledger(folder.events()), size=SIZE)
-    assert list(dict.fromkeys(chosen.picks)) == expected
+    chosen = select(folder, Ledger(folder.events()), Choice("greedy", SIZE)).ensemble
+    assert chosen is not None
+    assert sorted(chosen.trials) == sorted(expected)
     given.forget(expected[0])
     assert given.members(trials) == expected, "read again from the store"
 

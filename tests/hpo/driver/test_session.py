@@ -14,7 +14,7 @@ import hpo
 from hpo.cluster.connection import Cluster
 from hpo.driver import tune
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import needed
+from hpo.driver.selection import still_needed
 from hpo.driver.stopping import Halt
 from hpo.search.snapshot import Snapshot
 from hpo.worker.worker import EVIDENCE, RESULT
@@ -65,7 +65,10 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     assert sorted(int(path.name) for path in (tmp_path / "s" / "checkpoints").iterdir()) == kept
     assert all((Path(checkpoints[trial]) / "done.json").is_file() for trial in kept)
 
-    chosen = needed(folder, Ledger(folder.events())).trials
+    needs = still_needed(folder, Ledger(folder.events()), choose=False)
+    assert needs is not None, "the launch recorded its choice"
+    assert not needs.pending
+    chosen = needs.trials
     assert 0 in chosen
     assert set(chosen) <= set(kept)
     predictions = folder.read("predictions")

@@ -14,10 +14,10 @@ import pytest
 
 from hpo.cluster.resources import Resources
 from hpo.driver import generations
-from hpo.driver.ledger import KeptWeights
+from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.driver.running import Running
 from hpo.driver.screen import Screen
-from hpo.driver.selection import Needed, Pending
+from hpo.driver.selection import Needed, Pending, recorded
 from hpo.driver.stopping import Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
@@ -114,12 +114,12 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
 
     def finalise(job: Job, given: Any, on_turn: Callable[[int], bool]) -> dict[int, str]:
         assert (given, job.pause_key) == (pending, "key")
-        if remaining:
-            assert on_turn(remaining) is False
+        assert on_turn(remaining) is False
         return {}
 
     monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
-    monkeypatch.setattr("hpo.driver.selection.needed", lambda folder, ledger, without: Needed([0], pending))
+    monkeypatch.setattr("hpo.driver.selection.select", lambda *arguments: None)
+    monkeypatch.setattr("hpo.driver.selection.needed", lambda *arguments: Needed([0], pending))
     assert running._finish() == state
 
 
@@ -129,7 +129,7 @@ def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
     running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
     tried: list[int] = []
 
-    def needed(folder: Any, ledger: Any, without: set[int]) -> Needed:
+    def needed(folder: Any, ledger: Any, selection: Any, choice: Any, without: set[int]) -> Needed:
         chosen = [trial for trial in (0, 3, 2) if trial not in without][:2]
         pending = [Pending(KeptWeights(trial, 0, "0-900"), "held") for trial in chosen if trial not in tried]
         return Needed(chosen, pending)
@@ -139,9 +139,13 @@ def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
         return {3: "trial 3 could not predict"} if tried[-1] == 3 else {}
 
     monkeypatch.setattr("hpo.driver.finalise.finalise", finalise)
+    monkeypatch.setattr("hpo.driver.selection.select", lambda *arguments: None)
     monkeypatch.setattr("hpo.driver.selection.needed", needed)
     assert running._finish() == "done"
     assert tried == [0, 3, 2]
+    found = recorded(running._folder, Ledger(running._folder.events()))
+    assert found is not None
+    assert (found.trials, found.failed) == ([0, 2], [3])
     assert running._screen.messages == ["trial 3 could not predict"]
 
 

@@ -12,7 +12,7 @@ from hpo.cluster.resources import Resources
 from hpo.driver.finalise import asked, finalise_here
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import needed
+from hpo.driver.selection import needed, select
 from hpo.exports.leaderboard import of_trial, write
 from hpo.launch.plan import Plan
 from hpo.launch.prepare import prepare
@@ -155,9 +155,10 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
     truth = {task: found for task, (_, found) in labels(sweep, ("search",)).items()}
     # Evidence gives the scores of its report: classes exactly, a correlation up to the order of its sums.
     assert scoring(sweep).scores(values, truth) == pytest.approx(last.scores, rel=1e-12)
-    assert needed(sweep, ledger).waiting == [0]
+    selection = select(sweep, ledger)
+    assert needed(sweep, ledger, selection).waiting == [0]
     finalise_here(sweep, asked(sweep, ledger, [0], PARTS), print)
-    assert asked(sweep, ledger, [0], PARTS) == needed(sweep, ledger).pending == []
+    assert asked(sweep, ledger, [0], PARTS) == needed(sweep, ledger, selection).pending == []
     paths = write(sweep, of_trial(sweep, 0), tmp_path / "out", "trial 0")
     assert len(paths) == 2 * len(tasks)
     lines = (tmp_path / "out" / "cfimdb-dev-output.csv").read_text().splitlines()
