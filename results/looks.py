@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from results.files import StoreError
 from results.store import SweepFolder
@@ -18,10 +17,11 @@ from results.store import SweepFolder
 FOLDER = "looks"
 
 
-def look(folder: SweepFolder, predictor: Mapping[str, Any]) -> None:
-    """Record that a predictor's `held` score is shown; `predictor` is what identifies it, in JSON values. A store that
-    cannot be written records nothing."""
-    content = json.dumps(predictor, sort_keys=True).encode()
+def look(folder: SweepFolder, members: Mapping[int, Mapping[str, float]], combination: str = "average") -> None:
+    """Record that a predictor's `held` score is shown. `members`: trial -> its weight in each task. A store that cannot
+    be written records nothing."""
+    combined = combination if len(members) > 1 else None
+    content = json.dumps({"members": members, "combination": combined}, sort_keys=True).encode()
     looks = folder.folder.child(FOLDER)
     with contextlib.suppress(FileExistsError, StoreError, OSError):
         looks.make()

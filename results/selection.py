@@ -79,8 +79,7 @@ def conclude(
     parts = _parts(folder, scoring, selection)
     members = _members(folder, scoring, selection, selection.ensemble, parts)
     for ensemble in selection.roles.values():
-        combination = ensemble.combination if len(ensemble.trials) > 1 else None
-        look(folder, {"combination": combination, "members": _weights(ensemble)})
+        look(folder, _weights(ensemble), ensemble.combination)
     seconds = [entry["seconds"] for entry in members]
     record = {
         "name": name,

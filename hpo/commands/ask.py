@@ -161,10 +161,13 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
     from hpo.driver.comparison import of_sweep
     from hpo.driver.jury import scoring
     from results import views
+    from results.looks import look
 
     folder = open_sweep(store, sweep)
     with warned(folder):
         facts = views.show(folder, trial, scoring(folder))
+        if facts["held"] is not None:
+            look(folder, {trial: dict.fromkeys(folder.tasks, 1.0)})
         decision = of_sweep(folder)
     if json:
         print_json({**facts, "answer": None if decision is None else to_json(decision)})

@@ -11,6 +11,7 @@ import pytest
 from results import choice, predictions, selection
 from results.choice import Ensemble, Selection
 from results.ensembles import AUTO, METHODS
+from results.looks import look, looks
 from results.predictions import predicted
 from results.store import StoreError, SweepFolder
 from results.views import ranking, trials_frame
@@ -107,6 +108,10 @@ def test_every_predictor_that_is_shown_on_held_counts_once(folder: SweepFolder) 
     assert conclude(folder, "average", 2)["looks"] == 4
     assert conclude(folder, "top-k", 2)["looks"] == 5, "the same members by vote predict otherwise"
     assert conclude(folder, "top-k", 1)["looks"] == 5, "the best single trial was shown"
+    look(folder, {0: {"length": 1.0, "colour": 1.0}})
+    assert looks(folder) == 5, "so was the default"
+    look(folder, {1: {"length": 1.0, "colour": 1.0}})
+    assert looks(folder) == 6
 
 
 def test_gains_allow_for_other_seeds_where_their_noise_is_known(folder: SweepFolder) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hpo.launch.record import BaseRecord
 from minbert.encoder.base import find_base
 from minbert.tasks import TASKS as DECLARED
+from results.ensembles import METHODS
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
 from tests.hpo.stored import TASKS
@@ -26,7 +27,7 @@ def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["greedy", "top-k"])
+@pytest.mark.parametrize("method", ["auto", "greedy", "stack"])
 def test_ensemble(kept_store: Path, method: str) -> None:
     record = answer("ensemble", SWEEP, "--method", method, "--size", "3", "--name", f"e-{method}", store=kept_store)
     assert record["best_single"] == 2
@@ -42,8 +43,24 @@ def test_ensemble(kept_store: Path, method: str) -> None:
         "best single trial by `search` score (2)",
         "default (0)",
         "95 % interval",
+        "adds, search",
+        "predicting takes",
+        "by cross-validation, optimism",
+        "of this sweep had a score on `held` shown so far",
     ):
         assert words in text
+
+
+def test_compare_shows_every_method_by_cross_validation(kept_store: Path) -> None:
+    text = hpo("ensemble", SWEEP, "--compare", "--size", "2", store=kept_store).stdout
+    table = text.split("methods by cross-validation on `search`")[1].split("\n\n")[0]
+    assert {line.split()[0] for line in table.splitlines() if line.rstrip().endswith("chosen")} < {"best", *METHODS}
+    assert all(f"\n{method} " in table for method in METHODS)
+    assert "best single trial" in table
+    record = answer("ensemble", SWEEP, "--compare", "--method", "stack", "--size", "2", store=kept_store)
+    assert record["method"] == "stack", "the one that was asked for"
+    assert {line["method"] for line in record["compared"]} == METHODS.keys()
+    assert record["seeds"] == []
 
 
 def test_ensemble_of_an_unknown_method(kept_store: Path) -> None:
