@@ -55,6 +55,18 @@ class Problem:
         """An ensemble to grow for each task."""
         return growths(self.members, self.labels, self.scoring)
 
+    @cached_property
+    def stacked(self) -> Weights:
+        """Weights of a linear combination of all candidates, fitted for each task (`results.stacking`)."""
+        weights = {}
+        for task, truth in self.labels.items():
+            kind = self.scoring.kinds[task]
+            classes = 1 if kind == "regression" else int(truth.max()) + 1
+            features = np.stack(shares([member[task] for member in self.members], kind, classes))
+            target = truth if kind == "regression" else np.eye(features.shape[2])[truth.astype(int)]
+            weights[task] = stacked(features, target)
+        return weights
+
     def score(self, predictions: Mapping[str, Vector]) -> float:
         """Overall score of predictions [N] by task."""
         return self.scoring.judge(self.labels)(predictions)
@@ -98,15 +110,8 @@ def greedy_bagged(problem: Problem, size: int) -> Weights:
 
 
 def stack(problem: Problem, size: int) -> Weights:
-    """Weights of a linear combination, all candidates allowed."""
-    weights = {}
-    for task, truth in problem.labels.items():
-        kind = problem.scoring.kinds[task]
-        classes = 1 if kind == "regression" else int(truth.max()) + 1
-        features = np.stack(shares([member[task] for member in problem.members], kind, classes))
-        target = truth if kind == "regression" else np.eye(features.shape[2])[truth.astype(int)]
-        weights[task] = stacked(features, target)
-    return weights
+    """Weights of a linear combination, all candidates allowed whatever the size."""
+    return problem.stacked
 
 
 def forward(growth: Growth, size: int, among: Places = EVERYBODY) -> list[int]:
