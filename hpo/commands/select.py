@@ -36,7 +36,7 @@ def ensemble(
             "size, by cross-validation on `search`.",
         ),
     ] = METHOD,
-    size: Annotated[int, typer.Option("--size", min=1, help="Members at most.")] = SIZE,
+    size: Annotated[int, typer.Option("--size", min=1, help="Members at most; auto tries fewer too.")] = SIZE,
     name: Annotated[str | None, typer.Option("--name", help="Name of the ensemble. Default: METHOD-SIZE.")] = None,
     compare: Annotated[
         bool,
