@@ -13,9 +13,11 @@ from typing import Annotated
 
 import typer
 
+from hpo.cluster.versions import OWN, versions
 from hpo.commands.ask import COMMANDS as ASK
 from hpo.commands.common import BAD_INPUT, DONE, Commands
 from hpo.commands.launch import COMMANDS as FILES
+from hpo.commands.machines import COMMANDS as MACHINES
 from hpo.commands.run import COMMANDS as LAUNCH
 from hpo.commands.select import COMMANDS as SELECT
 from hpo.commands.spaces import COMMANDS as SPACES
@@ -25,14 +27,13 @@ EPILOG = """Start with: hpo run quickstart
 
 Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP"""
 
-PACKAGES = ("hpo", "minbert", "results", "search_spaces")
-
 GROUPS = {
     "Launch sweeps": LAUNCH,
     "Watch and control sweeps": WATCH,
     "Query results": ASK,
     "Build ensembles and predict": SELECT,
     "Search spaces": SPACES,
+    "Check machines, free disks": MACHINES,
 }
 """Panel of the help text -> its commands by name."""
 
@@ -44,8 +45,6 @@ def _print_versions(requested: bool) -> None:
     """Print the version of this package, then those of Python and of the packages that a result depends on. None of
     them is imported."""
     if requested:
-        from hpo.launch.record import versions
-
         for name, version in sorted(versions().items(), key=lambda item: item[0] != "minbert-hpo"):
             sys.stdout.write(f"{name} {version}\n")
         raise typer.Exit(DONE)
@@ -85,7 +84,7 @@ def common_options(
 def shadowed(home: Path) -> list[str]:
     """Find the packages of ours that Python would import from another place than `home`: a sentence for each."""
     sentences = []
-    for name in PACKAGES:
+    for name in OWN:
         spec = importlib.util.find_spec(name)
         location = None if spec is None else next(iter(spec.submodule_search_locations or []), spec.origin)
         if location is None:

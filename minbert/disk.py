@@ -1,8 +1,9 @@
-"""Writing to the disk: durable files, and folders that can be written."""
+"""The disk: durable files, folders that can be written, bytes that files take."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,3 +26,23 @@ def check_writable(folder: Path, option: str) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"`{option}` needs a folder that can be written; {folder} cannot: {reason}.") from error
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Bytes that a file, or a folder with all in it, takes on the disk; holes of sparse files take none. 0 if it has
+    gone."""
+    try:
+        own = path.lstat().st_blocks * 512
+        if path.is_symlink() or not path.is_dir():
+            return own
+        return own + sum(bytes_on_disk(inner) for inner in path.iterdir())
+    except FileNotFoundError:
+        return 0
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all in it; what has gone already is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -102,21 +102,23 @@ def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
     return fenced(evidence.filter(pa.array(stays, pa.bool_())), continued)
 
 
-def discard(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
-    """Delete replaced files and temporary files that are old enough; returns the names of the deleted replaced files.
-
-    A replaced file is deleted if its merged file can be read and was written at least `grace` seconds ago.
-    """
+def outdated(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
+    """Names of a table's files that a merged file replaced at least `grace` seconds ago. The merged file is readable."""
     now = time.time() if now is None else now
     present = set(folder.names())
-    deleted = []
+    found = []
     merges = listing(folder, name, accept=lambda file: file.startswith(MERGED), columns=("seq",))
     for merged, replaced in merges.replaced.items():
-        outdated = sorted(present & set(replaced))
-        if not outdated or folder.age(merged, now) < grace or not listing(folder, name, accept=merged.__eq__).tables:
-            continue
-        for file in outdated:
-            folder.delete(file)
-            deleted.append(file)
-    folder.delete_temporaries(now, grace)
-    return deleted
+        files = sorted(present & set(replaced))
+        if files and folder.age(merged, now) >= grace and listing(folder, name, accept=merged.__eq__).tables:
+            found += files
+    return list(dict.fromkeys(found))
+
+
+def discard(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
+    """Delete outdated files and temporary files that are old enough; returns the names of the outdated files."""
+    now = time.time() if now is None else now
+    replaced = outdated(folder, name, now=now, grace=grace)
+    for file in (*replaced, *folder.temporaries(now, grace)):
+        folder.delete(file)
+    return replaced

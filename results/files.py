@@ -127,8 +127,8 @@ class Folder(ABC):
         """Delete this folder with its content; its name is free once this has returned."""
 
     @abstractmethod
-    def delete_temporaries(self, now: float, older: float) -> None:
-        """Delete the temporary files that a killed writer left more than `older` seconds ago."""
+    def temporaries(self, now: float, older: float) -> list[str]:
+        """Names of the temporary files that a killed writer left more than `older` seconds ago."""
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,12 @@ class Disk(Folder):
         os.rename(self.path, hidden)
         shutil.rmtree(hidden)
 
-    def delete_temporaries(self, now: float, older: float) -> None:
+    def temporaries(self, now: float, older: float) -> list[str]:
         if not os.path.isdir(self.path):
-            return
-        for entry in os.scandir(self.path):
-            with suppress(FileNotFoundError):
-                if entry.name.startswith(".") and entry.name.endswith(".tmp") and now - entry.stat().st_mtime > older:
-                    os.unlink(entry.path)
+            return []
+        with os.scandir(self.path) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
+        return sorted(name for name in names if self.age(name, now) > older)
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}"

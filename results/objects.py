@@ -137,8 +137,9 @@ class Bucket(Folder):
             obstore.delete(self.store, inner)
             obstore.delete(self.store, sorted(set(keys) - set(inner)))
 
-    def delete_temporaries(self, now: float, older: float) -> None:
-        """Nothing: an interrupted PUT leaves nothing behind."""
+    def temporaries(self, now: float, older: float) -> list[str]:
+        """None: an interrupted PUT leaves nothing behind."""
+        return []
 
     def _create(self, name: str, content: bytes) -> None:
         mark = secrets.token_hex(16)

@@ -75,6 +75,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
         frozenset({"data"}),
         frozenset({"encoder", "metrics"}),
         frozenset({"tasks", "migrations"}),
+        frozenset({"caches"}),
         frozenset({"fields", "randomness", "disk", "minbert"}),
     ),
 }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from hpo.cluster.connection import Cluster, connect
 from hpo.cluster.resources import Resources
-from hpo.cluster.shared_files import check_nodes
+from hpo.cluster.survey import check_nodes
 from hpo.driver import generations
 from hpo.driver.monitor import monitor_of
 from hpo.driver.resumption import resumption
@@ -101,8 +101,10 @@ class Session:
             resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes)
             cluster.check(resources)
             if not cluster.own:
-                self._screen.begin("checking that every node can use the store and the data")
-                check_nodes(plan.store, plan.record.data.folder, plan.record.base.asked)
+                self._screen.begin("checking that every node can run trials")
+                self._screen.messages += check_nodes(
+                    plan.store, plan.record.data.folder, plan.record.base.asked, resources.gpus_per_trial
+                )
             yield cluster, resources
 
     def drive(self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool = False) -> Outcome:

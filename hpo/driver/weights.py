@@ -95,25 +95,31 @@ class Shelf:
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
         """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,
         and what a crash left half deleted."""
-        if trials is None:
-            for leftover in checkpoint_folder(self._sweep, DEFAULT).parent.glob(".*.removed"):
-                shutil.rmtree(leftover)
-            trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
-        for trial in trials:
-            folder = checkpoint_folder(self._sweep, trial)
-            if trial not in ledger.kept:
-                _delete(folder)
-                if self._jury is not None:
-                    self._jury.forget(trial)
-            elif folder.is_dir():
-                name = Path(ledger.kept[trial].checkpoint).name
-                for path in folder.iterdir():
-                    if path.name != name:
-                        _delete(path)
-                checkpoints.drop_moments(folder / name)
+        for path in outdated(self._sweep, ledger, trials):
+            delete(path)
+        for trial in ledger.trials if trials is None else trials:
+            if self._jury is not None and trial not in ledger.kept:
+                self._jury.forget(trial)
 
 
-def _delete(path: Path) -> None:
+def outdated(sweep: Path, ledger: Ledger, trials: Iterable[int] | None = None) -> list[Path]:
+    """Files and folders of the checkpoints of `trials` that no row names any longer. None: those of all trials that
+    have ended, and what a crash left half deleted."""
+    paths: list[Path] = []
+    if trials is None:
+        paths += checkpoint_folder(sweep, DEFAULT).parent.glob(".*.removed")
+        trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
+    for trial in trials:
+        folder = checkpoint_folder(sweep, trial)
+        if trial not in ledger.kept:
+            paths.append(folder)
+        elif folder.is_dir():
+            kept = folder / Path(ledger.kept[trial].checkpoint).name
+            paths += [*(path for path in folder.iterdir() if path != kept), checkpoints.moments_file(kept)]
+    return [path for path in paths if path.exists()]
+
+
+def delete(path: Path) -> None:
     """Delete a file or folder. A folder is renamed first, so that no reader sees it half deleted."""
     if not path.exists():
         return

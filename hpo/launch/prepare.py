@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
+from hpo.cluster.versions import versions
 from hpo.launch.plan import Plan, Preview, complete_for
 from hpo.launch.record import (
     BaseRecord,
@@ -26,7 +27,6 @@ from hpo.launch.record import (
     WarmStart,
     WorkloadRecord,
     check_first,
-    versions,
 )
 from hpo.launch.request import Launch, LaunchError, Settings
 from hpo.launch.warm import sources, warm

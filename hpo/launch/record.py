@@ -8,9 +8,7 @@ ignored.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import ResourceRequest, Resources
+from hpo.cluster.versions import versions
 from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
 from hpo.worker.job import TRAINER, Job
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from minbert.training.cost import Workload
     from results.objectives import Objective
     from results.store import SweepFolder
-
-PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
-"""Packages whose versions are recorded; a resume under another version shows a warning."""
 
 
 class RecordError(ValueError):
@@ -175,7 +171,7 @@ class SweepRecord:
     """For each milestone: task -> `search` rows that the report is scored on."""
     tasks: Mapping[str, TaskRecord]
     versions: Mapping[str, str]
-    """Versions of Python and of the packages in PACKAGES."""
+    """Versions of Python and of the packages in `hpo.cluster.versions.PACKAGES`."""
     config_version: int
     """Version of the configuration's meaning."""
     evaluation_version: int
@@ -372,17 +368,6 @@ def changed_versions(recorded: SweepRecord) -> list[str]:
         for name, version in recorded.versions.items()
         if now.get(name) != version
     ]
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            installed[name] = "not installed as a package"
-    return installed
 
 
 SHOWN = 80

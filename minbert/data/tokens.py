@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from minbert.caches import cache_folder, hold
 from minbert.data.files import SAMPLE, Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
 from minbert.encoder.base import Base
 from minbert.tasks import Task, run_tasks
@@ -128,12 +128,6 @@ def open_data(
     return replace(data, folder=path.resolve())
 
 
-def cache_folder() -> Path:
-    """Folder of all caches: the variable MINBERT_CACHE, or `minbert` in the user's cache folder."""
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minbert"
-    return Path(os.environ.get("MINBERT_CACHE") or fallback)
-
-
 def _build(entry: Path, corpus: Corpus, base: Base) -> None:
     """Write a cache entry under a temporary name, then rename it, so that readers see it complete or not at all."""
     tokenizer = word_piece(base.vocabulary, base.lowercase)
@@ -176,6 +170,7 @@ def _replace(temporary: Path, entry: Path, load: Callable[[], object]) -> None:
 
 def _load(entry: Path, base: Base, data_fingerprint: str, tasks: dict[str, Task]) -> Data:
     """Map a cache entry into memory. Raises one of UNLOADABLE."""
+    hold(entry / "index.json")
     index = json.loads((entry / "index.json").read_text())
 
     def array(name: str) -> NDArray[np.int32]:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from minbert.caches import hold
 from minbert.data.files import DataError
 from minbert.disk import sync
 
@@ -113,6 +114,7 @@ class CacheEntry:
 
     def load(self) -> tuple[dict[str, Tensor], Done] | None:
         """Load the result and verify its checksum; None where there is none. Raises DamagedError."""
+        hold(self.path / "done.json")
         try:
             done = Done(**json.loads((self.path / "done.json").read_text()))
             sha256 = _sha256(self.path / "encoder.safetensors")
@@ -148,6 +150,7 @@ class CacheEntry:
             shutil.rmtree(self.path, ignore_errors=True)  # only a host with local locks can have put one here
             self._building.rename(self.path)
             sync(self.folder)
+            hold(self.path / "done.json")
             self.partial.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minbert.caches import cache_folder
 from minbert.data.files import Corpus
 from minbert.data.nli import find_nli
-from minbert.data.tokens import Data, cache_folder
+from minbert.data.tokens import Data
 from minbert.fields import dump, load
 from minbert.randomness import derive
 from minbert.stages.cache import CacheEntry, DamagedError, Done
@@ -117,7 +118,7 @@ def staged(
 ) -> Result | None:
     """Load or compute the encoder after a chain of stages; None after a pause, with the progress saved.
 
-    `dtype` is the arithmetic of linear layers. `cache` replaces `minbert.data.tokens.cache_folder()`. `should_pause` is
+    `dtype` is the arithmetic of linear layers. `cache` replaces `minbert.caches.cache_folder()`. `should_pause` is
     polled at every step and while waiting. `on_stage` is called at the start and after every step of a stage that is
     computed here, and at every poll while another process computes one. Raises DataError.
     """

@@ -103,9 +103,10 @@ def prune(directory: Path, keep: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def drop_moments(path: Path) -> None:
-    """Delete the state of training, two thirds of a checkpoint; the weights that remain can still predict."""
-    (path / "optimizer.safetensors").unlink(missing_ok=True)
+def moments_file(path: Path) -> Path:
+    """File of a checkpoint with the state of training, two thirds of its bytes; without it the weights still
+    predict."""
+    return path / "optimizer.safetensors"
 
 
 def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -26,6 +26,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from minbert.caches import hold
+
 log = logging.getLogger("minbert")
 
 Compute = Callable[[list[int]], Mapping[int, NDArray[np.float32]]]
@@ -66,6 +68,8 @@ class CachedRows:
                 if os.fstat(file.fileno()).st_size < size:
                     os.ftruncate(file.fileno(), size)
                 files.append(file)
+            if folder is not None:
+                hold(folder / "values")
             if sizes[0]:  # as plain arrays: indexing a memmap is slow
                 shape = (int(self.starts[-1]), self.width)
                 self.table = np.memmap(files[0], np.float32, "r", shape=shape).view(np.ndarray)

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minbert.caches import cache_folder
 from minbert.data.batches import Sequences, TaskBatch, pack
-from minbert.data.tokens import TaskFile, cache_folder
+from minbert.data.tokens import TaskFile
 from minbert.encoder.bert import Bert
 from minbert.encoder.poolings import TOKEN_POOLING, pooled
 from minbert.techniques.encodings import Encoding

@@ -1,0 +1,130 @@
+"""Survey of a cluster before any trial starts: every node looks at itself (`hpo.cluster.probe`).
+
+A launch on a running cluster refuses it where a node has a problem (`hpo.cluster.verdict`); `hpo doctor` shows all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo.cluster.probe import Facts, look, reply
+from hpo.cluster.processes import host
+from hpo.cluster.resources import ResourceError
+from hpo.cluster.verdict import Answer, Finding, Node, judge
+
+PATIENCE = 60.0
+"""Seconds that all nodes together have to answer; a new process takes some of them to start."""
+
+
+def check_nodes(store: str, data: str | None, base: str | None, gpus_per_trial: float | None = None) -> list[str]:
+    """Raise ResourceError if a node cannot run trials (`hpo.cluster.verdict.judge`); returns warnings about nodes."""
+    head, answers = survey(store, data, base)
+    found = [(answer.node.name, finding) for answer in answers for finding in judge(answer, head, gpus_per_trial)]
+    problems = [(f"{name} {finding.what}", finding.remedy) for name, finding in found if finding.refuses]
+    if problems:
+        raise ResourceError(
+            f"every machine of the cluster must be able to run trials, but {'; '.join(what for what, _ in problems)}. "
+            f"To do: {'; '.join(dict.fromkeys(remedy for _, remedy in problems))}. `hpo doctor` checks all machines."
+        )
+    return [f"{name} {finding.what}: {finding.remedy}" for name, finding in found]
+
+
+def diagnosis(
+    store: str, data: str | None, base: str | None, gpus_per_trial: float | None = None, *, driver: bool
+) -> tuple[list[tuple[Answer, list[Finding]]], dict[str, float]]:
+    """Each node's answer with all findings, and the CPUs and GPUs of the cluster that nothing takes now. `driver`: with
+    this machine as the driver's, which runs no trials; leave it out where it is the cluster's only node."""
+    ray: Any = importlib.import_module("ray")
+    free = ray.available_resources()
+    head, answers = survey(store, data, base)
+    if driver:
+        answers.insert(0, Answer(Node(f"{host()} (driver)", 0.0, 0.0), head))
+    return [(answer, judge(answer, head, gpus_per_trial)) for answer in answers], free
+
+
+def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[Answer]]:
+    """What this machine found, and the answers of all nodes with CPUs; needs a connection to the cluster.
+
+    This process writes a token file into the store. Each node compares its content and writes a reply file beside it.
+    Raises OSError if this machine cannot write the store.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray: Any = importlib.import_module("ray")
+    nodes = able_nodes(ray.nodes())
+    with _token(store, [*nodes, "driver"]) as (token, secret):
+        head = Facts.of(look(str(token), secret, "driver", data, base))  # first: afterwards only the answers take time
+        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        references = {}
+        for node in nodes:
+            on_node = NodeAffinitySchedulingStrategy(node, soft=False)
+            reference = task.options(scheduling_strategy=on_node).remote(str(token), secret, node, data, base)
+            references[reference] = node
+        answers = {node: _answer(nodes[node], reference) for node, reference in _arriving(references)}
+        for node, answer in answers.items():
+            if answer.facts is not None and not answer.facts.lacks and not reply(token, node).exists():
+                answer.facts.lacks.append(f"writes into another {token.parent}")
+    return head, [answers[node] for node in nodes]
+
+
+@contextlib.contextmanager
+def _token(store: str, replies: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """A token file in the store and its content, removed at the end with the replies."""
+    folder = Path(store.removeprefix("file://")).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = uuid.uuid4().hex
+    token = folder / f".reach-{secret}"
+    try:
+        token.write_text(secret)
+        yield token, secret
+    finally:
+        for path in (token, *(reply(token, name) for name in replies)):
+            path.unlink(missing_ok=True)
+
+
+def able_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Node]:
+    """The living nodes with CPUs by their id, from `ray.nodes()`; a head without CPUs runs no trials. Nodes of one host
+    are told apart by their ids."""
+    able = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
+    hosts = [str(node["NodeManagerHostname"]) for node in able]
+    return {
+        node["NodeID"]: Node(
+            host if hosts.count(host) == 1 else f"{host} ({node['NodeID'][:6]})",
+            node["Resources"]["CPU"],
+            node["Resources"].get("GPU", 0.0),
+        )
+        for host, node in sorted(zip(hosts, able, strict=True), key=lambda pair: pair[0])
+    }
+
+
+def _arriving(references: dict[Any, str]) -> Iterator[tuple[str, Any]]:
+    """Nodes and their references, each when its answer arrives; after PATIENCE, those without an answer."""
+    ray: Any = importlib.import_module("ray")
+    pending, end = list(references), time.monotonic() + PATIENCE
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, end - time.monotonic()))
+        for reference in ready or pending:
+            yield references[reference], reference
+        if not ready:
+            return
+
+
+def _answer(node: Node, reference: Any) -> Answer:
+    """The result of `look` on a node, or why there is none. Call it when the result has just arrived."""
+    import ray
+
+    now = time.time()
+    try:
+        facts = Facts.of(ray.get(reference, timeout=0))
+    except ray.exceptions.GetTimeoutError:
+        return Answer(node, None, f"gives no answer within {PATIENCE:g} s")
+    except Exception as error:  # noqa: BLE001  any error on the node is the answer
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        return Answer(node, None, f"cannot run this project: {reason}")
+    return Answer(node, facts, clock=facts.time - now)
