@@ -15,11 +15,10 @@ import contextlib
 import fcntl
 import os
 import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from minbert.disk import bytes_on_disk, remove
+from minbert.disk import age, bytes_on_disk, remove
 
 HOLDERS = {"tokenised data": "*/index.json", "stages": "stages/*/done.json", "features": "features/*/values"}
 """Kind of entries -> pattern of the files that hold them, below the folder of caches."""
@@ -99,9 +98,9 @@ def evict(folder: Path, limit: int, *, dry_run: bool = False) -> list[Cached]:
 
 
 def leftovers(folder: Path, now: float) -> list[Path]:
-    """Temporary files and folders of dead processes."""
+    """Temporary files and folders of dead processes. `now`: seconds since 1970."""
     hidden = [path for part in (".", "stages", "features") for path in (folder / part).glob(".*")]
-    return [path for path in hidden if now - max(map(_changed, (path, *path.glob("*")))) > ABANDONED]
+    return [path for path in hidden if age(path, now) > ABANDONED]
 
 
 def _evict(entry: Cached, dry_run: bool) -> bool:
@@ -121,11 +120,3 @@ def _evict(entry: Cached, dry_run: bool) -> bool:
         return False
     finally:
         os.close(descriptor)
-
-
-def _changed(path: Path) -> float:
-    """When a file was changed last; now if it has just gone."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()

@@ -46,3 +46,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def age(path: Path, now: float) -> float:
+    """Seconds from the last change of a file, or of a folder and the files in it, until `now`; 0 if it has gone."""
+    try:
+        inner = path.iterdir() if path.is_dir() else ()
+        changed: list[float] = [file.stat().st_mtime for file in (path, *inner)]
+    except FileNotFoundError:
+        return 0.0
+    return now - max(changed)

@@ -103,7 +103,7 @@ def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
 
 
 def outdated(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
-    """Names of a table's files that a merged file replaced at least `grace` seconds ago. The merged file is readable."""
+    """Names of a table's files that a merged file, which can be read, replaced at least `grace` seconds ago."""
     now = time.time() if now is None else now
     present = set(folder.names())
     found = []
@@ -115,10 +115,15 @@ def outdated(folder: Folder, name: str, *, now: float | None = None, grace: floa
     return list(dict.fromkeys(found))
 
 
+def replaced(sweep: Folder, now: float) -> list[tuple[str, str]]:
+    """Table and name of every outdated file of a sweep."""
+    return [(name, file) for name in (*EVENTS, EVIDENCE) for file in outdated(sweep.child(name), name, now=now)]
+
+
 def discard(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
     """Delete outdated files and temporary files that are old enough; returns the names of the outdated files."""
     now = time.time() if now is None else now
-    replaced = outdated(folder, name, now=now, grace=grace)
-    for file in (*replaced, *folder.temporaries(now, grace)):
+    files = outdated(folder, name, now=now, grace=grace)
+    for file in (*files, *folder.temporaries(now, grace)):
         folder.delete(file)
-    return replaced
+    return files

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.commands.common import BAD_INPUT, JsonOption, StoreOption, console, print_json
-from hpo.display.messages import busy
+from hpo.commands.common import BAD_INPUT, JsonOption, StoreOption, console, open_store, print_json
+from hpo.display.messages import busy, warn
+from hpo.display.units import parse_size
 
 Address = Annotated[
     str | None, typer.Option("--address", help="Address of a running Ray cluster. Default: this machine.")
@@ -20,6 +21,13 @@ Base = Annotated[
 GpusPerTrial = Annotated[
     float | None, typer.Option("--gpus-per-trial", min=0, help="GPUs of one trial. Default: 1 where there are GPUs.")
 ]
+
+
+def _bytes(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def doctor(
@@ -57,4 +65,47 @@ def doctor(
         raise typer.Exit(BAD_INPUT)
 
 
-COMMANDS: Mapping[str, Callable[..., Any]] = {"doctor": doctor}
+def gc(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(metavar="[SWEEP ...]", help="Sweeps. Default: all of the store.")
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=0, metavar="K", help="Of finished sweeps, delete weights beyond the best K too."),
+    ] = None,
+    caches: Annotated[
+        int | None,
+        typer.Option(
+            "--caches", parser=_bytes, metavar="SIZE", help="Shrink this machine's caches to SIZE, such as 20G, or 0."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Free disk: delete what no sweep needs any longer. Rows, logs and predictions always stay.
+
+    Always: checkpoints that lost or that a newer one replaced, files of killed processes, replaced Parquet files. With
+    --keep the weights of finished sweeps, except those of the best K, the default, the answer and ensembles. With
+    --caches tokenised data, features and stages that were not used for longest; those in use stay. A sweep on which a
+    driver works is left alone.
+
+    Example: hpo gc --keep 5 --caches 20G --dry-run
+    """
+    from hpo.display import waste
+    from hpo.driver.upkeep import free_all, free_caches
+    from hpo.launch.prepare import check_local
+
+    check_local(store)
+    stored = open_store(store)
+    freed = free_all(stored, sweeps, keep, dry_run=dry_run)
+    warn(stored.warnings)
+    if caches is not None:
+        freed.append(free_caches(caches, dry_run=dry_run))
+    if json:
+        print_json(waste.to_json(freed, dry_run))
+    else:
+        waste.show(freed, dry_run, console())
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {"doctor": doctor, "gc": gc}

@@ -50,6 +50,8 @@ class GenerationRecord:
     """When the launch began, in seconds since 1970."""
     until: float | None = None
     """When the launch stopped in order, in seconds since 1970; None: it still runs, or its driver died."""
+    launch: bool = True
+    """False: the process only frees disk (`hpo.driver.upkeep`)."""
 
 
 class Generation:
@@ -91,12 +93,14 @@ class Generation:
             _write(self._folder, replace(self._record, state="ended", until=time.time()))
 
 
-def claim(sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None) -> Generation:
+def claim(
+    sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None, launch: bool = True
+) -> Generation:
     """Make this process the one driver of the sweep in folder `sweep`; raises BusyError, and leaves no file, if another
     driver works on it.
 
     `takeover`: claim it all the same. `trials`: total number of trials that this launch asks for. `since`: when the
-    launch began, in seconds since 1970; None: now.
+    launch began, in seconds since 1970; None: now. `launch`: False if no trial will run.
     """
     folder = generation_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,8 @@ def claim(sweep: Path, takeover: bool = False, trials: int = 0, since: float | N
     except BusyError:
         _path(folder, record.number).unlink(missing_ok=True)
         raise
-    record = replace(record, state="live", trials=trials, since=time.time() if since is None else since)
+    since = time.time() if since is None else since
+    record = replace(record, state="live", trials=trials, since=since, launch=launch)
     _write(folder, record)
     return Generation(folder, record)
 
@@ -127,18 +132,19 @@ def active(sweep: Path) -> GenerationRecord | None:
     folder = generation_folder(sweep)
     if not folder.is_dir():
         return None
-    now = _now(folder)
+    now = clock(folder)
     return next((record for record in reversed(_records(folder)) if _alive(folder, record, now)), None)
 
 
 def newest(sweep: Path) -> GenerationRecord | None:
     """The last launch of this sweep that was accepted, running or not; None: there was none."""
     folder = generation_folder(sweep)
-    accepted = [record for record in _records(folder) if record.state != "claimed"] if folder.is_dir() else []
+    records = _records(folder) if folder.is_dir() else []
+    accepted = [record for record in records if record.launch and record.state != "claimed"]
     return accepted[-1] if accepted else None
 
 
-def _now(folder: Path) -> float:
+def clock(folder: Path) -> float:
     """The time in seconds since 1970, by the clock that stamps this folder's files; by this machine's clock if the
     folder cannot be written."""
     try:
