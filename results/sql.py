@@ -2,11 +2,13 @@
 
 The database is in memory and holds only these tables. Before it runs the statement, it is cut off from files, network,
 extensions and Python variables, and its settings are locked. A statement must be one SELECT, WITH, DESCRIBE or SHOW.
+Its memory (beside the tables) and its time are bounded.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 
 import duckdb
@@ -15,6 +17,14 @@ import pyarrow as pa
 
 from results import mistakes
 from results.files import StoreError
+
+MEMORY = 2 * 2**30
+"""Most bytes that a statement may take for joins, sorts and groups, and again for its answer. The tables are not
+counted, nor texts that a function makes."""
+VECTORS = 500
+"""Vectors of DuckDB, 2,048 rows each, that are read of an answer before its size is checked."""
+SECONDS = 60.0
+"""Longest time of a statement in seconds."""
 
 ALLOWED = ("SELECT", "WITH", "DESCRIBE", "SHOW")
 SETTINGS = {
@@ -46,16 +56,38 @@ def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFram
         problem = _refusal(statement)
         for name, table in loaded.items():
             database.register(name, table)
-        for setting, value in SETTINGS.items():
+        for setting, value in {"memory_limit": f"'{MEMORY}B'", **SETTINGS}.items():
             database.execute(f"SET {setting} = {value}")
         try:
             if problem is None:
-                answer: pd.DataFrame = database.execute(statement).df()
-                return answer
+                return _answer(database, statement)
+        except duckdb.InterruptException:
+            problem = f"The statement took longer than {SECONDS:g} s and was stopped."
+        except (duckdb.OutOfMemoryException, MemoryError):
+            problem = f"The statement needs more than {MEMORY / 2**30:g} GiB of memory. Let it return fewer rows."
         except duckdb.Error as error:
             problem = str(error)
     columns = {name: table.column_names for name, table in loaded.items()}
     raise QueryError(mistakes.message(problem, statement, list(tables), columns))
+
+
+def _answer(database: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
+    """The answer of a statement. Raises InterruptException after SECONDS, MemoryError for one larger than MEMORY."""
+    clock = threading.Timer(SECONDS, database.interrupt)
+    clock.start()
+    parts: list[pd.DataFrame] = []
+    try:
+        database.execute(statement)
+        while not parts or len(parts[-1]):
+            parts.append(database.fetch_df_chunk(VECTORS))
+            if sum(int(part.memory_usage().sum()) for part in parts) > MEMORY:
+                raise MemoryError
+    finally:
+        clock.cancel()
+    if len(parts) <= 2:
+        return parts[0]
+    # A part without any text of a column has type `object` there.
+    return pd.concat(parts[:-1], ignore_index=True).infer_objects()
 
 
 def _refusal(statement: str) -> str | None:

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,20 @@ def _token(store: str, replies: Sequence[str]) -> Iterator[tuple[Path, str]]:
 
 
 def able_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Node]:
-    """The living nodes with CPUs by their id, from `ray.nodes()`; a head without CPUs runs no trials. Nodes of one host
-    are told apart by their ids."""
+    """The living nodes with CPUs by their id, from `ray.nodes()`; a head without CPUs runs no trials."""
     able = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
-    hosts = [str(node["NodeManagerHostname"]) for node in able]
+    hosts = Counter(node["NodeManagerHostname"] for node in able)
+    addresses = Counter(node["NodeManagerAddress"] for node in able)
+
+    def name(node: dict[str, Any]) -> str:
+        host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
+        if hosts[host] == 1:
+            return str(host)
+        return f"{host} ({address if addresses[address] == 1 else node['NodeID'][:6]})"
+
+    ordered = sorted(able, key=name)
     return {
-        node["NodeID"]: Node(
-            host if hosts.count(host) == 1 else f"{host} ({node['NodeID'][:6]})",
-            node["Resources"]["CPU"],
-            node["Resources"].get("GPU", 0.0),
-        )
-        for host, node in sorted(zip(hosts, able, strict=True), key=lambda pair: pair[0])
+        node["NodeID"]: Node(name(node), node["Resources"]["CPU"], node["Resources"].get("GPU", 0.0)) for node in ordered
     }
 
 

@@ -105,7 +105,7 @@ def _gpus(facts: Facts, node: Node, gpus_per_trial: float | None) -> Iterator[Fi
     if listed is not None and listed < node.gpus:
         why = facts.gpu_error or f"the driver lists {listed}"
         remedy = "repair the driver, or start Ray there with --num-gpus of what works"
-        yield Finding(f"has {node.gpus:g} GPUs by Ray's count, but {why}", remedy, refuses=True)
+        yield Finding(f"has {_count(node.gpus, 'GPU')} by Ray's count, but {why}", remedy, refuses=True)
     if gpus_per_trial and gpus_per_trial < 1 and not facts.mps and (together := trials_of_gpu(gpus_per_trial)) > 1:
         what = f"lets {together} trials share each GPU without MPS, so that they take turns"
         yield Finding(what, "run `nvidia-cuda-mps-control -d` there before `ray start`, or give --gpus-per-trial 1")
@@ -118,7 +118,7 @@ def trials_of_gpu(gpus_per_trial: float) -> int:
 
 def _machine(facts: Facts, node: Node, clock: float) -> Iterator[Finding]:
     if node.cpus > facts.cpus:
-        what = f"has {node.cpus:g} CPUs by Ray's count, but a process there may use {facts.cpus}"
+        what = f"has {_count(node.cpus, 'CPU')} by Ray's count, but a process there may use {facts.cpus}"
         yield Finding(what, "start Ray there with --num-cpus of at most that")
     if abs(clock) > CLOCK:
         side = "ahead of" if clock > 0 else "behind"
@@ -134,3 +134,7 @@ def _machine(facts: Facts, node: Node, clock: float) -> Iterator[Finding]:
     if node.cpus and not facts.token:
         what = "runs Ray without a token: whoever reaches its ports can run code there"
         yield Finding(what, "start Ray with a token, as docs/clusters.md shows")
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"

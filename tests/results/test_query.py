@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from results import sql
 from results.query import VIEWS, QueryError, query
 from results.store import Store, StoreError, SweepFolder
 from tests.results.samples import META, end, predict, report, start, sweep
@@ -163,3 +165,34 @@ def test_a_mistake_is_marked_in_its_line(folder: SweepFolder) -> None:
 def test_a_refused_statement_names_what_is_accepted(folder: SweepFolder) -> None:
     with pytest.raises(QueryError, match="expected SELECT, WITH, DESCRIBE or SHOW; found `DROP`"):
         query(folder, "DROP TABLE trials")
+
+
+ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range * b.range % 7 = 3"
+
+
+def test_a_statement_is_stopped_after_its_time(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "SECONDS", 0.2)
+    with pytest.raises(QueryError, match=r"took longer than 0\.2 s and was stopped"):
+        query(folder, ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT hash(range) AS h FROM range(20000000) ORDER BY h", "SELECT list(range) FROM range(20000000)",
+     "SELECT * FROM range(5000000)"],
+)  # fmt: skip
+def test_a_statement_is_refused_more_than_its_memory(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(sql, "MEMORY", 32 * 2**20)
+    with pytest.raises(QueryError, match=r"needs more than 0\.03125 GiB of memory"):
+        query(folder, statement)
+
+
+def test_an_answer_of_several_parts_is_whole(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = "range AS n, CASE WHEN n > 5000 THEN n END AS later, CASE WHEN n < 5 THEN 'x' END AS text"
+    statement = f"SELECT {columns} FROM range(9000)"
+    whole = query(folder, statement)
+    monkeypatch.setattr(sql, "VECTORS", 1)
+    pd.testing.assert_frame_equal(query(folder, statement), whole)
+    assert whole["n"].tolist() == list(range(9000))
