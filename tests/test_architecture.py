@@ -345,13 +345,39 @@ def test_tree_is_read() -> None:
         tree_paths(text.replace("├── a.py  does a", "├── a.py  does a\n├── a.py  does b"))
 
 
-def test_the_tests_that_the_docs_name_exist() -> None:
+@pytest.mark.parametrize("page", ["techniques.md", "security.md"])
+def test_the_tests_that_the_docs_name_exist(page: str) -> None:
     """`test_heads.py::test_cosine`, and file names without a test."""
     tests: dict[str, str] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         tests[path.name] = tests.get(path.name, "") + path.read_text(encoding="utf-8")
-    text = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = re.findall(r"(test_\w+\.py)(?:::(test_\w+))?", text)
     assert named
     gone = [f"{file}::{test}" for file, test in named if f"def {test}" not in tests.get(file, "")]
-    assert not gone, f"docs/techniques.md names what is not there: {', '.join(gone)}"
+    assert not gone, f"docs/{page} names what is not there: {', '.join(gone)}"
+
+
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}
+
+
+def unsafe(source: str) -> Iterator[str]:
+    """What in a file could run code that the data hold."""
+    yield from (imported.module for imported in imports(source) if imported.top in UNSAFE_MODULES)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            if (name := ast.unparse(node.func)) in UNSAFE_CALLS or name.endswith("read_pickle"):
+                yield name
+            yield from (keyword.arg for keyword in node.keywords if keyword.arg == "allow_pickle")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_unpickled(package: str) -> None:
+    wrong = [f"{path.relative_to(ROOT)}: {name}" for path in files(package) for name in unsafe(path.read_text())]
+    assert not wrong, wrong
+
+
+def test_what_could_run_foreign_code_is_found() -> None:
+    source = "from pickle import load\ntorch.load(x)\nnp.load(x, allow_pickle=True)\ndef f():\n    pd.read_pickle(x)\n"
+    assert sorted(unsafe(source)) == ["allow_pickle", "pd.read_pickle", "pickle.load", "torch.load"]

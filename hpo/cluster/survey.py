@@ -19,6 +19,8 @@ from hpo.cluster.processes import host
 from hpo.cluster.resources import ResourceError
 from hpo.cluster.verdict import Answer, Finding, Node, judge
 
+KINDS = ("CPU", "GPU")
+"""Ray's names of what a node has."""
 PATIENCE = 60.0
 """Seconds that all nodes together have to answer; a new process takes some of them to start."""
 
@@ -101,10 +103,8 @@ def able_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Node]:
             return str(host)
         return f"{host} ({address if addresses[address] == 1 else node['NodeID'][:6]})"
 
-    ordered = sorted(able, key=name)
-    return {
-        node["NodeID"]: Node(name(node), node["Resources"]["CPU"], node["Resources"].get("GPU", 0.0)) for node in ordered
-    }
+    able.sort(key=name)
+    return {node["NodeID"]: Node(name(node), *(node["Resources"].get(kind, 0.0) for kind in KINDS)) for node in able}
 
 
 def _arriving(references: dict[Any, str]) -> Iterator[tuple[str, Any]]:

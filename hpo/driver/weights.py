@@ -120,10 +120,11 @@ def outdated(sweep: Path, ledger: Ledger, trials: Iterable[int] | None = None) -
 
 
 def delete(path: Path) -> None:
-    """Delete a file or folder. A folder is renamed first, so that no reader sees it half deleted."""
+    """Delete a file or folder. A folder is renamed first, so that no reader sees it half deleted. A link goes without
+    its target."""
     if not path.exists():
         return
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     renamed = path.with_name(f".{path.name}.removed")

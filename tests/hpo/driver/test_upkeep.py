@@ -223,6 +223,17 @@ def test_the_command_prints_a_table_and_json(finished: SweepFolder) -> None:
     assert "No sweep `smal-1`" in hpo("gc", "smal-1", store=store).stderr
 
 
+def test_a_link_goes_without_its_target(finished: SweepFolder, tmp_path: Path) -> None:
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "file").touch()
+    (checkpoint_folder(finished.path, 3) / "0-90").symlink_to(target)
+    checkpoint_folder(finished.path, 4).joinpath("0-90").symlink_to(target)
+    free(finished)
+    assert (target / "file").exists()
+    assert names(finished.path) == {trial: {"0-302"} for trial in range(4)}
+
+
 KILLS = """
 import os, shutil, sys
 from pathlib import Path
