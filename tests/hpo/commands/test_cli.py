@@ -36,7 +36,7 @@ def test_help_lists_every_command_and_no_other() -> None:
     text = hpo("--help").stdout
     for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
-    expected = "run resume extend list status stop logs rm top show importance query ensemble predict spaces"
+    expected = "run resume extend list status stop logs rm top show importance query ensemble predict spaces doctor gc"
     assert sorted(expected.split()) == sorted(COMMANDS)
 
 
