@@ -104,8 +104,9 @@ def _gpus(facts: Facts, node: Node, gpus_per_trial: float | None) -> Iterator[Fi
     listed = None if facts.gpus is None or facts.cuda.startswith("ROCm") else len(facts.gpus)
     if listed is not None and listed < node.gpus:
         why = facts.gpu_error or f"the driver lists {listed}"
-        remedy = "repair the driver, or start Ray there with --num-gpus of what works"
-        yield Finding(f"has {_count(node.gpus, 'GPU')} by Ray's count, but {why}", remedy, refuses=True)
+        remedy = "repair the driver, or start Ray there with --num-gpus of what works; MIG slices may be more"
+        what = f"has {_count(node.gpus, 'GPU')} by Ray's count, but {why}"
+        yield Finding(what, remedy, refuses=not listed)  # slices of a GPU are not listed
     if gpus_per_trial and gpus_per_trial < 1 and not facts.mps and (together := trials_of_gpu(gpus_per_trial)) > 1:
         what = f"lets {together} trials share each GPU without MPS, so that they take turns"
         yield Finding(what, "run `nvidia-cuda-mps-control -d` there before `ray start`, or give --gpus-per-trial 1")

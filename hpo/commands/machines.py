@@ -40,9 +40,11 @@ def doctor(
 ) -> None:
     """Check that every machine of a cluster, or this one, can run sweeps, before any compute is spent.
 
-    Each machine reads the data and the encoder, writes into the store, and compares its packages with this one's. Also
-    shown: GPUs, clocks, free disks. `hpo run --address` makes the same checks. Exit code 0: sweeps can run; 2: they
-    cannot.
+    Each machine reads the data and the encoder, writes into the store, and compares its packages with this one's.
+
+    Also shown: GPUs, clocks, free disks. `hpo run --address` makes the same checks.
+
+    Exit codes: 0 sweeps can run, 2 they cannot.
 
     Example: hpo doctor --address auto --data /shared/data --store /shared/runs
     """
@@ -85,10 +87,13 @@ def gc(
 ) -> None:
     """Free disk: delete what no sweep needs any longer. Rows, logs and predictions always stay.
 
-    Always: checkpoints that lost or that a newer one replaced, files of killed processes, replaced Parquet files. With
-    --keep the weights of finished sweeps, except those of the best K, the default, the answer and ensembles. With
-    --caches tokenised data, features and stages that were not used for longest; those in use stay. A sweep on which a
-    driver works is left alone.
+    Always deleted: checkpoints that no row names, files of killed processes, replaced Parquet files.
+
+    With --keep also weights of finished sweeps, except the best K, the default, the answer and ensembles.
+
+    With --caches also tokenised data, features and stages that were not used for longest and are not in use.
+
+    A sweep on which a driver works is left alone.
 
     Example: hpo gc --keep 5 --caches 20G --dry-run
     """

@@ -74,7 +74,7 @@ def test_a_node_like_the_drivers_machine_has_no_finding() -> None:
         ({"clock": 300.0}, "has a clock 300 s ahead of", False),
         ({"clock": -300.0}, "has a clock 300 s behind", False),
         ({"gpus": [], "gpu_error": "there is no NVIDIA driver"}, "2 GPUs by Ray's count, but there is no NVIDIA", True),
-        ({"gpus": [H100]}, "2 GPUs by Ray's count, but the driver lists 1", True),
+        ({"gpus": [H100]}, "2 GPUs by Ray's count, but the driver lists 1", False),
         ({"cuda": ""}, "has a torch for CPUs alone", True),
         ({"gpus_per_trial": 0.25}, "lets 4 trials share each GPU without MPS", False),
         ({"node": Node("n1", 16.0, 2.0)}, "16 CPUs by Ray's count, but a process there may use 8", False),
