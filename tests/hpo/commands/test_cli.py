@@ -83,6 +83,8 @@ NUMBERS = {
     "logs": "TRIAL=0",
     "ensemble": "--size=1",
     "predict": "--trial=0",
+    "doctor": "--gpus-per-trial=0",
+    "gc": "--keep=0",
     "launch slurm": "--nodes=1 --gpus-per-node=0 --cpus-per-node=1 --grace-period=30 --retries=0",
     "launch kuberay": "--workers=1 --max-workers=1 --gpus-per-worker=0 --cpus-per-worker=1 --head-cpus=1 "
     "--grace-period=30 --retries=0",
@@ -93,6 +95,7 @@ FRACTIONS = {"--gpus-per-trial"}
 NEEDED = {
     "run": "quickstart",
     "predict": "sweep --out x",
+    "doctor": "",
     "launch slurm": "--time 1:00:00",
     "launch kuberay": "--image i --store-claim s",
 }
@@ -108,7 +111,7 @@ def test_every_option_with_a_number_is_in_the_table() -> None:
         (name, parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0])
         for name, command in commands.items()
         for parameter in command.params
-        if parameter.type_descriptor.annotation in (int, float) and parameter.opts != ["--time"]
+        if parameter.type_descriptor.annotation in (int, float) and parameter.opts not in (["--time"], ["--caches"])
     }
     assert parameters == {(name, option) for name, option, _ in CASES}
 
@@ -131,6 +134,11 @@ def test_a_fraction_in_place_of_an_integer_is_refused() -> None:
 
 def test_a_wrong_time_names_its_option() -> None:
     assert refused(hpo("resume", "sweep", "--time", "soon")).startswith("hpo: `--time`: a time must be a positive")
+
+
+def test_a_wrong_size_names_its_option() -> None:
+    for wrong in ("many", "-1", "5X", "nan"):
+        assert refused(hpo("gc", "--caches", wrong)).startswith("hpo: `--caches`: a size must be a number of bytes, or")
 
 
 def test_what_is_missing_is_named_with_where_to_look() -> None:
