@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,6 +52,13 @@ class Texts:
 
     def __getitem__(self, row: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Texts:
+        """Texts cut into word pieces by the tokeniser of `word_piece`."""
+        encoded = [item.ids for item in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        flat = np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int32)
+        return cls(flat, np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -137,11 +145,9 @@ def _build(entry: Path, corpus: Corpus, base: Base) -> None:
         for (task, file), rows in corpus.rows.items():
             np.save(temporary / f"{task}.{file}.labels.npy", rows.labels.astype(np.float32))
             for column in range(len(corpus.tasks[task].columns)):
-                encoded = tokenizer.encode_batch([texts[column] for texts in rows.texts], add_special_tokens=False)
-                lengths = [len(item.ids) for item in encoded]
-                flat = np.concatenate([np.asarray(item.ids, dtype=np.int32) for item in encoded])
-                np.save(temporary / f"{task}.{file}.{column}.ids.npy", flat.astype(np.int32))
-                np.save(temporary / f"{task}.{file}.{column}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))
+                texts = Texts.of([row[column] for row in rows.texts], tokenizer)
+                np.save(temporary / f"{task}.{file}.{column}.ids.npy", texts.ids)
+                np.save(temporary / f"{task}.{file}.{column}.offsets.npy", texts.offsets)
         for (task, split), numbers in corpus.parts.items():
             np.save(temporary / f"{task}.{split}.rows.npy", numbers)
         index = {"files": list(corpus.rows), "parts": list(corpus.parts)}

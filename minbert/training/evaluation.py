@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from minbert.data.batches import by_length
-from minbert.data.tokens import Data
+from minbert.data.tokens import Data, TaskFile
 from minbert.metrics import is_constant, overall, score
 from minbert.tasks import Task
 from minbert.training import evidence
@@ -48,7 +48,6 @@ class Prediction:
         return evidence.probabilities(self.values, self.probabilities)
 
 
-@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
 def predict_rows(
     model: MultitaskModel,
     data: Data,
@@ -57,20 +56,32 @@ def predict_rows(
     rows: NDArray[np.int32],
     should_pause: Callable[[], bool] = never,
 ) -> Prediction:
-    """Predict rows of a split without dropout, in batches of similar length.
+    """Predict rows of a split; see `predict_file`."""
+    return predict_file(model, task, data.file(task, split), rows, should_pause)
+
+
+@torch.no_grad()  # type: ignore[no-untyped-call, unused-ignore]
+def predict_file(
+    model: MultitaskModel,
+    task: str,
+    file: TaskFile,
+    rows: NDArray[np.int32],
+    should_pause: Callable[[], bool] = never,
+) -> Prediction:
+    """Predict rows of a file without dropout, in batches of similar length.
 
     Raises Interrupted before a batch if `should_pause()` returns True.
     """
-    file, reading = data.file(task, split), model.readings[task]
+    reading = model.readings[task]
     batches = []
     for group in by_length(reading.encoding.lengths(file, reading.limit)[:, rows], BATCH_TOKENS):
         if should_pause():
             raise Interrupted
         batches.append((group, model([model.batch(task, file, rows[group])])[0]))
-    outputs = torch.empty(len(rows), data.tasks[task].classes)
+    outputs = torch.empty(len(rows), model.tasks[task].classes)
     for group, values in batches:  # after all batches: each copy waits for the device
         outputs[torch.from_numpy(group)] = values.cpu()
-    if data.tasks[task].kind == "regression":
+    if model.tasks[task].kind == "regression":
         return Prediction(rows, outputs[:, 0].double().numpy(), None)
     # Logits that are not finite give no class but NaN, which no metric scores.
     values = torch.where(outputs.isfinite().all(-1), outputs.argmax(-1).double(), torch.nan)

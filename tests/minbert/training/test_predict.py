@@ -1,4 +1,4 @@
-"""Predictions part by part: together the parts are every row of the dev and test files, each once."""
+"""Predictions part by part, each row of the dev and test files once; predictions for any texts equal them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minbert.data.files import read_file
 from minbert.data.tokens import Data
+from minbert.encoder.base import BaseEncoderError
 from minbert.tasks import TASKS
-from minbert.training.predict import PARTS, part_rows, predict
+from minbert.training.checkpoints import TrialCheckpointError
+from minbert.training.predict import PARTS, open_predictor, part_rows, predict
 from minbert.training.train import State, train
 from tests.minbert.configs import configure
 
@@ -42,3 +45,42 @@ def test_a_part_predicts_what_all_parts_together_do(data: Data, tmp_path: Path) 
     for (*first, values), (*second, others) in zip(together, apart, strict=True):
         assert first == second
         np.testing.assert_array_equal(values, others)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a trained tiny model."""
+    folder = tmp_path_factory.mktemp("trained")
+    return Path(next(train(configure("adapter/kind=lora"), data, State.fresh(0, (64,), folder))).checkpoint)
+
+
+@pytest.mark.parametrize("task", ["sst", "qqp", "sts"])
+def test_texts_are_predicted_as_the_rows_of_a_data_folder(
+    task: str, data: Data, checkpoint: Path, corpus_folder: Path
+) -> None:
+    texts = read_file(corpus_folder / TASKS[task].files["test"], TASKS[task], labelled=False)[0].texts
+    found = open_predictor(checkpoint.parent)(task, texts)
+    for name, split, expected in predict(checkpoint, data, ["test"]):
+        if name == task:
+            assert split == "test"
+            np.testing.assert_array_equal(found.values, expected.values)
+            np.testing.assert_array_equal(found.rows, expected.rows)
+            assert found.probabilities is None or (found.probabilities == expected.probabilities).all()
+
+
+def test_a_frozen_encoder_predicts_texts_without_the_feature_cache(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(next(train(configure("adapter/kind=frozen"), data, State.fresh(0, (64,), tmp_path / "t"))).checkpoint)
+    expected = {task: prediction for task, _, prediction in predict(path, data, ["test"])}
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
+    texts = [("one 0", "two 0"), ("one 1", "two 1")]
+    np.testing.assert_allclose(open_predictor(path)("sts", texts).values, expected["sts"].values[:2], atol=1e-5)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_no_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrialCheckpointError, match="holds no model: expected an exported directory"):
+        open_predictor(tmp_path)
+    with pytest.raises(BaseEncoderError, match="names no directory"):
+        open_predictor(checkpoint, "./nosuch")
