@@ -1,4 +1,4 @@
-"""Train one multitask BERT with one configuration, without a search, or make training data.
+"""Train one multitask BERT with one configuration, without a search, predict with it, or make training data.
 
 Exit codes: 0 done, 2 bad input or a diverged training, 3 stopped and resumable.
 """
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from minbert.augmentation import command as data_command
 from minbert.augmentation import options as data_options
+from minbert.training import predict_command
 
 if TYPE_CHECKING:
     from minbert.config import Config
@@ -41,6 +42,7 @@ EXAMPLE = """examples:
   python -m minbert train --data ../shared/data/cs224n --budget 20000 --set adapter/kind=lora --set adapter/rank=8
   python -m minbert train --data ../shared/data/cs224n --tasks cfimdb --out trained/reviews
   python -m minbert train --out trained/one --resume
+  echo "a good film" | python -m minbert predict trained/one --task sst
 """
 
 
@@ -54,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_train_options(train)
+    predict_command.add_parser(commands)
     data_options.add_parser(commands)
     return top
 
@@ -82,13 +85,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; prints an error in the input as one line."""
     options = parser().parse_args(arguments)
     try:
-        return data_command.run(options) if options.command == "data" else _train(options)
+        return {"train": _train, "predict": _predict, "data": data_command.run}[options.command](options)
     except (ValueError, PermissionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("stopped before the first step; start again with the same command", file=sys.stderr)
         return STOPPED
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import torch  # imported here, so that --help is fast
+
+    torch.set_num_threads(_threads(options.threads))
+    predict_command.run(options)
+    return DONE
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -196,9 +207,7 @@ def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[in
             raise ValueError(f"`--reports` must be from 1 to the budget of {budget}, found {reports}.")
         milestones = tuple(budget * part // reports for part in range(1, reports + 1))
     if stored and options.seed not in (None, stored["seed"]):
-        raise ValueError(
-            f"`--seed` must be that of the run that is continued, {stored['seed']}; found {options.seed}."
-        )
+        raise ValueError(f"`--seed` must be that of the run that is continued, {stored['seed']}; found {options.seed}.")
     return milestones
 
 

@@ -191,6 +191,15 @@ def choose_tasks(
     return {name: task for name, task in declared.items() if name in chosen}
 
 
+def named_or_only(tasks: Mapping[str, Task], name: str | None) -> Task:
+    """The task of this name, or for None the only one. Raises ConfigError."""
+    if name is None and len(tasks) > 1:
+        raise ConfigError(f"`task` must name one of {', '.join(tasks)}.")
+    if name is not None and name not in tasks:
+        raise unknown("task", name, tasks)
+    return tasks[name or next(iter(tasks))]
+
+
 def run_tasks(tasks: Mapping[str, Task] | None) -> dict[str, Task]:
     """Check that each task stands under its own name; None: the default tasks. Raises ConfigError."""
     if tasks is None:

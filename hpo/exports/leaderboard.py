@@ -1,22 +1,15 @@
-"""Leaderboard files: stored predictions in the format of the class leaderboard.
-
-    sst-dev-output.csv, sst-test-output.csv     id \\t Predicted_Sentiment
-    para-dev-output.csv, ...                    id \\t Predicted_Is_Paraphrase
-    sts-dev-output.csv, ...                     id \\t Predicted_Similiary      (spelled so in the class)
-    cfimdb-dev-output.csv, ...                  id \\t Predicted_Sentiment
-
-The header above is followed by one line `id , label` for each row of the data file, in its order and with its ids.
-"""
+"""Leaderboard files: stored predictions in the format of the class leaderboard (`minbert.data.leaderboard`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.driver.finalise import PredictError, without_weights
 from hpo.driver.ledger import Ledger
 from hpo.launch.record import TaskRecord, record_of
+from minbert.data.leaderboard import file_name, file_text
 from results.files import NAME
 from results.predictions import Prediction
 
@@ -68,8 +61,8 @@ def write(folder: SweepFolder, predictions: Predictions, out: Path, source: str)
             if not rows:
                 continue  # the data has no test file for this task
             title = f"{name} {file} of {source}"
-            labels = labels_of(predictions.get((name, file)), list(rows), tasks[name].kind, title)
-            text = "".join(file_lines(tasks[name].leaderboard[1], rows.values(), labels))
+            values = _values(predictions.get((name, file)), list(rows), title)
+            text = file_text(tasks[name].leaderboard[1], tasks[name].kind, rows.values(), values)
             path.write_text(text, encoding="utf-8")
             written.append(path)
     except OSError as error:
@@ -97,9 +90,7 @@ def _paths(folder: SweepFolder, tasks: Mapping[str, TaskRecord], out: Path) -> d
                 f"letters, digits, `.`, `_` and `-`, a letter or digit first, so that they stay in `--out`, not "
                 f"{task.leaderboard[0]!r}."
             )
-    return {
-        (name, file): out / f"{task.leaderboard[0]}-{file}-output.csv" for name, task in tasks.items() for file in FILES
-    }
+    return {(name, file): out / file_name(task.leaderboard[0], file) for name, task in tasks.items() for file in FILES}
 
 
 def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
@@ -112,19 +103,10 @@ def row_ids(folder: SweepFolder) -> dict[tuple[str, str], dict[int, str]]:
     return {key: dict(sorted(rows.items())) for key, rows in ids.items()}
 
 
-def labels_of(prediction: Prediction | None, rows: Sequence[int], kind: str, title: str) -> list[str]:
-    """The label of each row as text: a whole number for a class, six decimals for a score. `title` names the
-    predictions in the PredictError about rows without a prediction."""
+def _values(prediction: Prediction | None, rows: Sequence[int], title: str) -> list[float]:
+    """The predicted value of each row. `title` names the predictions in the PredictError about rows without one."""
     values = {} if prediction is None else dict(zip(prediction.rows.tolist(), prediction.values.tolist(), strict=True))
     missing = [row for row in rows if row not in values]
     if missing:
         raise PredictError(f"{title}: no prediction for {len(missing)} rows, the first is row {missing[0]}")
-    template = "{:.0f}" if kind == "classification" else "{:.6f}"
-    return [template.format(values[row]) for row in rows]
-
-
-def file_lines(title: str, ids: Iterable[str], labels: Sequence[str]) -> Iterator[str]:
-    """The lines of a file; `title`: the header of its second column."""
-    yield f"id \t {title}\n"
-    for name, label in zip(ids, labels, strict=True):
-        yield f"{name} , {label}\n"
+    return [values[row] for row in rows]

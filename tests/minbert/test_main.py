@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -124,3 +125,49 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_3(options: list[str], tmp_path: Pa
     assert process.returncode == STOPPED, err
     assert "--resume" in err
     assert checkpoints.newest(tmp_path / "out") is not None
+
+
+def test_predict_reads_lines_files_and_folders(
+    options: list[str],
+    corpus_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main([*options, "--budget", "64", "--reports", "1"]) == DONE
+    command = ["predict", str(tmp_path / "out"), "--threads", "1"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a good film\na bad film\n"))
+    capsys.readouterr()
+    assert main([*command, "--task", "sst"]) == DONE
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("id,prediction,probability_0,") and [row[:2] for row in rows] == ["1,", "2,"]
+    # A file of the class, row by row as --data predicts it.
+    scores, folder = tmp_path / "scores.jsonl", tmp_path / "files"
+    source = str(corpus_folder / "sts-test-student.csv")
+    assert main([*command, "--task", "sts", "--input", source, "--out", str(scores)]) == DONE
+    assert main([*command, "--data", str(corpus_folder), "--out", str(folder)]) == DONE
+    written = [folder / f"{task}-{part}-output.csv" for task in ("sst", "para", "sts") for part in ("dev", "test")]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
+    header, *lines = (folder / "sts-test-output.csv").read_text().splitlines()
+    assert header == "id \t Predicted_Similiary"
+    predicted = [json.loads(line) for line in scores.read_text().splitlines()]
+    assert lines == [f"{row['id']} , {row['prediction']:.6f}" for row in predicted]
+    assert len((folder / "sst-dev-output.csv").read_text().splitlines()) == 25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "sst"], "holds no model"),
+        (["--data", "nosuch", "--out", "x"], "`--data` must be a folder"),
+        (["--data", "."], "`--data` needs `--out`"),
+        (["--data", ".", "--out", "x", "--task", "sst"], "`--task` is for --input"),
+        (["--threads", "0"], "`--threads` must be at least 1"),
+    ],
+)
+def test_predict_refuses(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(tmp_path), *arguments]) == BAD_INPUT
+    out, err = capsys.readouterr()
+    assert words in err and out == ""
