@@ -16,6 +16,7 @@ import typer
 from hpo.cluster.versions import OWN, versions
 from hpo.commands.ask import COMMANDS as ASK
 from hpo.commands.common import BAD_INPUT, DONE, Commands
+from hpo.commands.exports import COMMANDS as EXPORTS
 from hpo.commands.launch import COMMANDS as FILES
 from hpo.commands.machines import COMMANDS as MACHINES
 from hpo.commands.run import COMMANDS as LAUNCH
@@ -31,7 +32,7 @@ GROUPS = {
     "Launch sweeps": LAUNCH,
     "Watch and control sweeps": WATCH,
     "Query results": ASK,
-    "Build ensembles and predict": SELECT,
+    "Build ensembles, predict, export": {**SELECT, **EXPORTS},
     "Search spaces": SPACES,
     "Check machines, free disks": MACHINES,
 }

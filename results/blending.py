@@ -107,6 +107,12 @@ def _blended(predictions: Sequence[Prediction], weights: Vector, combination: st
     return COMBINATIONS[combination]([prediction for prediction, _ in heavy], weights[weights != 0], kind)
 
 
+def mean_probabilities(predictions: Sequence[Prediction], weights: Vector) -> Vector | None:
+    """Mean [N, C] of the members' probabilities, weighted by weights [M]; None if a member has none."""
+    probabilities = _probabilities(predictions)
+    return None if probabilities is None else mean_score(probabilities, weights)
+
+
 def _probabilities(predictions: Sequence[Prediction]) -> Vector | None:
     """Probabilities [M, N, C] of the members; None if a member has none."""
     present = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from results import estimates
-from results.blending import blend
+from results.blending import blend, mean_probabilities
 from results.candidates import Rows
 from results.choice import Ensemble, Selection, labels_of
 from results.crossvalidation import Tried
@@ -126,19 +126,36 @@ def saved(folder: SweepFolder) -> list[str]:
 
 
 def combined(folder: SweepFolder, record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Prediction]:
-    """The ensemble's predictions by task, without probabilities, combined from its members' stored predictions.
+    """The ensemble's predictions by task, combined from its members' stored predictions.
 
     `splits`: `("test",)`, or `("search", "held", "dev")` for every row of the dev files. Raises StoreError if members
     have predicted different rows.
     """
     members = {int(entry["trial"]): member(folder, int(entry["trial"]), splits) for entry in record["members"]}
     rows = {task: prediction.rows for task, prediction in next(iter(members.values())).items()}
-    if [trial for trial, predictions in members.items() if aligned(predictions, rows) is None]:
+    parts = {trial: aligned(predictions, rows) for trial, predictions in members.items()}
+    complete = {trial: part for trial, part in parts.items() if part is not None}
+    if len(complete) != len(parts):
         again = f"run `hpo predict {folder.name} --ensemble {record['name']}`"
         raise StoreError(f"Members of ensemble `{record['name']}` have predicted different rows; {again}.")
-    kinds = {name: task.kind for name, task in folder.tasks.items()}
-    values = _blended(members, _recorded(record, rows), rows, kinds)
-    return {task: Prediction(rows[task], values[task]) for task in rows}
+    return combine(record, complete, {task: folder.tasks[task].kind for task in rows})
+
+
+def combine(
+    record: Mapping[str, Any], members: Mapping[int, Member], kinds: Mapping[str, str]
+) -> dict[str, Prediction]:
+    """An ensemble's predictions for the tasks of `kinds`, from the predictions of each of its trials for the same rows.
+
+    Its probabilities are the weighted means of the members'; None where a member has none.
+    """
+    ensemble = _recorded(record, kinds)
+    ordered = [members[trial] for trial in ensemble.trials]
+    values = blend(ordered, ensemble.weights, ensemble.combination, kinds)
+    predictions = {}
+    for task, weights in ensemble.weights.items():
+        own = [member[task] for member in ordered]
+        predictions[task] = Prediction(own[0].rows, values[task], mean_probabilities(own, weights))
+    return predictions
 
 
 def _recorded(record: Mapping[str, Any], tasks: Collection[str]) -> Ensemble:

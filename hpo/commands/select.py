@@ -1,15 +1,13 @@
-"""Build ensembles of kept trials and write predictions: `hpo ensemble`, `hpo predict`."""
+"""Build ensembles of kept trials: `hpo ensemble`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hpo.commands.common import (
-    InputError,
     JsonOption,
     StoreOption,
     SweepArgument,
@@ -85,48 +83,4 @@ def _predict_here(folder: SweepFolder, needs: Needed) -> Mapping[int, str]:
     return problems
 
 
-def predict(
-    sweep: SweepArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; created if missing.")],
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept.")] = None,
-    ensemble: Annotated[str | None, typer.Option("--ensemble", metavar="NAME", help="A saved ensemble.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    store: StoreOption = "runs",
-    json: JsonOption = False,
-) -> None:
-    """Write predictions for the dev and test files of every task, in the class leaderboard format.
-
-    Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
-    """
-    from hpo.exports.leaderboard import check_out, of_ensemble, of_trial, write
-    from results.selection import load
-
-    if (trial is None) == (ensemble is None):
-        raise InputError("give either --trial TRIAL or --ensemble NAME")
-    folder = open_sweep(store, sweep)
-    check_out(folder, out, overwrite)
-    with warned(folder):
-        if trial is not None:
-            _predict(folder, [trial])
-            paths = write(folder, of_trial(folder, trial), out, f"trial {trial}")
-        else:
-            assert ensemble is not None
-            _predict(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
-            paths = write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
-    if json:
-        print_json({"files": paths})
-    else:
-        for path in paths:
-            console().print(str(path), soft_wrap=True)
-
-
-def _predict(folder: SweepFolder, trials: list[int]) -> None:
-    """Let each of these trials predict what is missing of its dev and test files."""
-    from hpo.driver.finalise import PredictError, asked, finalise_here
-    from results.predictions import PARTS
-
-    if problems := finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell):
-        raise PredictError("; ".join(problems.values()))
-
-
-COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble, "predict": predict}
+COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble}

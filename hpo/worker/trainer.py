@@ -22,6 +22,7 @@ from hpo.worker.progress import StageFile
 
 if TYPE_CHECKING:
     from minbert.data.tokens import Data
+    from minbert.training import evaluation
     from minbert.training.train import Report
     from results.predictions import Prediction
     from results.store import SweepFolder
@@ -73,12 +74,18 @@ def predict(job: Job, checkpoint: Path, part: str) -> Iterator[tuple[str, str, P
     """Task, split and predictions of a checkpoint, for one of the parts of `results.predictions`, as the store takes
     them."""
     from minbert.training import predict as core
-    from results.predictions import Prediction
 
     use_device(job.resources)
     for task, split, prediction in core.predict(checkpoint, data_of(job), (part,)):
-        probabilities = None if prediction.probabilities is None else prediction.probabilities.astype(np.float64)
-        yield task, split, Prediction(prediction.rows.astype(np.int64), prediction.values, probabilities)
+        yield task, split, as_stored(prediction)
+
+
+def as_stored(prediction: evaluation.Prediction) -> Prediction:
+    """A prediction of the core as the store and the ensembles take it."""
+    from results.predictions import Prediction
+
+    probabilities = None if prediction.probabilities is None else prediction.probabilities.astype(np.float64)
+    return Prediction(prediction.rows.astype(np.int64), prediction.values, probabilities)
 
 
 def data_of(job: Job) -> Data:

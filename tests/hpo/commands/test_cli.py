@@ -37,7 +37,9 @@ def test_help_lists_every_command_and_no_other() -> None:
     text = hpo("--help").stdout
     for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
-    expected = "run resume extend list status stop logs rm top show importance query ensemble predict spaces doctor gc"
+    expected = (
+        "run resume extend list status stop logs rm top show importance query ensemble predict export spaces doctor gc"
+    )
     assert sorted(expected.split()) == sorted(COMMANDS)
 
 
@@ -86,6 +88,7 @@ NUMBERS = {
     "predict": "--trial=0",
     "doctor": "--gpus-per-trial=0",
     "gc": "--keep=0",
+    "export": "TRIAL=0",
     "launch slurm": "--nodes=1 --gpus-per-node=0 --cpus-per-node=1 --grace-period=30 --retries=0",
     "launch kuberay": "--workers=1 --max-workers=1 --gpus-per-worker=0 --cpus-per-worker=1 --head-cpus=1 "
     "--grace-period=30 --retries=0",
@@ -149,7 +152,9 @@ def test_a_wrong_size_names_its_option() -> None:
 def test_what_is_missing_is_named_with_where_to_look() -> None:
     assert refused(hpo("top")) == "hpo: Missing argument 'SWEEP'. See: hpo top --help"
     assert refused(hpo("launch", "slurm")) == "hpo: Missing argument '-- hpo run ...'. See: hpo launch slurm --help"
-    assert refused(hpo("predict", "sweep")) == "hpo: Missing option '--out'. See: hpo predict --help"
+    assert refused(hpo("export", "sweep", "1")) == "hpo: Missing argument 'DIR'. See: hpo export --help"
+    slurm = ("launch", "slurm", "--", "hpo", "run", "quickstart")
+    assert refused(hpo(*slurm)) == "hpo: Missing option '--time'. See: hpo launch slurm --help"
 
 
 def process(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,155 @@
+"""Use a trial or an ensemble outside its sweep: `hpo predict`, `hpo export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpo.commands.common import (
+    InputError,
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    TrialArgument,
+    console,
+    open_sweep,
+    print_json,
+    warned,
+)
+from hpo.display.messages import busy, tell
+from hpo.driver.ledger import Ledger
+
+if TYPE_CHECKING:
+    from results.predictions import Prediction
+    from results.store import SweepFolder
+
+
+def predict(
+    sweep: SweepArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="Folder for the files; with --input a file (default: print)."),
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept.")] = None,
+    ensemble: Annotated[str | None, typer.Option("--ensemble", metavar="NAME", help="A saved ensemble.")] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="File of texts to predict; -: standard input.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Task of --input. Default: the only task of the sweep.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Text columns of --input. Default: named as the task's.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Format of --input: table, jsonl, text. Default: by the suffix.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Write predictions: of the dev and test files of every task, or of a file of your own.
+
+    Without --input they have the class leaderboard format. With --input each row gives its id, and the class with its
+    probabilities or the score. Lines of text without a header are read with --format text, a tab within each pair.
+
+    Example: hpo predict quickstart-1 --ensemble greedy-5 --out predictions
+
+    Example: hpo predict quickstart-1 --trial 3 --task sts --input pairs.csv --columns left,right --out scores.csv
+    """
+    if (trial is None) == (ensemble is None):
+        raise InputError("give either --trial TRIAL or --ensemble NAME")
+    folder = open_sweep(store, sweep)
+    with warned(folder):
+        if input_ is not None:
+            request = (input_, task, columns, format_, out, json, overwrite)
+            _predict_texts(folder, trial, ensemble, request)
+            return
+        if out is None or any((task, columns, format_)):
+            raise InputError("give --out DIR for files in the class format, or --input FILE (with --task, --columns)")
+        paths = _predict_files(folder, trial, ensemble, out, overwrite)
+    if json:
+        print_json({"files": paths})
+    else:
+        for path in paths:
+            console().print(str(path), soft_wrap=True)
+
+
+def _predict_texts(folder: SweepFolder, trial: int | None, ensemble: str | None, request: tuple[Any, ...]) -> None:
+    """Write the predictions for a file of texts; `request`: the fields of a `TextRequest`."""
+    from hpo.exports.texts import of_ensemble, of_trial
+    from hpo.launch.record import record_of
+    from minbert.tasks import choose_tasks
+    from minbert.training.texts import TextRequest
+
+    def predict(task: str, texts: Sequence[tuple[str, ...]]) -> Prediction:
+        if ensemble is not None:
+            return of_ensemble(folder, ensemble, task, texts, tell)
+        assert trial is not None
+        return of_trial(folder, trial, task, texts)
+
+    TextRequest(*request).answer(choose_tasks(record_of(folder).tasks), predict)
+
+
+def _predict_files(
+    folder: SweepFolder, trial: int | None, ensemble: str | None, out: Path, overwrite: bool
+) -> list[Path]:
+    """Write the files in the class leaderboard format; returns their paths."""
+    from hpo.exports.leaderboard import check_out, of_ensemble, of_trial, write
+    from results.selection import load
+
+    check_out(folder, out, overwrite)
+    if ensemble is not None:
+        _predict(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
+        return write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
+    assert trial is not None
+    _predict(folder, [trial])
+    return write(folder, of_trial(folder, trial), out, f"trial {trial}")
+
+
+def _predict(folder: SweepFolder, trials: list[int]) -> None:
+    """Let each of these trials predict what is missing of its dev and test files."""
+    from hpo.driver.finalise import PredictError, asked, finalise_here
+    from results.predictions import PARTS
+
+    if problems := finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell):
+        raise PredictError("; ".join(problems.values()))
+
+
+def export(
+    sweep: SweepArgument,
+    trial: TrialArgument,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write; new, or empty.")],
+    adapter: Annotated[
+        str,
+        typer.Option("--adapter", metavar="FORM", help="Form of what an adapter adds: merged, peft, own."),
+    ] = "merged",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in DIR.")] = False,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
+    """Export a trial with kept weights as a directory that `transformers` loads.
+
+    It holds encoder, tokeniser, configuration, heads and a model card; `python -m minbert predict` predicts with it.
+    LoRA and DoRA are merged into the encoder's weights; with --adapter peft they stay apart, as `peft` stores them.
+    Branches of PAL fit no plain BERT: --adapter own keeps them for minbert alone.
+
+    Example: hpo export quickstart-1 3 exported
+    """
+    from hpo.exports.model import export as write
+
+    folder = open_sweep(store, sweep)
+    with warned(folder), busy("exporting"):
+        summary = write(folder, trial, directory, form=adapter, overwrite=overwrite)
+    if json:
+        print_json(summary)
+        return
+    for name in summary["files"]:
+        console().print(str(directory / name), soft_wrap=True)
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {"predict": predict, "export": export}
+"""The commands of `hpo`, one file per group; each file ends with its table COMMANDS."""

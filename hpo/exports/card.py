@@ -1,0 +1,141 @@
+"""The model card of an exported trial: how to use it, what it predicts, how well, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hpo.driver.jury import scoring
+from hpo.driver.ledger import Ledger
+from hpo.launch.record import record_of
+
+if TYPE_CHECKING:
+    from minbert.tasks import Task
+    from minbert.training.exported import Origin
+    from minbert.training.model import MultitaskModel
+    from results.estimates import Estimate
+    from results.predictions import Member
+    from results.store import SweepFolder
+
+LICENCES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2, Apache License 2.0"}
+"""Base encoder -> where its weights come from, and their licence."""
+
+ENCODERS = {
+    "merged": "the trained encoder; what an adapter added is part of its weights",
+    "peft": "the encoder without the adapter; `adapter/` holds what the adapter adds",
+    "own": "the encoder that all tasks share; what the adapter adds is in `minbert.safetensors`, which only "
+    "`python -m minbert predict` reads",
+}
+"""Form of an adapter -> what `transformers` loads."""
+
+SCORES = (
+    "On two parts of the dev sets, with 95 % intervals. Trials are chosen on `search`, so scores there are too high; "
+    "`held` takes no part in any choice."
+)
+
+
+def model_card(folder: SweepFolder, trial: int, model: MultitaskModel, origin: Origin, form: str) -> str:
+    """The card as Markdown, with the front matter that model hubs read."""
+    lines = [
+        *_front_matter(origin),
+        f"# {folder.name}, trial {trial}",
+        "",
+        f"One BERT encoder with a head for each of {', '.join(model.tasks)}, trained by minbert-hpo.",
+        "",
+        *_usage(form),
+        *_tasks(model.tasks),
+        *_scores(folder, trial),
+        *_training(folder, model, origin),
+        *_licence(origin),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(origin: Origin) -> Iterator[str]:
+    yield from ("---", "library_name: transformers", "pipeline_tag: feature-extraction", "license: other")
+    if origin.base["name"] in LICENCES:
+        yield f"base_model: {LICENCES[origin.base['name']].partition(',')[0]}"
+    yield from ("---", "")
+
+
+def _usage(form: str) -> Iterator[str]:
+    yield from ("## Use", "", f"`transformers` loads {ENCODERS[form]}:", "", "```python")
+    yield from ("from transformers import AutoModel, AutoTokenizer", "")
+    yield 'encoder, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")'
+    if form == "peft":
+        yield from ("", "from peft import PeftModel", "")
+        yield 'encoder = PeftModel.from_pretrained(encoder, "DIR/adapter")'
+    yield from ("```", "", "Predictions of the tasks, with the heads:", "", "```sh")
+    yield from ("python -m minbert predict DIR --task TASK --input FILE", "```", "")
+
+
+def _tasks(tasks: Mapping[str, Task]) -> Iterator[str]:
+    yield from ("## Tasks", "", "| task | texts | prediction |", "| --- | --- | --- |")
+    for name, task in tasks.items():
+        is_class = task.kind == "classification"
+        what = f"a class from 0 to {task.classes - 1}" if is_class else f"a score from {task.low:g} to {task.high:g}"
+        yield f"| {name} | {', '.join(task.columns)} | {what} |"
+    yield ""
+
+
+def _scores(folder: SweepFolder, trial: int) -> Iterator[str]:
+    """Scores on both parts of the dev sets with 95 % intervals, as far as the store holds the predictions."""
+    from results.candidates import candidates
+    from results.predictions import headline
+
+    tasks = list(folder.tasks)
+    parts = {"search": candidates(folder, [trial]).members.get(trial, {}), "held": headline(folder, trial)}
+    yield from ("## Scores", "", SCORES, "")
+    names = {task: f"{task} ({folder.tasks[task].metric})" for task in tasks}
+    yield f"| part | overall | {' | '.join(names.values())} |"
+    yield f"| --- | --- |{' --- |' * len(tasks)}"
+    missing = []
+    for part, member in parts.items():
+        if member.keys() >= set(tasks):
+            yield f"| `{part}` | {' | '.join(_estimates(folder, part, member))} |"
+        else:
+            missing.append(part)
+    report = Ledger(folder.events()).trials[trial].last_report
+    if "search" in missing and report is not None:
+        values = [report.overall, *(report.scores.get(task, float("nan")) for task in tasks)]
+        yield f"| `search` | {' | '.join(f'{value:.4f}' for value in values)} |"
+    if "held" in missing:
+        command = f"hpo predict {folder.name} --trial {trial} --out DIR"
+        yield f"| `held` | not estimated: first `{command}` |{' |' * len(tasks)}"
+    yield ""
+
+
+def _estimates(folder: SweepFolder, part: str, member: Member) -> Iterator[str]:
+    """Overall and each task's score on a part, with interval and number of rows."""
+    from results import estimates
+    from results.choice import labels_of
+
+    score = scoring(folder)
+    labels = labels_of(folder, score, (part,), {task: member[task].rows for task in score.metrics})
+    values = {task: member[task].values for task in score.metrics}
+    yield _cell(estimates.of_overall(score, values, labels))
+    yield from (_cell(estimates.of_task(score, task, values[task], labels[task])) for task in folder.tasks)
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f}), n = {estimate.n:,}"
+
+
+def _training(folder: SweepFolder, model: MultitaskModel, origin: Origin) -> Iterator[str]:
+    record = record_of(folder)
+    used = ", ".join(f"{count:,} {task}" for task, count in origin.examples.items())
+    parameters = "\n".join(f"{path} = {json.dumps(value)}" for path, value in model.config.flat().items())
+    yield from ("## Training", "")
+    yield f"- base encoder: {origin.base['name']}, SHA-256 of its weights {origin.base['sha256']}"
+    yield f"- data: fingerprint (SHA-256 over the tasks' files) {origin.data}"
+    yield f"- budget: at most {record.budget:,} training examples; used: {used}"
+    yield f"- one of {len(Ledger(folder.events()).trials)} trials; seed {origin.seed}"
+    yield f"- versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}"
+    yield from ("", "Configuration:", "", "```", parameters, "```", "")
+
+
+def _licence(origin: Origin) -> Iterator[str]:
+    source = LICENCES.get(origin.base["name"], "look up its licence before you pass this model on")
+    yield from ("## Licence", "", f"The weights derive from the base encoder, whose licence applies to them: {source}.")
+    yield "The training data is not part of this directory. Its terms may limit what its models may be used for."

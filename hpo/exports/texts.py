@@ -1,0 +1,42 @@
+"""Predictions of a trial or an ensemble for any texts; each member predicts them with its kept weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hpo.exports.kept import kept_checkpoint, kept_model
+from hpo.worker.trainer import as_stored
+
+if TYPE_CHECKING:
+    from results.predictions import Prediction
+    from results.store import SweepFolder
+
+Texts = Sequence[tuple[str, ...]]
+"""Rows of a task, each with a text for every column of the task."""
+
+
+def of_trial(folder: SweepFolder, trial: int, task: str, texts: Texts) -> Prediction:
+    """Predictions of one trial. Raises PredictError, TrialCheckpointError."""
+    from minbert.training.predict import Predictor
+
+    model, base = kept_model(folder, kept_checkpoint(folder, trial))
+    return as_stored(Predictor.of(model, base)(task, texts))
+
+
+def of_ensemble(folder: SweepFolder, name: str, task: str, texts: Texts, tell: Callable[[str], None]) -> Prediction:
+    """Predictions of a saved ensemble (`results.selection.combine`). `tell` gets a message before each member.
+
+    Raises StoreError, PredictError, TrialCheckpointError.
+    """
+    from results.selection import combine, load
+
+    record = load(folder, name)
+    trials = [int(member["trial"]) for member in record["members"]]
+    for trial in trials:
+        kept_checkpoint(folder, trial)  # whatever is missing is said before the first member predicts
+    members = {}
+    for number, trial in enumerate(trials, start=1):
+        tell(f"trial {trial} predicts {len(texts):,} rows ({number} of {len(trials)})")
+        members[trial] = {task: of_trial(folder, trial, task, texts)}
+    return combine(record, members, {task: folder.tasks[task].kind})[task]
