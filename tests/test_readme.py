@@ -47,7 +47,7 @@ def without(words: list[str], *names: str, values: int = 1) -> list[str]:
 
 def shorten(words: list[str], data: Path) -> list[str]:
     """The same command with less work."""
-    words = [str(data) if word.startswith("../shared/data") else word for word in words]
+    words = [word.replace("../shared/data/cs224n", str(data)) for word in words]
     words = without(words, "--watch", "-f", values=0)
     if words[:2] == ["hpo", "run"]:
         words = without(words, "--trials", "--budget") + SMALL
