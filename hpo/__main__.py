@@ -19,6 +19,7 @@ from hpo.commands.common import BAD_INPUT, DONE, Commands
 from hpo.commands.exports import COMMANDS as EXPORTS
 from hpo.commands.launch import COMMANDS as FILES
 from hpo.commands.machines import COMMANDS as MACHINES
+from hpo.commands.report import COMMANDS as REPORT
 from hpo.commands.run import COMMANDS as LAUNCH
 from hpo.commands.select import COMMANDS as SELECT
 from hpo.commands.spaces import COMMANDS as SPACES
@@ -31,7 +32,7 @@ Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP"""
 GROUPS = {
     "Launch sweeps": LAUNCH,
     "Watch and control sweeps": WATCH,
-    "Query results": ASK,
+    "Query results": {**ASK, **REPORT},
     "Build ensembles, predict, export": {**SELECT, **EXPORTS},
     "Search spaces": SPACES,
     "Check machines, free disks": MACHINES,

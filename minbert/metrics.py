@@ -9,12 +9,10 @@ Detailed metrics: confusion matrix, the share of classes at most one off and out
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from minbert.tasks import Task
 
 OUTLIER = 4.0
 """Fewest standard deviations of the residuals that make a prediction an outlier (`multi_extended`, section 6)."""
@@ -129,7 +127,22 @@ def outliers(
     return np.flatnonzero(np.abs(residuals - residuals.mean()) > beyond * residuals.std())
 
 
-def details(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+class Scored(Protocol):
+    """A task, as far as its metrics need it."""
+
+    @property
+    def kind(self) -> str:
+        """classification or regression."""
+        ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def metric(self) -> str: ...
+
+
+def details(task: Scored, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
     """Every metric of predictions [N] against labels [N] of a task, in JSON values.
 
     Regression: `pearson`, `spearman`, `rmse` and `outliers` (indices of rows). Classification: `accuracy` and

@@ -65,7 +65,7 @@ def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
     """One row per attempt of a trial, in the order of their starts.
 
     Columns: trial, attempt, slot, begin and end (seconds since the sweep's first row), state, reason and error (its
-    traceback). A running attempt ends at the sweep's latest row. An attempt whose driver died ends at its last report, as lost.
+    traceback). A running attempt ends at the sweep's latest row, one whose driver died at its last report, as lost.
     Rows do not name the process that trained: slots, from 1, are the fewest in which no two attempts overlap.
     """
     events = folder.read("trials")

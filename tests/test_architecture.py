@@ -59,6 +59,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
     "hpo": (
         frozenset({"__main__", "hpo"}),
         frozenset({"commands"}),
+        frozenset({"report"}),
         frozenset({"display", "exports", "submission"}),
         frozenset({"driver"}),
         frozenset({"launch"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from hpo.driver.ledger import Ledger
@@ -11,6 +12,8 @@ from hpo.search.importance import OVERALL, Importance, ImportanceError, PedAnova
 from hpo.space.space import Space
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from results.store import SweepFolder
 
 
@@ -33,6 +36,24 @@ def importance_of(
         method=method,
         rung=rung,
     )
+
+
+def importances_frame(result: Importance) -> pd.DataFrame:
+    """One row per parameter and target, the most important parameter first: parameter, target, importance, chance (NaN
+    where the method gives none). `results.plots` draws it."""
+    import pandas as pd
+
+    rows = [
+        {
+            "parameter": entry.name,
+            "target": target,
+            "importance": entry.importance[target],
+            "chance": entry.chance.get(target, math.nan),
+        }
+        for entry in result.parameters
+        for target in result.targets
+    ]
+    return pd.DataFrame(rows, columns=["parameter", "target", "importance", "chance"])
 
 
 def trials_of(folder: SweepFolder) -> list[Trial]:

@@ -55,8 +55,9 @@ def figure(traces: Sequence[Any], *, x: str = "", y: str = "", height: int = TAL
         hovermode="closest",
         **layout,
     )
-    made.update_xaxes(title=x, gridcolor="rgba(122, 131, 145, 0.25)", zeroline=False, automargin=True)
-    made.update_yaxes(title=y, gridcolor="rgba(122, 131, 145, 0.25)", zeroline=False, automargin=True)
+    axes = {"gridcolor": "rgba(122, 131, 145, 0.25)", "zeroline": False, "automargin": True, "ticks": ""}
+    made.update_xaxes(title={"text": x, "standoff": 10, "font": {"size": 13}}, **axes)
+    made.update_yaxes(title={"text": y, "standoff": 8, "font": {"size": 13}}, **axes)
     return made
 
 

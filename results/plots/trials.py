@@ -54,7 +54,7 @@ def optimization_history(reports: pd.DataFrame, *, by: str = "used", target: str
         if len(rows := shown[mask])
     ]  # fmt: skip
     traces.append(_best_line(shown[full], by, scale, target, "best at full budget", look.GREEN))
-    return look.figure(traces, x=axis, y=f"{safe(target)} on `search`")
+    return look.figure(traces, x=axis, y=f"{safe(target)} on search")
 
 
 def sweeps_history(reports: Mapping[str, pd.DataFrame], *, by: str = "used", target: str = SCORE) -> go.Figure:
@@ -69,7 +69,7 @@ def sweeps_history(reports: Mapping[str, pd.DataFrame], *, by: str = "used", tar
         _best_line(frame, by, scale, target, safe(name), look.COLOURS[place % len(look.COLOURS)])
         for place, (name, frame) in enumerate(shown.items())
     ]
-    return look.figure(traces, x=axis, y=f"best {safe(target)} on `search`")
+    return look.figure(traces, x=axis, y=f"best {safe(target)} on search")
 
 
 def intermediate_values(reports: pd.DataFrame, *, target: str = SCORE) -> go.Figure:
@@ -96,7 +96,7 @@ def intermediate_values(reports: pd.DataFrame, *, target: str = SCORE) -> go.Fig
                        marker={"color": colour, "symbol": look.SYMBOLS.get(str(state), "circle"), "size": 8,
                                "line": {"color": colour, "width": 2}}, **common),
         ]  # fmt: skip
-    made = look.figure(traces, x="examples (milestone)", y=f"{safe(target)} on `search`")
+    made = look.figure(traces, x="examples (milestone)", y=f"{safe(target)} on search")
     steps = sorted(int(step) for step in shown["step"].unique())
     for step in steps:
         made.add_vline(x=step, line={"dash": "dot", "width": 1, "color": look.GREY}, opacity=0.6)
@@ -148,14 +148,23 @@ def slice(trials: pd.DataFrame, params: Sequence[str], *, target: str = SCORE) -
             go.Scatter(x=values, y=part[target], mode="markers", marker=marker, customdata=part["trial"],
                        hovertemplate="trial %{customdata}: %{y:.4f} with %{x}<extra></extra>"), row, column,
         )  # fmt: skip
-        kind = "category" if numbers is None else "log" if _is_long(numbers) else "linear"
-        panels.update_xaxes(type=kind, row=row, col=column, nticks=5)
+        panels.update_xaxes(**_panel_axis(numbers), row=row, col=column)
     made = look.figure([], height=90 + 200 * rows, showlegend=False)
-    panels.update_layout(made.layout)
+    panels.update_layout(made.layout, margin_t=40)
     panels.update_xaxes(made.layout.xaxis, overwrite=False)
     panels.update_yaxes(made.layout.yaxis, overwrite=False)
     panels.update_yaxes(title=safe(target), col=1)
     return panels.update_annotations(font={"size": 12})
+
+
+def _panel_axis(numbers: NDArray[np.float64] | None) -> dict[str, Any]:
+    """The axis of a narrow panel: few ticks, and on a logarithmic axis at even distances."""
+    if numbers is None:
+        return {"type": "category"}
+    if not _is_long(numbers):
+        return {"nticks": 5, "exponentformat": "e"}
+    ticks = np.geomspace(numbers.min(), numbers.max(), 4)
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.2g}" for tick in ticks]}
 
 
 def param_importances(importances: pd.DataFrame) -> go.Figure:
@@ -212,7 +221,7 @@ def pareto_front(trials: pd.DataFrame, cost: Objective, *, target: str = SCORE) 
                 hovertemplate="trial %{customdata}: %{y:.4f} at %{x:,.4g}<extra></extra>",
             )
         )  # fmt: skip
-    made = look.figure(traces, x=cost.column.replace("_", " "), y=f"{safe(target)} on `search`")
+    made = look.figure(traces, x=cost.column.replace("_", " "), y=f"{safe(target)} on search")
     return made.update_xaxes(type="log" if _is_long(shown[cost.column].to_numpy(dtype=float)) else "linear")
 
 
@@ -242,6 +251,7 @@ def timeline(attempts: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     slots = int(attempts["slot"].max())
     made = look.figure(traces, x=f"{unit} since the sweep began", y="slot", height=150 + 34 * slots, barmode="overlay")
+    made.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
     return made.update_yaxes(dtick=1, autorange="reversed", tickformat="d")
 
 
@@ -268,7 +278,7 @@ def replicates(trials: pd.DataFrame, *, most: int = 30) -> go.Figure:
         marker={"color": look.ORANGE, "symbol": "line-ns-open", "size": 22, "line": {"width": 3}},
         hovertemplate="mean %{x:.4f}<extra></extra>",
     )  # fmt: skip
-    made = look.figure([runs, means], x="overall on `search`", height=130 + 34 * len(names))
+    made = look.figure([runs, means], x="overall on search", height=130 + 34 * len(names))
     return made.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
 
 

@@ -1,0 +1,121 @@
+"""The page: sections of one or several sweeps in a template, with style sheet and scripts inside.
+
+The page loads nothing. Its policy lets only its own scripts run, named by their SHA-256, so a script in a name or a
+traceback would not run even if it were markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import string
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from hpo.display.units import score
+from hpo.report import html
+from hpo.report.facts import Facts
+from hpo.report.sections import SECTIONS
+from results.objectives import SCORE
+from results.plots import trials
+
+SELF, NOTHING = "'self'", "'none'"
+"""Sources of a content security policy."""
+GENERATOR = "minbert-hpo report"
+"""Name by which a page of ours is known."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What changes between two pages of the same sweeps."""
+
+    title: str
+    navigation: str
+    main: str
+
+
+def content_of(sweeps: Sequence[Facts]) -> Content:
+    """The sections of these sweeps; several are compared first."""
+    names = [facts.record.name for facts in sweeps]
+    links, articles = [], []
+    if len(sweeps) > 1:
+        links.append('<a href="#compare">Compare</a>')
+        articles.append(f'<article id="compare"><h2>Compare</h2><section>{_comparison(sweeps)}</section></article>')
+    for number, facts in enumerate(sweeps):
+        key = f"s{number}"
+        if len(sweeps) > 1:
+            links.append(f'<a href="#{key}"><b>{html.text(facts.record.name)}</b></a>')
+        title = f"<h2>{html.text(facts.record.name)}</h2>"
+        bodies = []
+        for section in SECTIONS:
+            place = html.identifier(key, section.title)
+            if body := section.body(facts, place):
+                links.append(f'<a href="#{place}">{html.text(section.title)}</a>')
+                bodies.append(f'<section id="{place}"><h3>{html.text(section.title)}</h3>{body}</section>')
+        articles.append(f'<article id="{key}">{title}{"".join(bodies)}</article>')
+    return Content(f"Sweep {', '.join(names)}", "".join(links), "".join(articles))
+
+
+def _comparison(sweeps: Sequence[Facts]) -> str:
+    """One row a sweep, and the best scores of all in one figure; a warning where scores cannot be compared."""
+    tables = {facts.record.name: facts.reports for facts in sweeps}
+    history = trials.sweeps_history
+    same = {(facts.record.base.sha256, facts.record.data.fingerprint, tuple(facts.record.tasks)) for facts in sweeps}
+    warning = "These sweeps differ in base, data or tasks, so their scores cannot be compared."
+    return "".join(
+        [
+            html.paragraph(warning, "warning") if len(same) > 1 else "",
+            html.table([_row(facts) for facts in sweeps], "best trial, ensemble and default, held out", "scores"),
+            html.plot("compare-used", "Best score over the examples used.", history(tables)),
+            html.plot("compare-time", "Best score over time.", history(tables, by="elapsed")),
+        ]
+    )
+
+
+def _row(facts: Facts) -> dict[str, object]:
+    saved = next(iter(facts.ensembles.values()), {"estimates": {}})["estimates"]
+    held = {role: score(parts["held"]["overall"]["value"]) for role, parts in saved.items() if "held" in parts}
+    best = facts.snapshot.best[0] if facts.snapshot.best else None
+    return {
+        "sweep": facts.record.name,
+        "state": facts.snapshot.phase,
+        "trials": facts.snapshot.trials_total,
+        f"best {SCORE} on `search`": score(best.overall if best else None),
+        **{name: held.get(role, "-") for name, role in HELD_COLUMNS.items()},
+    }
+
+
+HELD_COLUMNS = {"best trial": "best_single", "ensemble": "ensemble", "default": "default"}
+"""Column of the comparison -> role in an ensemble's estimates."""
+
+
+def page(content: Content, *, live: bool = False) -> str:
+    """The whole page. `live`: it asks the server that it came from for new content."""
+    import plotly.offline
+
+    scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    # plotly's parallel coordinates compile functions, hence unsafe-eval; plotly also sets styles of elements.
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    policy = (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src {SELF if live else NOTHING}; base-uri {NOTHING}; form-action {NOTHING}"
+    )
+    return string.Template(_asset("page.html")).substitute(
+        policy=policy,
+        generator=GENERATOR,
+        title=html.text(content.title),
+        style=_asset("page.css"),
+        navigation=content.navigation,
+        main=content.main,
+        made=time.strftime("%Y-%m-%d %H:%M:%S"),
+        live="live" if live else "",
+        plotly=scripts[0],
+        script=scripts[1],
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("hpo.report").joinpath(name).read_text(encoding="utf-8")
