@@ -34,24 +34,24 @@ def heading(value: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str = "", kind: str = "") -> str:
-    """Rows as a table, numbers aligned to the right; nothing without rows."""
+    """Rows as a table, numbers aligned to the right; nothing without rows. `kind` is its class; cells of the kind
+    `texts` are shown unchanged."""
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[cell(row.get(name)) for name in names] for row in rows]
     numeric = [all(NUMERIC.fullmatch(row[place]) for row in cells) for place in range(len(names))]
-    head = "".join(_cell("th", name, number) for name, number in zip(names, numeric, strict=True))
-    body = "".join(
-        f"<tr>{''.join(_cell('td', value, number) for value, number in zip(row, numeric, strict=True))}</tr>"
-        for row in cells
-    )
+    shown = text if kind == "texts" else prose
+    head = _row("th", list(map(prose, names)), numeric)
+    body = "".join(_row("td", list(map(shown, row)), numeric) for row in cells)
     title = f"<caption>{prose(caption)}</caption>" if caption else ""
-    return scrolled(f"<table{_class(kind)}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", caption)
+    return scrolled(f"<table{_class(kind)}>{title}<thead>{head}</thead><tbody>{body}</tbody></table>", caption)
 
 
-def _cell(tag: str, value: str, number: bool) -> str:
-    shown = prose(value) if tag == "th" else text(value)
-    return f"<{tag}{_class('number' if number else '')}>{shown}</{tag}>"
+def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
+    """A row of HTML cells."""
+    kinds = [_class("number") if number else "" for number in numeric]
+    return f"<tr>{''.join(f'<{tag}{kind}>{cell}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))}</tr>"
 
 
 def _class(kind: str) -> str:

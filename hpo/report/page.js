@@ -9,6 +9,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 function themed({ data, layout }) {
   const ink = colour("--ink");
   for (const trace of data.filter((part) => part.type === "heatmap")) trace.textfont = { color: ink };
+  layout.paper_bgcolor = colour("--card"); // also the halo of texts on parallel coordinates
   layout.font = { ...layout.font, color: ink };
   layout.hoverlabel = { bgcolor: colour("--card"), bordercolor: colour("--soft"), font: { color: ink } };
   for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {

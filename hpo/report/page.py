@@ -10,9 +10,10 @@ import base64
 import hashlib
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from hpo.display.units import score
 from hpo.report import html
@@ -75,7 +76,8 @@ def _comparison(sweeps: Sequence[Facts]) -> str:
 
 
 def _row(facts: Facts) -> dict[str, object]:
-    saved = next(iter(facts.ensembles.values()), {"estimates": {}})["estimates"]
+    ensemble: Mapping[str, Any] = next(iter(facts.ensembles.values()), {})
+    saved = ensemble.get("estimates", {})
     held = {role: score(parts["held"]["overall"]["value"]) for role, parts in saved.items() if "held" in parts}
     best = facts.snapshot.best[0] if facts.snapshot.best else None
     return {

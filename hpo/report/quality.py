@@ -49,15 +49,15 @@ def predictors(
     if single is not None:
         named[f"best trial ({single})"] = ([int(single)], None)
     if ensemble is not None:
-        trials = [int(member["trial"]) for member in ensemble["members"]]
-        named[f"ensemble {ensemble['name']}"] = (trials, ensemble)
+        members = [int(member["trial"]) for member in ensemble["members"]]
+        named[f"ensemble {ensemble['name']}"] = (members, ensemble)
     found, problems = [], []
     known = _ids(folder)
     for name, (trials, chosen) in named.items():
         parts: dict[str, dict[str, pd.DataFrame]] = {}
-        for part, members in (("held", _held), ("search", _search)):
+        for part, read in (("held", _held), ("search", _search)):
             try:
-                predicted = _combined(folder, chosen, members(folder, trials))
+                predicted = _combined(folder, chosen, read(folder, trials))
             except StoreError as error:
                 problems.append(f"{name} on `{part}`: {error}")
                 continue

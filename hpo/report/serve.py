@@ -70,7 +70,7 @@ def server(source: Source, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that http.server calls
             # A page elsewhere could reach this address under a name of its own; the answer is for this name alone.
-            if self.headers.get("Host") not in {f"{name}:{self.server.server_address[1]}" for name in NAMES}:
+            if self.headers.get("Host") not in {f"{name}:{running.server_port}" for name in NAMES}:
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
             path = urlsplit(self.path)
@@ -100,4 +100,5 @@ def server(source: Source, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """No line for each request."""
 
-    return ThreadingHTTPServer((HOST, port), Handler)
+    running = ThreadingHTTPServer((HOST, port), Handler)
+    return running

@@ -88,7 +88,8 @@ def intermediate_values(reports: pd.DataFrame, *, target: str = SCORE) -> go.Fig
         line = pd.concat([part for curve in curves for part in (curve[["trial", "step", target]], gap)])
         ends = pd.concat([curve.tail(1) for curve in curves])
         colour = look.STATES.get(str(state), look.GREY)
-        common = {"legendgroup": state, "name": safe(state), "hovertemplate": "trial %{customdata}: %{y:.4f} at %{x:,}"}
+        hover = "trial %{customdata}: %{y:.4f} at %{x:,}"
+        common = {"legendgroup": safe(state), "name": safe(state), "hovertemplate": hover}
         traces += [
             go.Scatter(x=line["step"], y=line[target], customdata=line["trial"], mode="lines",
                        line={"color": colour, "width": 1}, opacity=0.6, **common),
@@ -153,7 +154,7 @@ def slice(trials: pd.DataFrame, params: Sequence[str], *, target: str = SCORE) -
     panels.update_layout(made.layout, margin_t=40)
     panels.update_xaxes(made.layout.xaxis, overwrite=False)
     panels.update_yaxes(made.layout.yaxis, overwrite=False)
-    panels.update_yaxes(title=safe(target), col=1)
+    panels.update_yaxes(title={"text": safe(target), "font": {"size": 13}}, col=1)
     return panels.update_annotations(font={"size": 12})
 
 
@@ -182,7 +183,8 @@ def param_importances(importances: pd.DataFrame) -> go.Figure:
     traces: list[Any] = [
         go.Bar(
             y=bars["parameter"].map(safe), x=bars["importance"], orientation="h", name=safe(first), width=0.6,
-            marker={"color": look.BLUE, "opacity": np.where(sure, 1.0, 0.4)}, customdata=bars["chance"],
+            marker={"color": look.BLUE, "opacity": np.where(sure, 1.0, 0.4), "line": {"color": look.BLUE, "width": 1}},
+            customdata=bars["chance"],
             hovertemplate="%{y}: %{x:.2f}, as much by chance with probability %{customdata:.2f}<extra></extra>",
         )
     ]  # fmt: skip
@@ -315,7 +317,7 @@ def _numbers(values: pd.Series) -> NDArray[np.float64] | None:
     present = values.dropna()
     if any(isinstance(value, bool | str) for value in present):
         return None
-    return values.to_numpy(dtype=float, na_value=np.nan)
+    return np.asarray(values.to_numpy(dtype=float, na_value=np.nan))
 
 
 def _is_long(values: NDArray[np.float64]) -> bool:

@@ -106,8 +106,8 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     """A browser with a fresh profile; it has ended when the block is left."""
     here_reads, there_writes = os.pipe()
     there_reads, here_writes = os.pipe()
-    # The browser reads commands from descriptor 3 and answers on 4.
-    shell = ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{there_reads} 4>&{there_writes}', program]
+    # The browser reads commands from descriptor 3 and answers on 4. Not every sh knows descriptors above 9.
+    shell = ["bash", "-c", f'exec "$0" "$@" 3<&{there_reads} 4>&{there_writes}', program]
     process = subprocess.Popen(
         [*shell, *OPTIONS, f"--user-data-dir={profile}"],
         pass_fds=(there_reads, there_writes),

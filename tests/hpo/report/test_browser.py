@@ -1,0 +1,164 @@
+"""The page in a headless Chromium: no error, every plot drawn, no script of the store, phone width, dark mode,
+contrast, keyboard, and a page that follows its server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpo.report import serve
+from hpo.report.facts import facts_of
+from hpo.report.page import content_of, page
+from results.store import Store
+from tests.hpo.report import sweeps
+from tests.hpo.report.browser import Browser, browser, executable
+
+PROGRAM = executable()
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium: none of its names is on the PATH, CHROMIUM is not set"),
+    pytest.mark.timeout(600),
+]
+
+DRAW = "drawAll((box) => !box.dataset.drawn)"
+"""Draws every plot that is not drawn yet, as printing does."""
+CONTRAST = """(() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map((part) => part / 255)
+    .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length < 4 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const drawn = element.closest("svg") !== null;
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || /SCRIPT|STYLE/.test(element.tagName) || element.closest(".bartext, .skip")) continue;
+    const style = getComputedStyle(element);
+    const [front, back] = [light(numbers(drawn ? style.fill : style.color)), light(behind(element))];
+    const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+    if (ratio < 4.5) found.push([element.tagName, element.textContent.slice(0, 40), ratio]);
+  }
+  return found;
+})()"""
+"""Texts whose contrast against what is behind them is below 4.5:1 (WCAG 2.2, 1.4.3), in plots too. Numbers on bars are
+left out: they repeat what the pointer shows."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store")
+    sweeps.small(path)
+    sweeps.many(path, "evil", 30)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(store: Path) -> str:
+    """A page about two sweeps, one of them with markup for names."""
+    facts = [facts_of(Store(store).open(name)) for name in ("small-1", "evil")]
+    (store / "page.html").write_text(page(content_of(facts)), encoding="utf-8")
+    return (store / "page.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with browser(PROGRAM, tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+def assert_whole(window: Browser) -> None:
+    """Every plot is drawn, nothing went wrong, nothing was loaded, and no script of the store has run."""
+    window.run(DRAW)
+    empty = window.run("plots().filter((box) => !box.querySelector('.main-svg, canvas')).map((box) => box.id)")
+    assert empty == []
+    assert window.run("plots().length") > 20
+    assert window.run("[...document.querySelectorAll('.plot')].every((box) => box.dataset.drawn === 'yes')")
+    assert window.problems == []
+    assert window.run("window.hit === undefined")
+    assert window.run("document.images.length") == 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_reader_sees_everything(window: Browser, address: str, width: int, dark: bool) -> None:
+    window.requests.clear()
+    window.show(address, width=width, dark=dark)
+    assert_whole(window)
+    assert [each for each in window.requests if not each.startswith(("file:", "data:", "blob:"))] == []
+    assert window.run("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert window.run(CONTRAST) == []
+    paper = window.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(13, 15, 19)" if dark else "rgb(244, 246, 248)")
+
+
+def test_a_change_to_dark_redraws_the_plots(window: Browser, address: str) -> None:
+    window.show(address)
+    window.run(DRAW)
+    window.look(width=1200, dark=True)
+    window.run("new Promise((done) => setTimeout(done, 500))")
+    assert_whole(window)
+    assert window.run(CONTRAST) == []
+    window.run("document.querySelector('main p').style.color = 'rgb(90, 90, 90)'")
+    assert [tag for tag, *_ in window.run(CONTRAST)] == ["P"], "what is hard to read would be found"
+
+
+def test_the_table_of_errors_filters(window: Browser, address: str) -> None:
+    window.show(address)
+    shown = "[...document.querySelectorAll('.filter tbody tr')].filter((row) => !row.hidden)"
+    rows = window.run(f"{shown}.length")
+    assert rows > 3
+    window.run("document.querySelector('.filter select').focus()")
+    window.call("Input.insertText", text="sts")
+    window.run("""(() => { const select = document.querySelector('.filter select'); select.value = 'sts';
+        select.dispatchEvent(new Event('input', { bubbles: true })); })()""")
+    assert set(window.run(f"{shown}.map((row) => row.cells[0].textContent)")) == {"sts"}
+    identity = window.run(f"{shown}[0].lastChild.textContent")
+    window.run("document.querySelector('.filter input').focus()")
+    window.call("Input.insertText", text=identity)
+    assert window.run(f"{shown}.map((row) => row.lastChild.textContent)") == [identity]
+    assert window.run("document.querySelector('.filter output').textContent") == "1 rows"
+
+
+def test_the_keyboard_reaches_links_tables_and_fields(window: Browser, address: str) -> None:
+    window.show(address)
+    reached = []
+    for _ in range(60):
+        for kind in ("keyDown", "keyUp"):
+            window.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.append(window.run("document.activeElement.className || document.activeElement.tagName"))
+    assert reached[0] == "skip", "the first stop leads past the links"
+    assert {"A", "wide", "SELECT", "INPUT"} <= set(reached)
+
+
+def test_a_live_page_takes_what_is_new(window: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "PAUSE", 0.0)
+    monkeypatch.setattr(serve, "SHARE", 0.0)
+    sweeps.many(tmp_path, "live", 6)
+    running = serve.server(serve.Source(lambda: [Store(tmp_path).open("live")]), 0)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    try:
+        window.show(f"http://127.0.0.1:{running.server_port}/")
+        window.run(DRAW)
+        before = window.run("document.querySelector('main').textContent")
+        window.run("document.querySelector('details').open = true")
+        with Store(tmp_path).open("live").writer() as writer:
+            writer.append("trials", {"trial": 77, "attempt": 0, "event": "start", "config": "{}", "params": "{}"})
+        window.run("refresh('')")
+        assert window.run("document.querySelector('main').textContent") != before
+        assert window.run("document.querySelector('details').open"), "what the reader opened stays open"
+        assert window.run("plots().every((box) => box.dataset.drawn === 'yes' && box.querySelector('.main-svg'))")
+        assert window.problems == []
+    finally:
+        running.shutdown()
+        thread.join()
+        running.server_close()
