@@ -43,7 +43,7 @@ def content_of(sweeps: Sequence[Facts]) -> Content:
     links, articles = [], []
     if len(sweeps) > 1:
         links.append('<a href="#compare">Compare</a>')
-        articles.append(f'<article id="compare"><h2>Compare</h2><section>{_comparison(sweeps)}</section></article>')
+        articles.append(f'<article id="compare"><h2>Compare</h2><section>{comparison(sweeps)}</section></article>')
     for number, facts in enumerate(sweeps):
         key = f"s{number}"
         if len(sweeps) > 1:
@@ -59,7 +59,7 @@ def content_of(sweeps: Sequence[Facts]) -> Content:
     return Content(f"Sweep {', '.join(names)}", "".join(links), "".join(articles))
 
 
-def _comparison(sweeps: Sequence[Facts]) -> str:
+def comparison(sweeps: Sequence[Facts]) -> str:
     """One row a sweep, and the best scores of all in one figure; a warning where scores cannot be compared."""
     tables = {facts.record.name: facts.reports for facts in sweeps}
     history = trials.sweeps_history

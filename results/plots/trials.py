@@ -23,6 +23,12 @@ from results.views import REPEAT
 
 SURE = 0.05
 """Largest probability of as much importance by chance at which a bar is filled."""
+UNITS = {
+    "peak_memory_bytes": (2.0**30, "peak memory (GiB)"),
+    "trainable_parameters": (1e6, "trainable parameters (millions)"),
+    "seconds": (1.0, "seconds of training and evaluation"),
+}
+"""Column of a cost -> the unit in which it is drawn, and the title of its axis."""
 COLUMNS = 3
 """Panels of `slice` in a row."""
 
@@ -212,18 +218,19 @@ def pareto_front(trials: pd.DataFrame, cost: Objective, *, target: str = SCORE) 
     if shown.empty:
         return look.empty("no trial is complete yet")
     front = undominated(values)
+    unit, title = UNITS.get(cost.column, (1.0, cost.column.replace("_", " ")))
     best = shown[front].sort_values(cost.column)
     traces = []
     for name, rows, colour, size in (("other trials", shown[~front], look.GREY, 7), ("front", best, look.ORANGE, 10)):
         traces.append(
             go.Scatter(
-                x=rows[cost.column].astype(float), y=rows[target], name=name, customdata=rows["trial"],
+                x=rows[cost.column].astype(float) / unit, y=rows[target], name=name, customdata=rows["trial"],
                 mode="lines+markers" if name == "front" else "markers",
                 line={"shape": "hv", "width": 1, "color": colour}, marker={"color": colour, "size": size},
                 hovertemplate="trial %{customdata}: %{y:.4f} at %{x:,.4g}<extra></extra>",
             )
         )  # fmt: skip
-    made = look.figure(traces, x=cost.column.replace("_", " "), y=f"{safe(target)} on search")
+    made = look.figure(traces, x=title, y=f"{safe(target)} on search")
     return made.update_xaxes(type="log" if _is_long(shown[cost.column].to_numpy(dtype=float)) else "linear")
 
 

@@ -18,6 +18,7 @@ from tests.hpo.report.browser import Browser, browser, executable
 
 PROGRAM = executable()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(PROGRAM is None, reason="no Chromium: none of its names is on the PATH, CHROMIUM is not set"),
     pytest.mark.timeout(600),
 ]

@@ -20,7 +20,7 @@ from hpo.launch.record import DataRecord
 from hpo.report import html, quality, serve
 from hpo.report.errors import LONG, error_rows, texts_of
 from hpo.report.facts import Facts, facts_of
-from hpo.report.page import content_of, page
+from hpo.report.page import Content, comparison, content_of, page
 from hpo.report.quality import Predictor
 from minbert.data.files import fingerprint
 from minbert.tasks import TASKS
@@ -51,6 +51,12 @@ def evil(store: Path) -> Facts:
     return facts_of(Store(store).open("evil"))
 
 
+@pytest.fixture(scope="module")
+def both(small: Facts, evil: Facts) -> Content:
+    """A page about `evil` and `small-1`, in this order."""
+    return content_of([evil, small])
+
+
 class Elements(HTMLParser):
     """The elements of a page with their attributes, the text outside scripts, and the content of scripts."""
 
@@ -73,8 +79,8 @@ class Elements(HTMLParser):
             self.text += data
 
 
-def test_the_page_loads_nothing_and_runs_its_own_scripts_alone(small: Facts) -> None:
-    found = Elements(page(content_of([small])))
+def test_the_page_loads_nothing_and_runs_its_own_scripts_alone(both: Content) -> None:
+    found = Elements(page(both))
     for tag, attributes in found.elements:
         assert not {"src", "srcset", "data"} & attributes.keys(), (tag, attributes)
         assert (attributes.get("href") or "#").startswith("#"), (tag, attributes)
@@ -87,8 +93,8 @@ def test_the_page_loads_nothing_and_runs_its_own_scripts_alone(small: Facts) -> 
     assert len(re.findall(r"'sha256-", policy)) == len(own) == 2
 
 
-def test_texts_of_the_store_stay_texts(evil: Facts, small: Facts) -> None:
-    found = Elements(content_of([evil, small]).main)
+def test_texts_of_the_store_stay_texts(both: Content) -> None:
+    found = Elements(both.main)
     assert not [tag for tag, _ in found.elements if tag in ("img", "iframe", "object", "link", "meta")]
     plots = [attributes for tag, attributes in found.elements if tag == "script"]
     assert plots
@@ -100,31 +106,30 @@ def test_texts_of_the_store_stay_texts(evil: Facts, small: Facts) -> None:
     assert len(ids) == len(set(ids)), "two sweeps on a page share no id"
 
 
-def test_the_headline_is_held_out(small: Facts) -> None:
-    found = Elements(content_of([small]).main).text
+def test_the_headline_is_held_out(both: Content, small: Facts) -> None:
+    found = Elements(both.main).text
     record = small.ensembles["greedy-3"]
     for role in ("ensemble", "best_single", "default"):
         assert f"{record['estimates'][role]['held']['overall']['value']:.4f}" in found
     assert "greedy-3: held out (n = " in found
-    assert "There are no held-out scores yet" not in found
+    assert found.count("There are no held-out scores yet") == 1, "of `evil`, which has no ensemble"
 
 
-def test_a_sweep_that_runs_says_that_held_out_scores_come_later(evil: Facts) -> None:
-    found = Elements(content_of([evil]).main).text
-    assert "There are no held-out scores yet" in found
+def test_failures_of_one_reason_stand_together(both: Content) -> None:
+    found = Elements(both.main).text
     assert "28 of 31trials closed" in found, "two repeats are no trials of the search"
-    assert "failed, 3 attempts: Error:" in found, "failures of one reason stand together"
+    assert "failed, 3 attempts: Error:" in found
 
 
 def test_sweeps_of_different_data_are_not_compared_in_silence(small: Facts, evil: Facts) -> None:
-    assert "their scores cannot be compared" in Elements(content_of([small, evil]).main).text
-    assert "their scores cannot be compared" not in Elements(content_of([small, small]).main).text
+    assert "their scores cannot be compared" in comparison([small, evil])
+    assert "their scores cannot be compared" not in comparison([small, small])
 
 
-def test_quality_goes_by_the_kind_of_a_task(small: Facts) -> None:
+def test_quality_goes_by_the_kind_of_a_task(both: Content) -> None:
     """sst has classes, qqp two, sts scores: figures by kind, for the best trial and the ensemble."""
-    boxes = [each["id"] for tag, each in Elements(content_of([small]).main).elements if each.get("class") == "plot"]
-    ends = [str(name).removeprefix("s0-predictions-") for name in boxes if str(name).startswith("s0-predictions")]
+    boxes = [each["id"] for tag, each in Elements(both.main).elements if each.get("class") == "plot"]
+    ends = [str(name).removeprefix("s1-predictions-") for name in boxes if str(name).startswith("s1-predictions")]
     expected = ["sst-confusion", "qqp-confusion", "qqp-precision", "sts-agreement"]
     assert ends == [*(f"0-{name}" for name in expected), *(f"1-{name}" for name in expected if "precision" not in name)]
 
