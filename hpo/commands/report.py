@@ -11,7 +11,7 @@ import typer
 from hpo.commands.common import InputError, JsonOption, StoreOption, console, open_store, print_json
 from hpo.display.messages import busy, tell, warn
 
-SweepsArgument = Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Names of sweeps (see `hpo list`).")]
+SweepsArgument = Annotated[list[str], typer.Argument(metavar="SWEEP", help="Names of sweeps (see `hpo list`).")]
 
 
 def report(
@@ -22,9 +22,7 @@ def report(
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve a page that follows the sweeps, on this machine alone, until Ctrl-C.")
     ] = False,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port of --serve. Default: a free one.")
-    ] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, help="Port of --serve. Default: a free one.")] = 0,
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
@@ -70,8 +68,8 @@ def _serve(store: str, sweeps: list[str], port: int) -> None:
     source.newest()  # an unknown sweep is refused here, not in the browser
     try:
         running = server(source, port)
-    except OSError as error:
-        raise InputError(f"`--port`: cannot listen on {HOST}:{port}: {error.strerror}. Name another one.") from error
+    except (OSError, OverflowError) as error:  # taken, not allowed, or no port at all
+        raise InputError(f"`--port`: cannot listen on {HOST}:{port}: {error}. Name another one.") from error
     tell(f"http://{HOST}:{running.server_port}/ follows {', '.join(sweeps)}; Ctrl-C ends it")
     try:
         running.serve_forever()

@@ -83,6 +83,7 @@ function replace(next) {
 }
 
 async function refresh(version) {
+  const made = document.querySelector("footer time");
   try {
     const answer = await fetch(`content?since=${version}`, { cache: "no-store" });
     if (answer.status === 200) {
@@ -90,8 +91,9 @@ async function refresh(version) {
       await replace(next);
       version = next.version;
     }
+    delete made.dataset.stale;
   } catch (error) {
-    document.querySelector("footer time").dataset.stale = "yes"; // the server has ended; the page stays as it is
+    made.dataset.stale = "yes"; // the server has ended; the page stays as it is
   }
   setTimeout(refresh, REFRESH, version);
 }
@@ -99,4 +101,4 @@ async function refresh(version) {
 begin();
 window.addEventListener("beforeprint", () => drawAll((box) => !box.dataset.drawn));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll((box) => box.dataset.drawn));
-if (document.body.classList.contains("live")) setTimeout(refresh, REFRESH, "");
+if (document.body.dataset.version) setTimeout(refresh, REFRESH, document.body.dataset.version);

@@ -35,11 +35,13 @@ class Content:
     title: str
     navigation: str
     main: str
+    made: str
+    """When the store was read."""
 
 
 def content_of(sweeps: Sequence[Facts]) -> Content:
     """The sections of these sweeps; several are compared first."""
-    names = [facts.record.name for facts in sweeps]
+    names, made = [facts.record.name for facts in sweeps], time.strftime("%Y-%m-%d %H:%M:%S")
     links, articles = [], []
     if len(sweeps) > 1:
         links.append('<a href="#compare">Compare</a>')
@@ -56,7 +58,7 @@ def content_of(sweeps: Sequence[Facts]) -> Content:
                 links.append(f'<a href="#{place}">{html.text(section.title)}</a>')
                 bodies.append(f'<section id="{place}"><h3>{html.text(section.title)}</h3>{body}</section>')
         articles.append(f'<article id="{key}">{title}{"".join(bodies)}</article>')
-    return Content(f"Sweep {', '.join(names)}", "".join(links), "".join(articles))
+    return Content(f"Sweep {', '.join(names)}", "".join(links), "".join(articles), made)
 
 
 def comparison(sweeps: Sequence[Facts]) -> str:
@@ -93,8 +95,9 @@ HELD_COLUMNS = {"best trial": "best_single", "ensemble": "ensemble", "default": 
 """Column of the comparison -> role in an ensemble's estimates."""
 
 
-def page(content: Content, *, live: bool = False) -> str:
-    """The whole page. `live`: it asks the server that it came from for new content."""
+def page(content: Content, *, version: str = "") -> str:
+    """The whole page. With the version of its content it is live: it asks the server that it came from for a newer
+    one."""
     import plotly.offline
 
     scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
@@ -103,7 +106,7 @@ def page(content: Content, *, live: bool = False) -> str:
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     policy = (
         f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"connect-src {SELF if live else NOTHING}; base-uri {NOTHING}; form-action {NOTHING}"
+        f"connect-src {SELF if version else NOTHING}; base-uri {NOTHING}; form-action {NOTHING}"
     )
     return string.Template(_asset("page.html")).substitute(
         policy=policy,
@@ -112,8 +115,8 @@ def page(content: Content, *, live: bool = False) -> str:
         style=_asset("page.css"),
         navigation=content.navigation,
         main=content.main,
-        made=time.strftime("%Y-%m-%d %H:%M:%S"),
-        live="live" if live else "",
+        made=content.made,
+        version=html.text(version),
         plotly=scripts[0],
         script=scripts[1],
     )

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -74,19 +75,21 @@ def server(source: Source, port: int) -> ThreadingHTTPServer:
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
             path = urlsplit(self.path)
-            if path.path == "/":
-                self._answer("text/html; charset=utf-8", page(source.newest()[1], live=True))
-            elif path.path == "/content":
-                version, content = source.newest()
-                if parse_qs(path.query).get("since") == [version]:
-                    self.send_response(HTTPStatus.NO_CONTENT)
-                    self.end_headers()
-                    return
-                made = time.strftime("%Y-%m-%d %H:%M:%S")
-                parts = {"navigation": content.navigation, "main": content.main, "made": made}
-                self._answer("application/json", json.dumps({"version": version, **parts}))
-            else:
+            if path.path not in ("/", "/content"):
                 self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            try:
+                version, content = source.newest()
+            except ValueError as error:  # a sweep is gone, or a file of it is damaged
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, explain=str(error))
+                return
+            if path.path == "/":
+                self._answer("text/html; charset=utf-8", page(content, version=version))
+            elif parse_qs(path.query).get("since") == [version]:
+                self.send_response(HTTPStatus.NO_CONTENT)
+                self.end_headers()
+            else:
+                self._answer("application/json", json.dumps({"version": version, **asdict(content)}))
 
         def _answer(self, kind: str, text: str) -> None:
             body = text.encode()

@@ -38,7 +38,8 @@ def test_help_lists_every_command_and_no_other() -> None:
     for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
     expected = (
-        "run resume extend list status stop logs rm top show importance query ensemble predict export spaces doctor gc"
+        "run resume extend list status stop logs rm top show importance query report ensemble predict export spaces "
+        "doctor gc"
     )
     assert sorted(expected.split()) == sorted(COMMANDS)
 
@@ -83,6 +84,7 @@ NUMBERS = {
     "top": "-n=1",
     "show": "TRIAL=0",
     "importance": "--rung=1 -n=1",
+    "report": "--port=0",
     "logs": "TRIAL=0",
     "ensemble": "--size=1",
     "predict": "--trial=0",

@@ -232,9 +232,9 @@ def test_a_live_page_follows_the_store(served: tuple[str, Path]) -> None:
     address, store = served
     status, text = read(address)
     assert status == 200
-    assert '<body class="live">' in text
     assert "connect-src 'self'" in text
     content = json.loads(read(f"{address}content?since=")[1])
+    assert f'<body data-version="{content["version"]}">' in text
     assert read(f"{address}content?since={content['version']}")[0] == 204, "nothing has changed"
     with Store(store).open("live").writer() as writer:
         writer.append("trials", {"trial": 77, "attempt": 0, "event": "start", "config": "{}", "params": "{}"})
@@ -243,3 +243,5 @@ def test_a_live_page_follows_the_store(served: tuple[str, Path]) -> None:
     assert later["main"] != content["main"]
     assert read(f"{address}other")[0] == 404
     assert read(address, host="elsewhere.example")[0] == 403
+    Store(store).remove("live")
+    assert read(address)[0] == 503, "the server goes on"
