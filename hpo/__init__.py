@@ -2,8 +2,10 @@
 is recorded, so that a sweep can be resumed.
 
     import hpo
-    outcome = hpo.run(hpo.Launch("quickstart", trials=12, budget=2_000))
-    outcome = hpo.resume("runs", outcome.name, hpo.Relaunch(trials=24))
+    sweep = hpo.run("quickstart", trials=12, budget=2_000)
+    sweep.top(5), sweep.best, sweep.study
+    sweep = hpo.resume(sweep.name, trials=24)
+    sweep = hpo.open("mine", store="runs")
 
 Importing this package imports nothing heavy: each public name is loaded at its first use. No public name equals the
 name of a subpackage: once that subpackage was imported, Python would put it in place of the function.
@@ -15,28 +17,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpo.api.launching import open as open
+    from hpo.api.launching import resume as resume
+    from hpo.api.launching import run as run
+    from hpo.api.sweep import StoredSweep as StoredSweep
     from hpo.cluster.resources import ResourceRequest as ResourceRequest
-    from hpo.driver.session import Outcome as Outcome
-    from hpo.driver.session import resume as resume
-    from hpo.driver.session import run as run
+    from hpo.driver.callbacks import Callback as Callback
     from hpo.launch.plan import Plan as Plan
     from hpo.launch.prepare import prepare as prepare
     from hpo.launch.request import Launch as Launch
     from hpo.launch.request import Relaunch as Relaunch
 
 _MODULE_OF = {
+    "Callback": "hpo.driver.callbacks",
     "Launch": "hpo.launch.request",
-    "Outcome": "hpo.driver.session",
     "Plan": "hpo.launch.plan",
     "Relaunch": "hpo.launch.request",
     "ResourceRequest": "hpo.cluster.resources",
+    "StoredSweep": "hpo.api.sweep",
+    "open": "hpo.api.launching",
     "prepare": "hpo.launch.prepare",
-    "resume": "hpo.driver.session",
-    "run": "hpo.driver.session",
+    "resume": "hpo.api.launching",
+    "run": "hpo.api.launching",
 }
 """Public name -> the module that defines it."""
 
-__all__ = ["Launch", "Outcome", "Plan", "Relaunch", "ResourceRequest", "prepare", "resume", "run"]
+__all__ = [
+    "Callback",
+    "Launch",
+    "Plan",
+    "Relaunch",
+    "ResourceRequest",
+    "StoredSweep",
+    "open",
+    "prepare",
+    "resume",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

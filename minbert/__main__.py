@@ -74,6 +74,8 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="PATH=VALUE", help=setting)
     add("--budget", type=int, metavar="N", help="training examples in total (default 3000)")
     add("--reports", type=int, metavar="N", help="evaluations on dev data, evenly spaced over the budget (default 3)")
+    milestones = "examples at which it is evaluated, such as 100,300,900; the last is the budget (default: see --reports)"
+    add("--milestones", metavar="LIST", help=milestones)
     add("--seed", type=int, metavar="N", help="random seed of weights, row order and dropout (default 0)")
     add("--out", type=Path, default=USUAL_OUT, metavar="DIR", help=f"folder for checkpoints (default {USUAL_OUT})")
     add("--resume", action="store_true", help="continue from the newest checkpoint in --out")
@@ -196,7 +198,9 @@ def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[in
 
     `State.resume` refuses other milestones than the checkpoint's. Raises ValueError.
     """
-    if stored and options.budget is None and options.reports is None:
+    if options.milestones is not None:
+        milestones = _listed(options)
+    elif stored and options.budget is None and options.reports is None:
         milestones = tuple(stored["milestones"])
     else:
         budget = 3000 if options.budget is None else options.budget
@@ -208,6 +212,20 @@ def _milestones(options: argparse.Namespace, stored: dict[str, Any]) -> tuple[in
         milestones = tuple(budget * part // reports for part in range(1, reports + 1))
     if stored and options.seed not in (None, stored["seed"]):
         raise ValueError(f"`--seed` must be that of the run that is continued, {stored['seed']}; found {options.seed}.")
+    return milestones
+
+
+def _listed(options: argparse.Namespace) -> tuple[int, ...]:
+    """The milestones of `--milestones`. Raises ValueError."""
+    for name in ("budget", "reports"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"`--milestones` already says when to report; leave out `--{name}`.")
+    words = options.milestones.split(",")
+    milestones = tuple(int(word) for word in words if word.strip().isdecimal())
+    if len(milestones) != len(words) or milestones[0] < 1 or list(milestones) != sorted(set(milestones)):
+        raise ValueError(
+            f"`--milestones` must be ascending numbers of examples, such as 100,300,900, found {options.milestones!r}."
+        )
     return milestones
 
 

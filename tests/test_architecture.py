@@ -43,7 +43,7 @@ TABLE: Mapping[str, May] = {
         # dependencies of its three libraries, and click, a dependency of typer
         | {"torch", "numpy", "scipy", "tokenizers", "safetensors", "huggingface_hub"}
         | {"pyarrow", "pandas", "duckdb", "plotly", "click"},
-        frozenset({"yaml"}),
+        frozenset({"yaml", "IPython"}),
     ),
 }
 
@@ -58,7 +58,7 @@ ONLY: Mapping[str, frozenset[str]] = {
 ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
     "hpo": (
         frozenset({"__main__", "hpo"}),
-        frozenset({"commands"}),
+        frozenset({"commands", "api"}),
         frozenset({"report"}),
         frozenset({"display", "exports", "submission"}),
         frozenset({"driver"}),
@@ -250,6 +250,7 @@ def test_tests_mirror_the_folders(package: str) -> None:
 
 
 HEAVY = {
+    "hpo": {"torch", "ray", "optuna", "numpy", "pandas", "pyarrow", "plotly", "typer", "rich", "minbert", "results"},
     "minbert": {"torch", "numpy", "scipy", "pyarrow", "tokenizers", "safetensors", "huggingface_hub", "rich"},
     "minbert.metrics": {"torch", "scipy", "pyarrow", "tokenizers", "safetensors", "huggingface_hub", "rich"},
     "search_spaces": {"torch", "numpy", "optuna", "ray", "minbert", "results", "hpo"},

@@ -25,6 +25,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpo.display.notebook import NotebookDisplay
 from hpo.display.plain import PlainDisplay
 from hpo.display.units import OVER, TRAINING, amount, duration, plural, rate, score
 from hpo.search.states import CLOSED
@@ -245,10 +246,12 @@ def picture(snapshot: Snapshot, width: int) -> RenderableType:
     return Group(top, tables(snapshot, width), Text(""), *messages(snapshot), foot)
 
 
-def observer(console: Console | None = None, activity: str = "") -> LiveDisplay | PlainDisplay:
-    """The display that fits the output: a picture on a terminal, lines elsewhere. `activity`: what the picture shows
-    before the first snapshot."""
+def observer(console: Console | None = None, activity: str = "") -> LiveDisplay | NotebookDisplay | PlainDisplay:
+    """The display that fits the output: a picture on a terminal or in a notebook, lines elsewhere. `activity`: what the
+    picture shows before the first snapshot."""
     console = console or Console()
+    if console.is_jupyter:
+        return NotebookDisplay(picture, activity)
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveDisplay(console, activity=activity)
     return PlainDisplay(console.file)

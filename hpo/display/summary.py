@@ -27,7 +27,7 @@ MESSAGES = 5
 
 def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
-    from hpo.driver.comparison import of_sweep
+    from hpo.driver.comparison import best_trial, of_sweep
     from hpo.driver.jury import scoring
     from hpo.driver.ledger import Ledger
     from hpo.driver.selection import conclude, settled
@@ -61,9 +61,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
             console.print()
             show_ensemble(record, console)
     warn(folder.warnings)
-    best = int(rows[0]["trial"]) if rows else None
-    if decision is not None and decision.answer.trial is not None:
-        best = decision.answer.trial
+    best = best_trial(folder, decision) if rows else None
     console.print()
     show_next(next_commands(outcome.name, store, best, name), folder, console)
 

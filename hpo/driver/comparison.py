@@ -137,6 +137,19 @@ def of_sweep(folder: SweepFolder) -> Decision | None:
     return Decision(answer, _on_held(folder, answer, runs_at_full_budget(ledger, budget)))
 
 
+def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
+    """The answer of a sweep that has ended (`decision`, if it is known), else its best trial so far. Raises StoreError
+    if no trial has a score."""
+    from results.files import StoreError
+
+    decision = decision or of_sweep(folder)
+    if decision is not None and decision.answer.trial is not None:
+        return decision.answer.trial
+    for trial in Ledger(folder.events()).ranking():
+        return trial
+    raise StoreError(f"No trial of sweep `{folder.name}` has a score yet.")
+
+
 def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:
     from results.choice import labels_of
     from results.estimates import of_difference

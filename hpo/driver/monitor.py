@@ -54,10 +54,13 @@ class Monitor:
         """Take a row that was appended. It counts once it is durable."""
         self._expected.append((seq, row))
 
-    def settle(self, durable_seq: int) -> None:
-        """Count the rows that have become durable."""
+    def settle(self, durable_seq: int) -> list[Mapping[str, Any]]:
+        """Count the rows that have become durable, and return them."""
+        settled = []
         while self._expected and self._expected[0][0] <= durable_seq:
-            self.feed(self._expected.popleft()[1])
+            settled.append(self._expected.popleft()[1])
+            self.feed(settled[-1])
+        return settled
 
     def feed_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Count durable rows, in the order of `seq`."""

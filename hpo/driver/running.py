@@ -53,7 +53,7 @@ class Running:
         self._screen = screen
         self._sweep = plan.sweep(job.resources.workers)
         self._sweep.replay(events)
-        screen.monitor.feed_all(events)
+        screen.recall(events)
         screen.messages += [*self._sweep.warnings, *folder.warnings]
         shelf = Shelf(path, plan.record.keep, Jury(folder))
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, screen.messages.append)
@@ -171,7 +171,7 @@ class Running:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one stops")
 
     def _settle(self) -> None:
-        self._screen.monitor.settle(self._writer.durable_seq)
+        self._screen.settle(self._writer.durable_seq)
 
     def _show(self) -> None:
         self._settle()

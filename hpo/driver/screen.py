@@ -1,11 +1,14 @@
-"""The screen of a launch: hands its observer a snapshot of the durable rows, at most four times a second."""
+"""The screen of a launch: hands its observer a snapshot of the durable rows, at most four times a second, and tells the
+callbacks of each new row."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from hpo.driver.callbacks import Callback, Callbacks
 from hpo.driver.monitor import monitor_of
 from hpo.launch.plan import Plan
 from hpo.search.snapshot import Snapshot
@@ -21,7 +24,7 @@ REFRESH = 0.25
 class Screen:
     """Phase and messages of one launch, and the monitor of its durable rows."""
 
-    def __init__(self, plan: Plan, observer: Observer | None) -> None:
+    def __init__(self, plan: Plan, observer: Observer | None, callbacks: Sequence[Callback] = ()) -> None:
         self.phase = "starting"
         self.activity = ""
         """What the driver does now, in words; shown while it starts or finalises."""
@@ -31,9 +34,19 @@ class Screen:
         """When the launch began, by `time.monotonic`."""
         self._plan = plan
         self._observer = observer
+        self._callbacks = Callbacks(callbacks, self.messages.append)
         self.started = time.time()
         """When the launch began, in seconds since 1970."""
         self._next_refresh = 0.0
+
+    def recall(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Count the stored rows of earlier launches."""
+        self.monitor.feed_all(events)
+        self._callbacks.recall(events)
+
+    def settle(self, durable_seq: int) -> None:
+        """Count the rows that have become durable, and tell the callbacks of them."""
+        self._callbacks(self.monitor.settle(durable_seq))
 
     def snapshot(self) -> Snapshot:
         """The sweep as its durable rows describe it. A time limit of the launch bounds the time left."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from hpo.cluster.connection import Cluster, connect
 from hpo.cluster.resources import Resources
 from hpo.cluster.survey import check_nodes
 from hpo.driver import generations
+from hpo.driver.callbacks import Callback
 from hpo.driver.monitor import monitor_of
 from hpo.driver.resumption import resumption
 from hpo.driver.running import LaunchState, Running
@@ -45,18 +46,24 @@ class Outcome:
     snapshot: Snapshot
 
 
-def run(launch: Launch | Plan, observer: Observer | None = None) -> Outcome:
+def run(launch: Launch | Plan, observer: Observer | None = None, callbacks: Sequence[Callback] = ()) -> Outcome:
     """Run a new sweep until it is done, or until a signal, a stop request or its time limit."""
     from results.store import Store
 
     plan = launch if isinstance(launch, Plan) else prepare(launch)
-    session = Session(plan, observer)
+    session = Session(plan, observer, callbacks)
     with session.connected() as (cluster, resources):
         folder = Store(plan.store).create(plan.name, plan.begun(resources).to_json())
         return session.drive(folder, cluster, resources)
 
 
-def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Observer | None = None) -> Outcome:
+def resume(
+    store: str,
+    name: str,
+    relaunch: Relaunch | None = None,
+    observer: Observer | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
     """Resume a sweep, however its last launch stopped. `relaunch` says what differs from the launch before.
 
     If every trial has ended and the chosen ones have predicted, nothing is started and the function returns at once.
@@ -69,7 +76,7 @@ def resume(store: str, name: str, relaunch: Relaunch | None = None, observer: Ob
     record, trials, done = resumption(folder, relaunch)
     if done:
         return _done_already(folder, record, trials)
-    session = Session(plan_again(store, record, trials, relaunch), observer)
+    session = Session(plan_again(store, record, trials, relaunch), observer, callbacks)
     with session.connected() as (cluster, resources):
         return session.drive(folder, cluster, resources, takeover=relaunch.takeover)
 
@@ -85,9 +92,9 @@ def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outc
 class Session:
     """A launch before it owns the writer: connects to the cluster, chooses resources, claims the sweep."""
 
-    def __init__(self, plan: Plan, observer: Observer | None) -> None:
+    def __init__(self, plan: Plan, observer: Observer | None, callbacks: Sequence[Callback] = ()) -> None:
         self._plan = plan
-        self._screen = Screen(plan, observer)
+        self._screen = Screen(plan, observer, callbacks)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[tuple[Cluster, Resources]]:

@@ -14,8 +14,9 @@ The commands, their defaults, `hpo.run`, `hpo.resume` and `hpo extend` need no e
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,6 +93,9 @@ class Launch:
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0, repeats=0)
         _check_time(self.time)
+        for name in ("settings", "start", "start_full", "warm_start"):
+            if isinstance(getattr(self, name), str):
+                raise LaunchError(f"`{name}` must be a list, not the text {getattr(self, name)!r}.")
         raced, full = ({Path(path).resolve() for path in paths} for paths in (self.start, self.start_full))
         if both := sorted(raced & full):
             raise LaunchError(f"`start_full`: {both[0]} is also given by `start`, which races it. Name the file once.")
@@ -129,10 +133,21 @@ Request = TypeVar("Request", Launch, Relaunch)
 
 
 def from_options(kind: type[Request], values: Mapping[str, Any]) -> Request:
-    """A request from the values of its options; options of `ResourceRequest` go into its `resources`."""
+    """A request from the values of its options; options of `ResourceRequest` go into its `resources`. Raises
+    LaunchError for an unknown option."""
     resource_names = {option.name for option in fields(ResourceRequest)}
+    check_names(values, {option.name for option in fields(kind)} - {"resources"} | resource_names)
     resources = ResourceRequest(**{name: value for name, value in values.items() if name in resource_names})
     return kind(**{name: value for name, value in values.items() if name not in resource_names}, resources=resources)
+
+
+def check_names(given: Iterable[str], accepted: Collection[str]) -> None:
+    """Raise LaunchError, which names the nearest option and all others, unless each of `given` is `accepted`."""
+    for name in given:
+        if name not in accepted:
+            near = difflib.get_close_matches(name, accepted, 1)
+            hint = f"Did you mean `{near[0]}`? " if near else ""
+            raise LaunchError(f"Unknown option `{name}`. {hint}Accepted: {', '.join(sorted(accepted))}.")
 
 
 def default_of(kind: type[Launch] | type[Relaunch], name: str) -> Any:

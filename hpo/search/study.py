@@ -140,7 +140,7 @@ class Study:
         return [self._storage.get_trial(trial_id) for trial_id in self._trial_ids.values()]
 
 
-def quiet_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
-    """A study that maximises, made without Optuna's message about it."""
+def quiet_study(storage: optuna.storages.BaseStorage, name: str | None = None) -> optuna.Study:
+    """A study that maximises, made without Optuna's message about it; `name` None: Optuna names it."""
     with quiet():
-        return optuna.create_study(storage=storage, direction="maximize")
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize")

@@ -6,16 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-import hpo
+from hpo.driver import session
+from hpo.launch.request import Relaunch
 from tests.hpo.conftest import launch
 
 
 def main() -> int:
     action, store, options = sys.argv[1], Path(sys.argv[2]), json.loads((sys.argv[3:] or ["{}"])[0])
     if action == "run":
-        outcome = hpo.run(launch(store, **options))
+        outcome = session.run(launch(store, **options))
     else:
-        outcome = hpo.resume(str(store), "s", hpo.Relaunch(trainer="tests.hpo.fakes", **options))
+        outcome = session.resume(str(store), "s", Relaunch(trainer="tests.hpo.fakes", **options))
     print(outcome.state)
     return 0 if outcome.state == "done" else 3
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-import hpo
 from hpo.cluster.connection import Cluster
 from hpo.cluster.processes import process_start
+from hpo.driver import session
 from hpo.driver.generations import BusyError
 from hpo.driver.stopping import request_stop
 from hpo.search.snapshot import Snapshot
@@ -116,7 +116,7 @@ def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster,
     with driver("run", broken, trials=5) as process:
         wait(lambda: (3, "start") in events(broken), 200, "the start of trial 3")
         with pytest.raises(BusyError, match=f"worked on by process {process.pid}"):
-            hpo.resume(str(broken), "s", FAKES)
+            session.resume(str(broken), "s", FAKES)
         children = descendants(process.pid)
         process.kill()
         assert process.communicate()[0] == "", "Ray's own output stays out"
@@ -126,13 +126,13 @@ def test_a_killed_driver_is_resumed_as_if_nothing_had_been(ray_cluster: Cluster,
     before = len(calls(broken / "s"))
 
     script(broken / "s")
-    resumed = hpo.resume(str(broken), "s", FAKES)
+    resumed = session.resume(str(broken), "s", FAKES)
     assert resumed.state == "done"
     again = calls(broken / "s")[before:]
     assert not finished & {call[0] for call in again}, "no finished trial runs again"
     assert again[0][:2] == (3, 1), f"the unfinished trial is issued again: {again[0]}"
 
-    reference = hpo.run(launch(unbroken, trials=5))
+    reference = session.run(launch(unbroken, trials=5))
     assert story(broken) == story(unbroken)
     assert resumed.snapshot.rungs == reference.snapshot.rungs
 
@@ -152,7 +152,7 @@ def test_sigterm_pauses_and_resume_goes_on(ray_cluster: Cluster, tmp_path: Path)
     assert open_trials == {row["trial"] for row in rows if row.get("event") == "end"}, "every start has its end"
     before = calls(tmp_path / "s")
     script(tmp_path / "s")
-    assert hpo.resume(str(tmp_path), "s", FAKES).state == "done"
+    assert session.resume(str(tmp_path), "s", FAKES).state == "done"
     paused = [row["trial"] for row in rows if row.get("state") == "paused"]
     again = calls(tmp_path / "s")[len(before) :]
     assert [call[0] for call in again[:1]] == paused
@@ -173,7 +173,7 @@ def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path)
             assert (process.returncode, output) == (3, "stopped\n")
         script(sweep)
     (sweep / "slow_predictions.json").unlink()
-    outcome = hpo.resume(str(tmp_path), "s", FAKES)
+    outcome = session.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
     assert not any("lost" in message for message in outcome.snapshot.messages)
@@ -191,7 +191,7 @@ def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: P
         output, _ = process.communicate(timeout=100)
         assert process.returncode == 3, output
         wait(lambda: gone(children), 60, f"the end of processes {sorted(children)}")
-    outcome = hpo.resume(str(tmp_path), "s", FAKES)
+    outcome = session.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["complete"] + outcome.snapshot.counts["pruned"] == 3
 
@@ -203,7 +203,7 @@ def test_a_stop_request_in_the_store_stops(ray_cluster: Cluster, tmp_path: Path)
         if snapshot.phase == "searching" and snapshot.budget_examples_used:
             request_stop(tmp_path / "s")
 
-    outcome = hpo.run(launch(tmp_path, trials=3), observer)
+    outcome = session.run(launch(tmp_path, trials=3), observer)
     assert outcome.state == "stopped"
     assert any("stop was requested" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["waiting"] == 1
@@ -216,7 +216,7 @@ def test_a_driver_that_was_taken_over_leaves(ray_cluster: Cluster, tmp_path: Pat
         wait(lambda: reports(tmp_path), 200, "a report")
         process.send_signal(signal.SIGSTOP)
         script(tmp_path / "s")
-        assert hpo.resume(str(tmp_path), "s", replace(FAKES, takeover=True)).state == "done"
+        assert session.resume(str(tmp_path), "s", replace(FAKES, takeover=True)).state == "done"
         rows = Store(tmp_path).open("s").events()
         process.send_signal(signal.SIGCONT)
         output, _ = process.communicate(timeout=200)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import hpo
 from hpo.cluster.connection import Cluster
+from hpo.driver import session
 from hpo.driver.comparison import of_sweep, runs_at_full_budget
 from hpo.driver.ledger import Ledger
 from hpo.search.repeats import missing
@@ -31,7 +31,7 @@ PARTS: dict[str, Any] = {"scheduler": "none", "grace": None, "repeats": 2}
 
 def test_a_sweep_repeats_predicts_shows_resumes_and_extends(ray_cluster: Cluster, tmp_path: Path) -> None:
     snapshots: list[Snapshot] = []
-    outcome = hpo.run(launch(tmp_path, trials=9, keep=2, workers=2, **PARTS), snapshots.append)
+    outcome = session.run(launch(tmp_path, trials=9, keep=2, workers=2, **PARTS), snapshots.append)
     assert outcome.state == "done"
     folder = Store(tmp_path).open("s")
     ledger = Ledger(folder.events())
@@ -83,9 +83,9 @@ def test_a_sweep_repeats_predicts_shows_resumes_and_extends(ray_cluster: Cluster
     assert "training trial 9 from 0" in command("logs", "s", "9", store=tmp_path).stdout
 
     before = calls(tmp_path / "s")
-    assert hpo.resume(str(tmp_path), "s", FAKES).state == "done"
+    assert session.resume(str(tmp_path), "s", FAKES).state == "done"
     assert calls(tmp_path / "s") == before, "nothing is left to do"
-    longer = hpo.resume(str(tmp_path), "s", replace(FAKES, trials=13))
+    longer = session.resume(str(tmp_path), "s", replace(FAKES, trials=13))
     assert longer.state == "done"
     after = Ledger(Store(tmp_path).open("s").events())
     assert set(after.searched) - set(ledger.searched) == {11, 12, 13, 14}
@@ -110,10 +110,10 @@ def test_a_driver_killed_during_a_repeat_is_resumed_as_if_nothing_had_been(
     assert "answer" in answer("show", "s", "0", store=broken)
     assert answer("show", "s", "0", store=broken)["answer"] is None, "not before the repeats have ended"
     script(broken / "s")
-    resumed = hpo.resume(str(broken), "s", FAKES)
+    resumed = session.resume(str(broken), "s", FAKES)
     assert resumed.state == "done"
     assert [call[:2] for call in calls(broken / "s")][-1] == (5, 1)
-    hpo.run(launch(unbroken, trials=5, **PARTS))
+    session.run(launch(unbroken, trials=5, **PARTS))
     assert story(broken) == story(unbroken)
     shown = [json.dumps(answer("show", "s", "0", store=store)["answer"]) for store in (broken, unbroken)]
     assert shown[0] == shown[1]

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-import hpo
 from hpo.cluster.connection import Cluster
-from hpo.driver import tune
+from hpo.driver import session, tune
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import still_needed
 from hpo.driver.stopping import Halt
@@ -35,7 +34,7 @@ def ends(store: Path, name: str = "s") -> dict[int, str]:
 
 def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path) -> None:
     snapshots: list[Snapshot] = []
-    outcome = hpo.run(launch(tmp_path, workers=2, keep=2), snapshots.append)
+    outcome = session.run(launch(tmp_path, workers=2, keep=2), snapshots.append)
     assert outcome.state == "done"
     folder = Store(tmp_path).open("s")
     states = ends(tmp_path)
@@ -95,7 +94,7 @@ def test_tune_keeps_no_evidence(ray_cluster: Cluster, tmp_path: Path, monkeypatc
         return callback
 
     monkeypatch.setattr(tune, "turn_callback", watched)
-    hpo.run(launch(tmp_path, trials=3))
+    session.run(launch(tmp_path, trials=3))
     assert len(results) == 3
     assert all(RESULT in result and EVIDENCE not in result for result in results)
     assert any(RESULT.encode() in content for content in saved)
@@ -103,7 +102,7 @@ def test_tune_keeps_no_evidence(ray_cluster: Cluster, tmp_path: Path, monkeypatc
 
 
 def test_rows_say_what_happened(ray_cluster: Cluster, tmp_path: Path) -> None:
-    hpo.run(launch(tmp_path, trials=3, settings=("dropout/hidden=0.25",)))
+    session.run(launch(tmp_path, trials=3, settings=("dropout/hidden=0.25",)))
     rows = Store(tmp_path).open("s").events()
     starts = [row for row in rows if row.get("event") == "start"]
     assert [row["trial"] for row in starts] == [0, 1, 2]
@@ -121,7 +120,7 @@ def test_rows_say_what_happened(ray_cluster: Cluster, tmp_path: Path) -> None:
 
 def test_one_worker_and_one_seed_give_the_same_trials(ray_cluster: Cluster, tmp_path: Path) -> None:
     def story(name: str, seed: int) -> list[tuple[object, ...]]:
-        hpo.run(launch(tmp_path, name=name, seed=seed, trials=6))
+        session.run(launch(tmp_path, name=name, seed=seed, trials=6))
         keys = ("trial", "attempt", "event", "state", "params", "seed", "step", "overall", "verdict")
         return [tuple(row.get(key) for key in keys) for row in Store(tmp_path).open(name).events()]
 
@@ -131,18 +130,18 @@ def test_one_worker_and_one_seed_give_the_same_trials(ray_cluster: Cluster, tmp_
 
 
 def test_a_finished_sweep_resumes_to_itself(ray_cluster: Cluster, tmp_path: Path) -> None:
-    first = hpo.run(launch(tmp_path, trials=3))
+    first = session.run(launch(tmp_path, trials=3))
     before = calls(tmp_path / "s")
-    again = hpo.resume(str(tmp_path), "s", FAKES)
+    again = session.resume(str(tmp_path), "s", FAKES)
     assert again.state == "done"
     assert again.snapshot.best == first.snapshot.best
     assert calls(tmp_path / "s") == before
 
 
 def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tmp_path: Path) -> None:
-    hpo.run(launch(tmp_path, name="long", trials=7))
-    hpo.run(launch(tmp_path, name="short", trials=4))
-    outcome = hpo.resume(str(tmp_path), "short", replace(FAKES, trials=7))
+    session.run(launch(tmp_path, name="long", trials=7))
+    session.run(launch(tmp_path, name="short", trials=4))
+    outcome = session.resume(str(tmp_path), "short", replace(FAKES, trials=7))
     assert outcome.snapshot.trials_total == 7
 
     def story(name: str) -> list[tuple[object, ...]]:
@@ -153,7 +152,7 @@ def test_extending_goes_on_as_a_longer_sweep_would_have(ray_cluster: Cluster, tm
 
     assert story("short") == story("long")
     with pytest.raises(ValueError, match="has 7 trials, a total of 5 would be fewer"):
-        hpo.resume(str(tmp_path), "short", replace(FAKES, trials=5))
+        session.resume(str(tmp_path), "short", replace(FAKES, trials=5))
 
 
 def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -166,7 +165,7 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
             4: {"kind": "kill", "at": 0, "attempts": [0]},
         },
     )
-    outcome = hpo.run(launch(tmp_path, grace=300, eta=3, workers=2, trials=6))
+    outcome = session.run(launch(tmp_path, grace=300, eta=3, workers=2, trials=6))
     assert outcome.state == "done"
     states = ends(tmp_path)
     assert (states[1], states[2], states[3]) == ("failed", "diverged", "failed")
@@ -182,18 +181,18 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
 
 def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "disk", "at": 0, "attempts": [0]}})
-    outcome = hpo.run(launch(tmp_path, trials=3))
+    outcome = session.run(launch(tmp_path, trials=3))
     assert outcome.state == "stopped"
     assert outcome.snapshot.counts["failed"] == 0
     assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
-    outcome = hpo.resume(str(tmp_path), "s", FAKES)
+    outcome = session.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     assert outcome.snapshot.counts["failed"] == 0
 
 
 def test_a_killed_worker_is_replaced_from_the_newest_checkpoint(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {0: {"kind": "kill", "at": 1, "attempts": [0]}})
-    hpo.run(launch(tmp_path, trials=2))
+    session.run(launch(tmp_path, trials=2))
     started = [call[:3] for call in calls(tmp_path / "s") if call[0] == 0]
     assert started == [(0, 0, 0), (0, 1, 100)]
     rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 0 and row.get("event") == "end"]
@@ -209,7 +208,7 @@ def test_a_hung_trial_is_killed_and_issued_again(
     monkeypatch.setattr("hpo.driver.watchdog.SILENT", 2.0)
     monkeypatch.setattr("hpo.driver.watchdog.HUNG", 4.0)
     script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
-    outcome = hpo.run(launch(tmp_path, trials=2))
+    outcome = session.run(launch(tmp_path, trials=2))
     assert outcome.state == "done"
     assert any("attempt 1-0 has shown no sign of life" in line for line in outcome.snapshot.messages)
     rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 1 and row.get("event") == "end"]
@@ -219,7 +218,7 @@ def test_a_hung_trial_is_killed_and_issued_again(
 
 def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "kill", "at": 0}})
-    outcome = hpo.run(launch(tmp_path, trials=3))
+    outcome = session.run(launch(tmp_path, trials=3))
     assert [call[:2] for call in calls(tmp_path / "s") if call[0] == 1] == [(1, 0), (1, 1), (1, 2), (1, 3)]
     assert ends(tmp_path)[1] == "failed"
     assert outcome.snapshot.counts["failed"] == 1
@@ -227,7 +226,7 @@ def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster:
 
 def test_a_trial_without_memory_fails_alone_and_its_process_leaves(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "memory", "at": 0}})
-    hpo.run(launch(tmp_path, trials=4, workers=2))
+    session.run(launch(tmp_path, trials=4, workers=2))
     states = ends(tmp_path)
     assert states[1] == "failed"
     assert {states[0], states[2], states[3]} <= {"complete", "pruned"}
@@ -257,14 +256,14 @@ def test_time_stops_a_sweep_and_resume_ends_it(
 
     monkeypatch.setattr("hpo.driver.running.Halt", Watched)
     script(tmp_path / "s", slow=0.3)
-    outcome = hpo.run(launch(tmp_path, trials=4, time=3600.0), observer)
+    outcome = session.run(launch(tmp_path, trials=4, time=3600.0), observer)
     assert outcome.state == "stopped"
     assert outcome.snapshot.phase == "stopped"
     assert any("the time is up" in message for message in outcome.snapshot.messages)
     assert not any("the display failed" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["running"] == 0
     script(tmp_path / "s")
-    outcome = hpo.resume(str(tmp_path), "s", FAKES)
+    outcome = session.resume(str(tmp_path), "s", FAKES)
     assert outcome.state == "done"
     trained = [call[:2] for call in calls(tmp_path / "s")]
     assert len(trained) == len(set(trained)), "no attempt began twice"
@@ -278,6 +277,6 @@ def test_a_display_that_fails_ends_no_sweep(ray_cluster: Cluster, tmp_path: Path
     def observer(snapshot: Snapshot) -> None:
         raise RuntimeError("no terminal")
 
-    outcome = hpo.run(launch(tmp_path, trials=2), observer)
+    outcome = session.run(launch(tmp_path, trials=2), observer)
     assert outcome.state == "done"
     assert "the display failed and is off: RuntimeError: no terminal" in outcome.snapshot.messages
