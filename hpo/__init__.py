@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpo.api.launching import compare as compare
     from hpo.api.launching import open as open
     from hpo.api.launching import resume as resume
     from hpo.api.launching import run as run
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "Relaunch": "hpo.launch.request",
     "ResourceRequest": "hpo.cluster.resources",
     "StoredSweep": "hpo.api.sweep",
+    "compare": "hpo.api.launching",
     "open": "hpo.api.launching",
     "prepare": "hpo.launch.prepare",
     "resume": "hpo.api.launching",
@@ -49,6 +51,7 @@ __all__ = [
     "Relaunch",
     "ResourceRequest",
     "StoredSweep",
+    "compare",
     "open",
     "prepare",
     "resume",

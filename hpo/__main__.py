@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from hpo.cluster.versions import OWN, versions
+from hpo.commands.answer import COMMANDS as ANSWER
 from hpo.commands.ask import COMMANDS as ASK
 from hpo.commands.common import BAD_INPUT, DONE, Commands
 from hpo.commands.exports import COMMANDS as EXPORTS
@@ -32,7 +33,7 @@ Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP"""
 GROUPS = {
     "Launch sweeps": LAUNCH,
     "Watch and control sweeps": WATCH,
-    "Query results": {**ASK, **REPORT},
+    "Query results": {**ASK, **ANSWER, **REPORT},
     "Build ensembles, predict, export": {**SELECT, **EXPORTS},
     "Search spaces": SPACES,
     "Check machines, free disks": MACHINES,

@@ -74,7 +74,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="PATH=VALUE", help=setting)
     add("--budget", type=int, metavar="N", help="training examples in total (default 3000)")
     add("--reports", type=int, metavar="N", help="evaluations on dev data, evenly spaced over the budget (default 3)")
-    milestones = "examples at which it is evaluated, such as 100,300,900; the last is the budget (default: see --reports)"
+    milestones = "examples at which it is evaluated, such as 100,300,900; the last is the budget (default: --reports)"
     add("--milestones", metavar="LIST", help=milestones)
     add("--seed", type=int, metavar="N", help="random seed of weights, row order and dropout (default 0)")
     add("--out", type=Path, default=USUAL_OUT, metavar="DIR", help=f"folder for checkpoints (default {USUAL_OUT})")

@@ -10,7 +10,8 @@ many sweeps.
 Writing. A sweep has one writer of `trials` and `reports`: that of its newest generation. Every row of these tables has
 a `seq`: one counter over both tables, strictly increasing, continued from the highest seq that counts. The writer
 commits rows in groups, every half second, and at each `barrier` at once. Any process may write `examples` and
-`predictions`: one whole file for each key. Writing a key again changes nothing.
+`predictions`: one whole file for each key. Writing a key again changes nothing. Rows of events and evidence are never
+deleted; a file of predictions may be, and can be written again while the trial has weights.
 
 Evidence. A report may bring its evidence, the predictions that it was scored from (`results.evidence`). The writer
 commits it in the same group, before the row of the report, and with the `seq` of that row. Evidence counts if its row
@@ -233,6 +234,14 @@ class SweepFolder:
             folder.make()
             folder.write(name, encode(table, content))
         return True
+
+    def remove_table(self, table: str, key: str) -> None:
+        """Delete the file that `write_table` has written under a key; a missing one is no error."""
+        if find(table).sequenced:
+            raise StoreError(f"Rows of table `{table}` are never deleted.")
+        folder = self.folder.child(table)
+        with explained("delete", folder.path):
+            folder.delete(safe_name(str(key), "Key") + SUFFIX)
 
     def has(self, table: str, key: str) -> bool:
         """Whether `write_table` has written that key and its file can be read."""

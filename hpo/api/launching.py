@@ -1,7 +1,8 @@
-"""Run, resume and open sweeps from Python: `hpo.run`, `hpo.resume`, `hpo.open`."""
+"""Run, resume, open and compare sweeps from Python: `hpo.run`, `hpo.resume`, `hpo.open`, `hpo.compare`."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,16 @@ from hpo.launch.request import Launch, LaunchError, Relaunch, from_options
 from search_spaces.domains import Node
 
 if TYPE_CHECKING:
+    from hpo.driver.compare import Compared
+    from hpo.driver.session import Outcome
     from hpo.search.snapshot import Snapshot
 
 
-def open(name: str, store: str = "runs") -> StoredSweep:  # noqa: A001  called as hpo.open, like a file
+MESSAGES = 20
+"""Number of latest messages of the driver that become warnings."""
+
+
+def open(name: str, store: str = "runs") -> StoredSweep:
     """A sweep of a store. Raises SweepMissing, which names the nearest sweep, if there is none of that name."""
     return StoredSweep(name, store)
 
@@ -46,6 +53,7 @@ def run(
         from hpo.driver import session  # imports Ray, which takes seconds: the display is up by then
 
         outcome = session.run(launch, observer, callbacks)
+    _repeat_messages(outcome)
     return StoredSweep(outcome.name, launch.store)
 
 
@@ -66,8 +74,23 @@ def resume(
     with _display(progress) as observer:
         from hpo.driver import session
 
-        session.resume(store, name, relaunch, observer, callbacks)
+        outcome = session.resume(str(store), name, relaunch, observer, callbacks)
+    _repeat_messages(outcome)
     return StoredSweep(name, store)
+
+
+def _repeat_messages(outcome: Outcome) -> None:
+    """Warn of what the driver had to say: the display that showed it is gone."""
+    for message in outcome.snapshot.messages[-MESSAGES:]:
+        warnings.warn(message, stacklevel=3)
+
+
+def compare(*names: str, store: str = "runs") -> Compared:
+    """Sweeps of a store, compared with the first one. Raises CompareError unless two have equal base, data and
+    tasks."""
+    from hpo.driver import compare as comparing
+
+    return comparing.compare([open(name, store).folder for name in names])
 
 
 @contextmanager

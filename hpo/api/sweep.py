@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from hpo.driver.selection import METHOD, SIZE, Choice
 from results.store import Store, SweepFolder
 
 if TYPE_CHECKING:
@@ -139,6 +140,18 @@ class StoredSweep:
             for entry in found.parameters
         ]
         return pd.DataFrame(rows, columns=None if rows else ["parameter", "trials", *found.targets])
+
+    def ensemble(
+        self, method: str = METHOD, size: int = SIZE, name: str | None = None, full_dev: bool = False
+    ) -> dict[str, Any]:
+        """Choose an ensemble on `search`, estimate its score on `held`, save it, and return its record: name, members
+        with weights, estimates with intervals (`results.selection.conclude`). Chosen trials that have not predicted
+        `held` do so now. `name` None: METHOD-SIZE. `full_dev`: estimate on the full dev set too.
+        """
+        from hpo.driver.finalise import ensemble_here
+
+        with self._warned():
+            return ensemble_here(self.folder, warnings.warn, Choice(method, size, full_dev), name)
 
     @property
     def study(self) -> optuna.Study:

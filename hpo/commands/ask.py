@@ -6,6 +6,7 @@ They print what `results.views`, `hpo.driver.importance` and `results.query` ret
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -150,9 +151,20 @@ def name_hints(statement: str, columns: Collection[str]) -> str:
     return "".join(lines)
 
 
-def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs", json: JsonOption = False) -> None:
+def show(
+    sweep: SweepArgument,
+    trial: TrialArgument,
+    command: Annotated[
+        bool, typer.Option("--command", help="Print the command that trains it again without a search instead.")
+    ] = False,
+    store: StoreOption = "runs",
+    json: JsonOption = False,
+) -> None:
     """Show everything about one trial: configuration, reports, repeats, attempts, traceback of its error; then the
     sweep's answer against the default.
+
+    On one CPU thread the command of --command gives the scores of the trial, bit by bit; it trains a trial that was
+    stopped early on to the full budget.
 
     Example: hpo show quickstart-1 3
     """
@@ -164,6 +176,12 @@ def show(sweep: SweepArgument, trial: TrialArgument, store: StoreOption = "runs"
     from results.looks import look
 
     folder = open_sweep(store, sweep)
+    if command:
+        from hpo.driver.retraining import train_command
+
+        with warned(folder):
+            sys.stdout.write(f"{train_command(folder, trial)}\n")
+        return
     with warned(folder):
         facts = views.show(folder, trial, scoring(folder))
         if facts["held"] is not None:

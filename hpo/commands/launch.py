@@ -126,7 +126,8 @@ def kuberay(
     command, values = sweep_command(words, store)
     files = [*values.get("start", ()), *values.get("start_full", ())]
     space = str(values.get("space", ""))
-    named = [str(path) for path in (*files, *([space] if space.endswith(".py") else []), values.get("data")) if path]
+    named = [*files, *([space] if space.endswith(".py") else []), values.get("data"), values.get("config")]
+    named = [str(path) for path in named if path]
     if outside := [path for path in named if not os.path.isabs(path)]:
         raise InputError(f"{outside[0]} must be an absolute path in the pods: in the image or on a volume.")
     job = KubeRayJob(
@@ -170,7 +171,7 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     if values.get("dry_run"):
         raise InputError("The command after `--` must not give `--dry-run`: a job would end at once.")
     where = str(values["store"])
-    if context.get_parameter_source("store").name != "COMMANDLINE":  # neither its default nor HPO_STORE counts
+    if context.get_parameter_source("store").name not in ("COMMANDLINE", "DEFAULT_MAP"):  # DEFAULT_MAP: --config
         options, where = ["--store", store, *options], store
     if verb != "run":
         name = str(values["sweep"])

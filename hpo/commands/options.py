@@ -16,6 +16,7 @@ import typer
 
 from hpo.commands.common import StoreOption
 from hpo.display.units import parse_duration
+from hpo.launch import file
 from hpo.launch.request import Request, default_of, from_options
 
 SEARCH, RESOURCES = "Search", "Resources"
@@ -35,6 +36,16 @@ def _seconds(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _take_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the options of a file the defaults of the command."""
+    if path is not None:
+        values = file.read(path)
+        if "time" in values:  # read as the command line gives it, which may have a unit
+            values["time"] = str(values["time"])
+        context.default_map = values
+    return path
 
 
 _DATA = "Folder with the files of the tasks. Default: the packaged sample corpus."
@@ -93,6 +104,9 @@ _DATA_NOW = "Folder that holds the same data now. Default: as before."
 _TAKEOVER = "Resume although another driver seems to work on the sweep. That driver will stop."
 _DRY_RUN = "Check everything, show the plan and its expected cost, and start no trial."
 
+_CONFIG = "TOML file with options of this command, as --save writes it; those on the command line win."
+_SAVE = "With --dry-run: write the options to this TOML file, for --config."
+
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A search space (`hpo spaces` lists them) or a .py file.")]
 Data = Annotated[str | None, _search("--data", metavar="DIR", help=_DATA)]
 Tasks = Annotated[str | None, _search("--tasks", metavar="NAMES", help=_TASKS)]
@@ -121,6 +135,10 @@ Keep = Annotated[int, _resource("--keep", min=1, help=_KEEP)]
 DataNow = Annotated[str | None, _resource("--data", metavar="DIR", help=_DATA_NOW)]
 Takeover = Annotated[bool, typer.Option("--takeover", help=_TAKEOVER)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN)]
+Save = Annotated[Path | None, typer.Option("--save", metavar="FILE", help=_SAVE)]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", is_eager=True, callback=_take_file, help=_CONFIG)
+]
 MoreTrials = Annotated[int, typer.Option("--trials", min=1, help="New total number of trials of the sweep.")]
 
 _MACHINES: Mapping[str, Any] = {

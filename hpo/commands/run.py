@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hpo.commands import options
-from hpo.commands.common import STOPPED, StoreOption, SweepArgument, console, open_sweep, warned
+from hpo.commands.common import STOPPED, InputError, StoreOption, SweepArgument, console, open_sweep, warned
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
+from hpo.launch import file
 from hpo.launch.request import Launch, Relaunch
 
 if TYPE_CHECKING:
@@ -21,22 +23,39 @@ if TYPE_CHECKING:
 
 
 @options.takes(Launch, options.LAUNCH)
-def run(launch: Launch, dry_run: options.DryRun = False) -> None:
+def run(
+    launch: Launch, config: options.Config = None, dry_run: options.DryRun = False, save: options.Save = None
+) -> None:
     """Run a new sweep: train many configurations, stop weak ones early, build an ensemble of the best.
 
     Example: hpo run quickstart --data ../shared/data/cs224n --trials 24 --set precision=float32
+
+    Example: hpo run full --dry-run --save full.toml, then: hpo run --config full.toml
     """
     from hpo.launch.prepare import prepare
 
+    if save is not None:
+        _check_save(save, dry_run)
     with busy("reading the data"):
         plan = prepare(launch, estimate=dry_run)
     if dry_run:
         from hpo.display.dry_run import show_plan
 
+        if save is not None:
+            save.write_text(file.text_of(launch), encoding="utf-8")
+            tell(f"options written; run the sweep with: hpo run --config {save}")
         show_plan(plan, console())
         return
     _print_plan(plan)
     _watched(launch.store, "loading Ray", lambda driver, observer: driver.run(plan, observer))
+
+
+def _check_save(save: Path, dry_run: bool) -> None:
+    """Raise InputError where the options cannot be written, before the data are read."""
+    if not dry_run:
+        raise InputError("`--save` writes what --dry-run has checked: add --dry-run.")
+    if save.exists():
+        raise InputError(f"`--save`: {save} exists already. Remove it, or name another file.")
 
 
 @options.takes(Relaunch, options.GOING_ON)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,11 +17,7 @@ from hpo.commands.common import (
     warned,
 )
 from hpo.display.messages import busy, tell
-from hpo.driver.ledger import Ledger
-from hpo.driver.selection import METHOD, SIZE, Choice, Needed, conclude, settle
-
-if TYPE_CHECKING:
-    from results.store import SweepFolder
+from hpo.driver.selection import METHOD, SIZE, Choice
 
 
 def ensemble(
@@ -58,29 +54,15 @@ def ensemble(
     Example: hpo ensemble quickstart-1 --size 5 --compare
     """
     from hpo.display.summary import show_ensemble
+    from hpo.driver.finalise import ensemble_here
 
     folder = open_sweep(store, sweep)
-    with warned(folder):
-        ledger = Ledger(folder.events())
-        choice = Choice(method, size, full_dev, compare)
-        with busy("choosing members and estimating their score"):
-            chosen = settle(folder, ledger, lambda needs: _predict_here(folder, needs), choice)
-            assert chosen is not None, "predictions in this process never stop early"
-            record = conclude(folder, ledger, chosen.selection, name)
+    with warned(folder), busy("choosing members and estimating their score"):
+        record = ensemble_here(folder, tell, Choice(method, size, full_dev, compare), name)
     if json:
         print_json(record)
     else:
         show_ensemble(record, console(), compare=compare)
-
-
-def _predict_here(folder: SweepFolder, needs: Needed) -> Mapping[int, str]:
-    """Make pending predictions in this process, and tell which trials cannot."""
-    from hpo.driver.finalise import finalise_here
-
-    problems = finalise_here(folder, needs.pending, tell)
-    for problem in problems.values():
-        tell(problem)
-    return problems
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble}

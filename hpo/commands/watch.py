@@ -23,6 +23,7 @@ from hpo.commands.common import (
     print_json,
 )
 from hpo.display.messages import tell, warn
+from hpo.display.units import plural
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -156,15 +157,24 @@ def _trials_so_far(folder: SweepFolder) -> str:
 
 def rm(
     sweep: SweepArgument,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, help="Delete only this trial's weights and predictions.")
+    ] = None,
     store: StoreOption = "runs",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete a sweep with its results, checkpoints, logs and ensembles.
+    """Delete a sweep with its results, checkpoints, logs and ensembles; or what one trial has on the disk.
+
+    With --trial its scores and its place in the ranking stay, its weights and predictions go: it can neither predict
+    nor be a member of an ensemble any more.
 
     Example: hpo rm quickstart-1 --yes
     """
     from hpo.driver.generations import active
 
+    if trial is not None:
+        _remove_trial(open_sweep(store, sweep), trial, yes)
+        return
     stored = open_store(store)
     folder = stored.open(sweep)
     if driver := active(Path(folder.path)):
@@ -176,6 +186,20 @@ def rm(
         return
     stored.remove(sweep)
     tell(f"deleted {folder.path}")
+
+
+def _remove_trial(folder: SweepFolder, trial: int, yes: bool) -> None:
+    from hpo.driver.removal import check_removable, remove_trial
+
+    check_removable(folder, trial)
+    if not yes and not typer.confirm(f"Delete the weights and predictions of trial {trial} of {folder.name}?"):
+        tell("nothing was deleted")
+        return
+    removed = remove_trial(folder, trial)
+    weights = "its weights" if removed.weights else "no weights, as none were kept,"
+    tell(f"trial {trial} of {folder.name}: deleted {weights} and {plural(removed.predictions, 'file')} of predictions")
+    for name in removed.ensembles:
+        tell(f"note: it is a member of the ensemble {name}, which cannot predict any more")
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

@@ -151,29 +151,44 @@ def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
 
 
 def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:
+    if answer.leader is None or answer.default is None:
+        return None
+    trial = answer.leader.trial
+    found = difference_on_held((folder, runs[trial]), (folder, runs[DEFAULT]))
+    return None if found is None else Comparison(trial, *found)
+
+
+Side = tuple["SweepFolder", Sequence[int]]
+"""A sweep, and the runs of one of its configurations."""
+
+
+def difference_on_held(left: Side, right: Side) -> tuple[tuple[int, ...], tuple[int, ...], Estimate] | None:
+    """The runs of both sides that have predicted `held`, and the mean overall of the left ones minus that of the right
+    ones. None if a side has none. The data of both sweeps are equal."""
     from results.choice import labels_of
     from results.estimates import of_difference
     from results.predictions import HELD, aligned, common_rows, headline, predicted
 
-    if answer.leader is None or answer.default is None:
-        return None
-    trial, there = answer.leader.trial, predicted(folder, HELD)
-    sides = [[run for run in runs[each] if run in there] for each in (trial, DEFAULT)]
-    members = {run: headline(folder, run) for side in sides for run in side}
-    rows = common_rows(members.values())
-    score = scoring(folder)
+    sides = []
+    for folder, runs in (left, right):
+        there = predicted(folder, HELD)
+        sides.append({run: headline(folder, run) for run in runs if run in there})
+    score = scoring(left[0])
+    rows = common_rows([member for side in sides for member in side.values()])
     if not all(sides) or not rows.keys() >= score.metrics.keys():
         return None
     rows = {task: rows[task] for task in score.metrics}
-    whole = {run: aligned(member, rows) for run, member in members.items()}
-    values = {
-        run: {task: prediction.values for task, prediction in member.items()}
-        for run, member in whole.items()
-        if member is not None
-    }
-    left, right = (tuple(run for run in side if run in values) for side in sides)
-    if not left or not right:
+    values = [
+        {
+            run: {task: prediction.values for task, prediction in whole.items()}
+            for run, member in side.items()
+            if (whole := aligned(member, rows)) is not None
+        }
+        for side in sides
+    ]
+    if not all(values):
         return None
-    labels = labels_of(folder, score, ("held",), rows)
-    difference = of_difference(score, [values[run] for run in left], [values[run] for run in right], labels)
-    return Comparison(trial, left, right, difference)
+    labels = labels_of(left[0], score, ("held",), rows)
+    first, second = values
+    difference = of_difference(score, list(first.values()), list(second.values()), labels)
+    return tuple(first), tuple(second), difference

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights, Ledger
-from hpo.driver.selection import Pending, lacking, still_needed
+from hpo.driver.selection import Choice, Needed, Pending, conclude, lacking, settle, still_needed
 from hpo.launch.record import job_of, record_of
 from hpo.worker.faults import is_disk_error
 from hpo.worker.job import Job
@@ -194,6 +194,27 @@ def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callabl
         except TrialCheckpointError as error:
             problems[entry.weights.trial] = f"trial {entry.weights.trial} could not predict: {error}"
     return problems
+
+
+def ensemble_here(
+    folder: SweepFolder, tell: Callable[[str], None], choice: Choice, name: str | None = None
+) -> dict[str, Any]:
+    """Choose an ensemble, estimate its score and save its record, which is returned (`results.selection.conclude`).
+
+    Predictions that are missing, as after a stop, are made in this process. Trials that cannot predict are left out;
+    `tell` gets a message about each.
+    """
+    ledger = Ledger(folder.events())
+
+    def predict(needs: Needed) -> Mapping[int, str]:
+        problems = finalise_here(folder, needs.pending, tell)
+        for problem in problems.values():
+            tell(problem)
+        return problems
+
+    chosen = settle(folder, ledger, predict, choice)
+    assert chosen is not None, "predictions in this process never stop early"
+    return conclude(folder, ledger, chosen.selection, name)
 
 
 def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:

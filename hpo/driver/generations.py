@@ -51,7 +51,7 @@ class GenerationRecord:
     until: float | None = None
     """When the launch stopped in order, in seconds since 1970; None: it still runs, or its driver died."""
     launch: bool = True
-    """False: the process only frees disk (`hpo.driver.upkeep`)."""
+    """Whether it is a launch; False: a command frees disk or writes what it has changed, such as `hpo rm --trial`."""
 
 
 class Generation:
@@ -100,7 +100,7 @@ def claim(
     driver works on it.
 
     `takeover`: claim it all the same. `trials`: total number of trials that this launch asks for. `since`: when the
-    launch began, in seconds since 1970; None: now. `launch`: False if no trial will run.
+    launch began, in seconds since 1970; None: now. `launch`: see `GenerationRecord`.
     """
     folder = generation_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)

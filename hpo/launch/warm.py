@@ -88,10 +88,10 @@ def warm(
     bests: list[tuple[Ranked, Carried]] = []
     for source in found:
         name = source.record.name
-        if differences := list(_differences(source.record, base, fingerprint, tasks)):
+        if unequal := list(differences(source.record, base, fingerprint, tasks)):
             raise LaunchError(
                 f"`warm_start`: trials of {name!r} cannot be compared with those of this sweep: "
-                f"{'; '.join(differences)}. Expected a sweep with equal base, data and tasks."
+                f"{'; '.join(unequal)}. Expected a sweep with equal base, data and tasks."
             )
         usable = _usable(name, best(source.folder), space, complete)
         records.append(WarmStart.of(name, [ranked.trial for ranked, _, _ in usable], [full for _, full, _ in usable]))
@@ -141,10 +141,11 @@ def _usable(
     return usable
 
 
-def _differences(
+def differences(
     record: SweepRecord, base: BaseRecord, fingerprint: str, tasks: Mapping[str, TaskRecord]
 ) -> Iterator[str]:
-    """What makes trials of a sweep incomparable with those of the new one."""
+    """What makes trials of a sweep incomparable with those of another one, which has this base, data fingerprint and
+    tasks."""
     if record.base.sha256 != base.sha256:
         there, here = record.base.name, base.name
         yield f"its base is {there}, here it is {here}" if there != here else f"its weights of {here} are others"

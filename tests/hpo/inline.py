@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpo.cluster.resources import Resources
+from hpo.driver import generations
 from hpo.driver.finalise import predict_part
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
@@ -23,7 +24,8 @@ def run(launch: Launch) -> SweepFolder:
     job = job_of(plan.record, folder.path, resources, trainer=plan.trainer)
     trainer = job.module()
     trainer.ready(job, folder)
-    writer = folder.writer()
+    generation = generations.claim(folder.path, trials=plan.trials)
+    writer = folder.writer(generation.number)
     shelf = Shelf(folder.path, plan.record.keep, Jury(folder))
     recorder = Recorder(plan.sweep(1), writer, shelf, monitor_of(plan.record, plan.trials))
     while assignments := recorder.issue():
@@ -36,4 +38,5 @@ def run(launch: Launch) -> SweepFolder:
     writer.close()
     for pending in needed(folder, Ledger(folder.events())).pending:
         predict_part(job, folder, pending)
+    generation.end()
     return folder
