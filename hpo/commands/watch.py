@@ -200,6 +200,9 @@ def _remove_trial(folder: SweepFolder, trial: int, yes: bool) -> None:
     tell(f"trial {trial} of {folder.name}: deleted {weights} and {plural(removed.predictions, 'file')} of predictions")
     for name in removed.ensembles:
         tell(f"note: it is a member of the ensemble {name}, which cannot predict any more")
+    if removed.waiting:
+        others = ", ".join(map(str, removed.waiting))
+        tell(f"note: it was among the chosen; hpo resume {folder.name} lets trials {others} predict in its place")
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

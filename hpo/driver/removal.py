@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hpo.cluster.processes import host
 from hpo.driver import generations
+from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger
+from hpo.driver.selection import needed
 from hpo.driver.weights import Shelf
 from hpo.launch.record import record_of
 from hpo.search.states import CLOSED
@@ -34,6 +36,8 @@ class Removed(NamedTuple):
     """Number of files of predictions."""
     ensembles: tuple[str, ...]
     """Saved ensembles of which it is a member: they cannot predict any more."""
+    waiting: tuple[int, ...]
+    """Trials that have to predict `held` in its place, as it was one of those that a finished sweep has chosen."""
 
 
 def remove_trial(folder: SweepFolder, trial: int) -> Removed:
@@ -44,6 +48,8 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
 
     ledger = check_removable(folder, trial)
     had = trial in ledger.kept
+    record = record_of(folder)
+    done = is_done(folder, generations.total_trials(record.trials, folder.path))
     members = {name: [int(member["trial"]) for member in load(folder, name)["members"]] for name in saved(folder)}
     if had:
         generation = generations.claim(folder.path, launch=False)
@@ -57,13 +63,14 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
             writer.barrier()
             writer.close()
             ledger.feed(row)
-            Shelf(folder.path, record_of(folder).keep).tidy(ledger, [trial])
+            Shelf(folder.path, record.keep).tidy(ledger, [trial])
         finally:
             generation.end()
     keys = [key for key in folder.keys("predictions") if (match := KEY.fullmatch(key)) and int(match[1]) == trial]
     for key in keys:
         folder.remove_table("predictions", key)
-    return Removed(had, len(keys), tuple(name for name, trials in members.items() if trial in trials))
+    ensembles = tuple(name for name, trials in members.items() if trial in trials)
+    return Removed(had, len(keys), ensembles, tuple(needed(folder, ledger).waiting) if done else ())
 
 
 def check_removable(folder: SweepFolder, trial: int) -> Ledger:

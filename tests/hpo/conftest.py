@@ -18,6 +18,7 @@ from hpo.launch.plan import Plan
 from hpo.launch.record import SweepRecord
 from hpo.launch.request import Launch, Relaunch, from_options
 from search_spaces.domains import Float
+from tests.hpo import inline
 
 SPACE = {"optimizer": {"encoder_lr": Float(1e-6, 1e-2, log=True)}}
 
@@ -67,3 +68,12 @@ def calls(sweep: Path) -> list[tuple[int, int, int, int]]:
     """(trial, attempt, examples at which it began, process) of every training that began, in order."""
     lines = (sweep / "calls.log").read_text().splitlines()
     return [tuple(int(part) for part in line.split()) for line in lines]  # type: ignore[misc]
+
+
+@pytest.fixture(scope="session")
+def two_sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two finished sweeps of one space, `a` and `b`, of other seeds. Tests only read it."""
+    store = tmp_path_factory.mktemp("two")
+    for seed, name in enumerate(("a", "b")):
+        inline.run(launch(store, name=name, seed=seed, trials=7, repeats=1))
+    return store

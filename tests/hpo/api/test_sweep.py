@@ -1,0 +1,129 @@
+"""A stored sweep from Python: what it shows is what the store's rows say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+import hpo
+from hpo.api.sweep import StoredSweep
+from results.store import Store, StoreError, SweepMissing
+
+DOCS = (Path(__file__).resolve().parents[3] / "docs" / "python.md").read_text(encoding="utf-8")
+SPENT = "optimizer/encoder_lr"
+
+
+@pytest.fixture
+def sweep(two_sweeps: Path) -> StoredSweep:
+    return hpo.open("a", str(two_sweeps))
+
+
+def documented(title: str) -> set[str]:
+    """The names in the first column of the table under a heading of docs/python.md."""
+    section = re.split(r"^### ", DOCS.split(f"### {title}\n")[1], flags=re.MULTILINE)[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_every_column_of_the_tables_is_documented(sweep: StoredSweep) -> None:
+    tasks = {"sst", "qqp", "sts"}
+    trials = documented("`sweep.trials`")
+    columns = {re.sub(r"(sst|qqp|sts)$", "<task>", name) for name in sweep.trials.columns}
+    assert {name for name in columns if "/" not in name} == trials - {"adapter/rank"}
+    assert any("/" in name for name in columns), "parameters by path, as the page's adapter/rank"
+    columns = {re.sub(r"(sst|qqp|sts)$", "<task>", name) for name in sweep.reports.columns}
+    assert columns == documented("`sweep.reports`")
+    assert documented("`sweep.top(n)`") == set(sweep.top(1).columns) - set(sweep.trials.columns)
+    assert tasks <= set(sweep.trials.columns)
+
+
+def test_reports_are_the_rows_of_the_store(sweep: StoredSweep) -> None:
+    rows = [row for row in sweep.folder.events() if row["table"] == "reports"]
+    frame = sweep.reports
+    assert len(frame) == len(rows)
+    for row, shown in zip(rows, frame.to_dict(orient="records"), strict=True):
+        assert (shown["trial"], shown["step"], shown["overall"]) == (row["trial"], row["step"], row["overall"])
+        assert shown["sst"] == row["scores"]["sst"]
+        assert np.isnan(shown["qqp"]), "the fake trainer scores no QQP"
+        assert shown["loss_sst"] == row["losses"]["sst"]
+        assert shown["examples_sst"] == row["examples_per_task"]["sst"]
+    assert frame.dtypes["examples_qqp"] == "Int64", "also of a task without rows"
+
+
+def test_the_best_is_the_answer(sweep: StoredSweep) -> None:
+    decision = sweep.answer
+    assert decision is not None
+    assert decision.answer.trial == sweep.best["trial"]
+    row = sweep.trials.set_index("trial").loc[sweep.best["trial"]]
+    assert sweep.best["overall"] == row["overall"]
+    assert sweep.config() == sweep.config(int(sweep.best["trial"]))
+    assert sweep.config(3) == json.loads(sweep.trials["config"][3])
+    assert sweep.state == "done"
+    assert repr(sweep).startswith("<StoredSweep a in ")
+    assert "7 of 7 trials ended" in repr(sweep)
+    assert "<table" in sweep._repr_html_()
+    with pytest.raises(StoreError, match=r"No trial 99 in sweep `a`. It has trials 0 to"):
+        sweep.config(99)
+
+
+def test_the_study_is_what_happened(sweep: StoredSweep) -> None:
+    events, study = sweep.folder.events(), sweep.study
+    starts = {row["trial"]: row for row in events if row.get("event") == "start" and row["origin"] != "repeat"}
+    ends = {row["trial"]: row for row in reversed(events) if row.get("event") == "end"}
+    reports: dict[int, dict[int, float]] = {}
+    for row in events:
+        if row["table"] == "reports":
+            reports.setdefault(row["trial"], {})[row["step"]] = row["overall"]
+    assert [trial.user_attrs["trial"] for trial in study.trials] == sorted(starts)
+    assert len(sweep.trials) > len(study.trials), "repeats are no trials of the study"
+    for trial in study.trials:
+        number = trial.user_attrs["trial"]
+        assert trial.params == json.loads(starts[number]["params"])
+        assert trial.intermediate_values == reports[number]
+        complete = ends[number]["state"] == "complete"
+        assert trial.state == (TrialState.COMPLETE if complete else TrialState.PRUNED)
+        assert trial.values == ([reports[number][900]] if complete else None)
+        assert trial.datetime_start == datetime.fromtimestamp(starts[number]["time"])
+        assert trial.datetime_complete == datetime.fromtimestamp(ends[number]["time"])
+        assert trial.user_attrs["seed"] == starts[number]["seed"]
+    assert study.study_name == "a"
+    best = max((score for steps in reports.values() for step, score in steps.items() if step == 900))
+    assert study.best_value >= best - 0.2, "and the study can be asked"
+
+
+def test_tables_and_queries(sweep: StoredSweep) -> None:
+    top = sweep.top(2, where=f"overall > 0 and {SPENT} > 0")
+    assert list(top["trial"]) == [leader.trial for leader in sweep.status.best[:2]]
+    assert sweep.query("SELECT count(*) AS n FROM trials")["n"][0] == len(sweep.trials)
+    front = sweep.pareto("overall,-seconds")
+    assert set(front["trial"]) <= set(sweep.trials["trial"])
+    assert sweep.trial(1)["reports"][0]["step"] == 100
+
+
+def test_an_ensemble_is_saved_as_the_command_saves_it(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps, tmp_path / "store")
+    sweep = hpo.open("b", str(tmp_path / "store"))
+    record = sweep.ensemble(size=2, name="pair")
+    assert sum(member["weight"] for member in record["members"]) == pytest.approx(1)
+    assert record["estimates"]["ensemble"]["held"]["overall"]["n"] > 0
+    assert json.loads((tmp_path / "store" / "b" / "ensembles" / "pair.json").read_text())["name"] == "pair"
+
+
+def test_a_damaged_file_is_named_in_a_warning(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps / "a", tmp_path / "a")
+    (tmp_path / "a" / "reports" / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.warns(UserWarning, match=r"broken\.parquet"):
+        assert len(hpo.open("a", str(tmp_path)).trials) > 6
+
+
+def test_an_unknown_sweep_names_the_nearest(two_sweeps: Path) -> None:
+    Store(two_sweeps)
+    with pytest.raises(SweepMissing, match="It has: a, b"):
+        hpo.open("zzz", str(two_sweeps))
