@@ -19,6 +19,7 @@ from results.store import Store, SweepFolder
 if TYPE_CHECKING:
     import optuna
 
+    from hpo.api.plots import Plots
     from hpo.driver.comparison import Decision
     from hpo.search.snapshot import Snapshot
 
@@ -127,19 +128,13 @@ class StoredSweep:
             return config_of(self.folder, self._best() if number is None else number)
 
     def importance(self, method: str = "ped-anova", task: str | None = None, rung: int | None = None) -> pd.DataFrame:
-        """One row per parameter, the most important first: parameter, trials that have it; for overall and each task
-        (or the one `task`) its share in [0, 1] under the target's name, and `chance_<target>`, the probability of at
-        least this share under random scores. Raises ImportanceError below 20 trials."""
-        from hpo.driver.importance import importance_of
+        """One row per parameter and target (overall and each task, or the one `task`), the most important parameter
+        first: parameter, target, importance (share in [0, 1]), chance (probability of at least this share under random
+        scores). Raises ImportanceError below 20 trials."""
+        from hpo.driver.importance import importance_of, importances_frame
 
         with self._warned():
-            found = importance_of(self.folder, method=method, task=task, rung=rung)
-        rows = [
-            {"parameter": entry.name, "trials": entry.trials, **entry.importance}
-            | {f"chance_{target}": value for target, value in entry.chance.items()}
-            for entry in found.parameters
-        ]
-        return pd.DataFrame(rows, columns=None if rows else ["parameter", "trials", *found.targets])
+            return importances_frame(importance_of(self.folder, method=method, task=task, rung=rung))
 
     def ensemble(
         self, method: str = METHOD, size: int = SIZE, name: str | None = None, full_dev: bool = False
@@ -167,6 +162,13 @@ class StoredSweep:
 
         with self._warned():
             return query(self.folder, sql)
+
+    @property
+    def plot(self) -> Plots:
+        """The figures of the sweep, such as `sweep.plot.optimization_history()`. See `hpo.api.plots`."""
+        from hpo.api.plots import Plots
+
+        return Plots(self)
 
     @contextmanager
     def _warned(self) -> Iterator[None]:

@@ -52,9 +52,19 @@ def test_reports_are_the_rows_of_the_store(sweep: StoredSweep) -> None:
         assert (shown["trial"], shown["step"], shown["overall"]) == (row["trial"], row["step"], row["overall"])
         assert shown["sst"] == row["scores"]["sst"]
         assert np.isnan(shown["qqp"]), "the fake trainer scores no QQP"
-        assert shown["loss_sst"] == row["losses"]["sst"]
-        assert shown["examples_sst"] == row["examples_per_task"]["sst"]
-    assert frame.dtypes["examples_qqp"] == "Int64", "also of a task without rows"
+    assert frame["used"].iloc[-1] == sweep.status.budget_examples_used
+
+
+def test_figures_show_the_sweep(sweep: StoredSweep) -> None:
+    plot = sweep.plot
+    drawn = [plot.optimization_history("elapsed"), plot.intermediate_values("sst"), plot.parallel_coordinate(),
+             plot.slice([SPENT], step=100), plot.pareto_front("-trainable_parameters"), plot.timeline(),
+             plot.replicates()]  # fmt: skip
+    assert all(figure.data for figure in drawn)
+    assert drawn[2].data[0].dimensions[0].label == SPENT
+    assert sum(len(trace.x) for trace in drawn[3].data) == 7, "one point per trial at the first rung, without repeats"
+    with pytest.raises(ValueError, match=f"no trial drew `adapter/rank`. Drawn: {SPENT}"):
+        plot.slice(["adapter/rank"])
 
 
 def test_the_best_is_the_answer(sweep: StoredSweep) -> None:

@@ -1,0 +1,88 @@
+"""Figures of a stored sweep (`results.plots`), each a `plotly.graph_objects.Figure`: `sweep.plot.timeline().show()`.
+
+Scores are those on `search`; `target` is `overall` or a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from results import frames
+from results.objectives import SCORE, objectives_from
+from results.plots import trials
+
+if TYPE_CHECKING:
+    from hpo.api.sweep import StoredSweep
+
+SHOWN = 8
+"""Parameters that a figure shows where the caller names none."""
+
+
+class Plots:
+    """The figures of one sweep; each reads the store anew."""
+
+    def __init__(self, sweep: StoredSweep) -> None:
+        self._sweep = sweep
+
+    def optimization_history(self, by: str = "used", target: str = SCORE) -> go.Figure:
+        """Every report, and the best score at the full budget so far. `by`: `used`, examples used by all trials, or
+        `elapsed`, seconds since the sweep began."""
+        return trials.optimization_history(self._sweep.reports, by=by, target=target)
+
+    def intermediate_values(self, target: str = SCORE) -> go.Figure:
+        """The learning curve of each trial over its milestones."""
+        return trials.intermediate_values(self._sweep.reports, target=target)
+
+    def parallel_coordinate(
+        self, params: Sequence[str] | None = None, target: str = SCORE, step: int | None = None
+    ) -> go.Figure:
+        """One line per trial through its parameters, coloured by its score. `params`: paths, such as `adapter/rank`;
+        None: up to eight of those that differ. `step`: the milestone at which trials are compared; None: the one that
+        most trials share."""
+        table = self._compared(step)
+        return trials.parallel_coordinate(table, _differing(table, params), target=target)
+
+    def slice(self, params: Sequence[str] | None = None, target: str = SCORE, step: int | None = None) -> go.Figure:
+        """The score over each parameter, one panel each; `params` and `step` as in `parallel_coordinate`."""
+        table = self._compared(step)
+        return trials.slice(table, _differing(table, params), target=target)
+
+    def param_importances(self) -> go.Figure:
+        """The importance of each parameter, for overall and each task. Raises ImportanceError below 20 trials."""
+        return trials.param_importances(self._sweep.importance())
+
+    def pareto_front(self, cost: str = "-seconds", target: str = SCORE) -> go.Figure:
+        """The score of complete trials over a cost, such as `-seconds` or `-trainable_parameters`, and those that no
+        other trial beats in both."""
+        objective, *_ = objectives_from(cost, list(self._sweep.folder.tasks))
+        return trials.pareto_front(self._sweep.trials, objective, target=target)
+
+    def timeline(self) -> go.Figure:
+        """Which trial was trained when, and how each attempt ended."""
+        return trials.timeline(frames.attempts_frame(self._sweep.folder))
+
+    def replicates(self) -> go.Figure:
+        """The runs at full budget of the configurations that ran more than once, and their means."""
+        return trials.replicates(self._sweep.trials)
+
+    def _compared(self, step: int | None) -> pd.DataFrame:
+        """The trials with their scores at one milestone."""
+        reports = self._sweep.reports
+        return frames.at_rung(self._sweep.trials, reports, frames.shared_step(reports) if step is None else step)
+
+
+def _differing(table: pd.DataFrame, params: Sequence[str] | None) -> list[str]:
+    """The named parameters, or up to SHOWN of those that differ, those of most trials first. Raises ValueError for an
+    unknown one."""
+    drawn = list(table.columns[table.columns.get_loc("params") + 1 :])
+    if params is None:
+        varied = [name for name in drawn if table[name].nunique(dropna=False) > 1]
+        return sorted(varied, key=lambda name: -int(table[name].notna().sum()))[:SHOWN]
+    for name in params:
+        if name not in drawn:
+            raise ValueError(f"`params`: no trial drew `{name}`. Drawn: {', '.join(drawn)}.")
+    return list(params)
