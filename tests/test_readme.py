@@ -49,7 +49,7 @@ def shorten(words: list[str], data: Path) -> list[str]:
     """The same command with less work."""
     words = [word.replace("../shared/data/cs224n", str(data)) for word in words]
     words = without(words, "--watch", "-f", values=0)
-    if words[:2] == ["hpo", "run"]:
+    if words[:2] == ["hpo", "run"] and "--config" not in words:  # the file holds the shortened options
         words = without(words, "--trials", "--budget") + SMALL
         if words[2] in ("full", "adapters"):  # they vary up to three layers, but the tiny encoder has two
             words += ["--set", "adapter/layers/kind=all"]
@@ -62,7 +62,7 @@ def shorten(words: list[str], data: Path) -> list[str]:
 
 def how_tos() -> tuple[str, str]:
     """The README's own search space, and its own technique."""
-    space, _, technique = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    _, space, _, technique = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     return str(space), str(technique)
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import plotly.graph_objects as go
 
+from hpo.driver.importance import importance_of, importances_frame
 from results import frames
 from results.objectives import SCORE, objectives_from
 from results.plots import trials
+from results.views import trials_frame
 
 if TYPE_CHECKING:
-    from hpo.api.sweep import StoredSweep
+    from results.store import SweepFolder
 
 SHOWN = 8
 """Parameters that a figure shows where the caller names none."""
@@ -25,17 +27,17 @@ SHOWN = 8
 class Plots:
     """The figures of one sweep; each reads the store anew."""
 
-    def __init__(self, sweep: StoredSweep) -> None:
-        self._sweep = sweep
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
 
     def optimization_history(self, by: str = "used", target: str = SCORE) -> go.Figure:
         """Every report, and the best score at the full budget so far. `by`: `used`, examples used by all trials, or
         `elapsed`, seconds since the sweep began."""
-        return trials.optimization_history(self._sweep.reports, by=by, target=target)
+        return trials.optimization_history(frames.reports_frame(self._folder), by=by, target=target)
 
     def intermediate_values(self, target: str = SCORE) -> go.Figure:
         """The learning curve of each trial over its milestones."""
-        return trials.intermediate_values(self._sweep.reports, target=target)
+        return trials.intermediate_values(frames.reports_frame(self._folder), target=target)
 
     def parallel_coordinate(
         self, params: Sequence[str] | None = None, target: str = SCORE, step: int | None = None
@@ -53,26 +55,28 @@ class Plots:
 
     def param_importances(self) -> go.Figure:
         """The importance of each parameter, for overall and each task. Raises ImportanceError below 20 trials."""
-        return trials.param_importances(self._sweep.importance())
+        return trials.param_importances(importances_frame(importance_of(self._folder)))
 
     def pareto_front(self, cost: str = "-seconds", target: str = SCORE) -> go.Figure:
         """The score of complete trials over a cost, such as `-seconds` or `-trainable_parameters`, and those that no
         other trial beats in both."""
-        objective, *_ = objectives_from(cost, list(self._sweep.folder.tasks))
-        return trials.pareto_front(self._sweep.trials, objective, target=target)
+        objective, *_ = objectives_from(cost, list(self._folder.tasks))
+        return trials.pareto_front(trials_frame(self._folder), objective, target=target)
 
     def timeline(self) -> go.Figure:
         """Which trial was trained when, and how each attempt ended."""
-        return trials.timeline(frames.attempts_frame(self._sweep.folder))
+        return trials.timeline(frames.attempts_frame(self._folder))
 
     def replicates(self) -> go.Figure:
         """The runs at full budget of the configurations that ran more than once, and their means."""
-        return trials.replicates(self._sweep.trials)
+        return trials.replicates(trials_frame(self._folder))
 
     def _compared(self, step: int | None) -> pd.DataFrame:
         """The trials with their scores at one milestone."""
-        reports = self._sweep.reports
-        return frames.at_rung(self._sweep.trials, reports, frames.shared_step(reports) if step is None else step)
+        reports = frames.reports_frame(self._folder)
+        return frames.at_rung(
+            trials_frame(self._folder), reports, frames.shared_step(reports) if step is None else step
+        )
 
 
 def _differing(table: pd.DataFrame, params: Sequence[str] | None) -> list[str]:

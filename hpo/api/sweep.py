@@ -168,7 +168,7 @@ class StoredSweep:
         """The figures of the sweep, such as `sweep.plot.optimization_history()`. See `hpo.api.plots`."""
         from hpo.api.plots import Plots
 
-        return Plots(self)
+        return Plots(self.folder)
 
     @contextmanager
     def _warned(self) -> Iterator[None]:

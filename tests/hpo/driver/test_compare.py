@@ -9,14 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpo.driver.compare import CompareError, compare
+from hpo.driver.compare import Compared, CompareError, compare
+from hpo.launch.prepare import prepare
+from hpo.search.states import configuration_id
 from minbert import metrics
 from results.store import Store, SweepFolder
 from tests.hpo.cli import answer, hpo, refused
+from tests.hpo.conftest import launch
 
 
 def folders(store: Path) -> list[SweepFolder]:
     return [Store(store).open(name) for name in ("a", "b")]
+
+
+@pytest.fixture(scope="module")
+def found(two_sweeps: Path) -> Compared:
+    return compare(folders(two_sweeps))
 
 
 def held_score(folder: SweepFolder, trial: int) -> float:
@@ -36,9 +44,8 @@ def held_score(folder: SweepFolder, trial: int) -> float:
     )
 
 
-def test_the_difference_is_that_of_the_scores_on_held(two_sweeps: Path) -> None:
+def test_the_difference_is_that_of_the_scores_on_held(two_sweeps: Path, found: Compared) -> None:
     first, second = folders(two_sweeps)
-    found = compare([first, second])
     [pair] = found.pairs
     assert pair.difference is not None
     ours = np.mean([held_score(second, run) for run in pair.runs])
@@ -47,17 +54,9 @@ def test_the_difference_is_that_of_the_scores_on_held(two_sweeps: Path) -> None:
     assert pair.difference.low <= pair.difference.value <= pair.difference.high
     assert pair.runs == found.sides[1].runs
     assert pair.significant == (pair.difference.low > 0 or pair.difference.high < 0)
-    [alone] = compare([first, _renamed(first, second)]).pairs
-    assert alone.difference is not None
-    assert (alone.difference.value, alone.significant) == (0.0, False), "a sweep against itself"
 
 
-def _renamed(folder: SweepFolder, like: SweepFolder) -> SweepFolder:
-    return SweepFolder(folder.folder, like.name)
-
-
-def test_the_course_is_the_best_score_for_as_many_examples(two_sweeps: Path) -> None:
-    found = compare(folders(two_sweeps))
+def test_the_course_is_the_best_score_for_as_many_examples(two_sweeps: Path, found: Compared) -> None:
     for folder, side in zip(folders(two_sweeps), found.sides, strict=True):
         assert side.course[-1] is not None
         for examples, shown in zip(found.examples, side.course, strict=True):
@@ -76,8 +75,7 @@ def test_the_course_is_the_best_score_for_as_many_examples(two_sweeps: Path) -> 
     assert found.examples[-1] == min(side.examples for side in found.sides)
 
 
-def test_settings_that_differ(two_sweeps: Path) -> None:
-    found = compare(folders(two_sweeps))
+def test_settings_that_differ(two_sweeps: Path, found: Compared) -> None:
     assert found.settings.keys() == {"optimizer/encoder_lr"}, "the space varies nothing else"
     for folder, side in zip(folders(two_sweeps), found.sides, strict=True):
         start = next(row for row in folder.events() if row.get("event") == "start" and row["trial"] == side.best)
@@ -92,14 +90,14 @@ def test_a_sweep_of_other_data_is_left_out(two_sweeps: Path, tmp_path: Path) -> 
     content = json.loads(meta.read_text())
     content["name"], content["data"]["fingerprint"] = "c", "0123456789"
     meta.write_text(json.dumps(content))
-    found = compare([Store(tmp_path).open(name) for name in ("a", "b", "c")])
-    assert [side.sweep for side in found.sides] == ["a", "b"]
-    assert "its data are others (fingerprint 01234567" in found.left_out["c"]
     done = hpo("compare", "a", "b", "c", store=tmp_path)
     assert done.exit_code == 0, done.output
     assert "left out: c: its data are others" in done.stdout
     assert "b - a on held: " in done.stdout
-    assert answer("compare", "a", "b", store=tmp_path)["pairs"][0]["significant"] in (True, False)
+    shown = answer("compare", "a", "b", "c", store=tmp_path)
+    assert [side["sweep"] for side in shown["sides"]] == ["a", "b"]
+    assert shown["pairs"][0]["significant"] in (True, False)
+    assert "its data are others (fingerprint 01234567" in shown["left_out"]["c"]
     assert "No sweep can be compared with 'a'" in refused(hpo("compare", "a", "c", store=tmp_path))
     with pytest.raises(CompareError, match="at least two different sweeps"):
         compare(folders(tmp_path)[:1])
@@ -110,6 +108,8 @@ def test_best_prints_a_configuration_that_a_sweep_can_start_with(two_sweeps: Pat
     assert best["trial"] == best["answer"]["trial"]
     done = hpo("best", "a", "--config", store=two_sweeps)
     (tmp_path / "best.json").write_text(done.stdout)
-    plan = hpo("run", "quickstart", "--base", "tiny", "--start", tmp_path / "best.json", "--dry-run", store=tmp_path)
-    assert plan.exit_code == 0, plan.output
+    plan = prepare(launch(tmp_path, start=(tmp_path / "best.json",)))
+    start = next(row for row in folders(two_sweeps)[0].events() if row.get("event") == "start"
+                 and row["trial"] == best["trial"])  # fmt: skip
+    assert configuration_id(dict(plan.record.start[0])) == start["config_id"]
     assert "best trial of a" in hpo("best", "a", store=two_sweeps).stdout

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from hpo.cluster.connection import Cluster
-from tests.hpo.conftest import ray_cluster as ray_cluster
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::UserWarning")
