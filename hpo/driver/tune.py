@@ -76,7 +76,11 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    name=name, storage_path=str(folder), verbose=0, callbacks=[turn_callback(on_turn, faults)]
+                    name=name,
+                    storage_path=str(folder),
+                    verbose=0,
+                    callbacks=[turn_callback(on_turn, faults)],
+                    progress_reporter=silent_reporter(),
                 ),
             ).fit()
     except Exception as error:
@@ -176,6 +180,20 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
             result.pop(EVIDENCE, None)  # the scheduler, which comes first, has handed it to the desk
 
     return Turn()
+
+
+def silent_reporter() -> Any:
+    """Tune progress reporter without output: in a notebook Tune's own one would clear the cell, our display in it."""
+    from ray.tune import ProgressReporter
+
+    class Silent(ProgressReporter):
+        def should_report(self, trials: Any, done: bool = False) -> bool:
+            return False
+
+        def report(self, trials: Any, done: bool, *system: str) -> None:
+            """Say nothing."""
+
+    return Silent()
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ def test_help_lists_every_command_and_no_other() -> None:
     for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
     expected = (
-        "run resume extend list status stop logs rm top show importance query report ensemble predict export spaces "
-        "doctor gc"
+        "run resume extend list status stop logs rm top show best compare importance query report ensemble predict "
+        "export spaces doctor gc"
     )
     assert sorted(expected.split()) == sorted(COMMANDS)
 
@@ -86,6 +86,7 @@ NUMBERS = {
     "importance": "--rung=1 -n=1",
     "report": "--port=0",
     "logs": "TRIAL=0",
+    "rm": "--trial=0",
     "ensemble": "--size=1",
     "predict": "--trial=0",
     "doctor": "--gpus-per-trial=0",
