@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.tune import ProgressReporter
 from ray.tune.schedulers import TrialScheduler
 
-from hpo.driver.tune import remembering, scheduler, search_algorithm
+from hpo.driver.tune import remembering, scheduler, search_algorithm, silent_reporter
 from hpo.worker.job import Assignment, Job, assignments_from_json
 from hpo.worker.worker import EVIDENCE, RESULT
 
@@ -87,3 +88,12 @@ def test_an_exception_of_our_code_is_remembered() -> None:
     with pytest.raises(KeyError), remembering(faults):
         raise KeyError("x")
     assert [type(fault) for fault in faults] == [KeyError]
+
+
+def test_tune_itself_reports_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a notebook its report would clear the cell, and our display with it."""
+    reporter = silent_reporter()
+    assert isinstance(reporter, ProgressReporter), "else Tune takes its own"
+    assert not reporter.should_report([], done=True)
+    reporter.report([], True)
+    assert capsys.readouterr().out == ""
