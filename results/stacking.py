@@ -12,8 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from results.scoring import Vector
 
@@ -55,6 +53,9 @@ def stacked(features: Vector, target: Vector) -> Vector:
 
 def fitted(moments: Moments, strength: float) -> Vector:
     """The weights [M] that minimise the penalised error."""
+    from scipy.linalg import solve_triangular  # scipy takes long to import, and most commands do not fit
+    from scipy.optimize import nnls
+
     many = len(moments.cross)
     penalty = strength * float(np.trace(moments.inner)) / many + np.finfo(np.float64).tiny
     factor = np.linalg.cholesky(moments.inner + penalty * np.eye(many))  # L L' = G + penalty

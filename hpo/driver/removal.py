@@ -15,7 +15,7 @@ from hpo.cluster.processes import host
 from hpo.driver import generations
 from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import needed
+from hpo.driver.selection import still_needed
 from hpo.driver.weights import Shelf
 from hpo.launch.record import record_of
 from hpo.search.states import CLOSED
@@ -70,7 +70,8 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
     for key in keys:
         folder.remove_table("predictions", key)
     ensembles = tuple(name for name, trials in members.items() if trial in trials)
-    return Removed(had, len(keys), ensembles, tuple(needed(folder, ledger).waiting) if done else ())
+    needs = still_needed(folder, ledger) if done else None
+    return Removed(had, len(keys), ensembles, () if needs is None else tuple(needs.waiting))
 
 
 def check_removable(folder: SweepFolder, trial: int) -> Ledger:

@@ -9,7 +9,7 @@ from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import monitor_of
 from hpo.driver.recorder import Recorder
-from hpo.driver.selection import needed
+from hpo.driver.selection import Needed, record_choice, settle
 from hpo.driver.weights import Shelf
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
@@ -36,7 +36,15 @@ def run(launch: Launch) -> SweepFolder:
                     break
     writer.barrier()
     writer.close()
-    for pending in needed(folder, Ledger(folder.events())).pending:
-        predict_part(job, folder, pending)
+    ledger = Ledger(folder.events())
+
+    def predict(needs: Needed) -> dict[int, str]:
+        for pending in needs.pending:
+            predict_part(job, folder, pending)
+        return {}
+
+    chosen = settle(folder, ledger, predict)
+    assert chosen is not None
+    record_choice(folder, ledger, Needed(chosen.trials, []), [])
     generation.end()
     return folder
