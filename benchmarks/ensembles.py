@@ -160,14 +160,25 @@ CASES: dict[str, Callable[[Problem], object]] = {
 
 
 def measure(case: str, part: str, candidates: int) -> dict[str, object]:
-    """CPU seconds, peak memory of the process in MB (the candidates' own included), and the result."""
+    """CPU seconds, peak memory of the process in MB (the candidates' own included), the picks or ends of the interval,
+    and the overall score of an ensemble."""
     CASES[case](problem((50, 50, 50), 2))  # imports, first calls
     given = problem(ROWS[part], candidates)
     began = time.process_time()
     found = CASES[case](given)
     seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"case": case, "part": part, "seconds": seconds, "peak": peak, "found": found}
+    row = {"case": case, "part": part, "seconds": seconds, "peak": peak}
+    return row | {"found": found, "overall": overall(given, found)}
+
+
+def overall(given: Problem, picks: object) -> float | None:
+    """Overall score of picks, or of the picks of each task; None for an interval."""
+    if not isinstance(picks, list) or isinstance(picks[0], float):
+        return None
+    by_task = picks if isinstance(picks[0], list) else [picks] * len(TASKS)
+    counts = {t: np.bincount(own, minlength=len(given.members)) for t, own in zip(TASKS, by_task, strict=True)}
+    return given.value(counts, "average")
 
 
 def main() -> None:
@@ -205,8 +216,9 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     for row in rows:
         ours = found.get((row["part"], f"{str(row['case']).split(':')[0]}: ours"))
         same = "" if str(row["case"]).endswith("ours") else "yes" if _same(row["found"], ours) else "no"
-        lines.append([str(row["part"]), str(row["case"]), f"{row['seconds']:.2f}", f"{row['peak']:.0f}", same])
-    return markdown(["rows", "case", "CPU seconds", "peak memory, MB", "same result as ours"], lines)
+        score = "" if row["overall"] is None else f"{row['overall']:.4f}"
+        lines.append([str(row["part"]), str(row["case"]), f"{row['seconds']:.2f}", f"{row['peak']:.0f}", score, same])
+    return markdown(["rows", "case", "CPU seconds", "peak memory, MB", "overall", "same result as ours"], lines)
 
 
 def _same(found: object, ours: object) -> bool:

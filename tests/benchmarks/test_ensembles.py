@@ -17,8 +17,8 @@ def test_the_cases_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_results_are_compared_with_ours() -> None:
     rows = [
-        {"part": "dev", "case": "greedy: ours", "seconds": 1.0, "peak": 1.0, "found": [1, 2]},
-        {"part": "dev", "case": "greedy: plain", "seconds": 1.0, "peak": 1.0, "found": [2, 1]},
+        {"part": "dev", "case": "greedy: ours", "seconds": 1.0, "peak": 1.0, "found": [1, 2], "overall": 0.5},
+        {"part": "dev", "case": "greedy: plain", "seconds": 1.0, "peak": 1.0, "found": [2, 1], "overall": None},
     ]
     assert ensembles.table(rows).endswith("| no |")
     rows[1]["found"] = [1, 2]
