@@ -24,6 +24,7 @@ from hpo.commands.report import COMMANDS as REPORT
 from hpo.commands.run import COMMANDS as LAUNCH
 from hpo.commands.select import COMMANDS as SELECT
 from hpo.commands.spaces import COMMANDS as SPACES
+from hpo.commands.track import COMMANDS as TRACK
 from hpo.commands.watch import COMMANDS as WATCH
 
 EPILOG = """Start with: hpo run quickstart
@@ -35,6 +36,7 @@ GROUPS = {
     "Watch and control sweeps": WATCH,
     "Query results": {**ASK, **ANSWER, **REPORT},
     "Build ensembles, predict, export": {**SELECT, **EXPORTS},
+    "Show sweeps in other tools": TRACK,
     "Search spaces": SPACES,
     "Check machines, free disks": MACHINES,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpo.launch.record import record_of
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 def config_of(folder: SweepFolder, trial: int) -> dict[str, Any]:
     """The complete configuration of a trial in the present version. Raises StoreError for an unknown trial."""
+    return config_from(_start(folder, trial)["config"], folder.tasks)
+
+
+def config_from(text: str, tasks: Collection[str]) -> dict[str, Any]:
+    """The complete configuration in the row of a start, as JSON, in the present version."""
     from minbert.migrations import CONFIG_VERSION, migrate
 
-    stored = json.loads(_start(folder, trial)["config"])
-    return {"config_version": CONFIG_VERSION, **migrate(stored, list(folder.tasks))}
+    return {"config_version": CONFIG_VERSION, **migrate(json.loads(text), tasks)}
 
 
 def train_command(folder: SweepFolder, trial: int) -> str:

@@ -38,8 +38,8 @@ def test_help_lists_every_command_and_no_other() -> None:
     for name in [*COMMANDS, LAUNCH_FILES]:
         assert f"│ {name} " in text
     expected = (
-        "run resume extend list status stop logs rm top show best compare importance query report ensemble predict "
-        "export spaces doctor gc"
+        "run resume extend list status stop logs rm top show best compare importance query report dashboard log "
+        "ensemble predict export spaces doctor gc"
     )
     assert sorted(expected.split()) == sorted(COMMANDS)
 

@@ -1,0 +1,66 @@
+"""Sweeps in other tools: `hpo dashboard`, `hpo log`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hpo.commands.common import StoreOption, SweepArgument, open_sweep, warned
+from hpo.display.messages import busy, tell
+from hpo.display.units import plural
+
+
+def dashboard(
+    sweep: SweepArgument,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of the page. Default: a free one.")
+    ] = None,
+    store: StoreOption = "runs",
+) -> None:
+    """Serve optuna-dashboard on the sweep's Optuna study, on this machine alone, until Ctrl-C.
+
+    It shows the sweep as it is now; start it again to see newer trials. It needs the package optuna-dashboard.
+
+    Example: hpo dashboard quickstart-1
+    """
+    from hpo.driver.study import study_of
+    from hpo.exports import dashboard as exported
+
+    exported.check_installed()
+    folder = open_sweep(store, sweep)
+    with warned(folder), busy("rebuilding the study"):
+        study = study_of(folder)
+    running = exported.server(study, port or 0)
+    tell(f"http://{exported.HOST}:{running.server_port}/ shows {sweep}; Ctrl-C ends it")
+    try:
+        running.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        running.server_close()
+
+
+def log(
+    sweep: SweepArgument,
+    to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="Tracker: tensorboard or wandb (offline runs).")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the runs; created if missing.")],
+    store: StoreOption = "runs",
+) -> None:
+    """Write the trials of a sweep as runs of an experiment tracker: configuration, scores and losses by milestone.
+
+    Nothing is sent anywhere. tensorboard --logdir DIR shows the one, wandb sync sends the other.
+
+    Example: hpo log quickstart-1 --to tensorboard --out tracked
+    """
+    from hpo.exports.trackers import write
+
+    folder = open_sweep(store, sweep)
+    with warned(folder), busy("writing the runs"):
+        number = write(folder, to, out)
+    tell(f"{plural(number, 'run')} in {out}")
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {"dashboard": dashboard, "log": log}

@@ -1,0 +1,139 @@
+"""The trials of a stored sweep as runs of an experiment tracker, on this machine alone: nothing is sent anywhere.
+
+    tensorboard  event files, one folder a trial: tensorboard --logdir DIR
+    wandb        offline runs, grouped by the sweep: wandb sync DIR/wandb/offline-run-* sends them
+
+A run has the trial's configuration by path, and for each milestone (the step, in examples) its scores on `search` and
+its training losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo.driver.ledger import Ledger
+from hpo.driver.retraining import config_from
+from hpo.space.tree import flatten
+
+if TYPE_CHECKING:
+    from results.store import SweepFolder
+
+LOSS = "loss/"
+"""Prefix of the names of training losses."""
+
+
+class TrackerError(ValueError):
+    """The runs cannot be written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trial as a tracker takes it."""
+
+    trial: int
+    state: str
+    config: Mapping[str, Any]
+    """Values by path, such as adapter/rank; a list as JSON text."""
+    seed: int
+    origin: str
+    points: Sequence[tuple[int, float, Mapping[str, float]]]
+    """Of each milestone: examples, time in seconds since 1970, finite values by name (overall, sst, loss/sst)."""
+
+
+Tracker = Callable[[str, Sequence[Run], Path], None]
+"""Writes the runs of a sweep, named first, under a folder."""
+
+
+def runs_of(folder: SweepFolder) -> list[Run]:
+    """Every trial and repeat of a sweep, by number."""
+    from results.reading import report_per_step
+    from results.schemas import to_rows
+
+    ledger = Ledger(folder.events())
+    starts = {row["trial"]: row for row in reversed(to_rows(folder.read("trials"))) if row["event"] == "start"}
+    points: dict[int, list[tuple[int, float, dict[str, float]]]] = {}
+    for row in to_rows(report_per_step(folder.read("reports"), folder.read("trials"))):
+        losses = {LOSS + task: value for task, value in (row["losses"] or {}).items()}
+        values = {"overall": row["overall"], **(row["scores"] or {}), **losses}
+        finite = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+        points.setdefault(row["trial"], []).append((row["step"], row["time"], finite))
+    return [
+        Run(
+            trial,
+            entry.state,
+            _flat(config_from(starts[trial]["config"], folder.tasks)),
+            starts[trial]["seed"],
+            entry.origin or "",
+            points.get(trial, []),
+        )
+        for trial, entry in sorted(ledger.trials.items())
+    ]
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    plain = (str, int, float, bool)
+    return {path: value if isinstance(value, plain) else json.dumps(value) for path, value in flatten(config).items()}
+
+
+def to_tensorboard(sweep: str, runs: Sequence[Run], out: Path) -> None:
+    """Event files: scalars by milestone, and the configuration with the last values under HPARAMS."""
+    from tensorboardX import SummaryWriter
+
+    for run in runs:
+        with contextlib.closing(SummaryWriter(str(out / f"{sweep}-{run.trial}"), write_to_disk=True)) as writer:
+            for step, time, values in run.points:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, step, walltime=time)
+            if run.points:
+                step, time, values = run.points[-1]
+                last = {f"last/{name}": value for name, value in values.items()}
+                writer.add_hparams({**run.config, "state": run.state}, last, name="hparams", global_step=step)
+
+
+def to_wandb(sweep: str, runs: Sequence[Run], out: Path) -> None:
+    """Offline runs of the project minbert-hpo, in a group named as the sweep."""
+    import wandb
+
+    out.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        facts = {"state": run.state, "seed": run.seed, "origin": run.origin}
+        settings = wandb.Settings(silent=True, disable_git=True, save_code=False, console="off")
+        with wandb.init(
+            mode="offline", dir=str(out), project="minbert-hpo", group=sweep, name=f"{sweep}-{run.trial}",
+            config={**run.config}, settings=settings,
+        ) as made:  # fmt: skip
+            for step, _, values in run.points:
+                made.log(dict(values), step=step)
+            made.summary.update(facts)
+    wandb.teardown()  # its service writes behind: only now the files are whole
+
+
+TRACKERS: Mapping[str, tuple[str, Tracker]] = {
+    "tensorboard": ("tensorboardX", to_tensorboard),
+    "wandb": ("wandb", to_wandb),
+}
+"""Name -> the module that it needs, and its function."""
+
+
+def write(folder: SweepFolder, to: str, out: Path) -> int:
+    """Write the runs of a sweep for a tracker under the folder `out`; returns their number.
+
+    Raises TrackerError for an unknown tracker, one that is not installed, or a folder that holds something already.
+    """
+    if to not in TRACKERS:
+        raise TrackerError(f"Unknown tracker `{to}`. Expected one of: {', '.join(TRACKERS)}.")
+    module, function = TRACKERS[to]
+    if importlib.util.find_spec(module) is None:
+        raise TrackerError(f"`--to {to}` needs the package {module}: pip install {module}")
+    if out.exists() and any(out.iterdir()):
+        raise TrackerError(f"`--out`: {out} holds something already; name another folder.")
+    runs = runs_of(folder)
+    function(folder.name, runs, out)
+    return len(runs)
