@@ -69,7 +69,8 @@ def _serve(store: str, sweeps: list[str], port: int) -> None:
     try:
         running = server(source, port)
     except (OSError, OverflowError) as error:  # taken, not allowed, or no port at all
-        raise InputError(f"`--port`: cannot listen on {HOST}:{port}: {error}. Name another one.") from error
+        reason = str(error).rstrip(".")
+        raise InputError(f"`--port`: cannot listen on {HOST}:{port}: {reason}. Name another one.") from error
     tell(f"http://{HOST}:{running.server_port}/ follows {', '.join(sweeps)}; Ctrl-C ends it")
     try:
         running.serve_forever()

@@ -118,8 +118,8 @@ def gains(record: Mapping[str, Any]) -> list[str]:
     pairs = {"gain": "ensemble minus best single trial", "gain_over_default": "best single trial minus default"}
     lines = []
     for name, words in pairs.items():
-        if (difference := record[name]) is not None:
-            seeds = f"; with other seeds too {_ends(difference['seeds'])}" if difference["seeds"] else ""
+        if (difference := record.get(name)) is not None:  # older records hold fewer differences, without seeds
+            seeds = f"; with other seeds too {_ends(difference['seeds'])}" if difference.get("seeds") else ""
             lines.append(f"{words}, held out: {signed(difference['value'])} ({_ends(difference)}{seeds})")
     return lines
 

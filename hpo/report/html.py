@@ -125,6 +125,4 @@ def script_json(content: str) -> str:
 
 def identifier(*parts: Any) -> str:
     """An id of an element, made of these parts."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")
-
-
+    return re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(map(str, parts))).strip("-")

@@ -53,7 +53,7 @@ def content_of(sweeps: Sequence[Facts]) -> Content:
         title = f"<h2>{html.text(facts.record.name)}</h2>"
         bodies = []
         for section in SECTIONS:
-            place = html.identifier(key, section.title)
+            place = html.identifier(key, section.title.lower())
             if body := section.body(facts, place):
                 links.append(f'<a href="#{place}">{html.text(section.title)}</a>')
                 bodies.append(f'<section id="{place}"><h3>{html.text(section.title)}</h3>{body}</section>')

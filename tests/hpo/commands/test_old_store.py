@@ -64,3 +64,9 @@ def test_an_old_checkpoint_predicts_and_an_ensemble_is_chosen(old_store: Path, t
     assert round(record["estimates"]["ensemble"]["held"]["overall"]["value"], 4) == 0.4921
     done = hpo("predict", "old", "--ensemble", "again", "--out", tmp_path / "ensemble", store=old_store)
     assert done.exit_code == 0, done.output
+
+
+def test_a_page_is_made(old_store: Path, tmp_path: Path) -> None:
+    done = hpo("report", "old", "--out", tmp_path / "old.html", store=old_store)
+    assert done.exit_code == 0, done.output
+    assert "greedy-5: held out (n = " in (tmp_path / "old.html").read_text(encoding="utf-8")

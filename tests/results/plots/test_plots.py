@@ -57,9 +57,7 @@ IMPORTANCES = pd.DataFrame(
 )  # fmt: skip
 COUNTS = pd.DataFrame([[3, 1], [0, 0]], index=["0", EVIL], columns=["0", EVIL])
 CURVE = pd.DataFrame({"threshold": [0.9, 0.6, 0.2], "precision": [1.0, 0.5, 0.4], "recall": [0.2, 0.5, 1.0]})
-ROWS = pd.DataFrame(
-    {"id": ["a", EVIL], "label": [1.0, 2.0], "prediction": [1.5, 9.0], "outlier": [False, True]}
-)
+ROWS = pd.DataFrame({"id": ["a", EVIL], "label": [1.0, 2.0], "prediction": [1.5, 9.0], "outlier": [False, True]})
 
 EXAMPLES: Mapping[str, tuple[Callable[[pd.DataFrame], go.Figure], pd.DataFrame]] = {
     "optimization_history": (trials.optimization_history, REPORTS),
