@@ -28,6 +28,8 @@ STATES = {
     "paused": TEAL,
 }
 """State of a trial, or of an attempt -> its colour."""
+ON_BARS = "#000000"
+"""Colour of texts on bars: on every colour of STATES its contrast is at least 4.5:1."""
 SYMBOLS = {"pruned": "x-thin-open", "failed": "x", "diverged": "triangle-down", "lost": "star-triangle-down"}
 """State -> the symbol that tells it where colours cannot be told; a circle for others."""
 SCALE = ((0.0, GREY), (0.5, BLUE), (1.0, ORANGE))

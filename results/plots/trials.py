@@ -252,7 +252,7 @@ def timeline(attempts: pd.DataFrame) -> go.Figure:
             go.Bar(
                 y=rows["slot"], x=(rows["end"] - rows["begin"]) / scale, base=rows["begin"] / scale, orientation="h",
                 name=safe(state), text=rows["trial"].astype(str), textposition="inside", insidetextanchor="middle",
-                textangle=0, textfont={"color": "#ffffff"}, hovertext=hover, hoverinfo="text",
+                textangle=0, textfont={"color": look.ON_BARS}, hovertext=hover, hoverinfo="text",
                 marker={"color": look.STATES.get(str(state), look.GREY),
                         "pattern": {"shape": "/" if state in ("lost", "failed", "diverged") else ""},
                         "line": {"width": 1, "color": "rgba(127, 127, 127, 0.4)"}},

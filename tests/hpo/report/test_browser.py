@@ -49,8 +49,8 @@ CONTRAST = """(() => {
   }
   return found;
 })()"""
-"""Texts whose contrast against what is behind them is below 4.5:1 (WCAG 2.2, 1.4.3), in plots too. Numbers on bars are
-left out: they repeat what the pointer shows."""
+"""Texts whose contrast against what is behind them is below 4.5:1 (WCAG 2.2, 1.4.3), in plots too. Texts on bars
+are left out: what is behind them is drawn (`tests.results.plots` computes their contrast)."""
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,8 @@ def test_every_colour_can_be_told_on_light_and_dark() -> None:
     for colour in {*look.COLOURS, *look.STATES.values(), *(colour for _, colour in look.SCALE)}:
         for background in look.BACKGROUNDS:
             assert contrast(colour, background) >= 3, (colour, background)
+    for colour in look.STATES.values():
+        assert contrast(colour, look.ON_BARS) >= 4.5, colour
 
 
 def test_the_best_line_holds_full_budgets_alone() -> None:
