@@ -82,6 +82,7 @@ def _tasks(tasks: Mapping[str, Task]) -> Iterator[str]:
 def _scores(folder: SweepFolder, trial: int) -> Iterator[str]:
     """Scores on both parts of the dev sets with 95 % intervals, as far as the store holds the predictions."""
     from results.candidates import candidates
+    from results.looks import look
     from results.predictions import headline
 
     tasks = list(folder.tasks)
@@ -103,6 +104,8 @@ def _scores(folder: SweepFolder, trial: int) -> Iterator[str]:
     if "held" in missing:
         command = f"hpo predict {folder.name} --trial {trial} --out DIR"
         yield f"| `held` | not estimated: first `{command}` |{' |' * len(tasks)}"
+    else:
+        look(folder, {trial: dict.fromkeys(tasks, 1.0)})
     yield ""
 
 
