@@ -162,7 +162,7 @@ def cost(facts: Facts, key: str) -> str:
     every = dict.fromkeys([*own, *(Objective(name, minimised=True) for name in COSTS)])
     return html.pairs(
         html.plot(
-            f"{key}-{each.column}", f"Score against {each.column.replace('_', ' ')}.",
+            f"{key}-{each.column}", f"Score against {trials.unit_of(each.column)[1]}.",
             trials.pareto_front(facts.trials, each), "Complete trials; no other beats those of the front in both.",
         )
         for each in every
@@ -283,8 +283,8 @@ def reproduce(facts: Facts, key: str) -> str:
 
 SECTIONS: Sequence[Section] = (
     Section("Result", headline),
-    Section("Best trials", best_trials),
     Section("Progress", progress),
+    Section("Best trials", best_trials),
     Section("Parameters", parameters),
     Section("Cost", cost),
     Section("Seeds", seeds),

@@ -218,7 +218,7 @@ def pareto_front(trials: pd.DataFrame, cost: Objective, *, target: str = SCORE) 
     if shown.empty:
         return look.empty("no trial is complete yet")
     front = undominated(values)
-    unit, title = UNITS.get(cost.column, (1.0, cost.column.replace("_", " ")))
+    unit, title = unit_of(cost.column)
     best = shown[front].sort_values(cost.column)
     traces = []
     for name, rows, colour, size in (("other trials", shown[~front], look.GREY, 7), ("front", best, look.ORANGE, 10)):
@@ -232,6 +232,11 @@ def pareto_front(trials: pd.DataFrame, cost: Objective, *, target: str = SCORE) 
         )  # fmt: skip
     made = look.figure(traces, x=title, y=f"{safe(target)} on search")
     return made.update_xaxes(type="log" if _is_long(shown[cost.column].to_numpy(dtype=float)) else "linear")
+
+
+def unit_of(column: str) -> tuple[float, str]:
+    """The unit in which a cost is drawn, and its name with the unit."""
+    return UNITS.get(column, (1.0, column.replace("_", " ")))
 
 
 def timeline(attempts: pd.DataFrame) -> go.Figure:
