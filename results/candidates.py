@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -81,11 +82,14 @@ def last_evidence(folder: SweepFolder, trials: Collection[int] | None = None) ->
 
     Files and row groups of other reports are not read.
     """
-    reports = since_first_start(folder.read("reports"), folder.read("trials"))
+    reports = folder.read("reports", columns=("trial", "step", "diverged"))
+    if trials is not None:
+        reports = reports.filter(pc.is_in(reports["trial"], value_set=pa.array(list(trials), pa.int64())))
+    reports = since_first_start(reports, folder.read("trials", columns=()))
     columns = (reports[name].to_pylist() for name in ("trial", "step", "diverged", "generation", "seq"))
     last: dict[int, tuple[int, list[tuple[int, int]]]] = {}
     for trial, step, diverged, generation, seq in zip(*columns, strict=True):
-        if diverged or (trials is not None and trial not in trials):
+        if diverged:
             continue
         if trial not in last or step > last[trial][0]:
             last[trial] = step, []

@@ -39,11 +39,12 @@ INTERRUPTED = ("lost", "paused")
 """States of an end after which the trial starts again."""
 
 
-def compact_sweep(sweep: Folder, *, fewest: int = FEWEST) -> None:
-    """Compact the tables of events of a sweep, and its evidence."""
+def compact_sweep(sweep: Folder, *, fewest: int = FEWEST, grace: float = GRACE) -> None:
+    """Compact the tables of events of a sweep, and its evidence. Replaced files are deleted after `grace` seconds."""
     for name in EVENTS:
-        compact(sweep.child(name), name, fewest=fewest)
-    compact(sweep.child(EVIDENCE), EVIDENCE, fewest=fewest, keep=functools.partial(lasting, sweep))
+        compact(sweep.child(name), name, fewest=fewest, grace=grace)
+    keep = functools.partial(lasting, sweep)
+    compact(sweep.child(EVIDENCE), EVIDENCE, fewest=fewest, grace=grace, keep=keep)
 
 
 def compact(
@@ -52,6 +53,7 @@ def compact(
     *,
     fewest: int = FEWEST,
     now: float | None = None,
+    grace: float = GRACE,
     keep: Callable[[pa.Table], pa.Table] | None = None,
 ) -> list[str]:
     """Merge every size class of a table that has at least `fewest` files; returns the names of the merged files.
@@ -75,16 +77,19 @@ def compact(
             merged = f"{MERGED}{first or 0:012d}-{last or 0:012d}-{secrets.token_hex(4)}{SUFFIX}"
             folder.write(merged, encode(name, rows if keep is None else keep(rows), replaces))
             written.append(merged)
-    discard(folder, name, now=now)
+    discard(folder, name, now=now, grace=grace)
     return written
 
 
 def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
     """The rows of evidence that compaction keeps; see the head of this file."""
-    trials, reports = (listing(sweep.child(name), name).tables.values() for name in ("trials", "reports"))
+    columns: dict[str, tuple[str, ...]] = {"trials": (), "reports": ("diverged",)}
+    trials, reports = (
+        joined(name, list(listing(sweep.child(name), name, columns=chosen).tables.values()), chosen)
+        for name, chosen in columns.items()
+    )
     continued, _ = fences(sweep)
-    events = fenced(joined("trials", list(trials)), continued).sort_by("seq")
-    finite = fenced(joined("reports", list(reports)), continued)
+    events, finite = fenced(trials, continued).sort_by("seq"), fenced(reports, continued)
     finite = finite.filter(pc.invert(pc.fill_null(finite["diverged"], False)))
     newest = pa.TableGroupBy(events, "trial", use_threads=False).aggregate(
         [(name, "last", pc.ScalarAggregateOptions(skip_nulls=False)) for name in ("event", "state", "checkpoint")]
@@ -124,6 +129,6 @@ def discard(folder: Folder, name: str, *, now: float | None = None, grace: float
     """Delete outdated files and temporary files that are old enough; returns the names of the outdated files."""
     now = time.time() if now is None else now
     files = outdated(folder, name, now=now, grace=grace)
-    for file in (*files, *folder.temporaries(now, grace)):
+    for file in (*files, *folder.temporaries(now, GRACE)):
         folder.delete(file)
     return files

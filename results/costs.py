@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 COUNTS = ("trainable_parameters", "peak_memory_bytes")
 """Costs that are integers: parameters that training changes; the worker's peak memory so far, in bytes."""
 RATES = ("trainable_share", "seconds_per_1000", "stage_seconds")
@@ -35,8 +38,22 @@ def cost(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def columns(report: Mapping[str, Any], tasks: list[str]) -> dict[str, Any]:
-    """The costs as columns of a table: `examples_<task>` instead of `examples_per_task`."""
-    values = cost(report)
-    examples = values.pop("examples_per_task")
-    return {**values, **{EXAMPLES + task: examples.get(task) for task in tasks}}
+def columns(reports: pa.Table, tasks: list[str]) -> dict[str, pa.ChunkedArray]:
+    """`cost` of every row of `reports`, as columns of a table: `examples_<task>` instead of `examples_per_task`."""
+    trainable, total, examples = (
+        reports[name].cast(pa.float64()) for name in ("trainable_parameters", "total_parameters", "examples")
+    )
+    training = pc.subtract(reports["seconds"], pc.fill_null(reports["evaluation_seconds"], 0.0))
+    return {
+        "trainable_parameters": reports["trainable_parameters"],
+        "trainable_share": pc.divide(trainable, _positive(total)),
+        "seconds_per_1000": pc.divide(pc.multiply(training, 1000.0), _positive(examples)),
+        "stage_seconds": reports["stage_seconds"],
+        "peak_memory_bytes": reports["peak_memory_bytes"],
+        **{EXAMPLES + task: pc.map_lookup(reports["examples_per_task"], pa.scalar(task), "first") for task in tasks},
+    }
+
+
+def _positive(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values, zeros as nulls."""
+    return pc.if_else(pc.equal(values, 0.0), pa.scalar(None, values.type), values)

@@ -23,9 +23,10 @@ def pooled(runs: Iterable[Sequence[float]]) -> float:
     """Noise of one run, from the scores of each configuration's runs. A configuration with one run adds nothing."""
     squares, freedom = WEIGHT * SPREAD**2, WEIGHT
     for values in runs:
-        mean = sum(values) / len(values) if values else 0.0
-        squares += sum((value - mean) ** 2 for value in values)
-        freedom += max(0, len(values) - 1)
+        if len(values) > 1:
+            mean = sum(values) / len(values)
+            squares += sum((value - mean) ** 2 for value in values)
+            freedom += len(values) - 1
     return math.sqrt(squares / freedom)
 
 

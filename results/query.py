@@ -21,7 +21,9 @@ import pyarrow.compute as pc
 
 from results import sql
 from results.files import StoreError
+from results.parameters import Wanted
 from results.reading import report_per_step
+from results.schemas import find
 from results.sql import QueryError
 from results.store import Store, SweepFolder
 from results.views import trials_frame
@@ -29,8 +31,12 @@ from results.views import trials_frame
 __all__ = ["VIEWS", "QueryError", "query"]
 
 
-def _event(kind: str) -> Callable[[SweepFolder], pa.Table]:
-    def load(folder: SweepFolder) -> pa.Table:
+View = Callable[[SweepFolder, Wanted], pa.Table | pd.DataFrame]
+"""Reads a sweep's rows of one table of SQL, of columns that take time only those that are wanted."""
+
+
+def _event(kind: str) -> View:
+    def load(folder: SweepFolder, wanted: Wanted) -> pa.Table:
         table = folder.read("trials")
         return table.filter(pc.equal(table["event"], kind))
 
@@ -42,7 +48,7 @@ GROUPS = ("data", "base", "searcher", "scheduler")
 """Single values, and groups of values, that table `sweeps` shows of a sweep's description; null if it has none."""
 
 
-def _sweep(folder: SweepFolder) -> pd.DataFrame:
+def _sweep(folder: SweepFolder, wanted: Wanted) -> pd.DataFrame:
     description = folder.meta
     row: dict[str, Any] = {name: description.get(name) for name in VALUES}
     for group in GROUPS:
@@ -51,14 +57,19 @@ def _sweep(folder: SweepFolder) -> pd.DataFrame:
     return pd.DataFrame([{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()}])
 
 
-VIEWS: dict[str, Callable[[SweepFolder], pa.Table | pd.DataFrame]] = {
-    "trials": trials_frame,
-    "reports": lambda folder: report_per_step(folder.read("reports"), folder.read("trials")),
-    "attempt_reports": lambda folder: folder.read("reports"),
+def _reports(folder: SweepFolder, wanted: Wanted) -> pa.Table:
+    reports = folder.read("reports", columns={"overall", *wanted(find("reports").schema.names)})
+    return report_per_step(reports, folder.read("trials", columns=()))
+
+
+VIEWS: dict[str, View] = {
+    "trials": lambda folder, wanted: trials_frame(folder, wanted=wanted),
+    "reports": _reports,
+    "attempt_reports": lambda folder, wanted: folder.read("reports", columns=wanted(find("reports").schema.names)),
     "starts": _event("start"),
     "ends": _event("end"),
-    "examples": lambda folder: folder.read("examples"),
-    "predictions": lambda folder: folder.read("predictions"),
+    "examples": lambda folder, wanted: folder.read("examples"),
+    "predictions": lambda folder, wanted: folder.read("predictions"),
     "sweeps": _sweep,
 }
 """Tables of SQL: name -> function that reads a sweep's rows."""
@@ -85,11 +96,9 @@ def _folders(store: Store) -> list[SweepFolder]:
     return folders
 
 
-def _loader(
-    folders: list[SweepFolder], view: Callable[[SweepFolder], pa.Table | pd.DataFrame]
-) -> Callable[[], pa.Table | pd.DataFrame]:
-    def load() -> pa.Table | pd.DataFrame:
-        parts = [(folder.name, view(folder)) for folder in folders]
+def _loader(folders: list[SweepFolder], view: View) -> sql.Loader:
+    def load(wanted: Wanted) -> pa.Table | pd.DataFrame:
+        parts = [(folder.name, view(folder, wanted)) for folder in folders]
         if isinstance(parts[0][1], pa.Table):
             return pa.concat_tables(
                 [part.add_column(0, "sweep", pa.array([name] * part.num_rows, pa.string())) for name, part in parts]

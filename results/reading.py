@@ -9,14 +9,16 @@ a store; the file is skipped. Files never change, so a reader may cache parsed f
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from results.files import Folder, StoreError
 from results.schemas import VERSION, conform, find
@@ -38,8 +40,8 @@ class Listing:
     warnings: list[str] = field(default_factory=list)
 
 
-Cache = dict[tuple[str, str], pa.Table]
-"""Parsed files by (folder, file name)."""
+Cache = dict[tuple[str, str, frozenset[str] | None], pa.Table]
+"""Parsed files by (folder, file name, columns; None: all)."""
 
 
 def encode(name: str, table: pa.Table, replaces: Collection[str] = ()) -> bytes:
@@ -66,13 +68,15 @@ def decode(
     """The rows in a file of table `name`, in this version's columns. Raises StoreError for any other content.
 
     With `seqs` only rows with these are returned, and only the row groups that may hold them are read. With `columns`
-    only these are read.
+    only these are read, and those by which rows are counted.
     """
+    schema = find(name).part(columns)
     source = pa.BufferReader(content) if isinstance(content, bytes) else content
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         # Without threads: files are small, and a short command may end while Arrow still starts its pool, which aborts.
-        table = file.read(columns and list(columns), use_threads=False) if seqs is None else _rows_of(file, seqs)
+        there = None if columns is None else [column for column in schema.names if column in file.schema_arrow.names]
+        table = file.read(there, use_threads=False) if seqs is None else _rows_of(file, seqs)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
@@ -82,7 +86,7 @@ def decode(
         raise StoreError(f"it belongs to table `{owner}`, not `{name}`" if owner else "it was not written by a store")
     replaces = metadata.get(b"replaces", b"[]")
     try:
-        return (conform(name, table) if columns is None else table).replace_schema_metadata({"replaces": replaces})
+        return conform(name, table, schema).replace_schema_metadata({"replaces": replaces})
     except pa.ArrowException as error:
         raise StoreError(f"its columns do not fit table `{name}`: {error}") from error
 
@@ -103,6 +107,12 @@ def _rows_of(file: pq.ParquetFile, seqs: Collection[int]) -> pa.Table:
 
 NUMBERED = re.compile(r"(?:merged-|\d+-)(\d+)-(\d+)\b")
 """Name of a file of events: the first and the last `seq` of its rows."""
+
+
+def may_follow(seq: int, file: str) -> bool:
+    """Whether a file may hold rows with a higher seq; the last one stands in its name."""
+    numbers = NUMBERED.match(file)
+    return numbers is None or int(numbers[2]) > seq
 
 
 def lookup(folder: Folder, name: str, seqs: Collection[int]) -> Listing:
@@ -140,7 +150,7 @@ def listing(
     columns: Collection[str] | None = None,
 ) -> Listing:
     """The files of a table that count now; `accept` selects some of them by file name. With `columns` only these are
-    read, and the cache is not used.
+    read, and those by which rows are counted.
 
     Raises StoreError if files vanish again and again while they are read.
     """
@@ -160,12 +170,13 @@ def _listing(
     columns: Collection[str] | None,
 ) -> Listing:
     result, gone = Listing(), set[str]()
+    part = None if columns is None else frozenset(columns)
     names = [file for file in _names(folder) if accept is None or accept(file)]
 
     def parsed(file: str) -> tuple[str, pa.Table | StoreError]:
         if not file.endswith(SUFFIX):
             return file, StoreError(f"it is not a {SUFFIX} file")
-        table = cache.get((folder.path, file))
+        table = cache.get((folder.path, file, part))
         try:
             return file, _parsed(folder, name, file, columns) if table is None else table
         except StoreError as error:
@@ -180,8 +191,7 @@ def _listing(
             if isinstance(table, StoreError):
                 result.warnings.append(f"{folder.path}/{file} is skipped: {table}.")
                 continue
-            if columns is None:
-                cache[folder.path, file] = table
+            cache[folder.path, file, part] = table
             result.tables[file] = table
             if file.startswith(MERGED):
                 result.replaced[file] = tuple(json.loads(table.schema.metadata[b"replaces"]))
@@ -212,9 +222,9 @@ def _names(folder: Folder) -> list[str]:
     return names
 
 
-def joined(name: str, tables: Collection[pa.Table]) -> pa.Table:
-    """The rows of several files of table `name` as one table."""
-    schema = find(name).schema
+def joined(name: str, tables: Collection[pa.Table], columns: Collection[str] | None = None) -> pa.Table:
+    """The rows of several files of table `name` as one table; `columns`: those that were read."""
+    schema = find(name).part(columns)
     return pa.concat_tables([schema.empty_table(), *(t.replace_schema_metadata(schema.metadata) for t in tables)])
 
 
@@ -224,43 +234,62 @@ def fenced(table: pa.Table, fences: dict[int, int]) -> pa.Table:
     `fences[g]` is the seq that generation g continued from. A row of generation h with seq s counts only if
     s <= fences[g] for every g > h.
     """
-    counts = pa.array([True] * table.num_rows, pa.bool_())
+    generations, seqs = table["generation"].to_numpy(), table["seq"].to_numpy()
+    counts = np.ones(table.num_rows, np.bool_)
     for generation, continued_from in fences.items():
-        older = pc.less(table["generation"], generation)
-        late = pc.greater(table["seq"], continued_from)
-        counts = pc.and_(counts, pc.invert(pc.and_(older, late)))
-    return table.filter(counts)
+        counts &= ~((generations < generation) & (seqs > continued_from))
+    return chosen(table, counts)
+
+
+def chosen(table: pa.Table, counts: NDArray[np.bool_]) -> pa.Table:
+    """The rows of a table for which `counts` is true."""
+    return table if counts.all() else table.filter(pa.array(counts))
 
 
 def in_order(name: str, table: pa.Table) -> pa.Table:
     """Rows of table `name` in order of seq, without repetitions (see `Table.key` and `Table.news`)."""
-    table = table.sort_by([("seq", "ascending"), ("generation", "descending")])
+    if (np.diff(table["seq"].to_numpy()) <= 0).any():
+        table = table.sort_by([("seq", "ascending"), ("generation", "descending")])
     rule = find(name)
-    keys = zip(*(table[column].to_pylist() for column in rule.key), strict=True)
-    news = list(zip(*(table[column].to_pylist() for column in rule.news), strict=True)) or [()] * table.num_rows
-    latest: dict[tuple[object, ...], tuple[object, ...]] = {}
-    places = []
-    for place, key in enumerate(keys):
-        if latest.get(key) != news[place]:
-            latest[key] = news[place]
-            places.append(place)
-    return table if len(places) == table.num_rows else table.take(pa.array(places, pa.int64()))
+    keys, news = ([_codes(table[column]) for column in columns] for columns in (rule.key, rule.news))
+    order = np.lexsort(keys)  # stable: rows of one key stay in order of seq
+    return chosen(table, _first_of_run(order, *keys, *news))
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Integers that are equal where the values of a column are; null equals null."""
+    values = column.combine_chunks()
+    if not pa.types.is_integer(values.type):
+        values = pc.dictionary_encode(values, null_encoding="encode").indices
+    codes: NDArray[np.int64] = values.to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _first_of_run(order: NDArray[np.int64], *columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of the rows in `order`: which of them differ in some column from the row before. As flags by row number."""
+    differs = np.zeros(len(order), np.bool_)
+    differs[:1] = True
+    for values in columns:
+        differs[1:] |= values[order][1:] != values[order][:-1]
+    flags = np.empty_like(differs)
+    flags[order] = differs
+    return flags
 
 
 def since_first_start(rows: pa.Table, trials: pa.Table) -> pa.Table:
-    """Rows of `trials` or `reports` from each trial's first start on, `trials` being the table of all events.
+    """Rows of `trials` or `reports` from each trial's first start on, `trials` being the table of all events, in order
+    of seq.
 
     If the row of a start is lost (a damaged file), the trial is drawn again: earlier rows belong to an unknown
     configuration, and count nowhere.
     """
-    starts: dict[int, int] = {}
-    events = (trials[name].to_pylist() for name in ("trial", "event", "seq"))
-    for trial, event, seq in zip(*events, strict=True):
-        if event == "start":
-            starts[trial] = min(seq, starts.get(trial, seq))
-    pairs = zip(rows["trial"].to_pylist(), rows["seq"].to_pylist(), strict=True)
-    counts = [trial in starts and seq >= starts[trial] for trial, seq in pairs]
-    return rows if all(counts) else rows.filter(pa.array(counts, pa.bool_()))
+    starts = trials.filter(pc.equal(trials["event"], "start"))
+    numbers, first = np.unique(starts["trial"].to_numpy(), return_index=True)
+    if not len(numbers):
+        return rows.slice(0, 0)
+    trial, seq = rows["trial"].to_numpy(), rows["seq"].to_numpy()
+    place = np.minimum(np.searchsorted(numbers, trial), len(numbers) - 1)
+    return chosen(rows, (numbers[place] == trial) & (seq >= starts["seq"].to_numpy()[first][place]))
 
 
 def report_per_step(reports: pa.Table, trials: pa.Table) -> pa.Table:
@@ -270,13 +299,17 @@ def report_per_step(reports: pa.Table, trials: pa.Table) -> pa.Table:
     again. The search goes by this report, and every view shows it.
     """
     reports = since_first_start(reports, trials)
-    overall = reports["overall"].to_pylist()
-    chosen: dict[tuple[int, int], int] = {}
-    for place, milestone in enumerate(zip(reports["trial"].to_pylist(), reports["step"].to_pylist(), strict=True)):
-        if milestone not in chosen or (_finite(overall[place]) and not _finite(overall[chosen[milestone]])):
-            chosen[milestone] = place
-    return reports if len(chosen) == reports.num_rows else reports.take(pa.array(sorted(chosen.values()), pa.int64()))
+    return chosen(reports, counted_per_step(reports))
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def counted_per_step(reports: pa.Table) -> NDArray[np.bool_]:
+    """Which reports count, by the rule of `report_per_step`."""
+    return first_per_step(reports, late=~np.isfinite(reports["overall"].to_numpy()))
+
+
+def first_per_step(reports: pa.Table, late: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Which reports, in order of seq, are the first of their (trial, step); those for which `late` is true come after
+    the others."""
+    trial, step = reports["trial"].to_numpy(), reports["step"].to_numpy()
+    order = np.lexsort((step, trial) if late is None else (late, step, trial))  # stable, as above
+    return _first_of_run(order, trial, step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,13 @@ class Table:
     def sequenced(self) -> bool:
         """Whether the rows are events, numbered by `seq`, or stand beside events."""
         return bool(self.key)
+
+    def part(self, columns: Collection[str] | None) -> pa.Schema:
+        """The schema of some columns and of those by which rows are counted; None: of all columns."""
+        if columns is None:
+            return self.schema
+        names = {*columns, "seq", "generation", *self.key, *self.news}
+        return pa.schema([field for field in self.schema if field.name in names], metadata=self.schema.metadata)
 
 
 def column(name: str, kind: pa.DataType, meaning: str, unit: str = "", required: bool = False) -> pa.Field:
@@ -173,8 +180,8 @@ PREDICTIONS = _schema(
 )
 
 TABLES: dict[str, Table] = {
-    "trials": Table(TRIALS, ("trial", "attempt", "event"), ("state", "error", "reason", "checkpoint")),
-    "reports": Table(REPORTS, ("trial", "attempt", "step")),
+    "trials": Table(TRIALS, ("trial", "attempt", "event"), ("state", "error", "reason", "checkpoint"), group=512),
+    "reports": Table(REPORTS, ("trial", "attempt", "step"), group=4096),
     "evidence": Table(EVIDENCE, ("trial", "attempt", "step", "task"), beside="reports", group=48),
     "examples": Table(EXAMPLES),
     "predictions": Table(PREDICTIONS),
@@ -197,7 +204,22 @@ def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Map columns and JSON columns take dicts. Raises StoreError for an unknown column or a value of the wrong type.
     """
     schema = find(name).schema
-    return pa.Table.from_pylist([_checked(name, schema, row) for row in rows], schema=schema)
+    checked = [_checked(name, schema, row) for row in rows]
+    columns = []
+    for field in schema:
+        values = [row[field.name] for row in checked]
+        try:
+            columns.append(pa.array(values, field.type))
+        except UNFIT:
+            value = next(value for value in values if not _fits(value, field.type))
+            raise StoreError(
+                f"Column `{field.name}` of table `{name}` takes {field.type}; found {value!r} ({type(value).__name__})."
+            ) from None
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""What Arrow raises for a value that does not fit a column."""
 
 
 def _checked(name: str, schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,29 +231,29 @@ def _checked(name: str, schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, 
 
 
 def _value(name: str, field: pa.Field, value: Any) -> Any:
-    if value is None:
-        if not field.nullable:
-            raise StoreError(f"Column `{field.name}` of table `{name}` must be given; found nothing.")
-        return None
+    if value is None and not field.nullable:
+        raise StoreError(f"Column `{field.name}` of table `{name}` must be given; found nothing.")
     if isinstance(value, Mapping):
-        value = list(value.items()) if pa.types.is_map(field.type) else json.dumps(dict(value))
-    try:
-        pa.array([value], type=field.type)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise StoreError(
-            f"Column `{field.name}` of table `{name}` takes {field.type}; found {value!r} ({type(value).__name__})."
-        ) from error
+        return list(value.items()) if pa.types.is_map(field.type) else json.dumps(dict(value))
     return value
 
 
-def conform(name: str, table: pa.Table) -> pa.Table:
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.array([value], kind)
+    except UNFIT:
+        return False
+    return True
+
+
+def conform(name: str, table: pa.Table, schema: pa.Schema | None = None) -> pa.Table:
     """The rows in exactly this version's columns: unknown columns are dropped, missing nullable columns are null.
 
-    Raises StoreError if a required column is missing.
+    `schema`: some of these columns. Raises StoreError if a required column is missing.
     """
-    schema = find(name).schema
+    schema = find(name).schema if schema is None else schema
     if table.schema.equals(schema):
-        return table.replace_schema_metadata(schema.metadata).cast(schema)
+        return pa.Table.from_arrays(table.columns, schema=schema)
     columns = []
     for field in schema:
         if field.name in table.column_names:

@@ -7,16 +7,19 @@ Its memory (beside the tables) and its time are bounded.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from results import mistakes
+from results import mistakes, parameters
 from results.files import StoreError
+from results.parameters import Wanted
 
 MEMORY = 2 * 2**30
 """Most bytes that a statement may take for joins, sorts and groups, and again for its answer. The tables are not
@@ -43,16 +46,30 @@ class QueryError(StoreError):
     """An SQL statement was refused or failed; the message names the nearest table or column."""
 
 
-def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFrame]]) -> pd.DataFrame:
-    """Run a statement; returns its answer. `tables` are loaded only if the statement names them.
+Loader = Callable[[Wanted], pa.Table | pd.DataFrame]
+"""Loads a table, of columns that take time only those that are wanted."""
+
+
+def run(statement: str, tables: Mapping[str, Loader]) -> pd.DataFrame:
+    """Run a statement; returns its answer. Only tables and columns that the statement may read are loaded.
 
     Raises QueryError.
     """
     with duckdb.connect(":memory:") as database:
+
+        def wanted(names: Collection[str]) -> Collection[str]:
+            uses = _uses(database, _quoted(statement, names))
+            if every or uses is None or uses.names is None:
+                return names
+            return [name for name in names if name.lower() in uses.names]
+
         words = {word.lower() for word in re.findall(r"\w+", statement)}
-        every = bool(words & {"describe", "show"})
-        loaded = {name: _arrow(load()) for name, load in tables.items() if every or name in words}
-        statement = _quoted(statement, loaded)  # before parsing: `mixing/order` contains an SQL keyword
+        every = bool(words & {"describe", "show", "summarize"})
+        uses = _uses(database, statement)
+        read = words if uses is None else uses.tables
+        loaded = {name: _arrow(load(wanted)) for name, load in tables.items() if every or name in read}
+        unusual = [name for table in loaded.values() for name in table.column_names]
+        statement = _quoted(statement, unusual)  # before parsing: `mixing/order` contains an SQL keyword
         problem = _refusal(statement)
         for name, table in loaded.items():
             database.register(name, table)
@@ -67,7 +84,7 @@ def run(statement: str, tables: Mapping[str, Callable[[], pa.Table | pd.DataFram
             problem = f"The statement needs more than {MEMORY / 2**30:g} GiB of memory. Let it return fewer rows."
         except duckdb.Error as error:
             problem = str(error)
-    columns = {name: table.column_names for name, table in loaded.items()}
+    columns = {name: _arrow(tables[name](parameters.every)).column_names for name in loaded}
     raise QueryError(mistakes.message(problem, statement, list(tables), columns))
 
 
@@ -106,9 +123,51 @@ def _refusal(statement: str) -> str | None:
     return None
 
 
-def _quoted(statement: str, tables: Mapping[str, pa.Table]) -> str:
+class Uses(NamedTuple):
+    """What a statement may read."""
+
+    tables: set[str]
+    """Names of tables, in lower case."""
+    names: set[str] | None
+    """Every name in it, in lower case. None: it may read columns that it does not name (`*`, a position, a natural
+    join, a whole row)."""
+
+
+def _uses(database: duckdb.DuckDBPyConnection, statement: str) -> Uses | None:
+    """What a statement may read; None if it is no SELECT or cannot be parsed."""
+    text = database.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchall()[0][0]
+    tree = json.loads(text)
+    if tree["error"]:
+        return None
+    tables, names, sources, columns = (set[str]() for _ in range(4))
+    open_ended = False
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            open_ended |= node.get("class") in OPEN_ENDED or node.get("ref_type") == "NATURAL"
+            if node.get("type") in SOURCES:
+                tables.add(str(node.get("table_name", "")).lower())
+                sources.add(str(node.get("alias", "")).lower())
+            if node.get("class") == "COLUMN_REF":
+                columns.add(str(node["column_names"][-1]).lower())
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+        elif isinstance(node, str):
+            names.add(node.lower())
+    return Uses(tables, None if open_ended or columns & (tables | sources) else names)
+
+
+OPEN_ENDED = ("STAR", "POSITIONAL_REFERENCE")
+"""Classes of expressions that name no column and may stand for any."""
+SOURCES = ("BASE_TABLE", "SUBQUERY")
+"""Types of what a statement reads from: the name of one, used as a column, stands for whole rows."""
+
+
+def _quoted(statement: str, columns: Collection[str]) -> str:
     """The statement with quotes around column names such as `adapter/rank`, except inside existing quotes."""
-    unusual = {name for table in tables.values() for name in table.column_names if not re.fullmatch(r"\w+", name)}
+    unusual = {name for name in columns if not re.fullmatch(r"\w+", name)}
     if not unusual:
         return statement
     names = "|".join(re.escape(name) for name in sorted(unusual, key=len, reverse=True))

@@ -53,6 +53,7 @@ it has ended, the sweep may be seen in part.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -61,11 +62,11 @@ from typing import Any
 import pyarrow as pa
 
 from results import fences
-from results.compaction import compact_sweep
+from results.compaction import GRACE, compact_sweep
 from results.fences import Superseded
 from results.files import Disk, Folder, StoreError, explained, safe_name
 from results.places import locate
-from results.reading import SUFFIX, Cache, decode, encode, fenced, in_order, joined, listing, lookup
+from results.reading import SUFFIX, Cache, chosen, decode, encode, fenced, in_order, joined, listing, lookup, may_follow
 from results.schemas import TABLES, conform, find, to_rows, to_table
 from results.tasks import Task, tasks_of
 from results.writer import PERIOD, Writer
@@ -256,24 +257,34 @@ class SweepFolder:
         """The keys that `write_table` has written, sorted; the files are not opened, so some may be damaged."""
         return [name.removesuffix(SUFFIX) for name in self.folder.child(table).names() if name.endswith(SUFFIX)]
 
-    def read(self, table: str, *, keys: Collection[str] | None = None) -> pa.Table:
+    def read(
+        self,
+        table: str,
+        *,
+        keys: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        after: int = 0,
+    ) -> pa.Table:
         """All rows of a table that count (see the contract).
 
-        `keys` selects files of `examples` and `predictions`; for `trials` and `reports` it has no effect.
+        `keys` selects files of `examples` and `predictions`. For tables of events, `columns` selects columns, with
+        which those come by which rows are counted, and `after` selects rows, as in `events`.
         """
         rule = find(table)
         folder = self.folder.child(table)
-        chosen = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
+        named = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
         with explained("read", folder.path):
             if not rule.sequenced:
-                files = listing(folder, table, accept=None if chosen is None else chosen.__contains__)
-                self._warn((table, chosen), files.warnings)
+                files = listing(folder, table, accept=None if named is None else named.__contains__)
+                self._warn((table, named), files.warnings)
                 return joined(table, list(files.tables.values()))
             # Rows are read before fences: a generation writes its fence before its first row.
-            files = listing(folder, table, self._cache)
+            newer = None if after == 0 else functools.partial(may_follow, after)
+            files = listing(folder, table, self._cache, accept=newer, columns=columns)
             continued, warnings = fences.fences(self.folder)
         self._warn((table, None), files.warnings + warnings)
-        return in_order(table, fenced(joined(table, list(files.tables.values())), continued))
+        rows = in_order(table, fenced(joined(table, list(files.tables.values()), columns), continued))
+        return chosen(rows, rows["seq"].to_numpy() > after)
 
     def rows(self, table: str, seqs: Collection[int]) -> pa.Table:
         """Rows of a table of events, or of one beside it, with one of these `seqs`, whatever their generation.
@@ -286,27 +297,42 @@ class SweepFolder:
         self._warn((table, frozenset()), files.warnings)
         return in_order(table, joined(table, list(files.tables.values())))
 
-    def events(self) -> list[dict[str, Any]]:
-        """Rows of `trials` and `reports` in order of seq, each with its `table`: the input of a replay.
+    def history(
+        self, trials: Collection[str] | None = None, reports: Collection[str] | None = None, *, after: int = 0
+    ) -> tuple[pa.Table, pa.Table]:
+        """Rows of `trials` and of `reports` as of one instant, in order of seq. `trials` and `reports` select columns,
+        as in `read`; None: all. `after`: as in `events`.
 
-        `config` and `params` are JSON text, maps are dicts. While a writer runs, the rows are a prefix of those that it
-        has appended.
+        While a writer runs, the rows are a prefix of those that it has appended.
         """
         # While a writer runs, the two tables are read at different instants. Rows become durable in order, so the rows
         # up to the newest of `before` and of `reports` are complete. Later trial rows may have gaps and are left out.
-        before = self.read("trials")
-        tables = {"reports": self.read("reports"), "trials": self.read("trials")}
-        complete = max([0, *before["seq"].to_pylist(), *tables["reports"]["seq"].to_pylist()])
-        rows = [
-            {"table": name, **row} for name, table in tables.items() for row in to_rows(table) if row["seq"] <= complete
-        ]
+        before = self.read("trials", columns=(), after=after)
+        tables = self.read("reports", columns=reports, after=after), self.read("trials", columns=trials, after=after)
+        complete = max(_newest(before), _newest(tables[0]))
+        return chosen(tables[1], tables[1]["seq"].to_numpy() <= complete), tables[0]
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """Rows of `trials` and `reports` in order of seq, each with its `table`: the input of a replay.
+
+        `config` and `params` are JSON text, maps are dicts. While a writer runs, the rows are a prefix of those that it
+        has appended. `after`: only rows with a higher seq, from the files that may hold them; a row among them that
+        repeats an earlier one is not left out.
+        """
+        tables = dict(zip(("trials", "reports"), self.history(after=after), strict=True))
+        rows = [{"table": name, **row} for name, table in tables.items() for row in to_rows(table)]
         return sorted(rows, key=lambda row: int(row["seq"]))
 
-    def compact(self, *, fewest: int = 2) -> None:
-        """Merge small files now. A running writer merges them by itself."""
+    def compact(self, *, fewest: int = 2, grace: float = GRACE) -> None:
+        """Merge small files now, and delete replaced files after `grace` seconds. A running writer merges by itself."""
         with explained("write to", self.folder.path):
-            compact_sweep(self.folder, fewest=fewest)
+            compact_sweep(self.folder, fewest=fewest, grace=grace)
 
     def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
         self._warnings[reading] = warnings
         self.warnings = sorted({warning for latest in self._warnings.values() for warning in latest})
+
+
+def _newest(table: pa.Table) -> int:
+    """Highest seq of a table in order of seq; 0 if it is empty."""
+    return int(table["seq"][-1].as_py()) if table.num_rows else 0

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from results import costs, noise, predictions, sql
 from results.files import StoreError
-from results.names import by_path
+from results.fold import Fold, columns, fold
 from results.objectives import Objective, gains, undominated
-from results.reading import report_per_step, since_first_start
+from results.parameters import TEXTS, Wanted, every, parameters, plain
 from results.schemas import to_rows
 from results.scoring import Scoring
 from results.store import SweepFolder
@@ -32,8 +34,8 @@ REPEAT = "repeat"
 TYPES = {
     **dict.fromkeys(("trial", "attempts", "step", "examples"), "int64"),
     **dict.fromkeys(("overall", "seconds", *costs.RATES), "float64"),
-    **dict.fromkeys((*costs.COUNTS, "replicate"), "Int64"),  # nullable: a trial without a report has no cost
-    **dict.fromkeys(("state", "checkpoint", "origin", "config_id", "reason", "error", "config", "params"), "str"),
+    **dict.fromkeys((*costs.COUNTS, "seed", "replicate"), "Int64"),  # nullable: a trial without a report has no cost
+    **dict.fromkeys(("state", "checkpoint", "origin", "config_id", "reason", "error"), "str"),
     "kept": "bool",
 }
 """Types of the columns that every `trials_frame` has: a column has the same type in every sweep, even an empty one."""
@@ -41,39 +43,38 @@ HELD = "held_"
 """Prefix of the columns of scores on the held split."""
 
 
-def trials_frame(folder: SweepFolder, scoring: Scoring | None = None) -> pd.DataFrame:
+def trials_frame(folder: SweepFolder, scoring: Scoring | None = None, wanted: Wanted = every) -> pd.DataFrame:
     """One row per trial, ordered by number.
 
     Columns: trial, state, attempts, step, examples, overall, one score for each task (on `search`, at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
-    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error, config
-    (JSON), params (JSON: the drawn parameters by path). Then one column for each parameter that any trial has drawn,
-    named by its path (`adapter/rank`): the value that the trial drew, or else that of its configuration, or null. With
-    `scoring` also held_overall and held_<task>, for trials that have predictions.
+    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error; with
+    `scoring` also held_overall and held_<task>, for trials that have predictions. Then config (JSON), params (JSON: the
+    drawn parameters by path), and one column for each parameter that any trial has drawn, named by its path
+    (`adapter/rank`): the value that the trial drew, or else that of its configuration, or null. Of these last columns
+    only those that `wanted` chooses.
     """
-    events: dict[int, list[Row]] = {}
-    starts_and_ends = folder.read("trials")
-    for row in to_rows(since_first_start(starts_and_ends, starts_and_ends)):
-        events.setdefault(int(row["trial"]), []).append(row)
-    reports: dict[int, list[Row]] = {}
-    for row in to_rows(report_per_step(folder.read("reports"), starts_and_ends)):
-        reports.setdefault(int(row["trial"]), []).append(row)
+    found = fold(folder)
+    return _with_parameters(_facts(folder, found, scoring), folder, found, wanted)
+
+
+def _facts(folder: SweepFolder, found: Fold, scoring: Scoring | None = None) -> pd.DataFrame:
+    """The table of trials without configurations and parameters."""
     tasks = list(folder.tasks)
-    rows = [_trial(trial, events[trial], reports.get(trial, []), tasks) for trial in sorted(events)]
-    drawn = {row["trial"]: by_path(json.loads(row["params"] or "{}")) for row in rows}
-    paths = sorted({path for params in drawn.values() for path in params})
-    for row in rows:
-        config, params = json.loads(row["config"] or "{}"), drawn[row["trial"]]
-        row.update(_values(config, params, paths))
-        row["params"] = json.dumps(params)
-    columns = [*_trial(0, [], [], tasks), *paths]
     counts = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
-    frame = pd.DataFrame(rows, columns=columns).astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
+    frame = columns(found, tasks).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    frame = frame.astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
     if scoring is not None:
         held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder, predictions.HELD)}
         for name in ["overall", *scoring.metrics]:
             frame[HELD + name] = [held.get(trial, {}).get(name, math.nan) for trial in frame["trial"]]
     return frame
+
+
+def _with_parameters(frame: pd.DataFrame, folder: SweepFolder, found: Fold, wanted: Wanted = every) -> pd.DataFrame:
+    """A table of trials with the wanted columns of their parameters."""
+    values = parameters(folder, found, wanted, [int(trial) for trial in frame["trial"]])
+    return pd.concat([frame.reset_index(drop=True), values.reset_index(drop=True)], axis=1)
 
 
 def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, float]:
@@ -109,8 +110,9 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
 
     `where`: an SQL condition on the columns of `trials_frame`, such as `overall > 0.6 and adapter/rank >= 8`.
     """
-    frame = _where(with_runs(trials_frame(folder, scoring)), where)
-    return _rows(frame, ranking(frame)[:n])
+    found = fold(folder)
+    frame = _where(with_runs(_facts(folder, found, scoring)), where, folder, found)
+    return _with_parameters(_rows(frame, ranking(frame)[:n]), folder, found)
 
 
 def pareto(
@@ -121,19 +123,24 @@ def pareto(
 
     `where`, as in `top`: only these trials are compared.
     """
-    frame = _where(with_runs(trials_frame(folder, scoring)), where)
+    found = fold(folder)
+    frame = _where(with_runs(_facts(folder, found, scoring)), where, folder, found)
     frame = frame[(frame["state"] == "complete") & (frame["origin"] != REPEAT).fillna(True)]
     values = gains(frame, objectives)
     known = np.isfinite(values).all(axis=1)
     frame, values = frame[known], values[known]
     kept = undominated(values)
     order = np.lexsort((frame["trial"][kept], -values[kept, 0]))
-    return _rows(frame, [int(trial) for trial in frame["trial"][kept].iloc[order]])
+    best = [int(trial) for trial in frame["trial"][kept].iloc[order]]
+    return _with_parameters(_rows(frame, best), folder, found)
 
 
-def _where(frame: pd.DataFrame, where: str | None) -> pd.DataFrame:
+def _where(frame: pd.DataFrame, where: str | None, folder: SweepFolder, found: Fold) -> pd.DataFrame:
     """The trials that fulfil an SQL condition, all without one."""
-    return frame if where is None else frame[frame["trial"].isin(_matching(frame, where))]
+    if where is None:
+        return frame
+    matching = _matching(lambda wanted: _with_parameters(frame, folder, found, wanted), where)
+    return frame[frame["trial"].isin(matching)]
 
 
 def _rows(frame: pd.DataFrame, trials: list[int]) -> pd.DataFrame:
@@ -147,9 +154,8 @@ def with_runs(frame: pd.DataFrame) -> pd.DataFrame:
     keys = _configurations(frame)
     complete = frame["state"] == "complete"
     counts = [len(groups.get(key, ())) if whole else 0 for key, whole in zip(keys, complete, strict=True)]
-    means = [
-        float(np.mean(groups[key])) if count else math.nan for key, count in zip(keys, counts, strict=True)
-    ]
+    mean = {key: sum(values) / len(values) for key, values in groups.items()}
+    means = [mean[key] if count else math.nan for key, count in zip(keys, counts, strict=True)]
     alike: list[bool | None] = [None] * len(frame)
     best = next(iter(ranking(frame)), None)
     if best is not None:
@@ -180,61 +186,68 @@ def runs(frame: pd.DataFrame) -> dict[str, list[float]]:
 
 def _configurations(frame: pd.DataFrame) -> list[str]:
     """A key for the configuration of each trial; older stores recorded no identity, and repeated none."""
-    return [
-        f"trial {trial}" if pd.isna(config_id) else str(config_id)
-        for trial, config_id in zip(frame["trial"], frame["config_id"], strict=True)
-    ]
+    own = "trial " + frame["trial"].astype("str")
+    return [str(key) for key in frame["config_id"].where(frame["config_id"].notna(), own)]
 
 
-def _matching(frame: pd.DataFrame, where: str) -> pd.Series:
+def _matching(trials: sql.Loader, where: str) -> pd.Series:
     """Numbers of the trials for which an SQL condition holds. Raises QueryError if `where` is not a condition."""
-    tables = {"trials": lambda: frame}
+    tables = {"trials": trials}
     rule = "`where` must be a condition that is true or false for each trial, such as overall > 0.6"
     if not where.strip():
         raise sql.QueryError(f"{rule}; found nothing.")
-    kind = sql.run(f"DESCRIBE SELECT (\n{where}\n) AS condition FROM trials", tables)["column_type"][0]
-    if kind != "BOOLEAN":
-        raise sql.QueryError(f"{rule}; found `{where}`, which is of type {kind}.")
-    return sql.run(f"SELECT trial FROM trials WHERE (\n{where}\n)", tables)["trial"]
+    condition = f"(\n{where}\n)"
+    answer = sql.run(f"SELECT trial, {condition} AS holds, typeof({condition}) AS kind FROM trials", tables)
+    for kind in answer["kind"][:1]:
+        if kind != "BOOLEAN":
+            raise sql.QueryError(f"{rule}; found `{where}`, which is of type {kind}.")
+    return answer["trial"][answer["holds"].eq(True).fillna(False).astype(bool)]
 
 
-def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None) -> Row:
+def show(folder: SweepFolder, trial: int, scoring: Scoring | None = None, found: Fold | None = None) -> Row:
     """One trial in detail.
 
     The result holds the trial's row of `trials_frame` without the parameters' columns, `config` and `params` as dicts,
     `rank` (1 is best), `held` scores, `runs` (trial, replicate, state and overall of every run of its configuration),
     `attempts` (start and end events) and `reports` in order of seq, each with its `cost` (`results.costs`). Raises
-    StoreError for an unknown trial.
+    StoreError for an unknown trial. `found`: the sweep's fold, if it is known.
     """
-    frame = trials_frame(folder)
+    found = found or fold(folder)
+    frame = _facts(folder, found)
     numbers = [int(number) for number in frame["trial"]]
     if trial not in numbers:
         existing = f"It has trials {numbers[0]} to {numbers[-1]}." if numbers else "It has no trials yet."
         raise StoreError(f"No trial {trial} in sweep `{folder.name}`. {existing}")
-    row = {
-        str(name): None if pd.isna(value) else _plain(value) for name, value in frame.iloc[numbers.index(trial)].items()
-    }
-    config, params = json.loads(row["config"] or "{}"), json.loads(row["params"] or "{}")
-    facts = {
-        name: value for name, value in row.items() if name not in ("config", "params", "attempts") and "/" not in name
-    }
+    row = frame.iloc[numbers.index(trial)].items()
+    facts = {str(name): None if pd.isna(value) else plain(value) for name, value in row if name != "attempts"}
+    texts = parameters(folder, found, lambda names: TEXTS, [trial]).iloc[0]
     order = ranking(frame)
-    events = [event for event in to_rows(folder.read("trials")) if event["trial"] == trial]
     has_held = scoring is not None and trial in predictions.predicted(folder, predictions.HELD)
     return {
         **facts,
         "rank": order.index(trial) + 1 if trial in order else None,
         "held": held_scores(folder, scoring, trial) if scoring is not None and has_held else None,
         "runs": _runs_of(frame, trial),
-        "config": config,
-        "params": params,
-        "attempts": [{k: v for k, v in event.items() if k not in ("config", "params", "error")} for event in events],
-        "reports": [
-            report | {"cost": costs.cost(report)}
-            for report in to_rows(folder.read("reports"))
-            if report["trial"] == trial
-        ],
+        "config": _parsed(texts["config"]),
+        "params": _parsed(texts["params"]),
+        "attempts": _of_trial(folder, "trials", trial, without=(*TEXTS, "error")),
+        "reports": [report | {"cost": costs.cost(report)} for report in _of_trial(folder, "reports", trial)],
     }
+
+
+def _of_trial(folder: SweepFolder, table: str, trial: int, without: Collection[str] = ()) -> list[Row]:
+    """The rows of one trial in order of seq, without some columns."""
+    rows = folder.read(table, columns=("trial",))
+    own = rows.filter(pc.equal(rows["trial"], trial))
+    counted = set(zip(own["seq"].to_pylist(), own["generation"].to_pylist(), strict=True))
+    found = to_rows(folder.rows(table, own["seq"].to_pylist()).drop_columns(list(without)))
+    return [row for row in found if (row["seq"], row["generation"]) in counted]
+
+
+def _parsed(text: Any) -> dict[str, Any]:
+    """The object of a JSON text; empty if there is none."""
+    parsed: dict[str, Any] = {} if pd.isna(text) else json.loads(text)
+    return parsed
 
 
 def _runs_of(frame: pd.DataFrame, trial: int) -> list[Row]:
@@ -242,65 +255,4 @@ def _runs_of(frame: pd.DataFrame, trial: int) -> list[Row]:
     keys = pd.Series(_configurations(frame), index=frame.index)
     own = frame[(keys == keys[frame["trial"] == trial].iloc[0]).to_numpy()]
     columns = ["trial", "replicate", "state", "overall"]
-    return [{name: None if pd.isna(row[name]) else _plain(row[name]) for name in columns} for _, row in own.iterrows()]
-
-
-def _values(config: Mapping[str, Any], drawn: Mapping[str, Any], paths: Iterable[str]) -> Row:
-    """One trial's value at each path: the value that it drew, or else that of its configuration.
-
-    A path may hold a number in one branch (`adapter/dropout`) and a group of parameters in another
-    (`adapter/dropout/sst`). A group's value is None, because its members have columns of their own.
-    """
-    groups = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}
-    values = {path: drawn[path] if path in drawn else _configured(config, path) for path in paths}
-    grouped = {path for path in groups & values.keys() - drawn.keys() if isinstance(values[path], Mapping)}
-    return {path: None if path in grouped else _plain(value) for path, value in values.items()}
-
-
-def _configured(config: Mapping[str, Any], path: str) -> Any:
-    """The value of a configuration at a path, a list as `query+value`; None if the configuration has no such path."""
-    node: Any = config
-    for key in path.split("/"):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return "+".join(map(str, node)) if isinstance(node, list) else node
-
-
-def _trial(trial: int, events: list[Row], reports: list[Row], tasks: list[str]) -> Row:
-    """One row of `trials_frame`, from a trial's events and its reports (one per step), both in order of seq."""
-    starts = [event for event in events if event["event"] == "start"]
-    start, event = (starts or [{}])[0], (events or [{}])[-1]
-    report = max(reports, key=lambda row: int(row["step"]), default={})
-    scores = report.get("scores") or {}
-    ended = event.get("event") == "end"
-    return {
-        "trial": trial,
-        "state": event.get("state") if ended else "running",
-        "attempts": len(starts),
-        "step": report.get("step") or 0,
-        "examples": report.get("examples") or 0,
-        "overall": _number(report.get("overall")),
-        **{task: _number(scores.get(task)) for task in tasks},
-        "seconds": max((row["seconds"] for row in reports if row["seconds"] is not None), default=math.nan),
-        **costs.columns(report, tasks),
-        "kept": ended and event.get("checkpoint") is not None,
-        "checkpoint": event.get("checkpoint") if ended else None,
-        "origin": start.get("origin"),
-        "seed": start.get("seed"),
-        "config_id": start.get("config_id"),
-        "replicate": start.get("replicate"),
-        "reason": event.get("reason"),
-        "error": next((event["error"] for event in reversed(events) if event["error"]), None),
-        "config": start.get("config"),
-        "params": start.get("params"),
-    }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    """The value as a JSON type; a list or dict as JSON text."""
-    if isinstance(value, list | dict):
-        return json.dumps(value)
-    return value.item() if isinstance(value, np.generic) else value
+    return [{name: None if pd.isna(row[name]) else plain(row[name]) for name in columns} for _, row in own.iterrows()]

@@ -3,7 +3,8 @@
 Rows become durable in the order in which they were appended, so a crash always leaves a prefix. A group of rows is
 written as one file for each run of rows of the same table, after one file with the evidence of its reports. A daemon
 thread commits every half second; `barrier` commits at once, in the caller's thread. If the disk fails, the rows stay in
-memory, `append` takes no more rows, and `barrier` tries again.
+memory, `append` takes no more rows, and `barrier` tries again. Small files are merged in a thread of its own, which no
+commit waits for.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Writer:
         self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for less than a millisecond
         self._committing = threading.Lock()  # held while files are written, so that one commit runs at a time
         self._files = 0
+        self._merging: threading.Thread | None = None
+        """Merges small files; the latest such thread."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, args=(period,), name="store-writer", daemon=True)
         self._thread.start()
@@ -104,7 +107,7 @@ class Writer:
         return self.durable_seq
 
     def close(self) -> None:
-        """Commit the last rows and end the thread. A second call does nothing."""
+        """Commit the last rows and end the threads. A second call does nothing."""
         if self._stop.is_set():
             return
         try:
@@ -112,6 +115,8 @@ class Writer:
         finally:
             self._stop.set()
             self._thread.join()
+            if self._merging is not None:
+                self._merging.join()
 
     def __enter__(self) -> Writer:
         return self
@@ -125,9 +130,10 @@ class Writer:
                 self._commit()
             except StoreError:
                 continue  # `_commit` has stored the error; `append` raises it, and `barrier` tries again
-            if self._files >= FEWEST:
+            if self._files >= FEWEST and (self._merging is None or not self._merging.is_alive()):
                 self._files = 0
-                self._compact()
+                self._merging = threading.Thread(target=self._compact, name="store-compaction", daemon=True)
+                self._merging.start()
 
     def _compact(self) -> None:
         try:

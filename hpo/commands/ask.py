@@ -172,7 +172,9 @@ def show(
     from hpo.display.summary import show_answer
     from hpo.driver.comparison import of_sweep
     from hpo.driver.jury import scoring
+    from hpo.driver.ledger import Ledger
     from results import views
+    from results.fold import fold
     from results.looks import look
 
     folder = open_sweep(store, sweep)
@@ -183,10 +185,11 @@ def show(
             sys.stdout.write(f"{train_command(folder, trial)}\n")
         return
     with warned(folder):
-        facts = views.show(folder, trial, scoring(folder))
+        found = fold(folder)
+        facts = views.show(folder, trial, scoring(folder), found)
         if facts["held"] is not None:
             look(folder, {trial: dict.fromkeys(folder.tasks, 1.0)})
-        decision = of_sweep(folder)
+        decision = of_sweep(folder, Ledger.of(folder, found))
     if json:
         print_json({**facts, "answer": None if decision is None else to_json(decision)})
         return

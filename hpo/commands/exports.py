@@ -115,7 +115,7 @@ def _predict(folder: SweepFolder, trials: list[int]) -> None:
     from hpo.driver.finalise import PredictError, asked, finalise_here
     from results.predictions import PARTS
 
-    if problems := finalise_here(folder, asked(folder, Ledger(folder.events()), trials, PARTS), tell):
+    if problems := finalise_here(folder, asked(folder, Ledger.of(folder), trials, PARTS), tell):
         raise PredictError("; ".join(problems.values()))
 
 

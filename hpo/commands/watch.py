@@ -77,7 +77,7 @@ def status(
 
     folder = open_sweep(store, sweep)
     if watch:
-        warn(follow(lambda: open_sweep(store, sweep), REFRESH))
+        warn(follow(folder, REFRESH))
         return
     snapshot = read(folder)
     warn(folder.warnings)

@@ -6,15 +6,16 @@ the last launch (run, resume or extend); if no driver works on the sweep, it is 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hpo.display.units import OVER
 from hpo.driver.generations import GenerationRecord, active, newest, total_trials
-from hpo.driver.ledger import Ledger
-from hpo.driver.monitor import monitor_of
+from hpo.driver.monitor import WINDOW, monitor_of
 from hpo.driver.selection import Needed, still_needed
 from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot
@@ -25,28 +26,70 @@ if TYPE_CHECKING:
     from results.store import SweepFolder
 
 
+class Watch:
+    """Looks at a sweep again and again. A look reads the rows that have been added since the look before."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._record = record_of(folder)
+        self._generation: int | None = None
+        """Newest generation of writer when all rows were read; None: they must be read again."""
+
+    def look(self) -> Snapshot:
+        """The sweep as its durable rows describe it now."""
+        path, generation = self._folder.path, self._folder.generation
+        if generation != self._generation:  # a new writer: late rows of the one before do not count
+            self._generation = generation
+            self._begin()
+        self._feed()
+        live, launch = active(path) is not None, newest(path)
+        started, ended = _times(launch, self._times, self._record.created)
+        snapshot = self._monitor.snapshot("searching", started, time.time() if live else ended, live=live)
+        ledger = self._monitor.ledger
+        predictions = still_needed(self._folder, ledger, choose=not live) if snapshot.ended else None
+        if live:
+            snapshot = _at_work(snapshot, predictions)
+        else:
+            snapshot = _at_rest(snapshot, predictions, died=launch is not None and launch.state != "ended")
+        return replace(snapshot, stages=stages_of(path, snapshot.beginning))
+
+    def _begin(self) -> None:
+        """Read what the store holds, but for the reports of the last minutes and what follows: the rate counts them."""
+        from results.fold import EVENTS, REPORTS, folded
+        from results.reading import chosen
+
+        self._monitor = monitor_of(self._record, total_trials(self._record.trials, self._folder.path))
+        tables = self._folder.history(EVENTS, (*REPORTS, "time"))
+        seqs, times = (np.concatenate([table[name].to_numpy() for table in tables]) for name in ("seq", "time"))
+        recent = tables[1]["time"].to_numpy() >= time.time() - WINDOW
+        first = min(tables[1]["seq"].to_numpy()[recent], default=math.inf)
+        self._monitor.begin(self._folder, folded(*(chosen(table, table["seq"].to_numpy() < first) for table in tables)))
+        self._newest = int(max(seqs[seqs < first], default=0))
+        self._times = (float(np.nanmin(times)), float(np.nanmax(times))) if len(times) else None
+
+    def _feed(self) -> None:
+        """Count the rows since the look before."""
+        rows = self._folder.events(after=self._newest)
+        self._monitor.feed_all(rows)
+        if rows:
+            newest, times = int(rows[-1]["seq"]), [float(row["time"]) for row in rows]
+            if newest - self._newest != len(rows):  # a listing of NFS may show a row before an older one
+                self._generation = None
+            self._newest = newest
+            self._times = (min(times), max(times)) if self._times is None else (self._times[0], max(times))
+
+
 def read(folder: SweepFolder) -> Snapshot:
     """The sweep as its durable rows describe it now."""
-    record, path = record_of(folder), folder.path
-    rows = folder.events()
-    monitor = monitor_of(record, total_trials(record.trials, path))
-    monitor.feed_all(rows)
-    live, launch = active(path) is not None, newest(path)
-    started, ended = _times(launch, [float(row["time"]) for row in rows], record.created)
-    snapshot = monitor.snapshot("searching", started, time.time() if live else ended, live=live)
-    predictions = still_needed(folder, Ledger(rows), choose=not live) if snapshot.ended else None
-    if live:
-        snapshot = _at_work(snapshot, predictions)
-    else:
-        snapshot = _at_rest(snapshot, predictions, died=launch is not None and launch.state != "ended")
-    return replace(snapshot, stages=stages_of(path, snapshot.beginning))
+    return Watch(folder).look()
 
 
-def _times(launch: GenerationRecord | None, times: list[float], created: float) -> tuple[float, float]:
-    """When the last launch began and stopped, in seconds since 1970. If its driver died, it stopped at the last row."""
-    last = max(times, default=created)
+def _times(launch: GenerationRecord | None, times: tuple[float, float] | None, created: float) -> tuple[float, float]:
+    """When the last launch began and stopped, in seconds since 1970, from the times of the first and the last row. If
+    its driver died, it stopped at the last row."""
+    first, last = times or (created, created)
     if launch is None or launch.since is None:
-        return min(times, default=created), last
+        return first, last
     return launch.since, max(launch.since, last if launch.until is None else launch.until)
 
 
@@ -92,22 +135,20 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
     }
 
 
-def follow(open_folder: Callable[[], SweepFolder], every: float) -> list[str]:
+def follow(folder: SweepFolder, every: float) -> list[str]:
     """Show the sweep every `every` seconds until no driver works on it. Ctrl-C ends the display, not the sweep.
     Warnings of files that could not be read are shown as messages; the last ones are returned."""
     from hpo.display.live import observer
 
-    warnings: list[str] = []
+    watch = Watch(folder)
     try:
         with observer() as show:
             while True:
-                folder = open_folder()
-                snapshot = read(folder)
-                warnings = folder.warnings
-                show(replace(snapshot, messages=tuple(f"warning: {warning}" for warning in warnings)))
+                snapshot = watch.look()
+                show(replace(snapshot, messages=tuple(f"warning: {warning}" for warning in folder.warnings)))
                 if snapshot.phase in OVER:
                     break
                 time.sleep(every)
     except KeyboardInterrupt:
         pass
-    return warnings
+    return folder.warnings

@@ -51,7 +51,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
             show_answer(decision, console)
         try:
             with busy("choosing an ensemble and estimating its score"):
-                ledger = Ledger(folder.events())
+                ledger = Ledger.of(folder)
                 record = conclude(folder, ledger, settled(folder, ledger))
         except StoreError as error:  # damaged predictions or a full disk: the sweep is done all the same
             retry = command("ensemble", outcome.name, store=store)

@@ -121,8 +121,8 @@ def _course(folder: SweepFolder) -> Course:
         ledger.feed(row)
         entry = ledger.trials.get(int(row["trial"]))
         if row["table"] == "reports" and entry is not None and entry.origin != REPEAT and row["step"] == budget:
-            report = entry.reports[budget]
-            if not report.diverged:
+            report = entry.last_report
+            if report is not None and not report.diverged:
                 best = report.overall if best is None else max(best, report.overall)
         course.append((ledger.examples_used, best))
     return course
@@ -134,7 +134,7 @@ def _at(course: Course, examples: int) -> float | None:
 
 
 def _side(folder: SweepFolder, course: Sequence[float | None]) -> Side:
-    ledger, budget, best = Ledger(folder.events()), record_of(folder).budget, best_trial(folder)
+    ledger, budget, best = Ledger.of(folder), record_of(folder).budget, best_trial(folder)
     runs = tuple(runs_at_full_budget(ledger, budget).get(best, (best,)))
     reports = [ledger.trials[run].last_report for run in runs]
     scores = [report.overall for report in reports if report is not None]

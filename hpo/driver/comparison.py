@@ -124,10 +124,10 @@ def compared(ledger: Ledger, answer: Answer, budget: int, without: Collection[in
     ]
 
 
-def of_sweep(folder: SweepFolder) -> Decision | None:
+def of_sweep(folder: SweepFolder, ledger: Ledger | None = None) -> Decision | None:
     """The answer of a stored sweep, and its comparison with the default on `held` from the predictions that are there.
-    None before the search and its repeats have ended."""
-    ledger, record = Ledger(folder.events()), record_of(folder)
+    None before the search and its repeats have ended. `ledger`: that of the sweep, if it is known."""
+    ledger, record = ledger or Ledger.of(folder), record_of(folder)
     budget = record.budget
     # Only finished sweeps are copied to an object store, so that what extended them need not be known there.
     trials = total_trials(record.trials, folder.path) if folder.local else record.trials
@@ -145,7 +145,7 @@ def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
     decision = decision or of_sweep(folder)
     if decision is not None and decision.answer.trial is not None:
         return decision.answer.trial
-    for trial in Ledger(folder.events()).ranking():
+    for trial in Ledger.of(folder).ranking():
         return trial
     raise StoreError(f"No trial of sweep `{folder.name}` has a score yet.")
 

@@ -149,7 +149,7 @@ def _last_line(error: Exception) -> str:
 def is_done(folder: SweepFolder, trials: int) -> bool:
     """Whether all `trials` trials and their repeats have ended and the chosen ones have predicted: a launch would have
     nothing to do."""
-    ledger, record = Ledger(folder.events()), record_of(folder)
+    ledger, record = Ledger.of(folder), record_of(folder)
     if not ledger.ended(trials, record.budget, record.repeats):
         return False
     needs = still_needed(folder, ledger)
@@ -204,7 +204,7 @@ def ensemble_here(
     Predictions that are missing, as after a stop, are made in this process. Trials that cannot predict are left out;
     `tell` gets a message about each.
     """
-    ledger = Ledger(folder.events())
+    ledger = Ledger.of(folder)
 
     def predict(needs: Needed) -> Mapping[int, str]:
         problems = finalise_here(folder, needs.pending, tell)
@@ -219,7 +219,7 @@ def ensemble_here(
 
 def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:
     """The message about a trial without kept weights: why it cannot predict, and which trials can."""
-    trials = {int(row["trial"]) for row in folder.events()}
+    trials = set(folder.read("trials", columns=())["trial"].to_pylist())
     if trial not in trials:
         return f"sweep {folder.name!r} has no trial {trial}; it has {len(trials)}, see: hpo top {folder.name}"
     with_weights = ", ".join(map(str, sorted(kept))) or "none"

@@ -58,17 +58,24 @@ def importances_frame(result: Importance) -> pd.DataFrame:
 
 def trials_of(folder: SweepFolder) -> list[Trial]:
     """The trials of a stored sweep by number, without repeats, with their parameters and scores."""
-    events = folder.events()
+    from results.reading import report_per_step, since_first_start
+    from results.schemas import to_rows
+
+    events, reports = folder.history()
     starts: dict[int, dict[str, Any]] = {}
-    for row in events:
-        if row.get("event") == "start":
+    for row in to_rows(since_first_start(events, events)):
+        if row["event"] == "start":
             starts.setdefault(int(row["trial"]), row)  # a trial's identity is fixed at its first start
+    scores: dict[int, dict[int, dict[str, float]]] = {}
+    for row in to_rows(report_per_step(reports, events)):
+        overall = math.nan if row["diverged"] else row["overall"]
+        scores.setdefault(int(row["trial"]), {})[int(row["step"])] = {OVERALL: overall, **(row["scores"] or {})}
     return [
         Trial(
             state=entry.state,
             params=json.loads(starts[number]["params"] or "{}"),
-            scores={step: {OVERALL: report.overall, **report.scores} for step, report in entry.reports.items()},
+            scores=scores.get(number, {}),
             replicate=int(starts[number].get("replicate") or 0),
         )
-        for number, entry in sorted(Ledger(events).searched.items())
+        for number, entry in sorted(Ledger.of(folder).searched.items())
     ]

@@ -1,21 +1,26 @@
 """The monitor: makes the snapshots that displays show. It uses durable rows only, so nothing shown can be lost again.
 
 The driver hands it every row that it appends (`expect`); `settle` counts those that its writer has made durable since.
-`hpo status` feeds it the rows of the store. A snapshot depends on these rows and the time only.
+`hpo status` begins with what the store holds (`begin`) and feeds it later rows. A snapshot depends on these rows and
+the time only.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.driver.ledger import Ledger, TrialEntry
 from hpo.launch.record import SweepRecord
 from hpo.search.repeats import allowed, most
 from hpo.search.schedulers import EXEMPT, Scheduler, scheduler_from
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
-from hpo.search.states import CLOSED, STATES
+
+if TYPE_CHECKING:
+    from results.fold import Fold
+    from results.store import SweepFolder
 
 WINDOW = 120.0
 """Seconds over which examples per second are measured."""
@@ -50,6 +55,23 @@ class Monitor:
         self._expected: deque[tuple[int, Mapping[str, Any]]] = deque()
         """`seq` and row of every appended row that is not durable yet."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """The trials by the rows counted so far."""
+        return self._ledger
+
+    def begin(self, folder: SweepFolder, found: Fold) -> None:
+        """Count all rows of a stored sweep, before any other row. Their examples do not count for the rate."""
+        from results.reading import chosen, first_per_step
+
+        self._ledger = Ledger.of(folder, found)
+        names = ["trial", "step", "overall", "diverged"]
+        first = chosen(found.reports.select(names), first_per_step(found.reports))
+        columns = (first[name].to_pylist() for name in names)
+        for trial, step, overall, diverged in zip(*columns, strict=True):
+            if step in self._milestones and trial in self._ledger.searched:
+                self._judge.report(trial, step, math.nan if diverged or overall is None else overall)
+
     def expect(self, seq: int, row: Mapping[str, Any]) -> None:
         """Take a row that was appended. It counts once it is durable."""
         self._expected.append((seq, row))
@@ -74,45 +96,46 @@ class Monitor:
             return
         trial, step = int(row["trial"]), int(row["step"])
         used = self._ledger.examples_used
-        repeated = trial in self._ledger.trials and step in self._ledger.trials[trial].reports
+        entry = self._ledger.trials.get(trial)
+        repeated = entry is not None and step in entry.steps
         self._ledger.feed(row)
         self._progress.append((float(row["time"]), used, self._ledger.examples_used))
-        entry = self._ledger.trials.get(trial)
         if entry is None or entry.repeat:  # its start is lost, or no rung knows it
             return
         if not repeated and step in self._milestones:  # the search too judges the first report of (trial, step) only
-            self._judge.report(trial, step, self._ledger.trials[trial].reports[step].overall)
+            self._judge.report(trial, step, math.nan if row["diverged"] else float(row["overall"]))
 
     def snapshot(
         self, phase: str, started: float, now: float, messages: tuple[str, ...] = (), live: bool = True
     ) -> Snapshot:
         """The sweep as its durable rows describe it. `live`: a driver works on it, so examples per second are
         measured."""
-        trials, ranking, repeats = self._ledger.trials, self._ledger.ranking(), self._ledger.repeats
-        to_start = self._ledger.repeats_to_start(self._total, self._milestones[-1], self._replicates)
+        ledger, repeats = self._ledger, self._ledger.counts(repeats=True)
+        to_start = ledger.repeats_to_start(self._total, self._milestones[-1], self._replicates)
         rate = self._rate(started, now) if live else 0.0
+        running = {number: entry for number, entry in ledger.open.items() if entry.state == "running"}
         return Snapshot(
             name=self._name,
-            counts=_by_state(self._ledger.searched.values()),
+            counts=ledger.counts(),
             trials_total=self._total,
-            budget_examples_used=self._ledger.examples_used,
-            best=[_leader(number, trials[number]) for number in ranking[:LEADERS]],
-            best_per_task=self._best_per_task(ranking),
+            budget_examples_used=ledger.examples_used,
+            best=[_leader(number, ledger.trials[number]) for number in ledger.standings.trials(LEADERS)],
+            best_per_task={
+                task: TaskLeader(trial, score) for task, (trial, score) in ledger.standings.best_per_task().items()
+            },
             rungs=self._judge.rows(),
             rung_columns=self._columns,
-            running=[
-                self._running(number, trial) for number, trial in sorted(trials.items()) if trial.state == "running"
-            ],
+            running=[self._running(number, entry) for number, entry in sorted(running.items())],
             examples_per_second=rate,
             started=started,
             elapsed=max(0.0, now - started),
             time_left=self._time_left(rate),
-            durable_rows=self._ledger.rows,
+            durable_rows=ledger.rows,
             phase=phase,
             messages=messages,
-            repeats=_by_state(repeats.values()),
+            repeats=repeats,
             objectives=self._objectives,
-            repeats_total=len(repeats) + len(to_start),
+            repeats_total=sum(repeats.values()) + len(to_start),
         )
 
     def _running(self, number: int, trial: TrialEntry) -> RunningTrial:
@@ -120,14 +143,6 @@ class Monitor:
         if report is None:
             return RunningTrial(number, 0, 0, None, repeat_of)
         return RunningTrial(number, report.step, trial.examples, report.overall, repeat_of)
-
-    def _best_per_task(self, ranking: list[int]) -> dict[str, TaskLeader]:
-        best: dict[str, TaskLeader] = {}
-        for number in ranking:
-            for task, score in _leader(number, self._ledger.trials[number]).scores.items():
-                if task not in best or score > best[task].score:
-                    best[task] = TaskLeader(number, score)
-        return best
 
     def _rate(self, started: float, now: float) -> float:
         """Examples per second in the last `WINDOW` seconds, of this launch only."""
@@ -141,21 +156,21 @@ class Monitor:
     def _time_left(self, rate: float) -> float | None:
         """Seconds left, estimated: every trial is assumed to use the mean number of examples of the closed trials, and
         repeats as much as they may."""
-        trials, budget = self._ledger.searched, self._milestones[-1]
-        closed = [trial.examples for trial in trials.values() if trial.state in CLOSED]
+        ledger, budget = self._ledger, self._milestones[-1]
+        waiting = [entry.examples for entry in ledger.open.values() if not entry.repeat]
+        repeating = [entry.examples for entry in ledger.open.values() if entry.repeat]
+        used = ledger.examples_used - sum(entry.examples for entry in ledger.repeats.values())
+        closed = len(ledger.searched) - len(waiting)
         if not closed or rate <= 0:
             return None
-        mean = sum(closed) / len(closed)
-        open_trials = [trial.examples for trial in trials.values() if trial.state not in CLOSED]
-        to_come = max(0, self._total - len(trials)) * mean
-        to_come += sum(max(0.0, mean - examples) for examples in open_trials)
-        repeated = [trial.examples for trial in self._ledger.repeats.values() if trial.state not in CLOSED]
-        if self._ledger.search_ended(self._total):
-            repeats = len(self._ledger.repeats_to_start(self._total, budget, self._replicates))
+        mean = (used - sum(waiting)) / closed
+        to_come = max(0, self._total - len(ledger.searched)) * mean
+        to_come += sum(max(0.0, mean - examples) for examples in waiting)
+        if ledger.search_ended(self._total):
+            repeats = len(ledger.repeats_to_start(self._total, budget, self._replicates))
         else:
-            used = sum(trial.examples for trial in trials.values())
             repeats = min(most(self._replicates), allowed(round(used + to_come), budget))
-        return (to_come + repeats * budget + sum(max(0, budget - examples) for examples in repeated)) / rate
+        return (to_come + repeats * budget + sum(max(0, budget - examples) for examples in repeating)) / rate
 
 
 def monitor_of(record: SweepRecord, trials: int) -> Monitor:
@@ -170,10 +185,3 @@ def _leader(number: int, trial: TrialEntry) -> Leader:
     report = trial.last_report
     assert report is not None, "only trials with a report are ranked"
     return Leader(number, report.overall, report.scores, report.step)
-
-
-def _by_state(trials: Iterable[TrialEntry]) -> dict[str, int]:
-    counts: dict[str, int] = dict.fromkeys(STATES, 0)
-    for trial in trials:
-        counts[trial.state] += 1
-    return counts

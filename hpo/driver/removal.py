@@ -55,7 +55,7 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
         generation = generations.claim(folder.path, launch=False)
         try:
             writer = folder.writer(generation.number)
-            ledger = Ledger(folder.events())
+            ledger = Ledger.of(folder)
             entry = ledger.trials[trial]
             row = {"trial": trial, "attempt": entry.attempt, "event": "end", "state": entry.state}
             row |= {"reason": entry.reason, "time": time.time(), "host": host(), "pid": os.getpid()}
@@ -78,7 +78,7 @@ def check_removable(folder: SweepFolder, trial: int) -> Ledger:
     """The sweep's ledger. Raises RemovalError for a trial that is unknown or has not ended, BusyError if a driver works
     on the sweep."""
     generations.check_free(folder.path)
-    ledger = Ledger(folder.events())
+    ledger = Ledger.of(folder)
     if trial not in ledger.trials:
         raise RemovalError(f"Sweep {folder.name!r} has no trial {trial}; it has {len(ledger.trials)}.")
     if ledger.trials[trial].state not in CLOSED:

@@ -141,7 +141,7 @@ class Running:
         self._screen.phase = "finalising"
         self._screen.begin("choosing the trials that predict")
         self._writer.barrier()
-        ledger, interrupted = Ledger(self._folder.events()), False
+        ledger, interrupted = Ledger.of(self._folder), False
         failed: set[int] = set()
 
         def predict(needs: Needed) -> dict[int, str] | None:

@@ -1,4 +1,4 @@
-"""The screen of a launch: hands its observer a snapshot of the durable rows, at most four times a second, and tells the
+"""The screen of a launch: hands its observer a snapshot of the durable rows, at most once a second, and tells the
 callbacks of each new row."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hpo.worker.progress import stages_of
 Observer = Callable[[Snapshot], None]
 """A display: called with each new snapshot."""
 
-REFRESH = 0.25
-"""Seconds between two snapshots for the observer."""
+REFRESH = 1.0
+"""Seconds between two snapshots for the observer. Each reads the progress file of every trial that has not reported."""
 
 
 class Screen:

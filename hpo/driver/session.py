@@ -83,8 +83,10 @@ def resume(
 
 def _done_already(folder: SweepFolder, record: SweepRecord, trials: int) -> Outcome:
     """The outcome of a launch that found nothing to do."""
+    from results.fold import fold
+
     monitor = monitor_of(record, trials)
-    monitor.feed_all(folder.events())
+    monitor.begin(folder, fold(folder))
     now = time.time()
     return Outcome(record.name, "done", monitor.snapshot("done", started=now, now=now, live=False))
 
@@ -145,9 +147,20 @@ class Session:
                     memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,
                     pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
                 )
-                return Running(self._plan, folder, writer, generation, job, self._screen).run()
+                state = Running(self._plan, folder, writer, generation, job, self._screen).run()
             finally:
                 if not generation.superseded:
                     writer.close()
+            if state == "done":
+                self._merge(folder)
+            return state
         finally:
             generation.end()
+
+    def _merge(self, folder: SweepFolder) -> None:
+        """Merge the small files of a sweep that is done, and delete them at once. It is done all the same if that
+        fails."""
+        try:
+            folder.compact(grace=0.0)
+        except (ValueError, OSError) as error:
+            self._screen.messages.append(f"small files were not merged: {error}")

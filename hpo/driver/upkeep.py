@@ -68,7 +68,7 @@ def free(folder: SweepFolder, keep: int | None = None, *, dry_run: bool = False)
     """
     if (driver := generations.active(folder.path)) is not None:
         return Upkeep(folder.name, left_alone=f"process {driver.pid} on {driver.host} works on it")
-    ledger = Ledger(folder.events())
+    ledger = Ledger.of(folder)
     waste = _waste(folder, ledger, _ends(folder, ledger, keep))
     if dry_run or not waste:
         return Upkeep(folder.name, waste)
@@ -77,7 +77,7 @@ def free(folder: SweepFolder, keep: int | None = None, *, dry_run: bool = False)
     except generations.BusyError as error:
         return Upkeep(folder.name, left_alone=str(error))
     try:
-        ledger = Ledger(folder.events())  # a driver may have worked on the sweep since
+        ledger = Ledger.of(folder)  # a driver may have worked on the sweep since
         if ends := _ends(folder, ledger, keep):
             with folder.writer(generation.number) as writer:
                 for end in ends:

@@ -97,7 +97,7 @@ def _scores(folder: SweepFolder, trial: int) -> Iterator[str]:
             yield f"| `{part}` | {' | '.join(_estimates(folder, part, member))} |"
         else:
             missing.append(part)
-    report = Ledger(folder.events()).trials[trial].last_report
+    report = Ledger.of(folder).trials[trial].last_report
     if "search" in missing and report is not None:
         values = [report.overall, *(report.scores.get(task, float("nan")) for task in tasks)]
         yield f"| `search` | {' | '.join(f'{value:.4f}' for value in values)} |"
@@ -133,7 +133,7 @@ def _training(folder: SweepFolder, model: MultitaskModel, origin: Origin) -> Ite
     yield f"- base encoder: {origin.base['name']}, SHA-256 of its weights {origin.base['sha256']}"
     yield f"- data: fingerprint (SHA-256 over the tasks' files) {origin.data}"
     yield f"- budget: at most {record.budget:,} training examples; used: {used}"
-    yield f"- one of {len(Ledger(folder.events()).trials)} trials; seed {origin.seed}"
+    yield f"- one of {len(Ledger.of(folder).trials)} trials; seed {origin.seed}"
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}"
     yield from ("", "Configuration:", "", "```", parameters, "```", "")
 

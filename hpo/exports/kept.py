@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def kept_checkpoint(folder: SweepFolder, trial: int) -> Path:
     """Path of a trial's kept checkpoint. Raises PredictError for a trial without one, StoreError in an object store."""
-    kept = Ledger(folder.events()).kept
+    kept = Ledger.of(folder).kept
     if trial not in kept:
         raise PredictError(without_weights(folder, trial, kept))
     # Only the last part of the recorded path counts: the store may have moved since.

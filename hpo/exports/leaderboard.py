@@ -27,7 +27,7 @@ def of_trial(folder: SweepFolder, trial: int) -> Predictions:
     from results.predictions import member, predicted
 
     if trial not in predicted(folder):
-        raise PredictError(without_weights(folder, trial, Ledger(folder.events()).kept))
+        raise PredictError(without_weights(folder, trial, Ledger.of(folder).kept))
     return {
         (task, file): prediction
         for file, splits in FILES.items()

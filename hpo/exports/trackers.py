@@ -56,7 +56,7 @@ def runs_of(folder: SweepFolder) -> list[Run]:
     from results.reading import report_per_step
     from results.schemas import to_rows
 
-    ledger = Ledger(folder.events())
+    ledger = Ledger.of(folder)
     starts = {row["trial"]: row for row in reversed(to_rows(folder.read("trials"))) if row["event"] == "start"}
     points: dict[int, list[tuple[int, float, dict[str, float]]]] = {}
     for row in to_rows(report_per_step(folder.read("reports"), folder.read("trials"))):

@@ -108,7 +108,7 @@ def best(folder: SweepFolder) -> list[Ranked]:
     """The best trials of a sweep, best first. Raises LaunchError if none has ended with a score."""
     from results.views import ranking, trials_frame
 
-    frame = trials_frame(folder)
+    frame = trials_frame(folder, wanted=lambda names: ["config"])
     ended = frame[frame["state"].isin(("complete", "pruned"))]
     rows = ended.set_index("trial")
     trials = [

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from hpo.space.tree import Nested
 
@@ -76,8 +76,7 @@ class Start:
         return self.origin == REPEAT
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Decision on a trial: it continues, or it stops with a state and a reason."""
 
     action: Literal["continue", "stop"]

@@ -112,7 +112,8 @@ class Sweep:
         """Repeats that have yet to start, in reverse order; None: the search has not ended."""
         self._repeated: list[int] = []
         """Numbers of the repeats that have started."""
-        self._running = 0
+        self._running = self._ended = 0
+        """Numbers of attempts that run, and of trials of the search that have ended."""
         self._waiting: set[int] = set()
         self._damaged: dict[int, int] = {}
         """Trial whose start row is missing -> highest attempt among its other rows."""
@@ -315,6 +316,7 @@ class Sweep:
         record.ended.add(record.start.attempt)
         if record.start.repeat:
             return
+        self._ended += 1
         last = self.milestones[-1]
         value = record.values.get(last) if state == "complete" else None
         self.study.finish(record.start.trial, state, value, record.further.get(last, ()))
@@ -333,9 +335,7 @@ class Sweep:
     @property
     def searched(self) -> bool:
         """Whether every trial of the search has started and ended; repeats may be to come."""
-        if len(self.records) - len(self._repeated) < self.trials:
-            return False
-        return all(record.state in CLOSED for record in self.records.values() if not record.start.repeat)
+        return self._ended == len(self.records) - len(self._repeated) >= self.trials
 
     @property
     def finished(self) -> bool:

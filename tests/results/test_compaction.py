@@ -94,7 +94,7 @@ def test_late_rows_stay_fenced_when_merged(place: Place) -> None:
 
 def test_a_writer_merges_as_it_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("results.writer.FEWEST", 8)
-    monkeypatch.setattr(compaction.compact_sweep, "__kwdefaults__", {"fewest": 8})
+    monkeypatch.setattr(compaction.compact_sweep, "__kwdefaults__", {"fewest": 8, "grace": 600.0})
     folder = place.store().create("one", META)
     with folder.writer(period=0.02) as writer:
         for trial in range(100):

@@ -10,6 +10,7 @@ import pytest
 from results import views
 from results.costs import columns, cost
 from results.query import query
+from results.schemas import to_table
 from tests.results.samples import end, report, start, sweep
 
 REPORTED = {
@@ -27,8 +28,21 @@ def test_cost_of_a_report() -> None:
         "peak_memory_bytes": 2**30,
         "examples_per_task": {"colour": 300, "length": 100},
     }
-    assert columns(REPORTED, ["colour", "other"])["examples_colour"] == 300
-    assert columns(REPORTED, ["colour", "other"])["examples_other"] is None
+
+
+def test_costs_as_columns_are_those_of_each_report() -> None:
+    reports = [
+        REPORTED,
+        {},
+        *(REPORTED | {name: value} for name in REPORTED for value in (None, 0) if name[-4:] != "task"),
+    ]
+    key = {"seq": 1, "generation": 1, "trial": 0, "attempt": 0, "step": 100}
+    found = columns(to_table("reports", [key | report for report in reports]), ["colour", "other"])
+    for place, expected in enumerate(map(cost, reports)):
+        tasks = expected.pop("examples_per_task")
+        assert found["examples_colour"][place].as_py() == tasks.get("colour")
+        assert found["examples_other"][place].as_py() is None
+        assert {name: found[name][place].as_py() for name in expected} == pytest.approx(expected)
 
 
 def test_costs_that_a_report_does_not_hold_are_none() -> None:

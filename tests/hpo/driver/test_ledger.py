@@ -14,7 +14,7 @@ from hpo.driver.recorder import Recorder
 from hpo.driver.weights import Shelf
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Random
-from hpo.search.states import INTERRUPTIONS
+from hpo.search.states import CLOSED, INTERRUPTIONS, STATES, ranking
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
@@ -115,6 +115,37 @@ def test_the_ledger_says_what_the_views_say(folder: SweepFolder) -> None:
         assert ledger.ranking() == views.ranking(frame)
 
 
+def test_a_ledger_made_at_once_equals_one_that_was_fed(folder: SweepFolder) -> None:
+    for last in (*range(4, 120, 12), 10_000):
+        fed, made = Ledger(row for row in folder.events() if row["seq"] <= last), Ledger.of(until(folder, last))
+        for ledger in (fed, made):
+            for entry in ledger.trials.values():
+                entry.steps = tuple(sorted(entry.steps))
+        assert repr(sorted(made.trials.items())) == repr(sorted(fed.trials.items()))
+        assert (made.kept, made.examples_used, made.rows) == (fed.kept, fed.examples_used, fed.rows)
+        for part in ("searched", "repeats", "open"):
+            assert getattr(made, part).keys() == getattr(fed, part).keys()
+        assert (made.counts(), made.ranking()) == (fed.counts(), fed.ranking())
+        assert made.standings.best_per_task() == fed.standings.best_per_task()
+
+
+def test_what_is_kept_up_to_date_equals_what_is_computed_anew(folder: SweepFolder) -> None:
+    ledger = Ledger()
+    for row in folder.events():
+        ledger.feed(row)
+        trials = ledger.trials
+        assert ledger.counts() == {state: sum(each.state == state for each in trials.values()) for state in STATES}
+        assert ledger.open == {number: each for number, each in trials.items() if each.state not in CLOSED}
+        order, best = ranking(trials), dict[str, tuple[int, float]]()
+        for number in order:
+            report = trials[number].last_report
+            for task, score in (report.scores if report else {}).items():
+                if task not in best or score > best[task][1]:
+                    best[task] = number, score
+        assert (ledger.ranking(), ledger.standings.trials(3)) == (order, order[:3])
+        assert ledger.standings.best_per_task() == best
+
+
 def until(folder: SweepFolder, last: int) -> Any:
     """The sweep as it stood after the row `last`."""
 
@@ -122,9 +153,14 @@ def until(folder: SweepFolder, last: int) -> Any:
         meta = folder.meta
         tasks = folder.tasks
 
-        def read(self, table: str) -> Any:
-            rows = folder.read(table)
+        rows = folder.rows
+
+        def read(self, table: str, columns: Any = None) -> Any:
+            rows = folder.read(table, columns=columns)
             return rows.filter([seq <= last for seq in rows["seq"].to_pylist()])
+
+        def history(self, trials: Any = None, reports: Any = None) -> Any:
+            return self.read("trials", trials), self.read("reports", reports)
 
     return Part()
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.calibration import simulated
 from hpo.search import answer
-from hpo.search.answer import Answer, Challenger, decide, fit, posteriors
+from hpo.search.answer import Answer, Challenger, Challengers, decide, fit, posteriors
 from results.noise import SPREAD
 
 SCORES = [Challenger(4, (0.72, 0.71, 0.715), 0.004), Challenger(7, (0.73,), 0.006), Challenger(9, (0.69, 0.70))]
@@ -39,11 +39,12 @@ def joint(
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.0, 0.01), (-0.02, 0.01), (-0.01, 0.05), (0.0, 0.001)])
 def test_gains_are_those_of_a_conditioned_normal_vector(mean: float, spread: float) -> None:
-    posterior = fit(float(np.mean(DEFAULT)), ERROR, SCORES, 0.009, mean, spread)
+    posterior = fit(float(np.mean(DEFAULT)), ERROR, Challengers.of(SCORES), 0.009, mean, spread)
     centre, covariance = joint(DEFAULT, SCORES, 0.009, mean, spread)
     assert posterior.level == pytest.approx(centre[0], abs=1e-5)
-    for place, one in enumerate(SCORES, start=1):
-        assert posterior.gain(one) == pytest.approx((centre[place], math.sqrt(covariance[place, place])), abs=1e-5)
+    means, deviations = posterior.gain(Challengers.of(SCORES))
+    assert means == pytest.approx(centre[1:], abs=1e-5)
+    assert deviations == pytest.approx(np.sqrt(np.diag(covariance)[1:]), abs=1e-5)
 
 
 def test_evidence_is_the_density_of_the_differences_from_the_default() -> None:
@@ -55,7 +56,7 @@ def test_evidence_is_the_density_of_the_differences_from_the_default() -> None:
         return float(-(np.linalg.slogdet(covariance)[1] + rest @ np.linalg.solve(covariance, rest)) / 2)
 
     pairs = [(mean, spread) for mean in (0.0, -0.03) for spread in (0.001, 0.01, 0.06)]
-    found = [fit(float(np.mean(DEFAULT)), ERROR, SCORES, 0.009, *pair).evidence for pair in pairs]
+    found = [fit(float(np.mean(DEFAULT)), ERROR, Challengers.of(SCORES), 0.009, *pair).evidence for pair in pairs]
     expected = [density(*pair) for pair in pairs]
     assert np.diff(found) == pytest.approx(np.diff(expected))
 

@@ -9,7 +9,7 @@ import pytest
 
 from hpo.search.schedulers import Asha, NoStopping
 from hpo.search.searchers import Random, Searcher, Tpe
-from hpo.search.states import Start, Verdict, ranking
+from hpo.search.states import CLOSED, Start, Verdict, ranking
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from tests.hpo.simulation import (
@@ -360,3 +360,16 @@ def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
             number: record.start.config for number, record in sweep.records.items()
         }.items()
     assert fingerprint(again) == fingerprint(sweep)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_has_ended_once_every_trial_has(seed: int) -> None:
+    sweep = new_sweep(trials=9, searcher=Random(), seed=seed, repeats=1)
+    cluster = Cluster(sweep, faults=Faults(fail=0.1, lose=0.1, pause=0.1, diverge=0.1), seed=seed)
+    ended = []
+    for rows in range(1, 120):
+        cluster.run(rows)
+        trials = [record for record in sweep.records.values() if not record.start.repeat]
+        ended.append(len(trials) == 9 and all(record.state in CLOSED for record in trials))
+        assert sweep.searched == ended[-1]
+    assert set(ended) == {False, True}

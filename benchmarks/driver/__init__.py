@@ -1,0 +1,1 @@
+"""What the driver's work costs without Ray: recorder, search and writer, in simulated time."""

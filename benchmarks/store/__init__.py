@@ -1,0 +1,1 @@
+"""How long a large store takes to answer, beside the stores of other tools with the same trials."""

@@ -1,0 +1,158 @@
+"""One question in a process of its own: prints a line of JSON with seconds and memory.
+
+    python -m benchmarks.store.questions SIDE QUESTION STORE
+
+Imports are timed apart from the question. `seconds` are CPU seconds of all threads, `wall` those on the clock;
+`memory` is the peak of the whole process in bytes, imports included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+NAME = "large"
+"""Name of the sweep, or study."""
+Question = Callable[[Path], Callable[[], Any]]
+"""Imports what a question needs; returns the question."""
+
+
+MODULES = (
+    "hpo.commands.ask", "hpo.commands.watch", "hpo.display.answer", "hpo.display.live", "hpo.display.status",
+    "hpo.display.summary", "hpo.display.trials", "hpo.driver.comparison", "minbert.metrics", "minbert.migrations",
+    "results.choice", "results.query", "results.views", "scipy.special", "rich.console", "rich.table",
+)  # fmt: skip
+"""What the commands import once they run."""
+
+
+def command(*arguments: str) -> Question:
+    """A command of `hpo`, with its output to nowhere."""
+
+    def prepare(store: Path) -> Callable[[], Any]:
+        for module in MODULES:
+            importlib.import_module(module)
+        from hpo.__main__ import main
+
+        def ask() -> None:
+            sys.argv = ["hpo", *arguments, "--store", str(store)]
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                main()
+
+        return ask
+
+    return prepare
+
+
+def look(store: Path) -> Callable[[], Any]:
+    """A later look of `status --watch` at a sweep that a driver works on, after ten more reports; on a copy."""
+    import shutil
+    import tempfile
+
+    from hpo.display.status import Watch
+    from hpo.driver import generations
+    from results.store import Store
+
+    copy = Path(tempfile.mkdtemp(dir=store.parent))
+    shutil.copytree(store / NAME, copy / NAME, copy_function=os.link)
+    folder = Store(copy).open(NAME)
+    more = len(folder.read("trials", columns=())) + 100
+    generations.claim(folder.path, trials=more)
+    writer = folder.writer()
+    watch = Watch(folder)
+    watch.look()
+    writer.append("trials", {"trial": more, "attempt": 0, "event": "start", "config": "{}", "params": "{}"})
+    for step in range(10):
+        report = {"trial": more, "attempt": 0, "step": step, "examples": step, "overall": 0.5, "diverged": False}
+        writer.append("reports", {**report, "scores": {"sst": 0.5}})
+    writer.barrier()
+
+    def ask() -> None:
+        watch.look()
+        shutil.rmtree(copy)
+
+    return ask
+
+
+def trials_frame(store: Path) -> Callable[[], Any]:
+    """Every trial with every parameter as a frame of pandas."""
+    from results.store import Store
+    from results.views import trials_frame as frame
+
+    return lambda: frame(Store(store).open(NAME))
+
+
+def optuna_study(address: Callable[[Path], Any], ask: Callable[[Any], Any]) -> Question:
+    """A question to a study of Optuna, loaded as users do."""
+
+    def prepare(store: Path) -> Callable[[], Any]:
+        import optuna
+        import pandas  # noqa: F401  imported by trials_dataframe
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return lambda: ask(optuna.load_study(study_name=NAME, storage=address(store)))
+
+    return prepare
+
+
+def journal(store: Path) -> Any:
+    """Optuna's journal file beside the store."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(str(store / "optuna.log")))
+
+
+def sqlite(store: Path) -> str:
+    """Optuna's SQLite database beside the store."""
+    return f"sqlite:///{store / 'optuna.db'}"
+
+
+OPTUNA: Mapping[str, Callable[[Any], Any]] = {
+    "top": lambda study: sorted(
+        (trial for trial in study.get_trials(deepcopy=False) if trial.value is not None), key=lambda trial: -trial.value
+    )[:10],
+    "status": lambda study: (len(study.get_trials(deepcopy=False)), study.best_trials),
+    "show": lambda study: study.trials[7],
+    "query": lambda study: study.trials_dataframe().groupby("state")["value"].max(),
+    "frame": lambda study: study.trials_dataframe(),
+}
+QUERY = "SELECT state, max(overall), avg(adapter/rank) FROM trials GROUP BY state"
+SIDES: Mapping[str, Mapping[str, Question]] = {
+    "hpo": {
+        "top": command("top", NAME),
+        "where": command("top", NAME, "--where", "adapter/rank > 4 and overall > 0.5"),
+        "status": command("status", NAME),
+        "look": look,
+        "show": command("show", NAME, "7"),
+        "list": command("list"),
+        "query": command("query", QUERY),
+        "count": command("query", "SELECT count(*) FROM reports"),
+        "frame": trials_frame,
+    },
+    "journal": {name: optuna_study(journal, ask) for name, ask in OPTUNA.items()},
+    "sqlite": {name: optuna_study(sqlite, ask) for name, ask in OPTUNA.items()},
+}
+
+
+def main() -> None:
+    side, question, store = sys.argv[1:]
+    wall, cpu = time.perf_counter(), time.process_time()
+    ask = SIDES[side][question](Path(store))
+    imports = time.process_time() - cpu
+    wall, cpu = time.perf_counter(), time.process_time()
+    ask()
+    found = {"seconds": time.process_time() - cpu, "wall": time.perf_counter() - wall, "imports": imports}
+    print(json.dumps(found | {"memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+if __name__ == "__main__":
+    main()
