@@ -15,9 +15,7 @@ from hpo.display.units import plural
 
 def dashboard(
     sweep: SweepArgument,
-    port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Port of the page. Default: a free one.")
-    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, help="Port of the page. Default: a free one.")] = 0,
     store: StoreOption = "runs",
 ) -> None:
     """Serve optuna-dashboard on the sweep's Optuna study, on this machine alone, until Ctrl-C.
@@ -33,7 +31,7 @@ def dashboard(
     folder = open_sweep(store, sweep)
     with warned(folder), busy("rebuilding the study"):
         study = study_of(folder)
-    running = exported.server(study, port or 0)
+    running = exported.server(study, port)
     tell(f"http://{exported.HOST}:{running.server_port}/ shows {sweep}; Ctrl-C ends it")
     try:
         running.serve_forever()

@@ -199,12 +199,15 @@ def recorded(folder: SweepFolder, ledger: Ledger) -> Recorded | None:
 
 
 def still_needed(folder: SweepFolder, ledger: Ledger, *, choose: bool = True) -> Needed | None:
-    """The predictions that the end of a launch needs, by what it recorded. Where it recorded nothing they are chosen
-    now, or None is returned without `choose`."""
+    """The predictions that the end of a launch needs, by what it recorded. Where rows were added since they are
+    chosen now, or None is returned without `choose`."""
     known = recorded(folder, ledger)
     if known is not None:
         return Needed(known.trials, lacking(folder, ledger, known.trials, [known.part]))
-    return needed(folder, ledger, select(folder, ledger, FORMER), FORMER) if choose else None
+    if not choose:
+        return None
+    choice = LAUNCH if chosen_file(folder.path).exists() else FORMER
+    return needed(folder, ledger, select(folder, ledger, choice), choice)
 
 
 def conclude(folder: SweepFolder, ledger: Ledger, selection: Selection, name: str | None = None) -> dict[str, Any]:

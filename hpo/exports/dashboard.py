@@ -36,7 +36,6 @@ def server(study: optuna.Study, port: int = 0) -> WSGIServer:
 
     try:
         return make_server(HOST, port, wsgi(study._storage), handler_class=Quiet)
-    except OSError as error:
-        raise DashboardError(
-            f"`--port`: cannot listen on {HOST}:{port}: {error.strerror}. Name another one."
-        ) from error
+    except (OSError, OverflowError) as error:  # taken, not allowed, or no port at all
+        reason = error.strerror if isinstance(error, OSError) else "a port is at most 65535"
+        raise DashboardError(f"`--port`: cannot listen on {HOST}:{port}: {reason}. Name another one.") from error

@@ -85,6 +85,7 @@ NUMBERS = {
     "show": "TRIAL=0",
     "importance": "--rung=1 -n=1",
     "report": "--port=0",
+    "dashboard": "--port=0",
     "logs": "TRIAL=0",
     "rm": "--trial=0",
     "ensemble": "--size=1",

@@ -152,7 +152,7 @@ def test_the_commands_of_the_page_on_clusters_are_accepted(monkeypatch: pytest.M
         done = hpo(*launch)
         assert done.exit_code == 0, done.output
     for command in commands:
-        if command[0] != "launch":
+        if command[0] not in ("launch", "doctor"):
             assert sweep_command(["hpo", *without_address(command)], "runs")[0].store
     submitted = {line[-1] for line in lines if line[:1] in (["sbatch"], ["kubectl"])}
     assert submitted == {path.name for path in tmp_path.iterdir()}, "each file that is written is submitted"

@@ -228,7 +228,7 @@ def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Pat
         assert stop_file(store / SWEEP).exists()
         assert "is running" in refused(hpo("rm", SWEEP, "--yes", store=store))
         facts = answer("status", SWEEP, store=store)
-        assert (facts["phase"], facts["activity"]) == ("finalising", "2 of 2 trials have predicted")
+        assert (facts["phase"], facts["activity"]) == ("finalising", "choosing the trials that predict")
     finally:
         generation.end()
 

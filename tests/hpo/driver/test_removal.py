@@ -10,7 +10,7 @@ import pytest
 from hpo.display.status import read
 from hpo.driver import generations
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import conclude, needed, select
+from hpo.driver.selection import conclude, select, still_needed
 from results import views
 from results.predictions import predicted
 from results.store import Store, StoreError, SweepFolder
@@ -26,8 +26,10 @@ def folder(two_sweeps: Path, tmp_path: Path) -> SweepFolder:
 def test_rows_stay_while_weights_and_predictions_go(folder: SweepFolder, tmp_path: Path) -> None:
     before, scores = folder.events(), views.top(folder, 20)
     ledger = Ledger(before)
-    conclude(folder, select(folder, ledger))
-    trial = select(folder, ledger).picks[0]
+    selection = select(folder, ledger)
+    assert selection.ensemble is not None
+    conclude(folder, ledger, selection, "mine")
+    trial = selection.ensemble.trials[0]
     assert trial in ledger.kept
     assert (folder.path / "checkpoints" / str(trial)).is_dir()
     assert trial in predicted(folder)
@@ -36,7 +38,7 @@ def test_rows_stay_while_weights_and_predictions_go(folder: SweepFolder, tmp_pat
     done = hpo("rm", "a", "--trial", trial, "--yes", store=tmp_path)
     assert done.exit_code == 0, done.output
     assert "deleted its weights and 1 file of predictions" in done.stderr
-    assert "a member of the ensemble greedy-5" in done.stderr
+    assert "a member of the ensemble mine" in done.stderr
     after = Store(tmp_path).open("a")
     assert after.events()[: len(before)] == before
     assert len(after.events()) == len(before) + 1
@@ -56,7 +58,9 @@ def test_rows_stay_while_weights_and_predictions_go(folder: SweepFolder, tmp_pat
 
 def test_a_trial_that_was_not_chosen_is_not_missed(folder: SweepFolder, tmp_path: Path) -> None:
     ledger = Ledger(folder.events())
-    trial = next(trial for trial in ledger.kept if trial not in needed(folder, ledger).trials)
+    chosen = still_needed(folder, ledger)
+    assert chosen is not None
+    trial = next(trial for trial in ledger.kept if trial not in chosen.trials)
     done = hpo("rm", "a", "--trial", trial, "--yes", store=tmp_path)
     assert "note" not in done.stderr
     assert read(Store(tmp_path).open("a")).phase == "done"

@@ -114,8 +114,11 @@ def test_what_the_sweep_has_chosen_stays_chosen(finished: SweepFolder) -> None:
     free(finished, keep=0)
     ledger = Ledger(finished.events())
     after = select(finished, ledger)
-    assert (after.picks, after.best_single, after.default) == (before.picks, before.best_single, before.default)
-    assert not needed_predictions(finished, ledger).pending
+    assert before.ensemble is not None
+    assert after.ensemble is not None
+    assert after.ensemble.shares == before.ensemble.shares
+    assert (after.best_single, after.default) == (before.best_single, before.default)
+    assert not needed_predictions(finished, ledger, after).pending
     store = finished.path.parent
     assert answer("status", SWEEP, store=store)["phase"] == "done"
     assert hpo("ensemble", SWEEP, store=store).exit_code == 0
@@ -123,9 +126,10 @@ def test_what_the_sweep_has_chosen_stays_chosen(finished: SweepFolder) -> None:
 
 def test_members_of_a_saved_ensemble_stay(finished: SweepFolder) -> None:
     from hpo.driver.jury import scoring
-    from results.selection import choose
+    from results import choice, selection
 
-    choose(finished, scoring(finished), method="top-k", size=1, name="mine", trials=[1])
+    score = scoring(finished)
+    selection.conclude(finished, score, choice.select(finished, score, method="top-k", size=1, trials=[1]), name="mine")
     free(finished, keep=0)
     assert 1 in names(finished.path)
     ensemble = finished.path / "ensembles" / "mine.json"

@@ -12,7 +12,7 @@ from hpo.driver.jury import scoring
 from hpo.search.states import configuration_id
 from hpo.space.source import to_json
 from hpo.space.tree import compose, expand, leaves
-from results import selection
+from results import choice, selection
 from results.store import Store, SweepFolder
 from search_spaces.domains import Float, Kind, Node, OneOf
 from tests.hpo import stored
@@ -30,7 +30,8 @@ SPACE: dict[str, Node] = {
 def small(store: Path) -> SweepFolder:
     """The sweep of `tests.hpo.stored`, with evidence and an ensemble."""
     folder = stored.make(store, unpredicted=True)
-    selection.choose(folder, scoring(folder), trials=[0, 1, 2], size=3)
+    score = scoring(folder)
+    selection.conclude(folder, score, choice.select(folder, score, method="greedy", size=3, trials=[0, 1, 2]))
     return folder
 
 

@@ -131,7 +131,7 @@ def test_quality_goes_by_the_kind_of_a_task(both: Content) -> None:
     boxes = [each["id"] for tag, each in Elements(both.main).elements if each.get("class") == "plot"]
     ends = [str(name).removeprefix("s1-predictions-") for name in boxes if str(name).startswith("s1-predictions")]
     expected = ["sst-confusion", "qqp-confusion", "qqp-precision", "sts-agreement"]
-    assert ends == [*(f"0-{name}" for name in expected), *(f"1-{name}" for name in expected if "precision" not in name)]
+    assert ends == [f"{predictor}-{name}" for predictor in range(2) for name in expected]
 
 
 def test_best_trial_and_ensemble_predict_the_labelled_rows(small: Facts) -> None:
