@@ -184,8 +184,13 @@ def record_choice(folder: SweepFolder, ledger: Ledger, needs: Needed, failed: Co
     from results.predictions import HELD
 
     part = needs.pending[0].part if needs.pending else HELD
-    recorded = Recorded(ledger.rows, part, needs.trials, sorted(failed))
-    folder.folder.write(chosen_file(folder.path).name, json.dumps(recorded._asdict()).encode())
+    record_again(folder, ledger, Recorded(ledger.rows, part, needs.trials, sorted(failed)))
+
+
+def record_again(folder: SweepFolder, ledger: Ledger, known: Recorded) -> None:
+    """Record a choice for the rows in the ledger: those that it was made from, or more that do not change it."""
+    known = known._replace(rows=ledger.rows)
+    folder.folder.write(chosen_file(folder.path).name, json.dumps(known._asdict()).encode())
 
 
 def recorded(folder: SweepFolder, ledger: Ledger) -> Recorded | None:

@@ -22,7 +22,7 @@ from hpo.driver import generations
 from hpo.driver.comparison import compared, decided
 from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger, TrialEntry
-from hpo.driver.selection import select
+from hpo.driver.selection import FORMER, record_again, recorded, select, settled
 from hpo.driver.weights import EndRow, delete, outdated
 from hpo.launch.record import record_of
 from hpo.search.states import CLOSED, DEFAULT
@@ -82,7 +82,10 @@ def free(folder: SweepFolder, keep: int | None = None, *, dry_run: bool = False)
             with folder.writer(generation.number) as writer:
                 for end in ends:
                     writer.append("trials", _row(end))
+        known = recorded(folder, ledger)
         waste = _waste(folder, ledger, ends)
+        if known is not None and ends:
+            record_again(folder, ledger, known)  # weights that nothing needs do not change what was chosen
         _delete(waste)
     finally:
         generation.end()
@@ -132,7 +135,9 @@ def needed(folder: SweepFolder, ledger: Ledger, keep: int) -> set[int]:
     budget = record_of(folder).budget
     best = [trial for trial in ledger.ranking() if trial in ledger.kept][:keep]
     answer = compared(ledger, decided(folder, ledger, budget), budget)
-    trials = {DEFAULT, *best, *answer, *select(folder, ledger).trials}
+    known = recorded(folder, ledger)
+    launch = select(folder, ledger, FORMER).trials if known is None else known.trials
+    trials = {DEFAULT, *best, *answer, *launch, *settled(folder, ledger).trials}
     for ensemble in (load(folder, name) for name in saved(folder)):
         trials |= {ensemble["best_single"], ensemble["default"], *(member["trial"] for member in ensemble["members"])}
     return trials

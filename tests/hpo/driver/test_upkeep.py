@@ -12,8 +12,7 @@ import pytest
 
 from hpo.driver import generations
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import needed as needed_predictions
-from hpo.driver.selection import select
+from hpo.driver.selection import FORMER, Needed, record_choice, recorded, select, still_needed
 from hpo.driver.upkeep import GRACE, Upkeep, free, free_all
 from hpo.worker.place import checkpoint_folder
 from minbert.disk import bytes_on_disk
@@ -109,16 +108,22 @@ def test_weights_beyond_the_best_go_with_a_row_each(finished: SweepFolder) -> No
     assert {name: now[name] for name in now if name != "trials"} == {n: content[n] for n in content if n != "trials"}
 
 
-def test_what_the_sweep_has_chosen_stays_chosen(finished: SweepFolder) -> None:
-    before = select(finished, Ledger(finished.events()))
+@pytest.mark.parametrize("known", [False, True])
+def test_what_the_sweep_has_chosen_stays_chosen(finished: SweepFolder, known: bool) -> None:
+    ledger = Ledger(finished.events())
+    if known:
+        record_choice(finished, ledger, Needed([0, 2, 3], []), [1])
+    before, chosen = select(finished, ledger, FORMER), recorded(finished, ledger)
     free(finished, keep=0)
     ledger = Ledger(finished.events())
-    after = select(finished, ledger)
-    assert before.ensemble is not None
-    assert after.ensemble is not None
-    assert after.ensemble.shares == before.ensemble.shares
-    assert (after.best_single, after.default) == (before.best_single, before.default)
-    assert not needed_predictions(finished, ledger, after).pending
+    after = select(finished, ledger, FORMER)
+    assert (after.trials, after.best_single, after.default) == (before.trials, before.best_single, before.default)
+    if chosen is not None:
+        assert recorded(finished, ledger) == chosen._replace(rows=ledger.rows)
+        assert names(finished.path).keys() >= set(chosen.trials)
+    needs = still_needed(finished, ledger)
+    assert needs is not None
+    assert not needs.pending
     store = finished.path.parent
     assert answer("status", SWEEP, store=store)["phase"] == "done"
     assert hpo("ensemble", SWEEP, store=store).exit_code == 0
