@@ -26,6 +26,8 @@ UNBEATEN = "trials that no other beats in all objectives"
 """Title of the Pareto set."""
 HELD = "held_overall"
 """Column of a trial's overall score on the split `held`."""
+HELD_OUT = "held out"
+"""Its column in a table for people."""
 JSON_COLUMNS = ("config", "params")
 """Columns that hold JSON text."""
 BEFORE_PARAMETERS = "params"
@@ -58,7 +60,7 @@ def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]
             **({"": "~" if place and row["like_best"] else ""} if alike else {}),
             **({"runs": row["runs"] or MISSING, "mean": score(row["mean"])} if repeated else {}),
             **{task: score(row.get(task)) for task in tasks},
-            "held out": score(row.get(HELD)),
+            HELD_OUT: score(row.get(HELD)),
             "adapter": _kind(row["config"].get("adapter")),
         }
         for place, row in enumerate(rows)

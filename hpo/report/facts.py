@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from hpo.display import status
 from hpo.driver.comparison import Decision, of_sweep
 from hpo.driver.importance import importance_of
-from hpo.driver.jury import scoring
 from hpo.launch.record import SweepRecord, record_of
 from hpo.report.quality import Predictor, predictors
 from hpo.search.importance import Importance, ImportanceError
@@ -47,6 +46,8 @@ class Facts:
     """The sweep's answer; None: the search has not ended."""
     ensembles: Mapping[str, Mapping[str, Any]]
     """Records of the saved ensembles by name, the best by its score on `search` first."""
+    looks: int
+    """Number of predictors whose score on `held` was shown so far, this page included."""
     predictors: tuple[Predictor, ...]
     """The best trial and the best ensemble, with their predictions."""
     warnings: tuple[str, ...]
@@ -70,12 +71,13 @@ class Facts:
 def facts_of(folder: SweepFolder) -> Facts:
     """Read a sweep. Raises StoreError and RecordError."""
     from results import frames, views
+    from results.looks import looks
 
     record, snapshot = record_of(folder), status.read(folder)
     trials, reports = views.trials_frame(folder), frames.reports_frame(folder)
     step = frames.shared_step(reports)
     ensembles, problems = _ensembles(folder)
-    best = views.top(folder, BEST, scoring=scoring(folder))
+    best = views.top(folder, BEST)
     found, more = predictors(folder, record, next(iter(best["trial"]), None), next(iter(ensembles.values()), None))
     return Facts(
         record=record,
@@ -89,6 +91,7 @@ def facts_of(folder: SweepFolder) -> Facts:
         importance=_importance(folder),
         decision=of_sweep(folder),
         ensembles=ensembles,
+        looks=looks(folder),
         predictors=found,
         warnings=(*problems, *more, *folder.warnings),
     )

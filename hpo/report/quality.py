@@ -41,8 +41,11 @@ def predictors(
     folder: SweepFolder, record: SweepRecord, best: int | None, ensemble: Mapping[str, Any] | None
 ) -> tuple[tuple[Predictor, ...], list[str]]:
     """The best trial and the ensemble, and what could not be read. Where an ensemble is saved, its record names the
-    best single trial; else `best`, the first by rank, counts."""
+    best single trial; else `best`, the first by rank, counts.
+
+    The best trial's `held` counts as a look (`results.looks`); that of an ensemble was counted when it was saved."""
     from results.files import StoreError
+    from results.looks import look
 
     single = best if ensemble is None else ensemble["best_single"]
     named: dict[str, tuple[Sequence[int], Mapping[str, Any] | None]] = {}
@@ -66,6 +69,8 @@ def predictors(
                 for task, prediction in predicted.items()
                 if task in record.tasks and len(table := _table(known, task, prediction, record.tasks[task]))
             }
+        if chosen is None and parts.get("held"):
+            look(folder, {trials[0]: dict.fromkeys(folder.tasks, 1.0)})
         found.append(Predictor(name, parts))
     return tuple(found), problems
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.display import answer, ensemble
 from hpo.display.importance import importance_notes, importance_title
-from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, trial_records
+from hpo.display.trials import ALIKE, HELD_OUT, RANKED, cost_rows, score_rows, trial_records
 from hpo.display.units import amount, duration, plural, score
 from hpo.driver.importance import importances_frame
 from hpo.report import html
@@ -65,6 +65,8 @@ def headline(facts: Facts, key: str) -> str:
     for name, saved in facts.ensembles.items():
         parts.append(html.table(_estimates(saved), f"{name}: held out ({ensemble.size_of(saved, 'held')})", "scores"))
         parts += [html.paragraph(line) for line in ensemble.gains(saved)]
+    if facts.looks:
+        parts.append(html.paragraph(ensemble.looks({"looks": facts.looks}), "note"))
     if not facts.ensembles:
         parts.append(
             html.paragraph(
@@ -95,11 +97,12 @@ def _estimates(saved: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def best_trials(facts: Facts, key: str) -> str:
-    """The best trials with their scores and costs."""
+    """The best trials with their costs and their scores on `search`; `held` is for what was chosen."""
     rows, tasks = trial_records(facts.best), list(facts.record.tasks)
     if not rows:
         return html.paragraph("No trial has a score yet.")
-    parts = [html.table(score_rows(rows, tasks), f"best trials ({RANKED}, which chose them)", "scores")]
+    shown = [{name: value for name, value in row.items() if name != HELD_OUT} for row in score_rows(rows, tasks)]
+    parts = [html.table(shown, f"best trials ({RANKED}, which chose them)", "scores")]
     if any(row["like_best"] for row in rows[1:]):
         parts.append(html.paragraph(ALIKE, "note"))
     parts.append(html.table(cost_rows(rows, tasks), "cost of each (s/1k: seconds per 1,000 training examples)"))

@@ -31,7 +31,8 @@ def small(store: Path) -> SweepFolder:
     """The sweep of `tests.hpo.stored`, with evidence and an ensemble."""
     folder = stored.make(store, unpredicted=True)
     score = scoring(folder)
-    selection.conclude(folder, score, choice.select(folder, score, method="greedy", size=3, trials=[0, 1, 2]))
+    chosen = choice.select(folder, score, method="greedy", size=3, trials=[2, 1, 0])
+    selection.conclude(folder, score, chosen)
     return folder
 
 

@@ -113,6 +113,8 @@ def test_the_headline_is_held_out(both: Content, small: Facts) -> None:
         assert f"{record['estimates'][role]['held']['overall']['value']:.4f}" in found
     assert "greedy-3: held out (n = " in found
     assert found.count("There are no held-out scores yet") == 1, "of `evil`, which has no ensemble"
+    assert f"{small.looks} predictors of this sweep had a score on held shown so far" in found
+    assert "held outadapter" not in found, "the table of the best trials shows `search` alone"
 
 
 def test_failures_of_one_reason_stand_together(both: Content) -> None:
@@ -131,7 +133,7 @@ def test_quality_goes_by_the_kind_of_a_task(both: Content) -> None:
     boxes = [each["id"] for tag, each in Elements(both.main).elements if each.get("class") == "plot"]
     ends = [str(name).removeprefix("s1-predictions-") for name in boxes if str(name).startswith("s1-predictions")]
     expected = ["sst-confusion", "qqp-confusion", "qqp-precision", "sts-agreement"]
-    assert ends == [f"{predictor}-{name}" for predictor in range(2) for name in expected]
+    assert ends == [f"{number}-{name}" for number in range(2) for name in expected]
 
 
 def test_best_trial_and_ensemble_predict_the_labelled_rows(small: Facts) -> None:
