@@ -162,7 +162,7 @@ def posteriors(
         if weight > 0:  # of many scores, one pair of the grid explains nearly all
             mean, deviation = each.gain(every)
             gains += weight * mean
-            chances += weight * (1 + erf(mean / deviation / math.sqrt(2)).astype(np.float64)) / 2
+            chances += weight * (1 + np.asarray(erf(mean / deviation / math.sqrt(2)), np.float64)) / 2
     found = zip(gains.tolist(), chances.tolist(), strict=True)
     return {one.trial: pair for one, pair in zip(challengers, found, strict=True)}
 
