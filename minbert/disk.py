@@ -17,6 +17,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def make(folder: Path) -> None:
+    """Create a folder with its parents, so that all of them survive a power cut; an existing folder is no error."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
 def check_writable(folder: Path, option: str) -> None:
     """Create the folder of a command-line option and check that files can be written in it. Raises ValueError."""
     try:

@@ -138,8 +138,8 @@ class Writer:
     def _compact(self) -> None:
         try:
             compact_sweep(self._sweep)
-        except (OSError, StoreError, pa.ArrowException) as error:
-            self.warnings.append(f"Small files were not merged: {error}")
+        except Exception as error:  # noqa: BLE001  left alone it would end the thread, and with it the commits
+            self.warnings.append(f"Small files were not merged: {error!r}")
 
     def _commit(self) -> None:
         with self._committing:

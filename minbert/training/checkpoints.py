@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minbert.disk import sync
+from minbert.disk import make, sync
 
 FORMAT = 4
 """Format of the checkpoints that this version writes, and from which a trial continues."""
@@ -38,6 +38,11 @@ def path_of(directory: Path, attempt: int, step: int) -> Path:
     return directory / f"{attempt}-{step}"
 
 
+def step_of(path: Path) -> int:
+    """Examples at a checkpoint, from the name of its folder."""
+    return int(path.name.partition("-")[2])
+
+
 def _step_and_attempt(path: Path) -> tuple[int, int] | None:
     """(step, attempt) from the name of a checkpoint's folder; None for any other path."""
     attempt, _, step = path.name.partition("-")
@@ -47,7 +52,7 @@ def _step_and_attempt(path: Path) -> tuple[int, int] | None:
 def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], trial: dict[str, Any]) -> None:
     """Write all files of a checkpoint except `done.json`."""
     shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
+    make(path)
     save_file({name: value.detach().contiguous() for name, value in weights.items()}, path / "weights.safetensors")
     save_file({name: value.detach().contiguous() for name, value in moments.items()}, path / "optimizer.safetensors")
     (path / "trial.json").write_text(json.dumps({"format": FORMAT, **trial}))
@@ -61,8 +66,7 @@ def finish(path: Path, report: dict[str, Any] | None) -> None:
     temporary.write_text(json.dumps({"report": report}))
     sync(temporary)
     temporary.rename(path / "done.json")
-    for folder in (path, path.parent, path.parent.parent):
-        sync(folder)
+    sync(path)
 
 
 def digest(path: Path) -> tuple[int, str]:

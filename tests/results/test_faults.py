@@ -281,3 +281,22 @@ def test_an_unknown_error_of_the_commit_thread_reaches_the_driver(
     writer.barrier()
     writer.close()
     assert seqs(folder) == [1, 2, 3], "once the fault is gone, the row is written"
+
+
+def test_an_unknown_error_of_a_compaction_is_a_warning_and_commits_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(sweep: object) -> None:
+        raise MemoryError("no room to merge")
+
+    monkeypatch.setattr("results.writer.compact_sweep", broken)
+    monkeypatch.setattr("results.writer.FEWEST", 1)
+    folder = sweep(tmp_path)
+    with folder.writer(period=0.01) as writer:
+        for trial in range(2):
+            seq = writer.append("trials", start(trial))
+            deadline = time.monotonic() + 30
+            while (writer.durable_seq < seq or len(writer.warnings) <= trial) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert writer.durable_seq == seq
+        assert writer.warnings == ["Small files were not merged: MemoryError('no room to merge')"] * 2
