@@ -1,7 +1,9 @@
-"""Identity of a process, and scratch folders. A process has a host, a number, and a start time.
+"""Identity of a process, and scratch folders.
 
-The start time tells a process from a later one with the same number. A scratch folder names its owner in this form, so
-that the folders of killed processes are found and removed.
+A process has a machine, a number, and a start time, which tells it from a later process with the same number. Two
+containers may have one host name, and the same numbers for other processes: a machine is its name, its boot, and the
+namespace of its process numbers. A scratch folder names its owner in this form, so that the folders of killed processes
+are found and removed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 PREFIX = "hpo-"
@@ -33,13 +37,52 @@ def process_start(pid: int) -> float | None:
     return None if fields[0] in "ZX" else float(fields[19])
 
 
+@dataclass(frozen=True)
+class Process:
+    """A process, as files name it."""
+
+    host: str
+    pid: int
+    started: float | None
+    """Start time in clock ticks since boot."""
+    boot: str = ""
+    """Identity of the machine's boot; empty: an earlier version did not record it."""
+    namespace: str = ""
+    """Namespace of `pid`."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the process has certainly ended. Nothing is certain of a process that cannot be seen from here."""
+        seen = (self.host, self.boot, self.namespace) == (host(), boot(), namespace()) and bool(self.boot)
+        return seen and process_start(self.pid) != self.started
+
+
+def this_process() -> Process:
+    """The calling process."""
+    return Process(host(), os.getpid(), process_start(os.getpid()), boot(), namespace())
+
+
+@cache
+def boot() -> str:
+    """Identity of this boot of the machine's kernel; empty: not known."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def namespace() -> str:
+    """Namespace of the process numbers that this process sees; empty: not known."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A temporary folder of this process, removed at the end; after a kill the next call of `scratch` removes it."""
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # mode 0700
-    owner = {"host": host(), "pid": os.getpid(), "started": process_start(os.getpid())}
-    (folder / OWNER).write_text(json.dumps(owner))
+    (folder / OWNER).write_text(json.dumps(asdict(this_process())))
     try:
         yield folder
     finally:
@@ -50,10 +93,9 @@ def _remove_orphans() -> None:
     """Remove the scratch folders of this user's dead processes on this host."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         try:
-            owner = json.loads(path.read_text())
-            ours = path.stat().st_uid == os.getuid() and owner["host"] == host()
-            dead = process_start(int(owner["pid"])) != owner["started"]
-        except (OSError, ValueError, KeyError, TypeError):
+            owner = Process(**json.loads(path.read_text()))
+            ours = path.stat().st_uid == os.getuid()
+        except (OSError, ValueError, TypeError):
             continue  # another process removes it at this moment, or it is not ours
-        if ours and dead:
+        if ours and owner.dead:
             shutil.rmtree(path.parent, ignore_errors=True)

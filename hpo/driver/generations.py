@@ -3,7 +3,7 @@
 A generation's file is `<store>/<sweep>/generations/<number>.json`. It is created exclusively, so two drivers never
 share a number, and a thread touches it every ten seconds: the heartbeat. A new driver takes the next number and looks
 at the older files. A young heartbeat among them refuses the new driver, unless that older process is known to be dead
-(same host, and no such process or another process with its number) or the new driver was told to take over.
+(`hpo.cluster.processes`) or the new driver was told to take over.
 
 Ages are differences between modification times of files in one folder, so the clocks of two machines need not agree. A
 driver that sees a higher accepted number stops. Readers drop what a lower generation wrote after a higher one began.
@@ -19,9 +19,13 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpo.cluster.processes import host, process_start
+from hpo.cluster.processes import Process, this_process
 from hpo.worker.place import generation_folder
+
+if TYPE_CHECKING:
+    from results.files import Disk
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -35,13 +39,14 @@ class BusyError(ValueError):
 
 @dataclass(frozen=True)
 class GenerationRecord:
-    """Content of a generation's file."""
+    """Content of a generation's file: the driver's process (`hpo.cluster.processes.Process`), and its launch."""
 
     number: int
     host: str
     pid: int
     started: float | None
-    """Start time of the process (clock ticks since boot): tells it from a later process with the same number."""
+    boot: str = ""
+    namespace: str = ""
     state: str = "claimed"
     """claimed (not yet accepted), live, ended."""
     trials: int = 0
@@ -52,6 +57,11 @@ class GenerationRecord:
     """When the launch stopped in order, in seconds since 1970; None: it still runs, or its driver died."""
     launch: bool = True
     """Whether it is a launch; False: a command frees disk or writes what it has changed, such as `hpo rm --trial`."""
+
+    @property
+    def process(self) -> Process:
+        """The driver's process."""
+        return Process(self.host, self.pid, self.started, self.boot, self.namespace)
 
 
 class Generation:
@@ -89,8 +99,12 @@ class Generation:
         durable."""
         self._stop.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # a failing disk was reported before; the heartbeat grows old
-            _write(self._folder, replace(self._record, state="ended", until=time.time()))
+        with contextlib.suppress(OSError):  # a failing disk was reported before
+            try:
+                _write(self._folder, replace(self._record, state="ended", until=time.time()))
+            except OSError:  # a full disk: an old heartbeat says the same and takes no room
+                os.utime(_path(self._folder, self.number), (0.0, 0.0))
+                raise
 
 
 def claim(
@@ -103,8 +117,8 @@ def claim(
     launch began, in seconds since 1970; None: now. `launch`: see `GenerationRecord`.
     """
     folder = generation_folder(sweep)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        _disk(folder).make()
         record = _claim_number(folder)
     except OSError as error:
         error.filename = error.filename or str(folder)  # the error of a full disk names no file
@@ -112,12 +126,12 @@ def claim(
     try:
         if not takeover:
             _refuse_if_busy(folder, record, sweep.name)
-    except BusyError:
+        since = time.time() if since is None else since
+        record = replace(record, state="live", trials=trials, since=since, launch=launch)
+        _write(folder, record)
+    except (BusyError, OSError):
         _path(folder, record.number).unlink(missing_ok=True)
         raise
-    since = time.time() if since is None else since
-    record = replace(record, state="live", trials=trials, since=since, launch=launch)
-    _write(folder, record)
     return Generation(folder, record)
 
 
@@ -165,10 +179,9 @@ def _claim_number(folder: Path) -> GenerationRecord:
     """Create the file of the next free number."""
     while True:
         number = max((record.number for record in _records(folder)), default=0) + 1
-        record = GenerationRecord(number, host(), os.getpid(), process_start(os.getpid()))
+        record = GenerationRecord(number, **asdict(this_process()))
         try:
-            with _path(folder, number).open("x", encoding="utf-8") as file:
-                json.dump(asdict(record), file)
+            _write(folder, record, new=True)
         except FileExistsError:
             continue  # another driver took the number first
         return record
@@ -191,7 +204,7 @@ def _busy(driver: GenerationRecord, sweep: str) -> BusyError:
 def _alive(folder: Path, record: GenerationRecord, now: float) -> bool:
     if record.state == "ended":
         return False
-    if record.host == host() and process_start(record.pid) != record.started:
+    if record.process.dead:
         return False
     try:
         return now - _path(folder, record.number).stat().st_mtime < YOUNG
@@ -214,12 +227,17 @@ def _records(folder: Path) -> list[GenerationRecord]:
     return sorted(records, key=lambda record: record.number)
 
 
+def _disk(folder: Path) -> Disk:
+    """The folder as the store's files see it: what is written there survives a loss of power."""
+    from results.files import Disk  # commands look for shadowed packages before they import one
+
+    return Disk(str(folder))
+
+
 def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.json"
 
 
-def _write(folder: Path, record: GenerationRecord) -> None:
-    path = _path(folder, record.number)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    temporary.replace(path)
+def _write(folder: Path, record: GenerationRecord, new: bool = False) -> None:
+    content = json.dumps(asdict(record)).encode()
+    _disk(folder).write(_path(folder, record.number).name, content, new=new)

@@ -7,19 +7,20 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo.cluster.processes import host, process_start
+from hpo.cluster.processes import host, process_start, this_process
 from hpo.driver import generations
 from hpo.driver.generations import BusyError, active, claim, newest, total_trials
 
 
 def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
     """Write the file of another driver."""
-    values = {"number": number, "host": "elsewhere", "pid": 1, "started": 1.0, "state": "live", "trials": 0}
+    values = asdict(this_process()) | {"number": number, "host": "elsewhere", "state": "live", "trials": 0}
     path = sweep / "generations" / f"{number:06d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values | changes))
@@ -89,6 +90,16 @@ def test_another_process_under_the_same_number_does_not_refuse(tmp_path: Path) -
     started = process_start(os.getpid())
     assert started is not None
     write(tmp_path, 1, host=host(), pid=os.getpid(), started=started - 1)
+    claim(tmp_path).end()
+
+
+@pytest.mark.parametrize("other", [{"namespace": "pid:[1]"}, {"boot": "another"}, {"boot": "", "namespace": ""}])
+def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(tmp_path: Path, other: dict[str, str]) -> None:
+    """Two containers may have one host name, and two machines too; an older driver recorded the name alone."""
+    write(tmp_path, 1, host=host(), pid=999_999_999, **other)
+    with pytest.raises(BusyError, match="process 999999999"):
+        claim(tmp_path)
+    write(tmp_path, 1, age=generations.YOUNG + 5, host=host(), pid=999_999_999, **other)
     claim(tmp_path).end()
 
 
