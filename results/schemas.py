@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from results.files import StoreError
 
-VERSION = 4
+VERSION = 5
 """Schema version; it grows by one when columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
@@ -100,6 +100,13 @@ TRIALS = _schema(
         column("pid", pa.int64(), "process that appended the row"),
         column("error", pa.string(), "traceback of an attempt that raised"),
         column("reason", pa.string(), "why the attempt ended, in words"),
+        column(
+            "cause",
+            pa.string(),
+            "of an attempt without a verdict, whose fault its end is: refused, raised, memory, place, disk or driver",
+        ),
+        column("place", pa.string(), "of such an attempt: host and device where it ran; empty if not known"),
+        column("reached", pa.int64(), "of such an attempt: the trial's newest checkpoint then", "examples"),
         column("checkpoint", pa.string(), "of an end: path of the kept weights; null if none are kept"),
     ]
 )

@@ -20,9 +20,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hpo.driver.monitor import Monitor
+from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.weights import Shelf
 from hpo.launch.plan import complete_for
@@ -85,7 +87,9 @@ class Driver:
         self.sweep.study.draw = self._drawn  # type: ignore[method-assign]
         self._drawing = 0.0
         self.monitor = Monitor("s", trials, STEPS, Asha())
-        self.recorder = Recorder(self.sweep, self.writer, Shelf(self.folder.path, keep=20), self.monitor)
+        board: Any = SimpleNamespace(place_of=lambda tune_id: "here", close_places=lambda places: None)
+        placement = Placement(workers, board, lambda message: None)
+        self.recorder = Recorder(self.sweep, self.writer, Shelf(self.folder.path, keep=20), self.monitor, placement)
         self.rng, self.running, self.reached = random.Random(0), list[Assignment](), dict[int, int]()
 
     def _drawn(self, number: int, attempt: int = 0) -> Any:
@@ -134,7 +138,7 @@ class Driver:
         self.reached[assignment.trial] = passed + 1
         value, step = self.rng.random(), STEPS[passed]
         return {
-            "kind": "report", "trial": assignment.trial, "attempt": assignment.attempt, "step": step, "examples": step,
+            "kind": "report", "place": "here", "trial": assignment.trial, "attempt": assignment.attempt, "step": step, "examples": step,
             "overall": value, "diverged": False, "scores": {task: value * self.rng.random() for task in TASKS},
             "losses": dict.fromkeys(TASKS, 0.5), "flags": [], "seconds": 1.0, "evaluation_seconds": 0.1,
             "examples_per_task": dict.fromkeys(TASKS, step // 3),

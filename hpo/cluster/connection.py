@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo.cluster.faults import PREEMPTED
 from hpo.cluster.memory import available_memory
 from hpo.cluster.processes import scratch
-from hpo.cluster.resources import NodeResources, ResourceError, Resources, local_cpus, local_gpus
+from hpo.cluster.resources import NodeResources, ResourceError, Resources, living_nodes, local_cpus, local_gpus
 
 SETTINGS: Mapping[str, tuple[str, str]] = {
     "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even if it is set to be silent"),
@@ -256,16 +257,15 @@ def _describe(own: bool) -> Cluster:
     ray: Any = importlib.import_module("ray")
     total = ray.cluster_resources()
     limit = int(available_memory() * 0.9) if own else None  # a tenth is for the driver and Ray's own processes
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
-    return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, nodes)
+    return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, living_nodes())
 
 
 def survive_memory_monitor() -> None:
     """Let Tune treat a worker that a running cluster's memory monitor kills like any other dead worker.
 
     Ray raises OutOfMemoryError then. Tune's actor manager handles two other errors only, so the whole `fit` would end.
-    A contract test notices an upgrade of Ray that changes this.
+    Of the error of a preempted node Tune keeps only the text, so the text gets that fact. A contract test notices an
+    upgrade of Ray that changes this.
     """
     import ray.air.execution._internal.actor_manager as manager
     from ray.exceptions import OutOfMemoryError, RayActorError
@@ -277,6 +277,8 @@ def survive_memory_monitor() -> None:
     def patched(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=str(exception))
+        elif isinstance(exception, RayActorError) and exception.preempted:
+            exception = RayActorError(error_msg=f"{exception} ({PREEMPTED})")
         return original(self, tracked_actor_task, exception)
 
     patched.survives_memory_monitor = True  # type: ignore[attr-defined]

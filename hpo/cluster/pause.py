@@ -1,13 +1,17 @@
-"""Pause flag and signs of life. The driver raises the flag; every worker polls it between steps and batches.
+"""Pause flag, signs of life, and places that get no trials.
 
-A worker that polls also writes a sign of life. Flag and signs lie in Ray's internal key-value store, which every
-process of a cluster can use. It answers in 0.4 ms (a named actor takes 0.6 ms and needs a process); a worker asks at
-most four times a second.
+The driver raises the flag; every worker polls it between steps and batches. A worker that polls also writes a sign of
+life, which names its place. A worker reads which places get no trials before it begins one. All of this lies in Ray's
+internal key-value store, which every process of a cluster can use. It answers in 0.4 ms (a named actor takes 0.6 ms and
+needs a process); a worker asks at most four times a second.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Collection
+from contextlib import suppress
 
 NAMESPACE = b"hpo"
 INTERVAL = 0.25
@@ -16,25 +20,42 @@ BEAT = 10.0
 """Seconds between two signs of life."""
 
 
-def raise_flag(key: str) -> None:
-    """Ask every trial that polls `key` to write a checkpoint and stop."""
-    from ray.experimental.internal_kv import _internal_kv_put
+class Board:
+    """What the driver tells the workers of one launch, and hears from them."""
 
-    _internal_kv_put(key.encode(), b"1", overwrite=True, namespace=NAMESPACE)
+    def __init__(self, key: str) -> None:
+        """`key`: the key of the pause flag; all others begin with it."""
+        self._key = key
+
+    def raise_flag(self) -> None:
+        """Ask every trial that polls to write a checkpoint and stop."""
+        _put(self._key.encode(), b"1")
+
+    def clear(self) -> None:
+        """Delete all that was written: a cluster that keeps running should not keep it."""
+        from ray.experimental.internal_kv import _internal_kv_del
+
+        _internal_kv_del(self._key.encode(), del_by_prefix=True, namespace=NAMESPACE)
+
+    def sign_of_life(self, trial_id: str) -> object:
+        """The last sign of life of an attempt's worker; None before the first one. A worker that lives writes new
+        ones."""
+        return _get(_life(self._key, trial_id))
+
+    def place_of(self, trial_id: str) -> str:
+        """The place of an attempt's worker, from its sign of life; empty before the first one."""
+        sign = _get(_life(self._key, trial_id))
+        return "" if sign is None else str(json.loads(sign)["place"])
+
+    def close_places(self, places: Collection[str]) -> None:
+        """Let no worker at these places begin a trial; other places get trials again."""
+        _put(_closed(self._key), json.dumps(sorted(places)).encode())
 
 
-def drop_flag(key: str) -> None:
-    """Delete the flag and all signs of life: a cluster that keeps running should not keep them."""
-    from ray.experimental.internal_kv import _internal_kv_del
-
-    _internal_kv_del(key.encode(), del_by_prefix=True, namespace=NAMESPACE)
-
-
-def sign_of_life(key: str, trial_id: str) -> object:
-    """The last sign of life of an attempt's worker; None before the first one. A worker that lives writes new ones."""
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    return _internal_kv_get(_life(key, trial_id), namespace=NAMESPACE)
+def is_closed(key: str, place: str) -> bool:
+    """Whether no worker at this place may begin a trial."""
+    places = _get(_closed(key)) if key else None
+    return places is not None and place in json.loads(places)
 
 
 def _life(key: str, trial_id: str) -> bytes:
@@ -42,27 +63,50 @@ def _life(key: str, trial_id: str) -> bytes:
     return f"{key}/{trial_id}".encode()
 
 
+def _closed(key: str) -> bytes:
+    """Key of the places that get no trials."""
+    return f"{key}/closed".encode()
+
+
+def _put(key: bytes, value: bytes) -> None:
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(key, value, overwrite=True, namespace=NAMESPACE)
+
+
+def _get(key: bytes) -> bytes | None:
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    value: bytes | None = _internal_kv_get(key, namespace=NAMESPACE)
+    return value
+
+
 class Poll:
     """The function `should_pause()` of one attempt.
 
     It reads the flag at most once per INTERVAL seconds; a flag that was raised stays raised. It writes a sign of life
-    at most once per BEAT seconds.
+    at most once per BEAT seconds. If the store gives no answer, it asks again after INTERVAL seconds: a trial does not
+    fail because the head of a cluster is busy or restarts.
     """
 
-    def __init__(self, key: str, trial_id: str) -> None:
-        self._key, self._life = key.encode(), _life(key, trial_id)
+    def __init__(self, key: str, trial_id: str, place: str = "") -> None:
+        self._key, self._life, self._place = key.encode(), _life(key, trial_id), place
         self._raised = False
         self._next = self._next_sign = 0.0
 
     def __call__(self) -> bool:
         if self._raised or not self._key or time.monotonic() < self._next:
             return self._raised
-        from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+        from ray.exceptions import RayError
 
         now = time.monotonic()
-        if now >= self._next_sign:
-            _internal_kv_put(self._life, str(now).encode(), overwrite=True, namespace=NAMESPACE)
-            self._next_sign = now + BEAT
-        self._raised = _internal_kv_get(self._key, namespace=NAMESPACE) is not None
         self._next = now + INTERVAL
+        with suppress(RayError, RuntimeError):  # the store's own errors, and those of a lost connection
+            self._ask(now)
         return self._raised
+
+    def _ask(self, now: float) -> None:
+        if now >= self._next_sign:
+            _put(self._life, json.dumps({"at": now, "place": self._place}).encode())
+            self._next_sign = now + BEAT
+        self._raised = _get(self._key) is not None

@@ -6,10 +6,12 @@ for ever for resources that a cluster does not have, so they are compared with t
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 NodeResources = tuple[float, float]
 """CPUs and GPUs of one node, which is a machine of a cluster."""
@@ -26,7 +28,7 @@ class ResourceRequest:
     workers: int | None = None
     """Number of trials that run at the same time; None: as many as fit."""
     cpus_per_trial: int | None = None
-    """CPU cores of a trial, which are also its threads; None: one."""
+    """CPU cores of a trial, which are also its threads; None: a node's cores divided by its GPUs, one without GPUs."""
     gpus_per_trial: float | None = None
     """GPUs of a trial; a fraction shares one device; None: one if there are GPUs."""
 
@@ -47,13 +49,17 @@ class ResourceRequest:
 
     def choose(self, cpus: float, gpus: float, nodes: Sequence[NodeResources] = ()) -> Resources:
         """Resources with all open values filled in, for `cpus` cores and `gpus` devices in all, or for these nodes."""
-        cpus_per_trial = 1 if self.cpus_per_trial is None else self.cpus_per_trial
+        machines = nodes or [(cpus, gpus)]
         gpus_per_trial = self.gpus_per_trial
         if gpus_per_trial is None:
             gpus_per_trial = 1.0 if gpus >= 1 else 0.0
+        cpus_per_trial = self.cpus_per_trial
+        if cpus_per_trial is None:
+            shares = [int(its_cpus / its_gpus * gpus_per_trial) for its_cpus, its_gpus in machines if its_gpus]
+            cpus_per_trial = max(1, min(shares, default=1))
         workers = self.workers
         if workers is None:
-            workers = fitting(nodes or [(cpus, gpus)], cpus_per_trial, gpus_per_trial)
+            workers = fitting(machines, cpus_per_trial, gpus_per_trial)
         return Resources(max(workers, 1), cpus_per_trial, gpus_per_trial)
 
 
@@ -123,6 +129,13 @@ def gpus_needed(workers: int, gpus_per_trial: float) -> int:
     if gpus_per_trial >= 1:
         return workers * int(-(-gpus_per_trial // 1))
     return -(-workers // int(1 / gpus_per_trial))
+
+
+def living_nodes() -> tuple[NodeResources, ...]:
+    """The living nodes of the cluster that this process is connected to."""
+    ray: Any = importlib.import_module("ray")  # without types
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
 
 
 def local_cpus() -> int:

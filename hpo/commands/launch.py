@@ -166,7 +166,7 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     verb, options = words[1], words[2:]
     context = _context(verb, options)
     values: Mapping[str, Any] = context.params
-    if values["address"] is not None:
+    if context.get_parameter_source("address").name == "COMMANDLINE":  # RAY_ADDRESS here is not that of the job
         raise InputError("The command after `--` must not give `--address`: the job's own cluster is used.")
     if values.get("dry_run"):
         raise InputError("The command after `--` must not give `--dry-run`: a job would end at once.")
@@ -185,8 +185,9 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     from results.files import safe_name
 
     safe_name(name, "Sweep name")
-    limit = () if values["time"] is None else ("--time", f"{values['time']:g}")
-    resume = ("hpo", "resume", "--store", where, *limit, name)
+    times = {option: values[option.replace("-", "_")] for option in ("time", "trial-timeout", "pause-timeout")}
+    limits = [word for option, value in times.items() if value is not None for word in (f"--{option}", f"{value:g}")]
+    resume = ("hpo", "resume", "--store", where, *limits, name)
     return SweepCommand(name, where, ("hpo", "run", *options), resume), values
 
 

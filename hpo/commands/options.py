@@ -89,9 +89,18 @@ _REPEATS = (
     "sweep's examples; 0: none."
 )
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
-_ADDRESS = "Address of a running Ray cluster. Default: start Ray on this machine."
+_TRIAL_TIMEOUT = (
+    "Time without a sign of life after which a worker is killed and its trial issued again. Default: 20 times the "
+    "longest time between two signs so far, from 10 minutes to an hour."
+)
+_PAUSE_TIMEOUT = "Time that a stop waits for running trials to write checkpoints. Default: 2m."
+_RETRY_FAILED = "Try failed trials again."
+_ADDRESS = "Address of a running Ray cluster, host:port or auto. Default: start Ray on this machine."
 _WORKERS = "Number of trials that run at the same time. Default: as many as fit. On resume: as before."
-_CPUS = "CPU cores of one trial, which are also its threads. Default: 1. On resume: as before."
+_CPUS = (
+    "CPU cores of one trial, which are also its threads. Default: a machine's cores divided by its GPUs, 1 without "
+    "GPUs. On resume: as before."
+)
 _GPUS = (
     "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. "
     "On resume: as before."
@@ -127,7 +136,14 @@ Grace = Annotated[int | None, _search("--grace", min=1, metavar="EXAMPLES", help
 Repeats = Annotated[int, _search("--repeats", min=0, metavar="N", help=_REPEATS)]
 
 Time = Annotated[float | None, _resource("--time", parser=_seconds, metavar="TIME", help=_TIME)]
-Address = Annotated[str | None, _resource("--address", help=_ADDRESS)]
+TrialTimeout = Annotated[
+    float | None, _resource("--trial-timeout", parser=_seconds, metavar="TIME", help=_TRIAL_TIMEOUT)
+]
+PauseTimeout = Annotated[
+    float | None, _resource("--pause-timeout", parser=_seconds, metavar="TIME", help=_PAUSE_TIMEOUT)
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help=_RETRY_FAILED)]
+Address = Annotated[str | None, _resource("--address", envvar="RAY_ADDRESS", show_envvar=True, help=_ADDRESS)]
 Workers = Annotated[int | None, _resource("--workers", min=1, help=_WORKERS)]
 CpusPerTrial = Annotated[int | None, _resource("--cpus-per-trial", min=1, help=_CPUS)]
 GpusPerTrial = Annotated[float | None, _resource("--gpus-per-trial", min=0, help=_GPUS)]
@@ -146,6 +162,8 @@ _MACHINES: Mapping[str, Any] = {
     "workers": Workers,
     "cpus_per_trial": CpusPerTrial,
     "gpus_per_trial": GpusPerTrial,
+    "trial_timeout": TrialTimeout,
+    "pause_timeout": PauseTimeout,
 }
 LAUNCH: Mapping[str, Any] = {
     "space": Space,

@@ -60,13 +60,17 @@ def _check_save(save: Path, dry_run: bool) -> None:
 
 @options.takes(Relaunch, options.GOING_ON)
 def resume(
-    relaunch: Relaunch, sweep: SweepArgument, takeover: options.Takeover = False, store: StoreOption = "runs"
+    relaunch: Relaunch,
+    sweep: SweepArgument,
+    takeover: options.Takeover = False,
+    retry_failed: options.RetryFailed = False,
+    store: StoreOption = "runs",
 ) -> None:
     """Resume a sweep that was stopped, or whose driver died. Trials that have ended do not run again.
 
     Example: hpo resume quickstart-1
     """
-    _launch_again(store, sweep, replace(relaunch, takeover=takeover))
+    _launch_again(store, sweep, replace(relaunch, takeover=takeover, retry_failed=retry_failed))
 
 
 @options.takes(Relaunch, options.GOING_ON)

@@ -92,9 +92,12 @@ def headline(outcome: Outcome, console: Console) -> None:
 
 
 def show_messages(outcome: Outcome, console: Console) -> None:
-    """Repeat the driver's latest messages: the live display that showed them is gone."""
+    """Repeat the driver's latest messages, since the live display that showed them is gone, and name the places that
+    got no more trials."""
     for message in outcome.snapshot.messages[-MESSAGES:]:
         console.print(f"! {' '.join(message.split())}", style="yellow", soft_wrap=True)
+    for place, reason in outcome.quarantined.items():
+        console.print(f"! in quarantine: {place}: {' '.join(reason.split())}", style="yellow", soft_wrap=True)
 
 
 def show_answer(decision: Decision, console: Console) -> None:

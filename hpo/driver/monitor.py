@@ -176,9 +176,7 @@ class Monitor:
 def monitor_of(record: SweepRecord, trials: int) -> Monitor:
     """The monitor of a recorded sweep that has `trials` trials by now."""
     scheduler = scheduler_from(record.scheduler)
-    return Monitor(
-        record.name, trials, record.milestones, scheduler, record.exempt, record.repeats, record.objectives
-    )
+    return Monitor(record.name, trials, record.milestones, scheduler, record.exempt, record.repeats, record.objectives)
 
 
 def _leader(number: int, trial: TrialEntry) -> Leader:

@@ -13,15 +13,18 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from hpo.cluster.faults import cause_of_death
+from hpo.cluster.places import host_of
 from hpo.cluster.processes import host
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
+from hpo.driver.placement import Placement
 from hpo.driver.weights import KEPT_STATES, EndRow, Shelf
+from hpo.search.endings import Ending
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
-from hpo.worker.faults import OUT_OF_MEMORY
 from hpo.worker.job import Assignment, attempt_id
 
 if TYPE_CHECKING:
@@ -33,11 +36,6 @@ COPIED = (
     "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
 )  # fmt: skip
 """Fields that are copied unchanged from a report to its row."""
-
-SAME_FAILURES = 5
-"""Number of trials that fail in a row for the same reason, with no report in between, before the search stops. The
-cause is then taken to be the machine or the installation (missing data, a broken driver); fewer such failures may come
-from a bad region of the space."""
 
 
 class RowWriter(Protocol):
@@ -66,6 +64,7 @@ class Recorder:
         writer: RowWriter,
         shelf: Shelf,
         monitor: Monitor,
+        placement: Placement,
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`tell` receives messages for the person who watches the sweep."""
@@ -73,15 +72,14 @@ class Recorder:
         self._writer = writer
         self._shelf = shelf
         self._monitor = monitor
+        self._placement = placement
         self._tell = tell
         self._ledger = Ledger()
         """Built from every appended row, durable or not."""
         self._open: dict[str, dict[str, Start]] = {}
         """Tune's id -> the attempts that have not ended in this Tune trial: attempt id -> its start."""
-        self._same_failures = 0
-        self._last_failure = ""
-        self.fault: str | None = None
-        """Why the search must stop, as more trials would fail the same way; None: it need not."""
+        self._full: str | None = None
+        """The message about a full disk, once a trial has met one."""
 
     def recall(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Continue after the stored rows `events`, and write the end rows that a dead driver left unwritten."""
@@ -98,15 +96,23 @@ class Recorder:
         return self._sweep.halted or self._sweep.finished
 
     @property
+    def fault(self) -> str | None:
+        """Why the search must stop, as more trials would fail the same way; None: it need not."""
+        return self._full or self._placement.fault
+
+    @property
     def running(self) -> tuple[str, ...]:
         """Tune's ids of the Tune trials with an attempt that has not ended."""
         return tuple(self._open)
 
     def issue(self) -> list[Assignment]:
         """Start the next attempt: a list of its one assignment. Empty: none now, and none ever if `closed`."""
-        start = None if self.fault else self._sweep.next()
+        self._sweep.workers = self._placement.workers
+        start = None if self.fault else self._sweep.next(self._placement.resting)
         if start is None:
             return []
+        endings = self._sweep.records[start.trial].endings
+        avoid = self._placement.avoid(start.trial, endings.places)
         loss = self._ledger.loss(start.trial)
         self._append(
             "trials",
@@ -122,7 +128,7 @@ class Recorder:
             replicate=start.replicate,
         )
         self._writer.barrier()
-        assignments = [Assignment(start.trial, start.attempt, start.config, start.seed)]
+        assignments = [Assignment(start.trial, start.attempt, start.config, start.seed, endings.memory, avoid)]
         self._open[assignments[0].id] = {assignments[0].id: start}
         if loss is not None:
             self._tell(f"trial {start.trial} was lost ({loss}); issued again as attempt {start.attempt}")
@@ -134,47 +140,53 @@ class Recorder:
 
     def _result(self, tune_id: str, result: Mapping[str, Any]) -> bool:
         attempt = attempt_id(result["trial"], result["attempt"])
+        if result["kind"] == "declined":
+            return self._declined(tune_id, attempt, result)
         if attempt not in self._open.get(tune_id, {}):
             return False  # the attempt has ended here; its worker does not know yet
         if result["kind"] == "failure":
             self._failed(tune_id, attempt, result)
             return bool(result["fatal"])  # a damaged process must continue: it exits in its next step
         if result["kind"] == "paused" or result.get("paused"):
-            self._finish(tune_id, attempt, "paused", "asked to pause")
+            self._finish(tune_id, attempt, Ending("driver", "asked to pause"))
             return False
         return self._report(tune_id, attempt, result)
 
     def lost(self, tune_id: str, reason: str, error: str) -> None:
         """End the attempts of a Tune trial as lost: its process died, or never started."""
-        for attempt in list(self._open.get(tune_id, {})):
-            self._finish(tune_id, attempt, "lost", reason, error)
+        place = self._placement.place_of(tune_id)
+        for attempt, start in list(self._open.get(tune_id, {}).items()):
+            ending = Ending(cause_of_death(error), reason, place, self._shelf.reached(start.trial))
+            self._finish(tune_id, attempt, ending, error)
+        self._placement.gone(tune_id)
 
     def abandon(self, reason: str) -> None:
         """End all attempts as paused at their last checkpoint, as the launch stops at once. None counts as lost."""
         for tune_id, attempts in list(self._open.items()):
             for attempt in list(attempts):
-                self._finish(tune_id, attempt, "paused", reason)
+                self._finish(tune_id, attempt, Ending("driver", reason))
 
     def _failed(self, tune_id: str, attempt: str, result: Mapping[str, Any]) -> None:
-        """End an attempt whose trial raised an error: as failed, or as paused if its machine is the cause (`place`). In
-        that case, and after many failures for the same reason, the search has to stop (`fault`)."""
-        reason = str(result["reason"])
-        if result["place"]:
-            self.fault = f"trial {result['trial']} on {result['host']}: {reason}"
-            self._finish(tune_id, attempt, "paused", reason, error=result["error"])
-            return
-        self._finish(tune_id, attempt, "failed", reason, error=result["error"])
-        self._same_failures = self._same_failures + 1 if reason == self._last_failure else 1
-        self._last_failure = reason
-        if self._same_failures >= max(SAME_FAILURES, self._sweep.workers) and reason != OUT_OF_MEMORY:
-            self.fault = f"{self._same_failures} trials in a row failed alike: {reason}"
+        """End an attempt that raised an error; a full disk has to stop the search (`fault`)."""
+        trial, reason, place = int(result["trial"]), str(result["reason"]), str(result["place"])
+        ending = Ending(result["cause"], reason, place, self._shelf.reached(trial))
+        if ending.cause == "disk":
+            self._full = f"trial {trial} on {host_of(place)}: {reason}"
+        self._finish(tune_id, attempt, ending, result["error"])
+
+    def _declined(self, tune_id: str, attempt: str, result: Mapping[str, Any]) -> bool:
+        """Take back the trial of a worker that does not begin it. Returns whether the worker idles."""
+        if attempt in self._open.get(tune_id, {}):
+            self._finish(tune_id, attempt, Ending("driver", f"not begun on {result['place']}"))
+            self._placement.declined(int(result["trial"]))
+        return not self.closed and self._placement.idles(tune_id, str(result["place"]), self.running)
 
     def _report(self, tune_id: str, attempt: str, report: Mapping[str, Any]) -> bool:
         start = self._open[tune_id][attempt]
         value = math.nan if report["overall"] is None else float(report["overall"])
         diverged = bool(report["diverged"]) or not math.isfinite(value)
         value = math.nan if diverged else value
-        self._same_failures = 0
+        self._placement.reported(tune_id, start.trial, str(report["place"]))
         step = report["step"]
         verdict = self._sweep.report(start.trial, start.attempt, step, value, diverged=diverged, row=report)
         row = {name: report.get(name) for name in COPIED} | {"overall": value, "diverged": diverged}
@@ -195,34 +207,33 @@ class Recorder:
             del self._open[tune_id]
         return start
 
-    def _finish(
-        self,
-        tune_id: str,
-        attempt: str,
-        state: Literal["failed", "lost", "paused"],
-        reason: str,
-        error: str | None = None,
-    ) -> None:
+    def _finish(self, tune_id: str, attempt: str, ending: Ending, error: str | None = None) -> None:
         """End an attempt that returned no report. The sweep decides what becomes of its trial."""
         start = self._take(tune_id, attempt)
-        verdict = self._sweep.end(start.trial, start.attempt, state, reason)
+        verdict = self._sweep.end(start.trial, start.attempt, ending)
         if verdict.state in INTERRUPTIONS:
-            self._append_end(EndRow(start.trial, start.attempt, str(verdict.state), verdict.reason, None), error)
+            end = EndRow(start.trial, start.attempt, str(verdict.state), verdict.reason, None)
+            self._append_end(end, error, ending)
             self._writer.barrier()
         else:
-            self._close(start.trial, start.attempt, verdict, error)
+            self._close(start.trial, start.attempt, verdict, error, ending)
+        losses = self._sweep.records[start.trial].endings.losses
+        self._placement.ended(start.trial, ending, losses, verdict.state == "failed", self.running)
 
-    def _close(self, trial: int, attempt: int, verdict: Verdict, error: str | None = None) -> None:
+    def _close(
+        self, trial: int, attempt: int, verdict: Verdict, error: str | None = None, ending: Ending | None = None
+    ) -> None:
         """End a trial: write its end row and the rows of trials whose kept weights it displaces, then delete files."""
         end = EndRow(trial, attempt, str(verdict.state), verdict.reason, self._ledger.trials[trial].checkpoint)
         own, *displaced = self._shelf.end_rows(self._ledger, end)
-        self._append_end(own, error)
+        self._append_end(own, error, ending)
         for row in displaced:
             self._append_end(row)
         self._writer.barrier()
         self._shelf.tidy(self._ledger, [trial, *(row.trial for row in displaced)])
 
-    def _append_end(self, end: EndRow, error: str | None = None) -> None:
+    def _append_end(self, end: EndRow, error: str | None = None, ending: Ending | None = None) -> None:
+        observed = {} if ending is None else {name: getattr(ending, name) for name in ("cause", "place", "reached")}
         self._append(
             "trials",
             trial=end.trial,
@@ -232,6 +243,7 @@ class Recorder:
             reason=end.reason,
             error=error,
             checkpoint=end.checkpoint,
+            **observed,
         )
 
     def _append(self, table: str, evidence: Evidence | None = None, **row: Any) -> None:

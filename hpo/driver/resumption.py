@@ -31,4 +31,4 @@ def resumption(folder: SweepFolder, relaunch: Relaunch) -> Resumption:
     trials = total_of(generations.total_trials(record.trials, folder.path), relaunch, record)
     if not relaunch.takeover:
         generations.check_free(folder.path)
-    return Resumption(record, trials, is_done(folder, trials))
+    return Resumption(record, trials, is_done(folder, trials, relaunch.retry_failed))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from hpo.cluster import pause
-from hpo.driver import watchdog
+from hpo.cluster.pause import Board
 from hpo.driver.generations import Generation
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
+from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.stopping import Halt, StopNow
+from hpo.driver.watchdog import Watchdog
 from hpo.driver.weights import Shelf
 from hpo.launch.plan import Plan
 from hpo.worker.job import Job
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from results.store import SweepFolder, Writer
 
 PATIENCE = 120.0
-"""Seconds that a stop waits for trials to pause, so that a hung trial cannot delay it for ever."""
+"""Seconds that a stop waits for trials to pause, unless the launch says otherwise: a hung trial cannot delay it for
+ever."""
 
 LaunchState = Literal["done", "stopped"]
 """State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
@@ -56,10 +57,14 @@ class Running:
         screen.recall(events)
         screen.messages += [*self._sweep.warnings, *folder.warnings]
         shelf = Shelf(path, plan.record.keep, Jury(folder))
-        self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, screen.messages.append)
+        self._board = Board(job.pause_key)
+        self._placement = Placement(job.resources.workers, self._board, screen.messages.append)
+        self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, screen.messages.append)
         self._recorder.recall(events)
+        if plan.retry_failed and (failed := self._sweep.retry_failed()):
+            screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
-        self._watchdog = watchdog.Watchdog(functools.partial(pause.sign_of_life, job.pause_key))
+        self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
         self._give_up = math.inf
         """When a stop no longer waits for trials to pause, by `time.monotonic`."""
 
@@ -81,16 +86,17 @@ class Running:
                         self._recorder.abandon(f"the launch failed: {type(error).__name__}")
                 raise
             finally:
+                self._screen.quarantined = self._placement.quarantined
                 self._settle()
-                self._drop_flag()
+                self._clear_board()
         self._writer.barrier()
         self._settle()
         return state
 
-    def _drop_flag(self) -> None:
+    def _clear_board(self) -> None:
         try:
-            pause.drop_flag(self._job.pause_key)
-        except Exception as error:  # noqa: BLE001  if Ray is gone, so is the flag; the error that ended Ray must be seen
+            self._board.clear()
+        except Exception as error:  # noqa: BLE001  if Ray is gone, so is the board; the error that ended Ray must be seen
             self._screen.messages.append(f"the pause flag could not be removed: {type(error).__name__}: {error}")
 
     def _search(self) -> None:
@@ -113,8 +119,8 @@ class Running:
             self._screen.phase = "stopping"
             self._screen.messages.append(f"{reason}: no new trials; running trials write a checkpoint")
             self._sweep.halt()
-            pause.raise_flag(self._job.pause_key)
-            self._give_up = time.monotonic() + PATIENCE
+            self._board.raise_flag()
+            self._give_up = time.monotonic() + (self._plan.pause_timeout or PATIENCE)
         if time.monotonic() > self._give_up:
             raise StopNow
         self._show()
@@ -123,11 +129,11 @@ class Running:
     def _hung(self) -> Sequence[str]:
         """Attempts that hang; silent ones are reported in a message."""
         silent, hung = self._watchdog.look(self._recorder.running, time.monotonic())
-        silent_minutes, hung_minutes = round(watchdog.SILENT / 60), round(watchdog.HUNG / 60)
+        limit = self._watchdog.limit / 60
         for attempt in silent:
             self._screen.messages.append(
-                f"attempt {attempt} has shown no sign of life for {silent_minutes} minutes; if it has begun, its "
-                f"worker is killed after {hung_minutes} minutes"
+                f"attempt {attempt} has shown no sign of life for {limit / 2:.0f} minutes; if it has begun, its worker "
+                f"is killed after {limit:.0f} minutes (see --trial-timeout)"
             )
         return hung
 
@@ -155,7 +161,8 @@ class Running:
                 interrupted = self._halt.reason is not None
                 return not interrupted
 
-            problems = finalise(self._job, needs.pending, on_turn)
+            tell, limit = self._screen.messages.append, self._plan.trial_timeout
+            problems = finalise(self._job, needs.pending, on_turn, tell, limit)
             self._screen.messages += problems.values()
             failed.update(problems)
             return None if interrupted else problems
@@ -171,6 +178,8 @@ class Running:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one stops")
 
     def _settle(self) -> None:
+        while self._writer.warnings:
+            self._screen.messages.append(self._writer.warnings.pop(0))
         self._screen.settle(self._writer.durable_seq)
 
     def _show(self) -> None:

@@ -29,6 +29,8 @@ class Screen:
         self.activity = ""
         """What the driver does now, in words; shown while it starts or finalises."""
         self.messages: list[str] = list(plan.warnings)
+        self.quarantined: Mapping[str, str] = {}
+        """Places that get no more trials -> what failed there."""
         self.monitor = monitor_of(plan.record, plan.trials)
         self.clock = time.monotonic()
         """When the launch began, by `time.monotonic`."""

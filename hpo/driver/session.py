@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hpo.cluster.connection import Cluster, connect
+from hpo.cluster.faults import is_disk_error
 from hpo.cluster.resources import Resources
 from hpo.cluster.survey import check_nodes
 from hpo.driver import generations
@@ -30,7 +31,6 @@ from hpo.launch.record import SweepRecord, job_of
 from hpo.launch.relaunch import plan_again
 from hpo.launch.request import Launch, Relaunch
 from hpo.search.snapshot import Snapshot
-from hpo.worker.faults import is_disk_error
 
 if TYPE_CHECKING:
     from results.store import SweepFolder
@@ -44,6 +44,8 @@ class Outcome:
     """Name of the sweep."""
     state: LaunchState
     snapshot: Snapshot
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """Places (hosts, devices) that got no more trials -> what failed there."""
 
 
 def run(launch: Launch | Plan, observer: Observer | None = None, callbacks: Sequence[Callback] = ()) -> Outcome:
@@ -129,7 +131,7 @@ class Session:
             state = "stopped"
         screen.phase = state
         screen.show(force=True)
-        return Outcome(self._plan.name, state, screen.snapshot().at_rest())
+        return Outcome(self._plan.name, state, screen.snapshot().at_rest(), screen.quarantined)
 
     def _with_generation(
         self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool

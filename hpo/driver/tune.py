@@ -64,11 +64,10 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
     # With a custom search algorithm Tune allows one pending trial by default: workers would start one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.workers)
     faults: list[BaseException] = []
-    per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     try:
         with scratch() as folder:  # Tune needs a folder; nothing in it is read again
             tune.Tuner(
-                tune.with_resources(Worker, per_trial),
+                Worker,
                 tune_config=tune.TuneConfig(
                     search_alg=search_algorithm(desk, job, faults),
                     scheduler=scheduler(desk, faults),
@@ -97,6 +96,7 @@ def _empty(_: object) -> tuple[type[dict[str, Any]], tuple[()]]:
 
 def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
     """Tune's source of trials: asks the desk for each."""
+    from ray.tune import PlacementGroupFactory
     from ray.tune.experiment import Trial
     from ray.tune.search.search_algorithm import SearchAlgorithm
 
@@ -113,13 +113,16 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
             if not assignments:
                 return None
             tune_id = assignments[0].id
+            own = job.for_trial(any(assignment.alone for assignment in assignments))
+            needs = {"CPU": float(own.resources.cpus_per_trial), "GPU": float(own.resources.gpus_per_trial)}
             return Trial(
                 self._experiment.run_identifier,
-                config={"job": job.to_json(), "assignments": assignments_to_json(assignments)},
+                config={"job": own.to_json(), "assignments": assignments_to_json(assignments)},
                 trial_id=tune_id,
                 experiment_tag=tune_id,
                 storage=self._experiment.storage,
                 stopping_criterion={},
+                placement_group_factory=PlacementGroupFactory([needs]),
                 max_failures=0,
             )
 

@@ -2,7 +2,7 @@
 
 A worker gives a sign of life whenever it asks whether to pause: between optimiser steps, steps of a stage and batches
 of an evaluation. A sign is only compared with the one at the previous look, so the clocks of two machines need not
-agree.
+agree. How long a worker may be silent follows from the longest time between two signs so far: a slow machine gets more.
 """
 
 from __future__ import annotations
@@ -11,27 +11,45 @@ from collections.abc import Callable, Iterable
 
 LOOK = 10.0
 """Seconds between two looks; a worker gives its signs at about the same interval."""
-SILENT = 600.0
-"""Seconds without a new sign after which a trial is reported as silent."""
-HUNG = 3600.0
-"""Seconds without a new sign after which a worker is killed; its trial is lost and issued again. Far longer than any
-step. A worker without a first sign is never killed: its trial may be waiting for a busy cluster."""
+FACTOR = 20.0
+"""Longest silence of a worker, in units of the longest time between two signs of any worker so far."""
+SHORTEST, LONGEST = 600.0, 3600.0
+"""Bounds of that silence in seconds. Before two signs of any worker have been seen it is `LONGEST`."""
+
+
+def longest_silence(longest: float, given: float | None = None) -> float:
+    """Seconds that work may take without a sign, from the longest time that it took so far (0: not known yet), unless
+    they are given."""
+    if given is not None:
+        return given
+    return min(LONGEST, max(SHORTEST, FACTOR * longest)) if longest else LONGEST
 
 
 class Watchdog:
     """Compares the signs of life of the running Tune trials."""
 
-    def __init__(self, sign: Callable[[str], object]) -> None:
-        """`sign(tune_id)` returns the newest sign of a Tune trial's worker; None before the first."""
+    def __init__(self, sign: Callable[[str], object], limit: float | None = None) -> None:
+        """`sign(tune_id)` returns the newest sign of a Tune trial's worker; None before the first. `limit`: seconds
+        that a worker may be silent; None: they follow from the signs."""
         self._sign = sign
+        self._given = limit
+        self._gap = 0.0
+        """Longest time in seconds between two signs of a worker so far."""
         self._seen: dict[str, tuple[object, float]] = {}
         """Tune's id -> its newest sign, and when that sign was first seen."""
         self._reported: set[str] = set()
         """Tune's ids of the trials that were reported as silent."""
         self._next = 0.0
 
+    @property
+    def limit(self) -> float:
+        """Seconds without a new sign after which a worker is killed; its trial is lost and issued again. A worker
+        without a first sign is never killed: its trial may be waiting for a busy cluster."""
+        return longest_silence(self._gap, self._given)
+
     def look(self, running: Iterable[str], now: float) -> tuple[list[str], list[str]]:
-        """Tune's ids of newly silent trials, each returned once, and of hung trials, whose workers are to be killed."""
+        """Tune's ids of trials that have been silent for half the limit, each returned once, and of hung trials, whose
+        workers are to be killed."""
         if now < self._next:
             return [], []
         self._next = now + LOOK
@@ -39,9 +57,12 @@ class Watchdog:
         before, self._seen = self._seen, {}
         for tune_id, sign in signs.items():
             seen = before.get(tune_id)
+            if seen is not None and seen[0] not in (None, sign):
+                self._gap = max(self._gap, now - seen[1])
             self._seen[tune_id] = seen if seen is not None and seen[0] == sign else (sign, now)
         silence = {tune_id: now - since for tune_id, (_, since) in self._seen.items()}
-        silent = [tune_id for tune_id, seconds in silence.items() if seconds > SILENT and tune_id not in self._reported]
+        quiet = [tune_id for tune_id, seconds in silence.items() if seconds > self.limit / 2]
+        silent = [tune_id for tune_id in quiet if tune_id not in self._reported]
         self._reported.update(silent)
-        hung = [tune_id for tune_id, seconds in silence.items() if seconds > HUNG and signs[tune_id] is not None]
+        hung = [tune_id for tune_id in quiet if silence[tune_id] > self.limit and signs[tune_id] is not None]
         return silent, hung

@@ -64,6 +64,11 @@ class Shelf:
         if self._jury is not None:
             self._jury.take(trial, evidence)
 
+    def reached(self, trial: int) -> int:
+        """Examples at the newest complete checkpoint of a trial; 0: it has none."""
+        path = checkpoints.newest(checkpoint_folder(self._sweep, trial))
+        return 0 if path is None else checkpoints.step_of(path)
+
     def end_rows(self, ledger: Ledger, end: EndRow) -> list[EndRow]:
         """The end rows to write for a trial that ends now with the weights `end.checkpoint`: first its own, then one
         for each trial whose weights are no longer kept. Nothing is deleted before `tidy`."""

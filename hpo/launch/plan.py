@@ -103,6 +103,12 @@ class Plan:
     """Address of a running Ray cluster; None: one of our own on this machine."""
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
+    trial_timeout: float | None = None
+    """Seconds that the worker of a trial may be silent before it is killed; None: they follow from the rate seen."""
+    pause_timeout: float | None = None
+    """Seconds that a stop waits for trials to write checkpoints; None: two minutes."""
+    retry_failed: bool = False
+    """Whether failed trials are tried again."""
     trainer: str | None = None
     """Module that trains, as the caller of this launch names it; see `hpo.launch.record.check_trainer`."""
     warnings: tuple[str, ...] = ()

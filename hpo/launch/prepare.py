@@ -120,6 +120,8 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
         resources=_resources(launch),
         address=launch.address,
         time=launch.time,
+        trial_timeout=launch.trial_timeout,
+        pause_timeout=launch.pause_timeout,
         trainer=launch.trainer,
         preview=preview,
     )

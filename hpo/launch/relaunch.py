@@ -58,6 +58,9 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
         resources=None,
         address=relaunch.address,
         time=relaunch.time,
+        trial_timeout=relaunch.trial_timeout,
+        pause_timeout=relaunch.pause_timeout,
+        retry_failed=relaunch.retry_failed,
         trainer=relaunch.trainer,
         warnings=tuple(changed_versions(record)),
     )

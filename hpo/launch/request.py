@@ -30,6 +30,10 @@ Settings = Mapping[str, Any]
 """A searcher or scheduler as plain data: its `name`, with its settings beside it."""
 
 
+LEAST_SILENCE = 30.0
+"""Shortest silence of a worker in seconds before it may be killed."""
+
+
 class LaunchError(ValueError):
     """The launch cannot be run as requested."""
 
@@ -71,6 +75,11 @@ class Launch:
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
     """Number of workers, and CPU cores and GPUs of a trial."""
+    trial_timeout: float | None = None
+    """Seconds that a trial's worker may be silent before it is killed (`hpo.driver.watchdog`). None: they follow from
+    the rate seen."""
+    pause_timeout: float | None = None
+    """Seconds that a stop of this launch waits for trials to write checkpoints; None: two minutes."""
     keep: int = 20
     """Number of trials whose weights are kept."""
     searcher: str | Settings = "changes"
@@ -92,7 +101,8 @@ class Launch:
 
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0, repeats=0)
-        _check_time(self.time)
+        _check_seconds(self)
+        _check_address(self.address)
         for name in ("settings", "start", "start_full", "warm_start"):
             if isinstance(getattr(self, name), str):
                 raise LaunchError(f"`{name}` must be a list, not the text {getattr(self, name)!r}.")
@@ -119,6 +129,13 @@ class Relaunch:
     """Address of a running Ray cluster; None: one of our own on this machine."""
     resources: ResourceRequest = ResourceRequest()
     """Number of workers, and CPU cores and GPUs of a trial."""
+    trial_timeout: float | None = None
+    """Seconds that a trial's worker may be silent before it is killed (`hpo.driver.watchdog`). None: they follow from
+    the rate seen."""
+    pause_timeout: float | None = None
+    """Seconds that a stop of this launch waits for trials to write checkpoints; None: two minutes."""
+    retry_failed: bool = False
+    """Try failed trials again."""
     keep: int | None = None
     """Number of trials whose weights are kept."""
     trainer: str | None = None
@@ -126,7 +143,8 @@ class Relaunch:
 
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1)
-        _check_time(self.time)
+        _check_seconds(self)
+        _check_address(self.address)
 
 
 Request = TypeVar("Request", Launch, Relaunch)
@@ -165,8 +183,25 @@ def _check_lowest(request: Launch | Relaunch, **lowest: int) -> None:
             raise LaunchError(f"`{name}` must be an integer of at least {least}, not {value!r}.")
 
 
-def _check_time(seconds: float | None) -> None:
-    """Raise LaunchError unless the time limit is None or a positive, finite number of seconds."""
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and math.isfinite(seconds) and seconds > 0):
-        raise LaunchError(f"`time` must be a positive number of seconds, not {seconds!r}.")
+def _check_address(address: str | None) -> None:
+    """Raise LaunchError for an address of Ray Client: neither Tune nor the key-value store works through it."""
+    if address is not None and address.startswith("ray://"):
+        raise LaunchError(
+            f"`address` must be host:port of a cluster's head node (port 6379, if none was chosen) or auto, not "
+            f"{address!r}: Ray Client cannot run a search. From outside the cluster: ray job submit -- hpo run"
+        )
+
+
+def _check_seconds(request: Launch | Relaunch) -> None:
+    """Raise LaunchError unless each time limit is None or a finite number of seconds that is long enough."""
+    for name, least, rule in (
+        ("time", 0.0, "a positive number of seconds"),
+        ("pause_timeout", 0.0, "a positive number of seconds"),
+        ("trial_timeout", LEAST_SILENCE, f"more than {LEAST_SILENCE:g} seconds, in which a worker gives three signs"),
+    ):
+        seconds = getattr(request, name)
+        if seconds is None and default_of(type(request), name) is None:
+            continue
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not (number and math.isfinite(seconds) and seconds > least):
+            raise LaunchError(f"`{name}` must be {rule}, not {seconds!r}.")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
+from hpo.search.endings import Endings
 from hpo.space.tree import Nested
 
 Origin = Literal["default", "given", "sampler", "repeat"]
@@ -33,10 +34,6 @@ REPEAT: Origin = "repeat"
 """Origin of a trial that runs a configuration of the search again; see `hpo.search.repeats`."""
 UNRANKED = frozenset({"diverged", "failed"})
 """States without a rank: the scores of such a trial do not speak for its configuration."""
-
-RETRIES = 3
-"""How many times in a row a lost trial is started again without a new report. The count comes from the store's rows, so
-a resume does not reset it."""
 
 
 def configuration_id(config: Mapping[str, Any]) -> str:
@@ -97,8 +94,10 @@ class TrialRecord:
     """Milestone -> gains in the objectives after the first (`results.objectives`)."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     """Milestone -> verdict on the report there."""
-    losses: int = 0
-    """Attempts lost since the last new report."""
+    endings: Endings = field(default_factory=Endings)
+    """What the endings of its attempts add up to."""
+    failed: bool = False
+    """Whether it has failed, also while it waits to be tried again."""
     reason: str = ""
     ended: set[int] = field(default_factory=set)
     """Attempts that have ended."""

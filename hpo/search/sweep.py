@@ -7,7 +7,7 @@ interrupted one and continues as an uninterrupted sweep would. Resume and extend
     sweep.next()    the next start: interrupted trials first, then the default configuration (trial 0), then the start
                     configurations, then draws; once all of these have ended, repeats (`hpo.search.repeats`)
     sweep.report()  a value at a milestone; the verdict ends the trial (complete, pruned, diverged) or lets it continue
-    sweep.end()     an end that the driver observes: failed (it raised), lost (process or node gone), paused
+    sweep.end()     an end that the driver observes (`hpo.search.endings`): the trial fails, or is issued again
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from hpo.search.endings import Ending, Endings
 from hpo.search.problem import Parameters, Problem
 from hpo.search.records import check_integer
 from hpo.search.repeats import Repeat, Run, missing
 from hpo.search.schedulers import EXEMPT, NoStopping, Scheduler
 from hpo.search.searchers import Searcher
-from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, RETRIES, End, Start, TrialRecord, Verdict, configuration_id
+from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, End, Start, TrialRecord, Verdict, configuration_id
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 from hpo.space.tree import Nested
@@ -122,12 +123,15 @@ class Sweep:
 
     # --- the next start ---------------------------------------------------------------------------------------------
 
-    def next(self) -> Start | None:
-        """The next start; None while `workers` trials run, after `halt`, and when all trials have started."""
+    def next(self, resting: Collection[int] = ()) -> Start | None:
+        """The next start; None while `workers` trials run, after `halt`, and when all trials have started.
+
+        `resting`: interrupted trials that may not start yet.
+        """
         if self.halted or self._running >= self.workers:
             return None
-        if self._waiting:
-            record = self.records[min(self._waiting)]
+        if waiting := self._waiting.difference(resting):
+            record = self.records[min(waiting)]
             restart = replace(record.start, attempt=record.start.attempt + 1)
             self._reopen(record, restart)
             return restart
@@ -231,9 +235,15 @@ class Sweep:
         self._running += 1
 
     def _reopen(self, record: TrialRecord, start: Start) -> None:
-        """Start another attempt of a trial."""
+        """Start another attempt of a trial, which may have failed before."""
         self._waiting.discard(start.trial)
         record.start = start
+        if record.failed:
+            record.failed = False
+            if not start.repeat:
+                self.study.add(start.trial, start.params, start.searcher)
+                for step, value in sorted(record.values.items()):
+                    self.study.report(start.trial, step, value)
         if record.state != "running":
             self._running += 1
         record.state = "running"
@@ -276,43 +286,44 @@ class Sweep:
 
     def _judge(self, record: TrialRecord, step: int, value: float) -> Verdict:
         record.values[step] = value
-        record.losses = 0
+        record.endings.progress()
         if record.start.repeat:
             return self._judge_of_repeats.report(record.start.trial, step, value)
         self.study.report(record.start.trial, step, value)
         return self.judge.report(record.start.trial, step, value)
 
-    def end(self, trial: int, attempt: int, state: Literal["failed", "lost", "paused"], reason: str = "") -> Verdict:
-        """The verdict on an attempt whose end the driver observed.
+    def end(self, trial: int, attempt: int, ending: Ending) -> Verdict:
+        """The verdict on an attempt whose end the driver observed: failed, lost or paused (`hpo.search.endings`).
 
-        A paused trial is always started again, a lost one up to RETRIES times in a row without a new report; after that
-        the verdict's state is `failed`. The end of an older attempt, or of a trial that has ended, changes nothing.
+        The end of an older attempt, or of a trial that has ended, changes nothing.
         """
-        if state not in ("failed", *INTERRUPTIONS):
-            raise ValueError(f"A trial's end must be failed, lost or paused, not {state!r}.")
         record = self._record(trial)
         if record.state in CLOSED:
             return record.verdict()
         if attempt != record.start.attempt or attempt in record.ended:
-            return Verdict("stop", state, f"attempt {attempt} ended earlier")
-        record.ended.add(attempt)
-        record.losses += state == "lost"
-        if state == "lost" and record.losses > RETRIES:
-            state, reason = "failed", f"lost {record.losses} times{f': {reason}' * bool(reason)}"
+            return Verdict("stop", "paused", f"attempt {attempt} ended earlier")
+        state = record.endings.add(ending)
+        reason = record.endings.why(ending.reason) if state == "failed" else ending.reason
+        self._interrupt(record, state, reason)
+        return Verdict("stop", state, reason)
+
+    def _interrupt(self, record: TrialRecord, state: Literal["failed", "lost", "paused"], reason: str) -> None:
+        """End the last attempt of a trial."""
+        record.ended.add(record.start.attempt)
         record.reason = reason
         if state == "failed":
             self._close(record, "failed", reason)
         else:
             self._running -= record.state == "running"
             record.state = "waiting"
-            self._waiting.add(trial)
-        return Verdict("stop", state, reason)
+            self._waiting.add(record.start.trial)
 
     def _close(self, record: TrialRecord, state: End, reason: str) -> None:
         """End a trial."""
         self._running -= record.state == "running"
         self._waiting.discard(record.start.trial)
         record.state, record.reason = state, reason
+        record.failed = state == "failed"
         record.ended.add(record.start.attempt)
         if record.start.repeat:
             return
@@ -325,6 +336,15 @@ class Sweep:
         if trial not in self.records:
             raise ValueError(f"Trial {trial} was never started; the sweep has started {len(self.records)} trials.")
         return self.records[trial]
+
+    def retry_failed(self) -> list[int]:
+        """Open the failed trials again; returns their numbers. They wait for their next start."""
+        failed = [number for number, record in sorted(self.records.items()) if record.state == "failed"]
+        for number in failed:
+            self.records[number].state = "waiting"
+            self.records[number].endings = Endings()
+            self._waiting.add(number)
+        return failed
 
     def halt(self) -> None:
         """Start no more trials; running ones may still report and end."""
@@ -355,7 +375,7 @@ class Sweep:
         """Restore the sweep from the store's rows of `trials` and `reports`, in the order of `seq`.
 
         Trials that ran when the driver died wait for their next start. Repeated rows change nothing. Ends that were not
-        recorded are derived again, from the last verdict or from RETRIES; `unwritten_ends` lists them.
+        recorded are derived again from the last verdict; `unwritten_ends` lists them.
         """
         if self.records:
             raise ValueError("replay() must be called before the first start, report or end of a sweep.")
@@ -373,7 +393,8 @@ class Sweep:
                     ends_written.add(trial)
             else:
                 self._replay_report(row)
-        self._interrupt()
+        for number in self.open_trials:  # they ran when the driver died
+            self.end(number, self.records[number].start.attempt, Ending("driver", "the driver was gone"))
         for number, record in sorted(self.records.items()):
             if record.state in CLOSED and number not in ends_written:
                 self.unwritten_ends.append((number, record.start.attempt, record.verdict()))
@@ -387,8 +408,9 @@ class Sweep:
         record = self.records.get(trial)
         if record is None:
             self._enter(start)
-        elif attempt > record.start.attempt and record.state not in CLOSED:
-            record.losses += record.start.attempt not in record.ended  # the driver died before it wrote the end row
+        elif attempt > record.start.attempt and (record.state not in CLOSED or record.state == "failed"):
+            if record.state == "failed":  # a launch opened the failed trials again
+                record.endings = Endings()
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:
@@ -396,19 +418,17 @@ class Sweep:
         self.report(trial, attempt, step, row["overall"], diverged=row["diverged"], row=row)
 
     def _replay_end(self, row: Mapping[str, Any]) -> None:
-        trial, state = int(row["trial"]), row["state"]
-        reason = row.get("reason") or ""
-        record = self.records[trial]
-        if state in ("failed", *INTERRUPTIONS):
-            self.end(trial, int(row["attempt"]), state, reason)
-        elif record.state not in CLOSED:  # the row of its last report was lost
+        state, reason = row["state"], row.get("reason") or ""
+        record = self.records[int(row["trial"])]
+        if record.state in CLOSED:
+            return  # the row says whose weights are kept
+        if state not in ("failed", *INTERRUPTIONS):  # the row of its last report was lost
             self._close(record, state, reason)
-
-    def _interrupt(self) -> None:
-        """End the last attempt of each trial that ran when the driver died."""
-        for number in self.open_trials:
-            record = self.records[number]
-            self.end(number, record.start.attempt, "lost", "the driver was gone")
+        elif int(row["attempt"]) == record.start.attempt and record.start.attempt not in record.ended:
+            # The row's state counts: an earlier version may have decided by another rule, and recorded no cause.
+            cause: Any = row.get("cause") or ("place" if state == "lost" else "driver")
+            record.endings.add(Ending(cause, reason, row.get("place") or "", row.get("reached") or 0))
+            self._interrupt(record, state, reason)
 
 
 def _parsed(value: Any) -> dict[str, Any]:

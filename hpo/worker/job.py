@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hpo.cluster.places import host_of
 from hpo.cluster.resources import Resources
 from hpo.worker import place
 
@@ -81,6 +82,11 @@ class Job:
             }
         )
 
+    def for_trial(self, alone: bool) -> Job:
+        """The job of one trial. `alone`: it shares no GPU with others."""
+        gpus = self.resources.gpus_per_trial
+        return replace(self, resources=replace(self.resources, gpus_per_trial=1.0)) if alone and 0 < gpus < 1 else self
+
     def module(self) -> ModuleType:
         """The imported trainer module."""
         return importlib.import_module(self.trainer)
@@ -103,6 +109,14 @@ class Assignment:
     config: Mapping[str, Any]
     """The complete nested configuration."""
     seed: int
+    alone: bool = False
+    """Whether it must not share a GPU: an earlier attempt ran out of memory."""
+    avoid: tuple[str, ...] = ()
+    """Hosts and places where the trial was lost, and where it must not begin."""
+
+    def avoids(self, place: str) -> bool:
+        """Whether it must not begin at this place."""
+        return place in self.avoid or host_of(place) in self.avoid
 
     @property
     def id(self) -> str:
@@ -119,4 +133,4 @@ def assignments_to_json(assignments: Sequence[Assignment]) -> str:
 
 
 def assignments_from_json(text: str) -> list[Assignment]:
-    return [Assignment(**values) for values in json.loads(text)]
+    return [Assignment(**values | {"avoid": tuple(values["avoid"])}) for values in json.loads(text)]

@@ -7,7 +7,9 @@ Tune, one for each assignment of the Tune trial: today one. Rules, each with a t
   already runs, and stop it at once. So nothing is built, resumed or written before the first `step`.
 * A result never sets `done`, and `step` never raises: a trial that raises returns a last result of kind "failure" with
   its traceback. For Tune only the death of the process is an error.
-* A failure says whether the disk (such as a full one) is at fault and not the trial: then the sweep pauses.
+* A failure says whose fault it is (`hpo.cluster.faults`), and every result where the process runs.
+* A worker declines an assignment before it begins if its place gets no trials (`hpo.cluster.pause`), or if the trial
+  was lost there before. While Tune continues it, it idles: so nobody else gets its device.
 * After running out of memory, or after a device error, the process may be damaged. It returns the failure, Tune
   continues it, and it exits in the next `step`.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,10 +27,11 @@ from typing import Any
 from numpy.typing import NDArray
 from ray.tune import Trainable
 
+from hpo.cluster.faults import cause_of, is_fatal, reason_of
 from hpo.cluster.memory import limit_memory
-from hpo.cluster.pause import Poll
+from hpo.cluster.pause import Poll, is_closed
+from hpo.cluster.places import place_of_trial
 from hpo.cluster.processes import host
-from hpo.worker.faults import OUT_OF_MEMORY, is_disk_error, is_fatal, is_out_of_memory
 from hpo.worker.job import Job, Reported, assignments_from_json
 from hpo.worker.logs import TrialLog
 
@@ -40,6 +44,9 @@ keeps the last result of every trial."""
 
 EXIT_CODE = 17
 """Exit code of a process that leaves after a fatal error: in Ray's logs it differs from a crash."""
+
+IDLE = 1.0
+"""Seconds between two results of a worker that has declined its assignment."""
 
 log = logging.getLogger("hpo")
 
@@ -69,18 +76,30 @@ class Worker(Trainable):
         assignments = assignments_from_json(config["assignments"])
         assert len(assignments) == 1, f"a worker trains one trial at a time, not {len(assignments)}"
         self._assignment = assignments[0]
-        self._pause = Poll(self._job.pause_key, self._assignment.id)
+        self._place = place_of_trial(self._job.resources.gpus_per_trial)
+        self._declined = False
+        self._pause = Poll(self._job.pause_key, self._assignment.id, self._place)
 
     def step(self) -> dict[str, Any]:
         if self._damaged:
             os._exit(EXIT_CODE)
         try:
-            if self._reports is None and self._pause():
-                return self._result("paused")  # it has not begun, so there is no checkpoint to write
+            if self._reports is None:
+                if self._pause():
+                    return self._result("paused")  # it has not begun, so there is no checkpoint to write
+                if self._declines():
+                    return self._result("declined")
             report = self._next()
             return self._result("report", report.evidence, **report.to_dict())
         except (Exception, SystemExit) as error:  # noqa: BLE001  any error of a trial is a result
             return self._failure(error)
+
+    def _declines(self) -> bool:
+        if self._declined:
+            time.sleep(IDLE)
+        else:
+            self._declined = self._assignment.avoids(self._place) or is_closed(self._job.pause_key, self._place)
+        return self._declined
 
     def _next(self) -> Reported:
         if self._reports is None:
@@ -104,13 +123,11 @@ class Worker(Trainable):
         self._damaged = is_fatal(error)
         error.__traceback__ = None  # its frames hold the tensors of the failed step
         log.error("trial %d failed: %s", self._assignment.trial, text)
-        reason = OUT_OF_MEMORY if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
-        place = is_disk_error(error)
-        return self._result("failure", error=text, reason=reason, fatal=self._damaged, place=place)
+        return self._result("failure", error=text, reason=reason_of(error), fatal=self._damaged, cause=cause_of(error))
 
     def _result(self, kind: str, evidence: Mapping[str, NDArray[Any]] | None = None, **values: Any) -> dict[str, Any]:
         attempt = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
-        result = attempt | {"kind": kind, "host": host(), "pid": os.getpid()} | values
+        result = attempt | {"kind": kind, "place": self._place, "pid": os.getpid()} | values
         return {RESULT: json.dumps([result]), EVIDENCE: [evidence or {}]}
 
     def cleanup(self) -> None:

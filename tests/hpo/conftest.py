@@ -29,7 +29,8 @@ FAKES = Relaunch(trainer="tests.hpo.fakes")
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    with own_cluster(cpus=2) as cluster:
+    # The GPUs are numbers that Ray hands out: nothing of the tests' trainer computes on one.
+    with own_cluster(cpus=2, gpus=2) as cluster:
         yield cluster
 
 

@@ -5,6 +5,7 @@ Files in the sweep's folder control it:
 
 - `faults.json` maps a trial's number to its fault: {"kind": "raise", "at": 2, "attempts": [0]}. `at` is the index of
 the milestone before which the fault happens; without `attempts` it happens in every attempt.
+- `broken.json` holds the number of a GPU on which every trial meets the fault `device` at once.
 - `slow.json` holds the seconds that every optimiser step takes; `slow_predictions.json` those of a prediction.
 
 It writes a file `predicting` when a prediction begins, and to `calls.log` a line for every training that begins: trial,
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from hpo.worker.job import Assignment, Job
+from minbert.fields import ConfigError
 from results.predictions import Prediction
 
 STEPS = 4
@@ -88,6 +90,8 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     seconds = _read(sweep / "slow.json", 0.0)
     at = _newest(job.checkpoints(assignment.trial))
     _note(sweep, f"{assignment.trial} {assignment.attempt} {at} {os.getpid()}")
+    if _read(sweep / "broken.json", None) == os.environ.get("CUDA_VISIBLE_DEVICES", "none"):
+        _fail("device")
     print(f"training trial {assignment.trial} from {at}")
     before = 0
     for index, milestone in enumerate(job.milestones):
@@ -130,6 +134,10 @@ def _fail(kind: str) -> None:
     """Make a fault happen."""
     if kind == "raise":
         raise ValueError("a fault from the script")
+    if kind == "refuse":
+        raise ConfigError("a refusal from the script")
+    if kind == "device":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
     if kind == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints")
     if kind == "kill":

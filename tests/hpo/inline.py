@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hpo.cluster.resources import Resources
 from hpo.driver import generations
-from hpo.driver.finalise import predict_part
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import monitor_of
+from hpo.driver.placement import Placement
+from hpo.driver.predictors import predict_part
 from hpo.driver.recorder import Recorder
 from hpo.driver.selection import Needed, record_choice, settle
 from hpo.driver.weights import Shelf
@@ -15,6 +16,7 @@ from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.launch.request import Launch
 from results.store import Store, SweepFolder
+from tests.hpo.board import MemoryBoard
 
 
 def run(launch: Launch) -> SweepFolder:
@@ -27,10 +29,11 @@ def run(launch: Launch) -> SweepFolder:
     generation = generations.claim(folder.path, trials=plan.trials)
     writer = folder.writer(generation.number)
     shelf = Shelf(folder.path, plan.record.keep, Jury(folder))
-    recorder = Recorder(plan.sweep(1), writer, shelf, monitor_of(plan.record, plan.trials))
+    placement = Placement(1, MemoryBoard(), lambda message: None)
+    recorder = Recorder(plan.sweep(1), writer, shelf, monitor_of(plan.record, plan.trials), placement)
     while assignments := recorder.issue():
         for assignment in assignments:
-            attempt = {"kind": "report", "trial": assignment.trial, "attempt": assignment.attempt}
+            attempt = {"kind": "report", "place": "here", "trial": assignment.trial, "attempt": assignment.attempt}
             for report in trainer.train(job, assignment, lambda: False):
                 if not recorder.result(assignment.id, [attempt | report.to_dict() | {"evidence": report.evidence}])[0]:
                     break

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpo.cluster.faults import Cause
+from hpo.search.endings import Ending
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import SEARCHERS, Gp, Searcher, Tpe
 from hpo.search.states import Start, State, ranking
@@ -125,6 +127,8 @@ class Faults:
     fail: float = 0.0
     lose: float = 0.0
     pause: float = 0.0
+    again: float = 0.0
+    """An error after which the trial is issued again."""
     diverge: float = 0.0
     losses_each: int = 1
     """Largest number of times that a trial may be lost."""
@@ -173,12 +177,14 @@ class Cluster:
     def _event(self, start: Start) -> None:
         passed = self.reached.get(start.trial, 0)
         chance, faults = self._chance(start, passed, "fault"), self.faults
-        for state, probability in (("failed", faults.fail), ("lost", faults.lose), ("paused", faults.pause)):
-            if chance < probability and (state != "lost" or self.lost.get(start.trial, 0) < faults.losses_each):
-                self.lost[start.trial] = self.lost.get(start.trial, 0) + (state == "lost")
-                verdict = self.sweep.end(start.trial, start.attempt, state, "simulated")  # type: ignore[arg-type]
+        causes: tuple[tuple[Cause, float], ...]
+        causes = ("refused", faults.fail), ("place", faults.lose), ("driver", faults.pause), ("raised", faults.again)
+        for cause, probability in causes:
+            if chance < probability and (cause != "place" or self.lost.get(start.trial, 0) < faults.losses_each):
+                self.lost[start.trial] = self.lost.get(start.trial, 0) + (cause == "place")
+                verdict = self.sweep.end(start.trial, start.attempt, Ending(cause, "simulated"))
                 self._write(event="end", trial=start.trial, attempt=start.attempt, state=verdict.state,
-                            reason=verdict.reason)
+                            reason=verdict.reason, cause=cause)
                 return
             chance -= probability
         self._report(start, passed, random.Random(f"{self.seed}/{start.trial}/{passed}").random() < faults.diverge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ import ray
 
 from hpo.cluster import pause
 from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
+from hpo.cluster.faults import PREEMPTED
 from hpo.cluster.processes import OWNER, PREFIX, scratch
 from hpo.cluster.resources import ResourceError, ResourceRequest, Resources, fitting, gpus_needed
 from tests.hpo.driver.test_interruptions import descendants
@@ -111,7 +113,7 @@ def test_resources_are_compared_with_the_machines() -> None:
 
 def test_open_values_are_filled_in_from_the_cluster() -> None:
     assert ResourceRequest().choose(cpus=8, gpus=0) == Resources(8, 1, 0.0)
-    assert ResourceRequest().choose(cpus=8, gpus=2) == Resources(2, 1, 1.0)
+    assert ResourceRequest().choose(cpus=8, gpus=2) == Resources(2, 4, 1.0)
     assert ResourceRequest(None, 2, 0.25).choose(cpus=8, gpus=1) == Resources(4, 2, 0.25)
     assert ResourceRequest(3, 1, 0.0).choose(cpus=8, gpus=2) == Resources(3, 1, 0.0)
 
@@ -154,13 +156,18 @@ def test_a_dead_process_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
         dead = tmp_path / f"{PREFIX}dead"
         dead.mkdir()
         owner = (mine / OWNER).read_text()
-        (dead / OWNER).write_text(owner.replace(str(os.getpid()), "999999999"))
+        (dead / OWNER).write_text(json.dumps(json.loads(owner) | {"pid": 999_999_999}))
+        elsewhere = tmp_path / f"{PREFIX}elsewhere"
+        elsewhere.mkdir()
+        in_a_container = json.loads(owner) | {"pid": 999_999_999, "namespace": "pid:[1]"}
+        (elsewhere / OWNER).write_text(json.dumps(in_a_container))
         foreign = tmp_path / f"{PREFIX}foreign"
         foreign.mkdir()
         with scratch() as second:
             assert mine.is_dir()
             assert second.is_dir()
         assert not dead.exists()
+        assert elsewhere.is_dir(), "nothing is known of a process in another namespace"
         assert foreign.is_dir()
     assert not mine.exists()
 
@@ -168,19 +175,46 @@ def test_a_dead_process_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_pause_flag_reaches_a_worker_once_raised(ray_cluster: Cluster) -> None:
     @ray.remote(num_cpus=0)
     def poll() -> bool:
-        return pause.Poll("some/sweep/1", "4-0")()
+        return pause.Poll("some/sweep/1", "4-0", "node7 GPU 3")()
 
-    assert pause.sign_of_life("some/sweep/1", "4-0") is None
+    board = pause.Board("some/sweep/1")
+    assert (board.sign_of_life("4-0"), board.place_of("4-0")) == (None, "")
     assert ray.get(poll.remote()) is False
-    sign = pause.sign_of_life("some/sweep/1", "4-0")
+    sign = board.sign_of_life("4-0")
     assert sign is not None
+    assert board.place_of("4-0") == "node7 GPU 3"
     assert ray.get(poll.remote()) is False
-    assert pause.sign_of_life("some/sweep/1", "4-0") != sign
-    pause.raise_flag("some/sweep/1")
+    assert board.sign_of_life("4-0") != sign
+    board.raise_flag()
     assert ray.get(poll.remote()) is True
-    pause.drop_flag("some/sweep/1")
-    assert pause.sign_of_life("some/sweep/1", "4-0") is None
+    board.clear()
+    assert board.sign_of_life("4-0") is None
     assert ray.get(poll.remote()) is False
+
+
+def test_a_closed_place_is_closed_until_another_list_says_otherwise(ray_cluster: Cluster) -> None:
+    board = pause.Board("some/sweep/2")
+    assert not pause.is_closed("some/sweep/2", "node7 GPU 3")
+    board.close_places({"node7 GPU 3", "node8"})
+    closed = [pause.is_closed("some/sweep/2", place) for place in ("node7 GPU 3", "node7", "node8")]
+    assert closed == [True, False, True]
+    board.close_places(())
+    assert not pause.is_closed("some/sweep/2", "node8")
+    board.clear()
+
+
+def test_a_store_that_gives_no_answer_ends_no_trial(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise ray.exceptions.RpcError("GCS is restarting")
+
+    poll = pause.Poll("some/sweep/3", "4-0")
+    monkeypatch.setattr(pause, "INTERVAL", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(pause, "_get", away)
+        assert poll() is False
+    pause.Board("some/sweep/3").raise_flag()
+    assert poll() is True
+    pause.Board("some/sweep/3").clear()
 
 
 def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> None:
@@ -202,10 +236,13 @@ def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> Non
     try:
         patched(None, tracked_actor_task=None, exception=OutOfMemoryError("low on memory"))
         patched(None, tracked_actor_task=None, exception=ValueError("another"))
+        patched(None, tracked_actor_task=None, exception=RayActorError(error_msg="died", preempted=True))
+        patched(None, tracked_actor_task=None, exception=RayActorError(error_msg="died"))
     finally:
         cell.cell_contents = unpatched
     assert isinstance(seen[0], RayActorError)
     assert isinstance(seen[1], ValueError)
+    assert [PREEMPTED in str(exception) for exception in seen] == [False, False, True, False]
 
 
 def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +262,24 @@ def test_contract_rays_processes_are_in_their_own_process_groups(ray_cluster: Cl
     groups = {os.getpgid(pid) for pid, command in commands.items() if b"ray" in command}
     assert groups, "the cluster's processes"
     assert os.getpgrp() not in groups
+
+
+@pytest.mark.parametrize(
+    ("request_", "nodes", "chosen"),
+    [
+        (ResourceRequest(), ((64.0, 8.0), (4.0, 0.0)), Resources(8, 8, 1.0)),
+        (ResourceRequest(gpus_per_trial=0.5), ((64.0, 8.0),), Resources(16, 4, 0.5)),
+        (ResourceRequest(gpus_per_trial=2.0), ((64.0, 8.0), (30.0, 4.0)), Resources(6, 15, 2.0)),
+        (ResourceRequest(), ((4.0, 8.0),), Resources(4, 1, 1.0)),
+        (ResourceRequest(gpus_per_trial=0.0), ((64.0, 8.0),), Resources(64, 1, 0.0)),
+        (ResourceRequest(cpus_per_trial=2), ((64.0, 8.0),), Resources(8, 2, 1.0)),
+    ],
+)
+def test_a_trial_gets_its_gpu_s_share_of_the_node_s_cores(
+    request_: ResourceRequest, nodes: tuple[tuple[float, float], ...], chosen: Resources
+) -> None:
+    cpus, gpus = map(sum, zip(*nodes, strict=True))
+    assert request_.choose(cpus, gpus, nodes) == chosen
 
 
 def test_a_trial_never_spans_two_nodes() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -54,7 +55,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 def test_run_has_the_options_that_the_interface_fixes() -> None:
     text = hpo("run", "--help").stdout
     searched = "data base trials budget seed name set start start-full eta grace repeats"
-    used = "time address workers cpus-per-trial gpus-per-trial keep dry-run store"
+    used = "time address workers cpus-per-trial gpus-per-trial trial-timeout pause-timeout keep dry-run store"
     for option in f"{searched} {used}".split():
         assert f"--{option} " in text or f"--{option}," in text, option
 
@@ -111,6 +112,11 @@ NEEDED = {
 CASES = [(name, *text.split("=")) for name, options in NUMBERS.items() for text in options.split()]
 
 
+def takes_a_duration(parameter: Any) -> bool:
+    """Whether an option takes a time such as 15m."""
+    return parameter.opts[0] in ("--time", "--trial-timeout", "--pause-timeout")
+
+
 def test_every_option_with_a_number_is_in_the_table() -> None:
     commands = dict(get_command(build()).commands)  # type: ignore[attr-defined]
     launches = commands.pop(LAUNCH_FILES).commands
@@ -119,7 +125,9 @@ def test_every_option_with_a_number_is_in_the_table() -> None:
         (name, parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0])
         for name, command in commands.items()
         for parameter in command.params
-        if parameter.type_descriptor.annotation in (int, float) and parameter.opts not in (["--time"], ["--caches"])
+        if parameter.type_descriptor.annotation in (int, float)
+        and parameter.opts != ["--caches"]
+        and not takes_a_duration(parameter)
     }
     assert parameters == {(name, option) for name, option, _ in CASES}
 
@@ -141,7 +149,9 @@ def test_a_fraction_in_place_of_an_integer_is_refused() -> None:
 
 
 def test_a_wrong_time_names_its_option() -> None:
-    assert refused(hpo("resume", "sweep", "--time", "soon")).startswith("hpo: `--time`: a time must be a positive")
+    for option in ("--time", "--trial-timeout", "--pause-timeout"):
+        answer = refused(hpo("resume", "sweep", option, "soon"))
+        assert answer.startswith(f"hpo: `{option}`: a time must be a positive")
 
 
 def test_sizes_are_powers_of_1024() -> None:
@@ -216,3 +226,10 @@ def test_a_package_that_shadows_one_of_ours_is_named(tmp_path: Path) -> None:
     assert "`results` is shadowed" in done.stderr
     assert str(tmp_path / "results") in done.stderr
     assert shadowed(ROOT) == []
+
+
+def test_a_job_of_a_cluster_finds_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ray job submit -- hpo run` sets RAY_ADDRESS."""
+    monkeypatch.setenv("RAY_ADDRESS", "ray://from-the-environment:10001")
+    answer = refused(hpo("run", "quickstart", store=tmp_path))
+    assert "'ray://from-the-environment:10001'" in answer

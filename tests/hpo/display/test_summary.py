@@ -42,7 +42,8 @@ def ending(state: Any, store: Path, seen: list[tuple[str, str, Relaunch]]) -> Ca
         if state == "stopped":
             snapshot = replace(snapshot, phase="stopped", trials_total=9, messages=("SIGINT arrived: no new trials",))
         observer(snapshot)
-        return session.Outcome(name, state, snapshot)
+        quarantined = {"node7 GPU 3": "2 trials failed there alike: CUDA error"} if state == "stopped" else {}
+        return session.Outcome(name, state, snapshot, quarantined)
 
     return resume
 
@@ -93,6 +94,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_exits_3(store: Path, monkeypatch:
     best = "Best so far (furthest rung first, then score on `search`): trial 3 with 0.7583 at 300 examples."
     assert best in done.stdout
     assert "! SIGINT arrived" in done.stdout
+    assert "! in quarantine: node7 GPU 3: 2 trials failed there alike: CUDA error" in done.stdout
     assert f"Go on with: hpo resume {SWEEP} --store {shlex.quote(str(store))}" in done.stdout
 
 

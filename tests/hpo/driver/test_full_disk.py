@@ -13,13 +13,14 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from hpo.cluster.connection import Cluster
-from hpo.driver import finalise
 from hpo.driver.ledger import KeptWeights
+from hpo.driver.predictors import Round, Task
 from hpo.driver.recorder import Recorder
 from hpo.driver.selection import Pending
 from hpo.worker.job import Job
 from results import files
 from results.store import Store
+from tests.hpo.board import MemoryBoard
 from tests.hpo.cli import hpo
 
 OPTIONS = ("--base", "tiny", "--trials", "3", "--budget", "128", "--grace", "64", "--workers", "1", "--name", "s")
@@ -53,9 +54,21 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     monkeypatch.setattr("hpo.driver.session.connect", connect)
     monkeypatch.setattr("hpo.driver.tune.fit", fit)
     monkeypatch.setattr("hpo.driver.finalise.finalise", lambda *arguments: {})
-    monkeypatch.setattr("hpo.cluster.pause.drop_flag", lambda key: None)
-    monkeypatch.setattr("hpo.cluster.pause.sign_of_life", lambda key, trial_id: None)
+    monkeypatch.setattr("hpo.driver.running.Board", NoBoard)
     return filling
+
+
+class NoBoard(MemoryBoard):
+    """A launch whose workers are heard from by their results alone."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+
+    def sign_of_life(self, tune_id: str) -> None:
+        return None
+
+    def clear(self) -> None:
+        pass
 
 
 def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[], object], name: str) -> None:
@@ -67,6 +80,7 @@ def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[], obje
                 "trial": assignment.trial,
                 "attempt": assignment.attempt,
                 "kind": "report",
+                "place": "here",
                 "step": step,
                 "examples": step,
                 "overall": 0.5,
@@ -92,7 +106,7 @@ def test_a_disk_that_is_full_before_there_is_a_sweep_is_bad_input(tmp_path: Path
 
 
 def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path, disk: Disk) -> None:
-    """Every resume finds room for four more files."""
+    """Every resume finds room for six more files, the first two of them its own generation's."""
     store = tmp_path / "runs"
     disk.room = 1  # the description of the sweep
     command: tuple[str, ...] = ("run", "quickstart", *OPTIONS)
@@ -113,7 +127,7 @@ def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path,
         assert f"Go on with: hpo resume s --store {store}" in text
         assert "Traceback" not in done.output
         command, stops = ("resume", "s"), stops + 1
-        disk.room = 4
+        disk.room = 6
     assert stops > 3
     ends = [row for row in acknowledged if row[2] == "end"]
     assert {row[1] for row in ends} == {0, 1, 2}
@@ -148,12 +162,8 @@ def test_a_disk_that_fills_up_while_a_trial_predicts_stops_the_launch(
 
     pending = Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")
     monkeypatch.setattr("ray.get", get)
-    for cause, stops in ((OSError(errno.ENOSPC, "full"), True), (ValueError("damaged"), False)):
-        predictions = finalise._Round(Job(str(tmp_path), (900,)), [pending])
-        predictions._busy[cause] = (None, pending, 0)
-        if stops:
-            with pytest.raises(OSError, match="full"):
-                predictions._collect(cause)
-        else:
-            predictions._collect(cause)
-            assert predictions._problems == {0: "trial 0 could not predict: a traceback"}
+    full = OSError(errno.ENOSPC, "full")
+    predictions = Round(Job(str(tmp_path), (900,)), [], lambda message: None)
+    predictions._busy[full] = Task(None, pending, 0, 0.0)
+    with pytest.raises(OSError, match="full"):
+        predictions._collect(full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.driver.monitor import Monitor
+from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.weights import Shelf
 from hpo.search.schedulers import Asha
@@ -21,6 +23,7 @@ from hpo.worker.job import Assignment
 from hpo.worker.place import checkpoint_folder
 from results import views
 from results.store import Store, SweepFolder
+from tests.hpo.board import MemoryBoard
 from tests.hpo.conftest import SPACE
 from tests.hpo.stored import record
 
@@ -39,7 +42,10 @@ class Driver:
         rows = folder.events()
         self.sweep.replay(rows)
         shelf, monitor = Shelf(self.path, keep=3), Monitor("s", TRIALS, STEPS, Asha())
-        self.recorder = Recorder(self.sweep, self.writer, shelf, monitor)
+        # Every look at the clock is minutes after the last one, so that no lost trial rests.
+        clock = itertools.count(step=100).__next__
+        placement = Placement(self.sweep.workers, MemoryBoard(), lambda message: None, clock)
+        self.recorder = Recorder(self.sweep, self.writer, shelf, monitor, placement)
         self.recorder.recall(rows)
         self.reached = {int(row["trial"]): STEPS.index(row["step"]) + 1 for row in rows if "step" in row}
         self.reported: set[str] = set()
@@ -61,7 +67,7 @@ class Driver:
     def event(self, assignment: Assignment) -> bool:
         """Let a random event happen to an attempt; returns whether it continues."""
         chance = self.rng.random()
-        key = {"trial": assignment.trial, "attempt": assignment.attempt}
+        key = {"trial": assignment.trial, "attempt": assignment.attempt, "place": "here"}
         if chance < 0.08:
             self.recorder.lost(assignment.id, "its process died", "all that Ray says")
             return False
@@ -69,7 +75,7 @@ class Driver:
             return self.recorder.result(assignment.id, [key | {"kind": "paused"}])[0]
         if chance < 0.22:
             failure = {"kind": "failure", "reason": f"ValueError: {chance}", "error": "trace", "fatal": False}
-            return self.recorder.result(assignment.id, [key | failure | {"place": False, "host": "here"}])[0]
+            return self.recorder.result(assignment.id, [key | failure | {"cause": "refused"}])[0]
         reached = self.reached.get(assignment.trial, 0)
         again = reached > 0 and assignment.id not in self.reported and self.rng.random() < 0.6
         step = STEPS[reached - again]  # an attempt may begin at an older checkpoint and repeat a report

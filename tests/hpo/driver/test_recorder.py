@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpo.cluster.faults import PREEMPTED
 from hpo.driver.monitor import Monitor
-from hpo.driver.recorder import SAME_FAILURES, Recorder
+from hpo.driver.placement import DECLINES, Placement
+from hpo.driver.places import SAME_FAILURES
+from hpo.driver.recorder import Recorder
 from hpo.driver.weights import Shelf
+from hpo.search.endings import FIRST_REST
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Tpe
 from hpo.search.snapshot import Leader, RunningTrial, TaskLeader
@@ -23,6 +27,7 @@ from hpo.space.space import Space
 from hpo.worker.job import Assignment
 from hpo.worker.place import checkpoint_folder
 from results.objectives import accepted, objectives_from
+from tests.hpo.board import MemoryBoard
 from tests.hpo.conftest import SPACE
 
 STEPS = (100, 300)
@@ -55,22 +60,28 @@ class MemoryWriter:
 
 
 class Bench:
-    """A recorder over a pure sweep, without Ray."""
+    """A recorder over a pure sweep, without Ray, in simulated time."""
 
     def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1, **more: Any) -> None:
         self.folder = folder
+        self.now = 0.0
+        self.board = MemoryBoard()
         parts: dict[str, Any] = {"searcher": Tpe(), "scheduler": Asha(eta=2), "complete": lambda config: config}
         parts["exempt"] = ()  # every trial is raced
         self.sweep = Sweep(Space(SPACE), seed=0, trials=trials, milestones=STEPS, workers=workers, **parts, **more)
         self.writer = MemoryWriter(folder)
         self.monitor = Monitor("s", trials, STEPS, Asha(eta=2), exempt=())
         self.messages: list[str] = []
-        self.recorder = Recorder(self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.messages.append)
+        self.placement = Placement(workers, self.board, self.messages.append, clock=lambda: self.now)
+        self.recorder = Recorder(
+            self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.placement, self.messages.append
+        )
 
     def result(self, tune_id: str, **values: Any) -> bool:
         """Hand the recorder a result of one attempt; returns whether the attempt continues."""
         trial, attempt = map(int, tune_id.split("-"))
-        [verdict] = self.recorder.result(tune_id, [{"trial": trial, "attempt": attempt} | values])
+        usual = {"trial": trial, "attempt": attempt, "place": self.board.place_of(tune_id)}
+        [verdict] = self.recorder.result(tune_id, [usual | values])
         return verdict
 
     def report(self, tune_id: str, step: int, value: float, **marks: Any) -> bool:
@@ -171,14 +182,14 @@ def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:
     assert (report["diverged"], end["state"], end["checkpoint"]) == (True, "diverged", None)
 
 
-def failing(reason: str, **marks: bool) -> dict[str, Any]:
-    failure = {"kind": "failure", "reason": reason, "error": "trace", "fatal": False, "place": False, "host": "here"}
-    return failure | marks
+def failing(reason: str, **marks: Any) -> dict[str, Any]:
+    return {"kind": "failure", "reason": reason, "error": "trace", "fatal": False, "cause": "refused", **marks}
 
 
-def test_a_fault_of_the_place_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
+def test_a_full_disk_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
     bench.recorder.issue()
-    assert not bench.result("0-0", **failing("OSError: no space left", place=True))
+    bench.board.places["0-0"] = "here GPU 3"
+    assert not bench.result("0-0", **failing("OSError: no space left", cause="disk"))
     assert bench.recorder.fault == "trial 0 on here: OSError: no space left"
     assert bench.writer.rows[-1]["state"] == "paused"
     assert bench.writer.durable_seq == len(bench.writer.rows)
@@ -193,13 +204,14 @@ def fail_in_turn(bench: Bench, reasons: list[str], report_before: int | None = N
         [assignment] = bench.recorder.issue()
         if place == report_before:
             bench.report(assignment.id, 100, 0.5)
-        bench.result(assignment.id, **failing(reason))
+        bench.result(assignment.id, **failing(reason, cause="memory" if "memory" in reason else "refused"))
+        bench.now += 60.0
 
 
 def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
     bench = Bench(tmp_path, trials=20)
     fail_in_turn(bench, ["no such file"] * SAME_FAILURES)
-    assert bench.recorder.fault == "5 trials in a row failed alike: no such file"
+    assert bench.recorder.fault == "5 failures in a row were alike: no such file"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,7 @@ def test_failures_alike_ask_for_a_stop(tmp_path: Path) -> None:
     [
         (["no such file"] * (SAME_FAILURES - 1) + ["another"] * (SAME_FAILURES - 1), None),
         (["no such file"] * (2 * SAME_FAILURES - 2), SAME_FAILURES - 1),
-        (["out of memory"] * (2 * SAME_FAILURES), None),
+        (["out of memory"] * SAME_FAILURES, None),
     ],
     ids=["two reasons", "a report between", "memory"],
 )
@@ -219,7 +231,7 @@ def test_failures_of_trials_ask_for_none(tmp_path: Path, reasons: list[str], rep
 
 def test_late_results_of_an_ended_trial_change_nothing(bench: Bench) -> None:
     bench.recorder.issue()
-    failure = failing("out of memory", fatal=True)
+    failure = failing("out of memory", cause="memory", fatal=True)
     assert bench.result("0-0", **failure) is True, "told to continue, so that it exits"
     rows = len(bench.writer.rows)
     bench.recorder.lost("0-0", "its process died", "as it should")
@@ -229,10 +241,65 @@ def test_late_results_of_an_ended_trial_change_nothing(bench: Bench) -> None:
 
 def test_a_lost_trial_is_issued_again_under_another_attempt(bench: Bench) -> None:
     bench.recorder.issue()
+    bench.board.places["0-0"] = "a"
     bench.recorder.lost("0-0", "its process died", "all that Ray says")
+    lost = bench.writer.rows[1]
+    assert (lost["error"], lost["cause"], lost["place"], lost["reached"]) == ("all that Ray says", "place", "a", 0)
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["1-0"], "the lost one rests"
+    bench.now += FIRST_REST
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["0-1"]
+
+
+def test_a_preempted_node_costs_a_trial_nothing(bench: Bench) -> None:
+    bench.recorder.issue()
+    bench.recorder.lost("0-0", "its process died", f"The actor died unexpectedly ({PREEMPTED})")
+    assert (bench.writer.rows[-1]["state"], bench.writer.rows[-1]["cause"]) == ("paused", "driver")
+    assert bench.sweep.records[0].endings.losses == 0
+
+
+def test_a_lost_trial_s_newest_checkpoint_is_in_its_row(bench: Bench) -> None:
+    bench.recorder.issue()
+    checkpoint = checkpoint_folder(bench.folder, 0) / "0-77"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "done.json").touch()
+    bench.result("0-0", **failing("CUDA error: unspecified launch failure", cause="place", fatal=True))
+    assert bench.writer.rows[-1]["reached"] == 77
+
+
+def test_a_trial_that_ran_out_of_memory_is_issued_once_more_and_alone(bench: Bench) -> None:
+    [first] = bench.recorder.issue()
+    assert not first.alone
+    bench.result("0-0", **failing("out of memory", cause="memory", fatal=True))
     [again] = bench.recorder.issue()
-    assert again.id == "0-1"
-    assert bench.writer.rows[1]["error"] == "all that Ray says"
+    assert (again.id, again.alone) == ("0-1", True)
+    bench.result("0-1", **failing("out of memory", cause="memory", fatal=True))
+    assert bench.writer.rows[-1]["state"] == "failed"
+
+
+def test_an_error_is_tried_once_more_elsewhere(bench: Bench) -> None:
+    for tune_id, place in (("0-0", "a"), ("1-0", "b")):
+        bench.recorder.issue()
+        bench.board.places[tune_id] = place
+    bench.result("0-0", **failing("ValueError: the data differ", cause="raised"))
+    [again] = bench.recorder.issue()
+    assert (again.id, again.avoid) == ("0-1", ("a",))
+    bench.result("0-1", **failing("ValueError: the data differ", cause="raised"), place="b")
+    assert (bench.writer.rows[-1]["state"], bench.writer.rows[-1]["place"]) == ("failed", "b")
+
+
+def test_a_worker_that_declines_gives_its_trial_back_at_no_cost(bench: Bench) -> None:
+    for tune_id, place in (("0-0", "a"), ("1-0", "b")):
+        bench.recorder.issue()
+        bench.board.places[tune_id] = place
+    bench.recorder.lost("0-0", "its process died", "")
+    for attempt in range(1, DECLINES + 1):
+        bench.now += 10.0
+        [again] = bench.recorder.issue()
+        assert (again.id, again.avoid) == (f"0-{attempt}", ("a",))
+        assert bench.result(again.id, kind="declined", place="a") is False, "its place is not in quarantine"
+    bench.now += 10.0
+    assert bench.recorder.issue()[0].avoid == (), "no other worker was free: now the next one takes it"
+    assert bench.sweep.records[0].endings.losses == 1
 
 
 def test_a_failing_disk_stops_everything(bench: Bench) -> None:
@@ -280,6 +347,7 @@ def test_a_lost_trial_that_is_issued_again_is_a_message(bench: Bench) -> None:
         bench.recorder.issue()
     bench.recorder.lost("0-0", "worker process 1234 died", "trace")
     assert bench.messages == []
+    bench.now += FIRST_REST
     assert [assignment.id for assignment in bench.recorder.issue()] == ["0-1"]
     assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
     bench.recorder.result("1-0", [{"trial": 1, "attempt": 0, "kind": "paused"}])
@@ -300,6 +368,7 @@ def test_a_trial_whose_driver_died_is_reported_as_lost(bench: Bench) -> None:
         "trial 0 was lost (worker process 7 died); issued again as attempt 1",
         "trial 1 was lost (its launch broke off); issued again as attempt 1",
     ]
+    assert [later.sweep.records[trial].endings.losses for trial in (0, 1)] == [1, 0]
 
 
 def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None:
@@ -312,7 +381,7 @@ def test_an_abandoned_trial_is_paused_and_loses_no_attempt(bench: Bench) -> None
         (1, "paused", "stopped at once"),
     ]
     assert bench.writer.durable_seq == len(bench.writer.rows)
-    assert [bench.sweep.records[trial].losses for trial in (0, 1)] == [0, 0]
+    assert [bench.sweep.records[trial].endings.losses for trial in (0, 1)] == [0, 0]
 
 
 def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path: Path) -> None:
@@ -325,13 +394,14 @@ def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path
             return pair
 
     bench = Bench(tmp_path, workers=4)
-    recorder = Pairs(bench.sweep, bench.writer, Shelf(tmp_path, 1), bench.monitor)
+    recorder = Pairs(bench.sweep, bench.writer, Shelf(tmp_path, 1), bench.monitor, bench.placement)
     pairs = [recorder.issue() for _ in range(2)]
     assert [[assignment.id for assignment in pair] for pair in pairs] == [["0-0", "1-0"], ["2-0", "3-0"]]
     assert recorder.running == ("0-0", "2-0")
 
     def report(step: int, *values: float) -> list[dict[str, Any]]:
-        return [{"trial": trial, "attempt": 0, "kind": "report", "step": step, "overall": value, "diverged": False}
+        report = {"attempt": 0, "kind": "report", "place": "here", "step": step, "diverged": False}
+        return [{"trial": trial, "overall": value, **report}
                 for trial, value in enumerate(values)]  # fmt: skip
 
     assert recorder.result("0-0", report(100, 0.5, 0.2)) == [True, False], "the rung stops the second"

@@ -159,7 +159,7 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
     script(
         tmp_path / "s",
         {
-            1: {"kind": "raise", "at": 0},  # at the first milestone: no rung can stop it before
+            1: {"kind": "refuse", "at": 0},  # at the first milestone: no rung can stop it before
             2: {"kind": "diverge", "at": 0},
             3: {"kind": "exit", "at": 0},
             4: {"kind": "kill", "at": 0, "attempts": [0]},
@@ -172,9 +172,9 @@ def test_faults_end_their_trial_alone(ray_cluster: Cluster, tmp_path: Path) -> N
     assert {states[0], states[4], states[5]} <= {"complete", "pruned"}
     rows = Store(tmp_path).open("s").events()
     failed = next(row for row in rows if row["trial"] == 1 and row.get("event") == "end")
-    assert failed["reason"] == "ValueError: a fault from the script"
+    assert failed["reason"] == "ConfigError: a refusal from the script"
     assert "in _fail" in failed["error"]
-    assert "a fault from the script" in (tmp_path / "s" / "logs" / "1.log").read_text()
+    assert "a refusal from the script" in (tmp_path / "s" / "logs" / "1.log").read_text()
     assert outcome.snapshot.counts["failed"] == 2
     assert outcome.snapshot.counts["diverged"] == 1
 
@@ -205,8 +205,7 @@ def test_a_hung_trial_is_killed_and_issued_again(
     ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpo.driver.watchdog.LOOK", 0.5)
-    monkeypatch.setattr("hpo.driver.watchdog.SILENT", 2.0)
-    monkeypatch.setattr("hpo.driver.watchdog.HUNG", 4.0)
+    monkeypatch.setattr("hpo.driver.watchdog.LONGEST", 4.0)
     script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
     outcome = session.run(launch(tmp_path, trials=2))
     assert outcome.state == "done"
@@ -219,7 +218,7 @@ def test_a_hung_trial_is_killed_and_issued_again(
 def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "kill", "at": 0}})
     outcome = session.run(launch(tmp_path, trials=3))
-    assert [call[:2] for call in calls(tmp_path / "s") if call[0] == 1] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert [call[:2] for call in calls(tmp_path / "s") if call[0] == 1] == [(1, 0), (1, 1), (1, 2)]
     assert ends(tmp_path)[1] == "failed"
     assert outcome.snapshot.counts["failed"] == 1
 
@@ -231,11 +230,57 @@ def test_a_trial_without_memory_fails_alone_and_its_process_leaves(ray_cluster: 
     assert states[1] == "failed"
     assert {states[0], states[2], states[3]} <= {"complete", "pruned"}
     rows = Store(tmp_path).open("s").events()
-    failed = next(row for row in rows if row["trial"] == 1 and row.get("event") == "end")
-    assert failed["reason"] == "out of memory"
-    processes = {trial: pid for trial, _, _, pid in calls(tmp_path / "s")}
-    later = [pid for trial, pid in processes.items() if trial > 1]
-    assert processes[1] not in later
+    ended = [row for row in rows if row["trial"] == 1 and row.get("event") == "end"]
+    assert [(row["state"], row["cause"], row["reason"]) for row in ended] == [
+        ("lost", "memory", "out of memory"),
+        ("failed", "memory", "out of memory"),
+    ]
+    attempts = [(pid, trial) for trial, _, _, pid in calls(tmp_path / "s")]
+    left = [pid for pid, trial in attempts if trial == 1]
+    assert len(set(left)) == 2
+    assert not {pid for pid, trial in attempts if trial > 1} & set(left), "no trial began in them afterwards"
+
+
+def test_an_error_of_an_attempt_costs_its_trial_nothing_and_failed_trials_can_be_tried_again(
+    ray_cluster: Cluster, tmp_path: Path
+) -> None:
+    script(tmp_path / "s", {0: {"kind": "raise", "at": 1, "attempts": [0]}, 1: {"kind": "refuse", "at": 0}})
+    outcome = session.run(launch(tmp_path, trials=2))
+    assert ends(tmp_path) == {0: "complete", 1: "failed"}
+    assert [call[:3] for call in calls(tmp_path / "s")] == [(0, 0, 0), (0, 1, 100), (1, 0, 0)]
+    script(tmp_path / "s")
+    assert session.resume(str(tmp_path), "s", FAKES).state == "done", "nothing is left to do"
+    assert ends(tmp_path)[1] == "failed"
+    outcome = session.resume(str(tmp_path), "s", replace(FAKES, retry_failed=True))
+    assert outcome.state == "done"
+    assert "failed trials are tried again: 1" in outcome.snapshot.messages
+    assert ends(tmp_path)[1] in ("complete", "pruned")
+    assert outcome.snapshot.counts["failed"] == 0
+    assert session.resume(str(tmp_path), "s", replace(FAKES, retry_failed=True)).state == "done"
+
+
+@pytest.mark.slow
+def test_a_broken_gpu_gets_no_more_trials_and_is_named(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests' GPUs are numbers: every trial on GPU 1 meets a device error, after which its process leaves."""
+    monkeypatch.setattr("hpo.launch.prepare.local_gpus", lambda: 2)
+    script(tmp_path / "s", slow=2.0)
+    (tmp_path / "s" / "broken.json").write_text(json.dumps("1"))
+
+    def observer(snapshot: Snapshot) -> None:
+        if any("no more trials" in message for message in snapshot.messages):
+            script(tmp_path / "s")
+
+    outcome = session.run(launch(tmp_path, trials=8, workers=2, gpus_per_trial=1.0), observer)
+    assert outcome.state == "done"
+    assert set(ends(tmp_path).values()) <= {"complete", "pruned"}
+    [(place, reason)] = outcome.quarantined.items()
+    assert place.endswith(" GPU 1")
+    assert reason == "2 trials failed there alike: RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert f"{place} gets no more trials in this launch: {reason}" in outcome.snapshot.messages
+    rows = [row for row in Store(tmp_path).open("s").events() if row.get("state") == "lost"]
+    assert [(row["cause"], row["place"]) for row in rows] == [("place", place)] * 2
 
 
 def test_time_stops_a_sweep_and_resume_ends_it(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hpo.cluster.pause import Board
 from hpo.cluster.resources import Resources
 from hpo.driver import generations
 from hpo.driver.ledger import KeptWeights, Ledger
@@ -77,7 +78,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
 def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[str] = []
     monkeypatch.setattr("hpo.driver.running.PATIENCE", 0.05)
-    monkeypatch.setattr("hpo.cluster.pause.raise_flag", raised.append)
+    monkeypatch.setattr(Board, "raise_flag", lambda board: raised.append(board._key))
     running._turn()
     assert raised == ["key"]
     assert running._sweep.halted
@@ -112,7 +113,7 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
 
     pending = [Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")] * remaining
 
-    def finalise(job: Job, given: Any, on_turn: Callable[[int], bool]) -> dict[int, str]:
+    def finalise(job: Job, given: Any, on_turn: Callable[[int], bool], *_: object) -> dict[int, str]:
         assert (given, job.pause_key) == (pending, "key")
         assert on_turn(remaining) is False
         return {}
@@ -134,7 +135,7 @@ def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
         pending = [Pending(KeptWeights(trial, 0, "0-900"), "held") for trial in chosen if trial not in tried]
         return Needed(chosen, pending)
 
-    def finalise(job: Job, given: list[Pending], on_turn: Callable[[int], bool]) -> dict[int, str]:
+    def finalise(job: Job, given: list[Pending], *_: object) -> dict[int, str]:
         tried.extend(entry.weights.trial for entry in given)
         return {3: "trial 3 could not predict"} if tried[-1] == 3 else {}
 
@@ -150,9 +151,9 @@ def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
 
 
 def test_a_flag_that_cannot_be_removed_is_a_message(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(key: str) -> None:
+    def gone(board: Board) -> None:
         raise ConnectionError("Ray is gone")
 
-    monkeypatch.setattr("hpo.cluster.pause.drop_flag", gone)
-    running._drop_flag()
+    monkeypatch.setattr(Board, "clear", gone)
+    running._clear_board()
     assert running._screen.messages == ["the pause flag could not be removed: ConnectionError: Ray is gone"]

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from hpo.driver.watchdog import HUNG, LOOK, SILENT, Watchdog
+import pytest
+
+from hpo.driver.watchdog import FACTOR, LONGEST, LOOK, SHORTEST, Watchdog
+
+LIMIT = 100.0
 
 
 def test_a_silent_trial_is_returned_once_and_a_hung_one_until_it_is_gone() -> None:
     signs: dict[str, object] = {"0-0": b"a", "1-0": b"b"}
-    dog = Watchdog(signs.get)
+    dog = Watchdog(signs.get, LIMIT)
     assert dog.look(signs, 0.0) == ([], [])
-    assert dog.look(signs, SILENT) == ([], [])
+    assert dog.look(signs, LIMIT / 2) == ([], [])
     signs["1-0"] = b"c"
-    assert dog.look(signs, SILENT + LOOK) == (["0-0"], [])
-    assert dog.look(signs, SILENT + 2 * LOOK) == ([], []), "returned before"
+    assert dog.look(signs, LIMIT / 2 + LOOK) == (["0-0"], [])
+    assert dog.look(signs, LIMIT / 2 + 2 * LOOK) == ([], []), "returned before"
     signs["1-0"] = b"d"
-    for late in (HUNG + LOOK, HUNG + 2 * LOOK):
+    for late in (LIMIT + LOOK, LIMIT + 2 * LOOK):
         assert dog.look(signs, late) == ([], ["0-0"])
     del signs["0-0"]
     signs["0-1"] = b"e"
-    assert dog.look(signs, HUNG + 3 * LOOK) == ([], [])
+    assert dog.look(signs, LIMIT + 3 * LOOK) == ([], [])
 
 
 def test_a_trial_that_has_not_begun_is_reported_and_never_killed() -> None:
     dog = Watchdog(lambda tune_id: None)
     dog.look(["0-0"], 0.0)
-    assert dog.look(["0-0"], SILENT + 1) == (["0-0"], [])
-    assert dog.look(["0-0"], 10 * HUNG) == ([], [])
+    assert dog.look(["0-0"], LONGEST / 2 + 1) == (["0-0"], [])
+    assert dog.look(["0-0"], 10 * LONGEST) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("gap", "limit"), [(LOOK, SHORTEST), (60.0, 60.0 * FACTOR), (LONGEST / 2, LONGEST)], ids=["fast", "slow", "slowest"]
+)
+def test_the_longest_silence_follows_from_the_times_between_signs(gap: float, limit: float) -> None:
+    signs: dict[str, object] = {"0-0": None}
+    dog = Watchdog(signs.get)
+    dog.look(signs, 0.0)
+    signs["0-0"] = b"first"
+    dog.look(signs, 100.0)
+    assert dog.limit == LONGEST, "a trial that waited for its first sign says nothing"
+    signs["0-0"] = b"second"
+    dog.look(signs, 100.0 + gap)
+    assert dog.limit == limit
 
 
 def test_looks_are_rare() -> None:

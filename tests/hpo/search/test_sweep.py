@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hpo.search.endings import Ending
 from hpo.search.schedulers import Asha, NoStopping
 from hpo.search.searchers import Random, Searcher, Tpe
 from hpo.search.states import CLOSED, Start, Verdict, ranking
@@ -25,6 +26,7 @@ from tests.hpo.simulation import (
 )
 
 FIRST, SECOND, THIRD, LAST = MILESTONES
+PLACE, DRIVER = Ending("place"), Ending("driver")
 
 
 def started(sweep: Sweep) -> Start:
@@ -122,70 +124,94 @@ def test_a_report_counts_once() -> None:
     assert [row.reports for row in sweep.judge.rows()] == [3, 0, 0, 0]
 
 
-def test_a_lost_trial_comes_back_three_times_and_first() -> None:
+def test_a_lost_trial_comes_back_first_and_fails_with_the_third_place_in_a_row() -> None:
     sweep = new_sweep(trials=3, workers=1)
     first = started(sweep)
-    for attempt in range(3):
-        assert sweep.end(0, attempt, "lost").state == "lost"
+    for attempt in range(2):
+        assert sweep.end(0, attempt, PLACE).state == "lost"
         again = started(sweep)
         assert (again.trial, again.attempt) == (0, attempt + 1)
         assert (again.config, again.params, again.seed) == (first.config, first.params, first.seed)
-    verdict = sweep.end(0, 3, "lost", "node gone")
+    verdict = sweep.end(0, 2, Ending("place", "node gone"))
     assert verdict.state == "failed"
-    assert verdict.reason == "lost 4 times: node gone"
+    assert verdict.reason == "lost at 3 places in a row: node gone"
     assert started(sweep).trial == 1
 
 
-def test_a_new_report_gives_a_trial_its_retries_back() -> None:
-    """A long trial may lose four machines without being at fault."""
+def test_a_resting_trial_does_not_start_and_others_do() -> None:
+    sweep = new_sweep(trials=3, workers=2)
+    started(sweep)
+    sweep.end(0, 0, PLACE)
+    new = sweep.next(resting={0})
+    assert new is not None
+    assert new.trial == 1
+    assert started(sweep).trial == 0
+
+
+def test_a_new_report_gives_a_trial_its_places_back() -> None:
+    """A long trial may lose many machines without being at fault."""
     sweep = new_sweep(trials=1, workers=1)
     started(sweep)
-    for attempt in range(3):
-        assert sweep.end(0, attempt, "lost").state == "lost"
+    for attempt in range(2):
+        assert sweep.end(0, attempt, PLACE).state == "lost"
         started(sweep)
-    assert report(sweep, 0, FIRST, 0.5, attempt=3).action == "continue"
-    assert sweep.end(0, 3, "lost").state == "lost"
-    started(sweep)
+    assert report(sweep, 0, FIRST, 0.5, attempt=2).action == "continue"
+    for attempt in range(2, 4):
+        assert sweep.end(0, attempt, PLACE).state == "lost"
+        started(sweep)
     assert report(sweep, 0, FIRST, 0.5, attempt=4).action == "continue", "a repeated report is no progress"
-    for attempt in range(4, 6):
-        assert sweep.end(0, attempt, "lost").state == "lost"
-        started(sweep)
-    assert sweep.end(0, 6, "lost").state == "failed"
+    assert sweep.end(0, 4, PLACE).state == "failed"
 
 
-def test_a_paused_trial_does_not_use_up_its_retries() -> None:
+def test_what_the_driver_ends_costs_a_trial_nothing() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)
     for attempt in range(10):
-        assert sweep.end(0, attempt, "paused").state == "paused"
+        assert sweep.end(0, attempt, DRIVER).state == "paused"
         assert counts(sweep)["waiting"] == 1
         assert started(sweep).attempt == attempt + 1
-    assert sweep.end(0, 10, "lost").state == "lost"
+    assert sweep.end(0, 10, PLACE).state == "lost"
 
 
-def test_a_raised_trial_is_not_tried_again() -> None:
+def test_a_refused_trial_is_not_tried_again() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)
-    assert sweep.end(0, 0, "failed", "ValueError: x").state == "failed"
-    assert sweep.end(0, 0, "lost").state == "failed", "its worker's exit afterwards changes nothing"
+    assert sweep.end(0, 0, Ending("refused", "ConfigError: x")).state == "failed"
+    assert sweep.end(0, 0, PLACE).state == "failed", "its worker's exit afterwards changes nothing"
     assert started(sweep).trial == 1
-    assert sweep.records[0].reason == "ValueError: x"
+    assert sweep.records[0].reason == "ConfigError: x"
+
+
+def test_failed_trials_are_opened_again_and_start_before_new_ones() -> None:
+    sweep = new_sweep(trials=3, workers=3)
+    for _ in range(2):
+        started(sweep)
+    assert report(sweep, 1, FIRST, 0.4).action == "continue"
+    for trial in range(2):
+        sweep.end(trial, 0, Ending("refused", "x"))
+    assert sweep.retry_failed() == [0, 1]
+    assert [(again.trial, again.attempt) for again in (started(sweep), started(sweep))] == [(0, 1), (1, 1)]
+    assert [trial.state.name for trial in sweep.study.trials()] == ["RUNNING", "RUNNING"]
+    assert sweep.study.trials()[1].intermediate_values == {FIRST: 0.4}, "what it reported before still counts"
+    assert sweep.end(0, 1, PLACE).state == "lost", "its endings are counted anew"
+    assert started(sweep).trial == 0
+    assert report(sweep, 0, LAST, 0.5, attempt=2).state == "complete"
 
 
 def test_the_end_of_an_old_attempt_changes_nothing() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)
-    sweep.end(0, 0, "lost")
+    sweep.end(0, 0, PLACE)
     started(sweep)
-    sweep.end(0, 0, "lost")
-    sweep.end(0, 0, "failed")
+    sweep.end(0, 0, PLACE)
+    sweep.end(0, 0, Ending("refused"))
     assert sweep.open_trials == (0,)
 
 
 def test_a_report_that_outlived_its_worker_is_used() -> None:
     sweep = new_sweep(trials=2, workers=1)
     started(sweep)
-    sweep.end(0, 0, "lost")
+    sweep.end(0, 0, PLACE)
     assert report(sweep, 0, LAST, 0.5).state == "complete"
     assert started(sweep).trial == 1, "trial 0 has ended and is not started again"
 
@@ -195,7 +221,7 @@ def test_a_halted_sweep_starts_nothing_and_takes_reports_and_ends() -> None:
     started(sweep)
     started(sweep)
     sweep.halt()
-    sweep.end(0, 0, "paused")
+    sweep.end(0, 0, DRIVER)
     assert sweep.next() is None
     assert report(sweep, 1, LAST, 0.5).state == "complete"
     assert sweep.open_trials == ()
@@ -285,8 +311,6 @@ def test_reports_and_ends_that_no_trial_can_have_are_refused() -> None:
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match=f"reported {value} at step 1000; expected a finite value or `diverged`"):
             sweep.report(0, 0, FIRST, value, diverged=False)
-    with pytest.raises(ValueError, match="must be failed, lost or paused, not 'complete'"):
-        sweep.end(0, 0, "complete")  # type: ignore[arg-type]
 
 
 def test_the_search_beats_chance() -> None:
@@ -346,7 +370,7 @@ def test_a_refused_draw_is_one_failed_trial_and_replays() -> None:
         try:
             strict(start.config)  # as the worker does
         except ValueError as error:
-            sweep.end(start.trial, 0, "failed", str(error))
+            sweep.end(start.trial, 0, Ending("refused", str(error)))
             rows.append({"trial": start.trial, "attempt": 0, "event": "end", "state": "failed", "reason": str(error)})
         else:
             report(sweep, start.trial, 10, 0.5)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hpo.driver.ledger import Ledger
+from hpo.search.endings import Ending
 from hpo.search.repeats import most
 from hpo.search.schedulers import NoStopping
 from hpo.search.states import CLOSED, Start
@@ -71,7 +72,7 @@ def test_no_repeat_starts_before_the_last_trial_has_ended() -> None:
     assert repeat is not None
     assert (repeat.trial, repeat.config_id, repeat.replicate) == (5, sweep.records[3].start.config_id, 1)
     assert sweep.next() is None, "a fifth of six full trials is one"
-    sweep.end(5, 0, "lost")
+    sweep.end(5, 0, Ending("place"))
     assert not sweep.finished
     again = sweep.next()
     assert again is not None

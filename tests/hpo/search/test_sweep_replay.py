@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hpo.search.endings import Ending
 from hpo.search.schedulers import SCHEDULERS, Scheduler
 from hpo.search.searchers import SEARCHERS, Changes, Searcher
 from hpo.search.states import State
@@ -29,7 +30,7 @@ from tests.hpo.simulation import (
     new_sweep,
 )
 
-FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, diverge=0.04)
+FAULTS = Faults(fail=0.03, lose=0.1, pause=0.1, again=0.05, diverge=0.04)
 
 
 def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
@@ -49,7 +50,8 @@ def follow(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
         elif row.get("event") == "end":
             attempt = sweep.records[row["trial"]].start.attempt
             if row["state"] in ("failed", "lost", "paused"):
-                assert sweep.end(row["trial"], attempt, row["state"]).state == row["state"]
+                ending = Ending(row["cause"], row["reason"])
+                assert sweep.end(row["trial"], attempt, ending).state == row["state"]
         else:
             verdict = sweep.report(
                 row["trial"], row["attempt"], row["step"], row["overall"], diverged=row["diverged"], row=row)
@@ -146,25 +148,6 @@ def test_an_end_that_was_not_recorded_is_derived_from_the_reports_and_listed() -
     assert whole.unwritten_ends == []
 
 
-def test_attempts_are_counted_from_start_rows_over_all_resumes() -> None:
-    rows: list[dict[str, Any]] = []
-    for attempt in range(4):
-        sweep = new_sweep(trials=2, workers=1)
-        sweep.replay(rows)
-        start = sweep.next()
-        assert start is not None
-        assert (start.trial, start.attempt) == (0, attempt)
-        rows.append({"event": "start", "trial": 0, "attempt": attempt, "config": json.dumps(start.config),
-                     "params": json.dumps(start.params), "seed": start.seed, "origin": start.origin})
-    sweep = new_sweep(trials=2, workers=1)
-    sweep.replay(rows)
-    assert sweep.records[0].state == "failed"
-    assert [(trial, attempt, verdict.state) for trial, attempt, verdict in sweep.unwritten_ends] == [(0, 3, "failed")]
-    start = sweep.next()
-    assert start is not None
-    assert start.trial == 1
-
-
 def test_rows_without_their_trials_start_are_named_and_the_trial_is_drawn_again() -> None:
     rows = Cluster(new_sweep(trials=8, workers=1), CURVES[0]).run()
     damaged = [row for row in rows if not (row.get("event") == "start" and row["trial"] == 3)]
@@ -177,27 +160,80 @@ def test_rows_without_their_trials_start_are_named_and_the_trial_is_drawn_again(
     assert (start.trial, start.attempt) == (3, 1), "the old rows of attempt 0 may be of another configuration"
 
 
-def test_deaths_of_the_driver_count_until_a_new_report() -> None:
-    """A killed driver leaves start rows without end rows."""
-    rows: list[dict[str, Any]] = []
+class Launches:
+    """One trial whose launches die or lose places, and its rows."""
 
-    def start_again() -> State:
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def start_again(self) -> int | None:
+        """Replay the rows in a new launch and start the trial; returns the attempt. The launch then dies."""
         sweep = new_sweep(trials=1, workers=1)
-        sweep.replay(rows)
+        sweep.replay(self.rows)
         start = sweep.next()
         if start is not None:
-            rows.append({"event": "start", "trial": 0, "attempt": start.attempt, "config": start.config,
-                         "params": start.params, "seed": start.seed, "origin": start.origin})
+            self.rows.append({"event": "start", "trial": 0, "attempt": start.attempt, "config": start.config,
+                              "params": start.params, "seed": start.seed, "origin": start.origin})
+        return None if start is None else start.attempt
+
+    def lose(self, reached: int = 0) -> State:
+        """End the last attempt as the live launch would have, by its place."""
+        sweep = new_sweep(trials=1, workers=1)
+        sweep.replay(self.rows[:-1])
+        start = sweep.next()
+        assert start is not None
+        verdict = sweep.end(0, start.attempt, Ending("place", reached=reached))
+        self.rows.append({"event": "end", "trial": 0, "attempt": start.attempt, "state": verdict.state,
+                          "reason": verdict.reason, "cause": "place", "place": "a", "reached": reached})
         return sweep.records[0].state
 
-    def report(step: int) -> None:
-        rows.append({"trial": 0, "attempt": 0, "step": step, "overall": 0.5, "diverged": False})
 
-    assert [start_again() for _ in range(4)] == ["running"] * 4
-    report(MILESTONES[0])
-    assert [start_again() for _ in range(3)] == ["running"] * 3
-    report(MILESTONES[0])
-    assert start_again() == "failed", "a repeated report is no progress"
+def test_deaths_of_the_driver_cost_a_trial_nothing() -> None:
+    """A killed driver leaves start rows without end rows."""
+    launches = Launches()
+    assert [launches.start_again() for _ in range(12)] == list(range(12))
+
+
+def test_places_are_counted_over_all_launches_until_a_newer_checkpoint() -> None:
+    launches = Launches()
+    states = []
+    for reached in (0, 500, 500, 800, 800, 800):
+        assert launches.start_again() is not None
+        assert launches.start_again() is not None, "the driver died too, which costs nothing"
+        states.append(launches.lose(reached))
+    assert states == ["waiting"] * 5 + ["failed"], "two places at 0 and 500, the third with no newer checkpoint at 800"
+    assert launches.start_again() is None
+
+
+def test_a_lost_trial_of_an_older_store_waits_as_it_did_then() -> None:
+    """Older stores recorded no cause, and a trial failed only when it was lost for the fourth time."""
+    rows: list[dict[str, Any]] = []
+    for attempt in range(3):
+        start = new_sweep(trials=1).next()
+        assert start is not None
+        rows.append({"event": "start", "trial": 0, "attempt": attempt, "config": start.config, "params": start.params,
+                     "seed": start.seed, "origin": start.origin})
+        rows.append({"event": "end", "trial": 0, "attempt": attempt, "state": "lost", "reason": "node gone"})
+    sweep = new_sweep(trials=1)
+    sweep.replay(rows)
+    assert sweep.records[0].state == "waiting"
+
+
+def test_a_sweep_whose_failed_trials_were_opened_again_is_replayed() -> None:
+    whole = new_sweep(trials=12, workers=1)
+    rows = Cluster(whole, CURVES[0], Faults(fail=0.3), seed=1).run()
+    failed = [number for number, record in whole.records.items() if record.state == "failed"]
+    assert len(failed) > 1
+    retried = new_sweep(trials=14, workers=2)
+    retried.replay(rows)
+    assert retried.retry_failed() == failed
+    cluster = Cluster(retried, CURVES[0], Faults(fail=0.1), seed=2, rows=list(rows))
+    cluster.run()
+    assert retried.finished
+    assert counts(retried)["complete"] + counts(retried)["pruned"] > counts(whole)["complete"] + counts(whole)["pruned"]
+    again = new_sweep(trials=14, workers=2)
+    again.replay(cluster.rows)
+    assert fingerprint(again) == fingerprint(retried)
 
 
 @pytest.mark.parametrize("missing", [MILESTONES[-1:], MILESTONES], ids=["last report", "all reports"])

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from hpo.cluster.connection import Cluster
+from hpo.cluster.processes import host
 from hpo.cluster.resources import Resources
 from hpo.worker import worker
-from hpo.worker.faults import is_disk_error, is_fatal, is_out_of_memory
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import EVIDENCE, RESULT, Worker, results_of
@@ -57,7 +55,7 @@ def test_a_job_and_its_assignments_survive_json(tmp_path: Path) -> None:
     values = {"data": "d", "base": "tiny", "report_rows": ({"sst": 5}, {"sst": 9}), "memory_limit": 7}
     job = Job(str(tmp_path), (1, 3), resources=Resources(3, 2, 0.5), **values)
     assert Job.from_json(job.to_json()) == job
-    assignments = [Assignment(3, 1, CONFIG, 9), Assignment(4, 0, CONFIG, 10)]
+    assignments = [Assignment(3, 1, CONFIG, 9, alone=True, avoid=("a", "b GPU 1")), Assignment(4, 0, CONFIG, 10)]
     assert assignments_from_json(assignments_to_json(assignments)) == assignments
     assert assignments[0].id == "3-1"
 
@@ -83,48 +81,10 @@ def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, trainable: Worker
 def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, trainable: Worker) -> None:
     script(tmp_path, {0: {"kind": "raise", "at": 0}})
     result = step(trainable)
-    assert (result["kind"], result["fatal"], result["place"]) == ("failure", False, False)
+    assert (result["kind"], result["fatal"], result["cause"]) == ("failure", False, "raised")
+    assert result["place"] == host()
     assert result["reason"] == "ValueError: a fault from the script"
     assert "in _fail" in result["error"]
-
-
-def disk_errors() -> list[BaseException]:
-    """Errors of a full disk: plain, as the cause of another error, from a device, from a library in Rust."""
-    plain = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    wrapped = RuntimeError("the checkpoint could not be written")
-    wrapped.__cause__ = plain
-    errors: list[BaseException] = [plain, wrapped]
-    try:
-        with Path("/dev/full").open("wb") as device:
-            device.write(b"x" * 2**16)
-    except OSError as error:
-        errors.append(error)
-    errors.append(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
-    return errors
-
-
-def test_contract_the_message_of_safetensors_holds_the_error_number(tmp_path: Path) -> None:
-    with pytest.raises(SafetensorError, match=rf"\(os error {errno.ENOENT}\)"):
-        save_file({}, tmp_path / "absent" / "file")
-
-
-@pytest.mark.parametrize("error", disk_errors(), ids=lambda error: type(error).__name__)
-def test_a_full_disk_is_not_the_trial_s_fault(error: BaseException) -> None:
-    assert is_disk_error(error)
-
-
-@pytest.mark.parametrize("error", [ValueError("28"), FileNotFoundError(errno.ENOENT, "x"), OSError("os error 28")])
-def test_an_error_without_a_disk_s_number_is_the_trial_s_fault(error: BaseException) -> None:
-    assert not is_disk_error(error)
-
-
-def test_an_error_raised_in_place_of_a_disks_is_not_the_disks() -> None:
-    full = OSError(errno.ENOSPC, "full")
-    replaced, following = KeyError("a bug"), KeyError("a bug")
-    replaced.__context__, replaced.__suppress_context__ = full, True
-    following.__context__ = full
-    assert not is_disk_error(replaced), "raised from None"
-    assert is_disk_error(following)
 
 
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
@@ -142,7 +102,7 @@ def test_after_running_out_of_memory_the_next_step_exits(trainable: Worker, monk
     exits: list[int] = []
     monkeypatch.setattr(worker.os, "_exit", exits.append)
     result = step(trainable)
-    assert (result["reason"], result["fatal"]) == ("out of memory", True)
+    assert (result["reason"], result["fatal"], result["cause"]) == ("out of memory", True, "memory")
     trainable.step()
     assert exits == [worker.EXIT_CODE]
 
@@ -155,19 +115,38 @@ def test_a_pause_before_the_beginning_needs_no_model(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "memory", "fatal"),
-    [
-        (MemoryError(), True, True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4096 bytes"), True, True),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True, True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
-        (RuntimeError("The size of tensor a (3) must match"), False, False),
-        (ValueError("out of memory lane"), False, False),
-    ],
-)
-def test_errors_are_told_apart(error: BaseException, memory: bool, fatal: bool) -> None:
-    assert (is_out_of_memory(error), is_fatal(error)) == (memory, fatal)
+def test_an_assignment_is_declined_where_its_trial_was_lost_and_at_a_closed_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(worker, "IDLE", 0.0)
+    closed: list[tuple[str, str]] = []
+    monkeypatch.setattr(worker, "is_closed", lambda *asked: asked in closed)
+    job = replace(fake_job(tmp_path), resources=Resources(gpus_per_trial=1.0))
+    here = f"{host()} GPU 3"
+    for avoid, kind in (((f"{host()} GPU 30", "b"), "report"), ((here,), "declined"), ((host(),), "declined")):
+        trainable = Worker(config=settings(job) | {"assignments": assignments_to_json([
+            Assignment(0, 0, CONFIG, 5, avoid=avoid)])})  # fmt: skip
+        result = step(trainable)
+        assert (result["kind"], result["place"]) == (kind, here)
+        trainable.cleanup()
+    closed.append(("", here))
+    trainable = Worker(config=settings(job))
+    assert [step(trainable)["kind"] for _ in range(3)] == ["declined"] * 3
+    closed.clear()
+    assert step(trainable)["kind"] == "declined", "its trial was given back"
+    trainable.reset_config(settings(job, trial=1))
+    assert step(trainable)["kind"] == "report"
+    trainable.cleanup()
+    assert [call[0] for call in calls(tmp_path)] == [0, 1]
+
+
+def test_a_trial_alone_gets_a_whole_gpu(tmp_path: Path) -> None:
+    shared = replace(fake_job(tmp_path), resources=Resources(gpus_per_trial=0.25))
+    assert [shared.for_trial(alone).resources.gpus_per_trial for alone in (False, True)] == [0.25, 1.0]
+    for gpus in (0.0, 2.0):
+        job = replace(shared, resources=Resources(gpus_per_trial=gpus))
+        assert job.for_trial(alone=True) == job
 
 
 def test_a_log_holds_all_output_and_the_streams_are_restored(

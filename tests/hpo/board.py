@@ -1,0 +1,20 @@
+"""What driver and workers tell each other, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+class MemoryBoard:
+    """What driver and workers tell each other, kept in memory."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, str] = {}
+        """Tune's id -> the place of its worker."""
+        self.closed: frozenset[str] = frozenset()
+
+    def place_of(self, tune_id: str) -> str:
+        return self.places.get(tune_id, "")
+
+    def close_places(self, places: Collection[str]) -> None:
+        self.closed = frozenset(places)
