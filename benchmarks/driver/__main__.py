@@ -138,7 +138,8 @@ class Driver:
         self.reached[assignment.trial] = passed + 1
         value, step = self.rng.random(), STEPS[passed]
         return {
-            "kind": "report", "place": "here", "trial": assignment.trial, "attempt": assignment.attempt, "step": step, "examples": step,
+            "kind": "report", "place": "here", "trial": assignment.trial, "attempt": assignment.attempt,
+            "step": step, "examples": step,
             "overall": value, "diverged": False, "scores": {task: value * self.rng.random() for task in TASKS},
             "losses": dict.fromkeys(TASKS, 0.5), "flags": [], "seconds": 1.0, "evaluation_seconds": 0.1,
             "examples_per_task": dict.fromkeys(TASKS, step // 3),
