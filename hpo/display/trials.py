@@ -197,7 +197,8 @@ def event_row(event: Row) -> dict[str, Any]:
         "event": event["event"],
         "state": event["state"] or "",
         "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])),
-        "host": event["host"] or "",
+        "cause": event["cause"] or "",
+        "place": event["place"] or "",
         "reason": event["reason"] or "",
         "weights": event["checkpoint"] or "",
     }
