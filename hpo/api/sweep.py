@@ -6,8 +6,9 @@ UserWarning with their names.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from hpo.api.plots import Plots
     from hpo.driver.comparison import Decision
     from hpo.search.snapshot import Snapshot
+
+log = logging.getLogger("hpo")
 
 SHOWN = 5
 """Trials that a notebook shows of a sweep."""
@@ -147,6 +150,41 @@ class StoredSweep:
 
         with self._warned():
             return ensemble_here(self.folder, warnings.warn, Choice(method, size, full_dev), name)
+
+    def predict(
+        self,
+        texts: Iterable[str | Sequence[str]],
+        task: str | None = None,
+        *,
+        trial: int | None = None,
+        ensemble: str | None = None,
+    ) -> pd.DataFrame:
+        """Predictions for texts, a row each: `prediction`, and for classes `probability_0` and so on.
+
+        `texts`: a text for each row, or a pair of texts where the task has two. `task` None: the only one of the sweep.
+        `trial`: one whose weights are kept; `ensemble`: a saved one; neither: the `best` trial. Raises ConfigError for
+        an unknown task, ValueError for a row with another number of texts, PredictError for weights that are gone.
+        """
+        from hpo.exports.texts import predicted
+        from hpo.launch.record import record_of
+        from minbert.tasks import choose_tasks, named_or_only
+
+        if trial is not None and ensemble is not None:
+            raise ValueError(f"`trial` and `ensemble` exclude each other; found {trial} and {ensemble!r}.")
+        named = named_or_only(choose_tasks(record_of(self.folder).tasks), task)
+        rows = [(row,) if isinstance(row, str) else tuple(row) for row in texts]
+        columns = len(named.columns)
+        for place, row in enumerate(rows):
+            if len(row) != columns:
+                raise ValueError(f"`texts`: row {place} has {len(row)} texts; {named.name} takes {columns}.")
+        with self._warned():
+            number = self._best() if trial is None and ensemble is None else trial
+            found = predicted(self.folder, number, ensemble, named.name, rows, log.info)
+        frame = pd.DataFrame({"prediction": found.values})
+        if found.probabilities is None:
+            return frame
+        names = [f"probability_{index}" for index in range(found.probabilities.shape[1])]
+        return frame.astype({"prediction": int}).join(pd.DataFrame(found.probabilities, columns=names))
 
     @property
     def study(self) -> optuna.Study:

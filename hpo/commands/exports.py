@@ -80,16 +80,13 @@ def predict(
 
 def _predict_texts(folder: SweepFolder, trial: int | None, ensemble: str | None, request: tuple[Any, ...]) -> None:
     """Write the predictions for a file of texts; `request`: the fields of a `TextRequest`."""
-    from hpo.exports.texts import of_ensemble, of_trial
+    from hpo.exports.texts import predicted
     from hpo.launch.record import record_of
     from minbert.tasks import choose_tasks
     from minbert.training.texts import TextRequest
 
     def predict(task: str, texts: Sequence[tuple[str, ...]]) -> Prediction:
-        if ensemble is not None:
-            return of_ensemble(folder, ensemble, task, texts, tell)
-        assert trial is not None
-        return of_trial(folder, trial, task, texts)
+        return predicted(folder, trial, ensemble, task, texts, tell)
 
     TextRequest(*request).answer(choose_tasks(record_of(folder).tasks), predict)
 

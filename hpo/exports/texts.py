@@ -40,3 +40,13 @@ def of_ensemble(folder: SweepFolder, name: str, task: str, texts: Texts, tell: C
         tell(f"trial {trial} predicts {len(texts):,} rows ({number} of {len(trials)})")
         members[trial] = {task: of_trial(folder, trial, task, texts)}
     return combine(record, members, {task: folder.tasks[task].kind})[task]
+
+
+def predicted(
+    folder: SweepFolder, trial: int | None, ensemble: str | None, task: str, texts: Texts, tell: Callable[[str], None]
+) -> Prediction:
+    """Predictions of a saved ensemble if one is named, else those of a trial. Raises as `of_ensemble`, `of_trial`."""
+    if ensemble is not None:
+        return of_ensemble(folder, ensemble, task, texts, tell)
+    assert trial is not None, "a trial or an ensemble predicts"
+    return of_trial(folder, trial, task, texts)

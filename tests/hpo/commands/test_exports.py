@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpo.api.sweep import StoredSweep
 from minbert.data.tokens import open_data
 from minbert.encoder.base import find_base
 from minbert.training.predict import open_predictor
@@ -116,6 +117,21 @@ def test_predict_reads_standard_input_and_writes_standard_output(store: Path) ->
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["id"] for row in rows] == ["1", "2"]
     assert all(abs(sum(row["probabilities"]) - 1) < 1e-5 for row in rows)
+
+
+def test_python_predicts_as_the_command(store: Path, pairs: Path) -> None:
+    sweep = StoredSweep(SWEEP, str(store))
+    options = ("--trial", "2", "--input", pairs, "--columns", "left,right", "--task", "qqp")
+    done = hpo("predict", SWEEP, *options, store=store)
+    rows = [line.split(",") for line in done.stdout.splitlines()]
+    found = sweep.predict(TEXTS, "qqp", trial=2)
+    assert rows[0][1:] == list(found.columns)
+    assert np.array(rows[1:], float)[:, 1:] == pytest.approx(found.to_numpy(), abs=1e-6)
+    assert list(sweep.predict(TEXTS, "sts", trial=2).columns) == ["prediction"]
+    with pytest.raises(ValueError, match="row 1 has 1 texts; qqp takes 2"):
+        sweep.predict([("a", "b"), "c"], "qqp", trial=2)
+    with pytest.raises(ValueError, match="exclude each other"):
+        sweep.predict(TEXTS, "qqp", trial=2, ensemble="two")
 
 
 def test_predict_of_texts_refuses(store: Path, pairs: Path, tmp_path: Path) -> None:
