@@ -341,10 +341,14 @@ class Sweep:
         """Open the failed trials again; returns their numbers. They wait for their next start."""
         failed = [number for number, record in sorted(self.records.items()) if record.state == "failed"]
         for number in failed:
-            self.records[number].state = "waiting"
-            self.records[number].endings = Endings()
-            self._waiting.add(number)
+            self._open_again(self.records[number])
         return failed
+
+    def _open_again(self, record: TrialRecord) -> None:
+        """Let a failed trial wait for its next start; its endings are counted anew."""
+        record.state, record.endings = "waiting", Endings()
+        self._waiting.add(record.start.trial)
+        self._ended -= not record.start.repeat
 
     def halt(self) -> None:
         """Start no more trials; running ones may still report and end."""
@@ -410,7 +414,7 @@ class Sweep:
             self._enter(start)
         elif attempt > record.start.attempt and (record.state not in CLOSED or record.state == "failed"):
             if record.state == "failed":  # a launch opened the failed trials again
-                record.endings = Endings()
+                self._open_again(record)
             self._reopen(record, start)
 
     def _replay_report(self, row: Mapping[str, Any]) -> None:
