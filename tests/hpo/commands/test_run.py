@@ -107,11 +107,12 @@ def test_resume_and_extend_may_change_resources_data_and_time(
 
 
 def test_every_field_of_a_request_has_its_option() -> None:
-    """All but the module that trains, and what one command alone takes (`--takeover`, `--trials`)."""
+    """All but the module that trains, and what one command alone takes (`--takeover`, `--retry-failed`, `--trials`)."""
     of_machines = {field.name for field in fields(ResourceRequest)}
     launched = {field.name for field in fields(Launch)} - {"resources", "trainer"}
     assert set(options.LAUNCH) == launched | of_machines
-    resumed = {field.name for field in fields(Relaunch)} - {"resources", "takeover", "trials", "keep", "trainer"}
+    resumed = {field.name for field in fields(Relaunch)}
+    resumed -= {"resources", "takeover", "retry_failed", "trials", "keep", "trainer"}
     assert set(options.GOING_ON) == resumed | of_machines
 
 

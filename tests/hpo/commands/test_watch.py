@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,9 @@ def begun(store: Path, time: float) -> Path:
 
 def launch(sweep: Path, number: int, **facts: float | str | None) -> None:
     """Write the generation file of a launch whose process on this machine is gone."""
-    from hpo.cluster.processes import host
+    from hpo.cluster.processes import this_process
 
-    entry = {"number": number, "host": host(), "pid": os.getpid(), "started": -1.0, "state": "ended", **facts}
+    entry = {"number": number, **asdict(this_process()), "started": -1.0, "state": "ended", **facts}
     path = sweep / "generations" / f"{number:06d}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(entry))
