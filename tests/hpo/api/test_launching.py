@@ -66,7 +66,8 @@ def test_callbacks_are_told_of_every_event_and_harm_nothing(ray_cluster: Cluster
 
     assert keys(notes.of("started")) == keys(row for row in rows if row.get("event") == "start")
     assert keys(notes.of("reported")) == keys(row for row in rows if row["table"] == "reports")
-    assert sorted(row["trial"] for row in notes.of("ended")) == [0, 1, 2, 3], "each once"
+    ends = [(row["trial"], row["attempt"]) for row in notes.of("ended")]
+    assert sorted(ends) == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)], "each attempt once; an error is tried again"
     start = notes.of("started")[1]
     assert start["config"]["optimizer"]["encoder_lr"] == start["params"]["optimizer/encoder_lr"]
     assert {row["trial"]: row["state"] for row in notes.of("ended")}[2] == "failed"

@@ -197,7 +197,7 @@ def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: P
 
 
 def test_a_stop_request_in_the_store_stops(ray_cluster: Cluster, tmp_path: Path) -> None:
-    script(tmp_path / "s", slow=0.2)
+    script(tmp_path / "s", slow=1.0)
 
     def observer(snapshot: Snapshot) -> None:
         if snapshot.phase == "searching" and snapshot.budget_examples_used:

@@ -236,9 +236,10 @@ def test_a_trial_without_memory_fails_alone_and_its_process_leaves(ray_cluster: 
         ("failed", "memory", "out of memory"),
     ]
     attempts = [(pid, trial) for trial, _, _, pid in calls(tmp_path / "s")]
-    left = [pid for pid, trial in attempts if trial == 1]
-    assert len(set(left)) == 2
-    assert not {pid for pid, trial in attempts if trial > 1} & set(left), "no trial began in them afterwards"
+    left = [place for place, (_, trial) in enumerate(attempts) if trial == 1]
+    assert len({attempts[place][0] for place in left}) == 2
+    for place in left:
+        assert attempts[place][0] not in {pid for pid, _ in attempts[place + 1 :]}, "no trial began in it afterwards"
 
 
 def test_an_error_of_an_attempt_costs_its_trial_nothing_and_failed_trials_can_be_tried_again(
