@@ -39,36 +39,29 @@ TYPES = {
     "kept": "bool",
 }
 """Types of the columns that every `trials_frame` has: a column has the same type in every sweep, even an empty one."""
-HELD = "held_"
-"""Prefix of the columns of scores on the held split."""
 
 
-def trials_frame(folder: SweepFolder, scoring: Scoring | None = None, wanted: Wanted = every) -> pd.DataFrame:
+def trials_frame(folder: SweepFolder, wanted: Wanted = every) -> pd.DataFrame:
     """One row per trial, ordered by number.
 
     Columns: trial, state, attempts, step, examples, overall, one score for each task (on `search`, at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see
-    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error; with
-    `scoring` also held_overall and held_<task>, for trials that have predictions. Then config (JSON), params (JSON: the
-    drawn parameters by path), and one column for each parameter that any trial has drawn, named by its path
-    (`adapter/rank`): the value that the trial drew, or else that of its configuration, or null. Of these last columns
-    only those that `wanted` chooses.
+    `results.costs`), examples_<task>, kept, checkpoint, origin, seed, config_id, replicate, reason, error. Then config
+    (JSON), params (JSON: the drawn parameters by path), and one column for each parameter that any trial has drawn,
+    named by its path (`adapter/rank`): the value that the trial drew, or else that of its configuration, or null. Of
+    these last columns only those that `wanted` chooses. No column has scores on `held`: who ranks or filters by them
+    selects on them.
     """
     found = fold(folder)
-    return _with_parameters(_facts(folder, found, scoring), folder, found, wanted)
+    return _with_parameters(_facts(folder, found), folder, found, wanted)
 
 
-def _facts(folder: SweepFolder, found: Fold, scoring: Scoring | None = None) -> pd.DataFrame:
+def _facts(folder: SweepFolder, found: Fold) -> pd.DataFrame:
     """The table of trials without configurations and parameters."""
     tasks = list(folder.tasks)
     counts = dict.fromkeys((costs.EXAMPLES + task for task in tasks), "Int64")
     frame = columns(found, tasks).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    frame = frame.astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
-    if scoring is not None:
-        held = {trial: held_scores(folder, scoring, trial) for trial in predictions.predicted(folder, predictions.HELD)}
-        for name in ["overall", *scoring.metrics]:
-            frame[HELD + name] = [held.get(trial, {}).get(name, math.nan) for trial in frame["trial"]]
-    return frame
+    return frame.astype({**TYPES, **dict.fromkeys(tasks, "float64"), **counts})
 
 
 def _with_parameters(frame: pd.DataFrame, folder: SweepFolder, found: Fold, wanted: Wanted = every) -> pd.DataFrame:
@@ -102,7 +95,7 @@ def ranking(frame: pd.DataFrame) -> list[int]:
     return [int(trial) for trial in ordered["trial"]]
 
 
-def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Scoring | None = None) -> pd.DataFrame:
+def top(folder: SweepFolder, n: int = 10, where: str | None = None) -> pd.DataFrame:
     """Rows of the `n` best trials, best first, each with three more columns about the runs of its configuration.
 
     `runs`: number of its runs at full budget, repeats included; `mean`: the mean of their `overall`; `like_best`:
@@ -111,20 +104,18 @@ def top(folder: SweepFolder, n: int = 10, where: str | None = None, scoring: Sco
     `where`: an SQL condition on the columns of `trials_frame`, such as `overall > 0.6 and adapter/rank >= 8`.
     """
     found = fold(folder)
-    frame = _where(with_runs(_facts(folder, found, scoring)), where, folder, found)
+    frame = _where(with_runs(_facts(folder, found)), where, folder, found)
     return _with_parameters(_rows(frame, ranking(frame)[:n]), folder, found)
 
 
-def pareto(
-    folder: SweepFolder, objectives: Sequence[Objective], where: str | None = None, scoring: Scoring | None = None
-) -> pd.DataFrame:
+def pareto(folder: SweepFolder, objectives: Sequence[Objective], where: str | None = None) -> pd.DataFrame:
     """Rows of the complete trials that no other complete trial dominates (`results.objectives`), best first by the
     first objective, with the columns of `top`. Repeats, and trials without a value of an objective, are left out.
 
     `where`, as in `top`: only these trials are compared.
     """
     found = fold(folder)
-    frame = _where(with_runs(_facts(folder, found, scoring)), where, folder, found)
+    frame = _where(with_runs(_facts(folder, found)), where, folder, found)
     frame = frame[(frame["state"] == "complete") & (frame["origin"] != REPEAT).fillna(True)]
     values = gains(frame, objectives)
     known = np.isfinite(values).all(axis=1)

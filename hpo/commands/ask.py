@@ -79,7 +79,6 @@ def top(
         show_parameters,
         trial_records,
     )
-    from hpo.driver.jury import scoring
     from results import views
     from results.sql import QueryError
 
@@ -90,9 +89,9 @@ def top(
     with warned(folder):
         try:
             if pareto:
-                rows = trial_records(views.pareto(folder, objectives, where, scoring(folder)))[:number]
+                rows = trial_records(views.pareto(folder, objectives, where))[:number]
             else:
-                rows = trial_records(views.top(folder, number or 10, where, scoring(folder)))
+                rows = trial_records(views.top(folder, number or 10, where))
         except QueryError as error:
             raise InputError(f"{name_hints(where or '', list(views.trials_frame(folder)))}{error}") from error
     out = console()

@@ -28,7 +28,6 @@ MESSAGES = 5
 def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
     from hpo.driver.comparison import best_trial, of_sweep
-    from hpo.driver.jury import scoring
     from hpo.driver.ledger import Ledger
     from hpo.driver.selection import conclude, settled
     from results import views
@@ -37,7 +36,7 @@ def closing(outcome: Outcome, store: str, console: Console) -> None:
     folder = Store(store).open(outcome.name)
     headline(outcome, console)
     show_messages(outcome, console)
-    rows = trial_records(views.top(folder, BEST, scoring=scoring(folder)))
+    rows = trial_records(views.top(folder, BEST))
     scores = score_rows(rows, list(folder.tasks))
     console.print()
     title = f"best trials ({RANKED}, which chose them)"

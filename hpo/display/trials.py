@@ -24,14 +24,10 @@ ALIKE = "~ noise of single runs may explain the difference from the best"
 """Explanation of the mark in `score_rows`."""
 UNBEATEN = "trials that no other beats in all objectives"
 """Title of the Pareto set."""
-HELD = "held_overall"
-"""Column of a trial's overall score on the split `held`."""
-HELD_OUT = "held out"
-"""Its column in a table for people."""
 JSON_COLUMNS = ("config", "params")
 """Columns that hold JSON text."""
 BEFORE_PARAMETERS = "params"
-"""In `results.views.trials_frame` every column after this one is a drawn parameter, except scores on `held`."""
+"""In `results.views.trials_frame` every column after this one is a drawn parameter."""
 
 
 def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -44,7 +40,7 @@ def trial_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a trial: state, examples used, scores on `search`, overall score on `held`, adapter.
+    """One row a trial: state, examples used, scores on `search`, adapter.
 
     Where configurations have run again, also the number of their runs at full budget, and the mean. `~` marks trials
     that cannot be told apart from the first.
@@ -60,7 +56,6 @@ def score_rows(rows: Sequence[Row], tasks: Sequence[str]) -> list[dict[str, Any]
             **({"": "~" if place and row["like_best"] else ""} if alike else {}),
             **({"runs": row["runs"] or MISSING, "mean": score(row["mean"])} if repeated else {}),
             **{task: score(row.get(task)) for task in tasks},
-            HELD_OUT: score(row.get(HELD)),
             "adapter": _kind(row["config"].get("adapter")),
         }
         for place, row in enumerate(rows)
@@ -165,7 +160,7 @@ def _parameters(row: Row) -> dict[str, Any]:
     """Drawn parameters of a trial by their paths."""
     names = list(row)
     drawn = names[names.index(BEFORE_PARAMETERS) + 1 :] if BEFORE_PARAMETERS in names else []
-    return {name: row[name] for name in drawn if not name.startswith("held_")}
+    return {name: row[name] for name in drawn}
 
 
 def report_row(report: Row) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.display import answer, ensemble
 from hpo.display.importance import importance_notes, importance_title
-from hpo.display.trials import ALIKE, HELD_OUT, RANKED, cost_rows, score_rows, trial_records
+from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, trial_records
 from hpo.display.units import amount, duration, plural, score
 from hpo.driver.importance import importances_frame
 from hpo.report import html
@@ -101,8 +101,7 @@ def best_trials(facts: Facts, key: str) -> str:
     rows, tasks = trial_records(facts.best), list(facts.record.tasks)
     if not rows:
         return html.paragraph("No trial has a score yet.")
-    shown = [{name: value for name, value in row.items() if name != HELD_OUT} for row in score_rows(rows, tasks)]
-    parts = [html.table(shown, f"best trials ({RANKED}, which chose them)", "scores")]
+    parts = [html.table(score_rows(rows, tasks), f"best trials ({RANKED}, which chose them)", "scores")]
     if any(row["like_best"] for row in rows[1:]):
         parts.append(html.paragraph(ALIKE, "note"))
     parts.append(html.table(cost_rows(rows, tasks), "cost of each (s/1k: seconds per 1,000 training examples)"))

@@ -187,12 +187,14 @@ def test_show_holds_one_trial_in_detail(folder: SweepFolder) -> None:
 
 def test_held_scores(folder: SweepFolder) -> None:
     predict(folder, [1.0, 0.2])
-    frame = views.trials_frame(folder, SCORING).set_index("trial")
-    assert frame.loc[0, "held_colour"] == 1.0
-    assert frame.loc[0, "held_overall"] == pytest.approx(1.0)
-    assert frame.loc[1, "held_colour"] < 0.6
-    assert math.isnan(frame.loc[4, "held_overall"])
-    assert views.show(folder, 0, SCORING)["held"]["length"] == pytest.approx(1.0)
+    shown = [views.show(folder, trial, SCORING)["held"] for trial in (0, 1, 4)]
+    assert shown[0] == {"colour": 1.0, "length": pytest.approx(1.0), "overall": pytest.approx(1.0)}
+    assert shown[1]["colour"] < 0.6
+    assert shown[2] is None, "it has predicted nothing"
+    for frame in (views.trials_frame(folder), views.top(folder)):
+        assert not [name for name in frame.columns if "held" in name], "nobody ranks or filters by `held`"
+    with pytest.raises(QueryError, match="held_overall"):
+        views.top(folder, where="held_overall > 0.5")
 
 
 def test_an_empty_sweep(tmp_path: Path) -> None:

@@ -118,8 +118,7 @@ def test_damaged_predictions_do_not_undo_a_finished_sweep(store: Path, monkeypat
     assert [member["trial"] for member in json.loads(record.read_text())["members"]] == [3], "those that can be read"
     for trial in (0, 2):
         assert f"left out: trial {trial}: its predictions are missing or damaged" in done.stdout
-    for trial in range(3):
-        assert f"{trial}-0.parquet is skipped" in done.stderr
+    assert "0-0.parquet is skipped" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def trials(count: int, parameters: int) -> list[dict[str, Any]]:
     for trial in range(count):
         rates = {f"optimizer/schedule/rate_{number}": (trial + 1) * (number + 1) / 3e4 for number in range(parameters)}
         first = {"adapter/targets": "query+key+value+intermediate+output"} if trial == 0 else {"adapter/targets": None}
-        rows.append({"trial": trial, "params": {}, **rates, **first, "selection": "last", "held_overall": 0.5})
+        rows.append({"trial": trial, "params": {}, **rates, **first, "selection": "last"})
     return rows
 
 
@@ -48,7 +48,6 @@ def test_parameters_of_ten_trials_fit_the_terminal(width: int) -> None:
         assert values == [tables.cell(row[name]) for row in trials(10, 30)], "whole names, and a value of each trial"
     headers = [line for line in lines if line[:2] == ["parameter", "trial"]]
     assert [int(word) for line in headers for word in line[2::2]] == list(range(10))
-    assert "held_overall" not in text
     assert "query+key+value+intermed\n" in drawn(trials(2, 1), 60).replace(" ", ""), "a long value goes on below"
 
 
