@@ -75,7 +75,7 @@ def held_scores(folder: SweepFolder, runs: tuple[int, ...]) -> list[float]:
 
 def swept(store: Path, name: str) -> dict[str, Any]:
     """What a finished sweep found."""
-    from hpo.driver.comparison import of_sweep
+    from hpo.driver.answer import of_sweep
     from results.store import Store
 
     folder = Store(str(store)).open(name)

@@ -28,7 +28,7 @@ Question = Callable[[Path], Callable[[], Any]]
 
 MODULES = (
     "hpo.commands.ask", "hpo.commands.watch", "hpo.display.answer", "hpo.display.live", "hpo.display.status",
-    "hpo.display.summary", "hpo.display.trials", "hpo.driver.comparison", "minbert.metrics", "minbert.migrations",
+    "hpo.display.summary", "hpo.display.trials", "hpo.driver.answer", "minbert.metrics", "minbert.migrations",
     "results.choice", "results.query", "results.views", "scipy.special", "rich.console", "rich.table",
 )  # fmt: skip
 """What the commands import once they run."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
     from hpo.api.plots import Plots
-    from hpo.driver.comparison import Decision
+    from hpo.driver.answer import Decision
     from hpo.search.snapshot import Snapshot
 
 log = logging.getLogger("hpo")
@@ -95,7 +95,7 @@ class StoredSweep:
     @property
     def answer(self) -> Decision | None:
         """The sweep's answer against the default configuration, on `search` and on `held`; None before its end."""
-        from hpo.driver.comparison import of_sweep
+        from hpo.driver.answer import of_sweep
 
         with self._warned():
             return of_sweep(self.folder)
@@ -108,7 +108,7 @@ class StoredSweep:
         return trials[trials["trial"] == self._best()].iloc[0]
 
     def _best(self) -> int:
-        from hpo.driver.comparison import best_trial
+        from hpo.driver.answer import best_trial
 
         with self._warned():
             return best_trial(self.folder)

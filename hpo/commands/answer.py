@@ -33,7 +33,7 @@ def best(
     from hpo.display import tables
     from hpo.display.answer import sentences, to_json
     from hpo.display.trials import score_rows, show_parameters, trial_records
-    from hpo.driver.comparison import best_trial, of_sweep
+    from hpo.driver.answer import best_trial, of_sweep
     from hpo.driver.retraining import config_of
     from results import views
 

@@ -169,7 +169,7 @@ def show(
     """
     from hpo.display.answer import to_json
     from hpo.display.summary import show_answer
-    from hpo.driver.comparison import of_sweep
+    from hpo.driver.answer import of_sweep
     from hpo.driver.jury import scoring
     from hpo.driver.ledger import Ledger
     from results import views

@@ -117,7 +117,7 @@ def logs(
     """
     from hpo.driver.generations import total_trials
     from hpo.launch.record import record_of
-    from hpo.worker.place import log_file
+    from hpo.worker.paths import log_file
 
     folder = open_sweep(store, sweep)
     path = log_file(Path(folder.path), trial)

@@ -1,4 +1,4 @@
-"""The answer of a sweep as sentences and as JSON (`hpo.driver.comparison`)."""
+"""The answer of a sweep as sentences and as JSON (`hpo.driver.answer`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpo.search.answer import SURE
 from hpo.search.states import DEFAULT
 
 if TYPE_CHECKING:
-    from hpo.driver.comparison import Comparison, Decision
+    from hpo.driver.answer import Comparison, Decision
     from hpo.search.answer import Answer, Judged
 
 

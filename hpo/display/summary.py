@@ -15,7 +15,7 @@ from hpo.display.trials import RANKED, score_rows, trial_records
 from hpo.display.units import duration, plural, score
 
 if TYPE_CHECKING:
-    from hpo.driver.comparison import Decision
+    from hpo.driver.answer import Decision
     from hpo.driver.session import Outcome
     from results.store import SweepFolder
 
@@ -27,7 +27,7 @@ MESSAGES = 5
 
 def closing(outcome: Outcome, store: str, console: Console) -> None:
     """Print the screen of a launch whose sweep is done."""
-    from hpo.driver.comparison import best_trial, of_sweep
+    from hpo.driver.answer import best_trial, of_sweep
     from hpo.driver.ledger import Ledger
     from hpo.driver.selection import conclude, settled
     from results import views

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo.driver.comparison import best_trial, difference_on_held, runs_at_full_budget
+from hpo.driver.answer import best_trial, difference_on_held, runs_at_full_budget
 from hpo.driver.ledger import Ledger
 from hpo.driver.retraining import config_of
 from hpo.launch.record import record_of

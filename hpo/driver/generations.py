@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.cluster.processes import Process, this_process
-from hpo.worker.place import generation_folder
+from hpo.worker.paths import generation_folder
 
 if TYPE_CHECKING:
     from results.files import Disk

@@ -1,7 +1,7 @@
 """What is chosen once a search has ended, and which predictions that takes.
 
 An ensemble and the best single trial are chosen on `search`, from evidence (`results.choice`). Only they, the runs of
-the answer (`hpo.driver.comparison`) and those of the default predict, and only the rows of `held` on which headlines
+the answer (`hpo.driver.answer`) and those of the default predict, and only the rows of `held` on which headlines
 are estimated, unless more is asked for.
 
 `settle` is the one loop: choose, let the chosen trials predict, leave out those that could not, choose again. A launch
@@ -18,11 +18,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.driver.comparison import compared, decided, runs_at_full_budget, scores_of
+from hpo.driver.answer import compared, decided, runs_at_full_budget, scores_of
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.launch.record import record_of
-from hpo.worker.place import chosen_file
+from hpo.worker.paths import chosen_file
 
 if TYPE_CHECKING:
     from results.choice import Selection

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from hpo.worker.place import stop_file
+from hpo.worker.paths import stop_file
 
 LOOK = 0.5
 """Seconds between two checks for that file."""

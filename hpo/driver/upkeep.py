@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.driver import generations
-from hpo.driver.comparison import compared, decided
+from hpo.driver.answer import compared, decided
 from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger, TrialEntry
 from hpo.driver.selection import FORMER, record_again, recorded, select, settled
 from hpo.driver.weights import EndRow, delete, outdated
 from hpo.launch.record import record_of
 from hpo.search.states import CLOSED, DEFAULT
-from hpo.worker.place import checkpoint_folder, generation_folder
+from hpo.worker.paths import checkpoint_folder, generation_folder
 from minbert import caches
 from minbert.disk import age, bytes_on_disk
 from minbert.training import checkpoints

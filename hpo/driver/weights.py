@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.search.states import CLOSED, DEFAULT, ranking
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 from minbert.training import checkpoints
 
 if TYPE_CHECKING:

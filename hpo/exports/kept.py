@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hpo.driver.finalise import PredictError, without_weights
 from hpo.driver.ledger import Ledger
 from hpo.launch.record import check_trainer, record_of
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 
 if TYPE_CHECKING:
     from minbert.encoder.base import Base

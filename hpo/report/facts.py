@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo.display import status
-from hpo.driver.comparison import Decision, of_sweep
+from hpo.driver.answer import Decision, of_sweep
 from hpo.driver.importance import importance_of
 from hpo.launch.record import SweepRecord, record_of
 from hpo.report.quality import Predictor, predictors

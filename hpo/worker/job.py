@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hpo.cluster.places import host_of
 from hpo.cluster.resources import Resources
-from hpo.worker import place
+from hpo.worker import paths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,12 +92,12 @@ class Job:
         return importlib.import_module(self.trainer)
 
     def checkpoints(self, trial: int) -> Path:
-        """See `hpo.worker.place.checkpoint_folder`."""
-        return place.checkpoint_folder(Path(self.folder), trial)
+        """See `hpo.worker.paths.checkpoint_folder`."""
+        return paths.checkpoint_folder(Path(self.folder), trial)
 
     def log(self, trial: int) -> Path:
-        """See `hpo.worker.place.log_file`."""
-        return place.log_file(Path(self.folder), trial)
+        """See `hpo.worker.paths.log_file`."""
+        return paths.log_file(Path(self.folder), trial)
 
 
 @dataclass(frozen=True)

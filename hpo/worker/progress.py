@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from hpo.worker.place import stage_file
+from hpo.worker.paths import stage_file
 
 EVERY = 0.5
 """Seconds between two writes within a stage."""

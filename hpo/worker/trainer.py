@@ -17,7 +17,7 @@ import numpy as np
 
 from hpo.cluster.resources import Resources
 from hpo.worker.job import Assignment, Job
-from hpo.worker.place import stage_file
+from hpo.worker.paths import stage_file
 from hpo.worker.progress import StageFile
 
 if TYPE_CHECKING:

@@ -219,7 +219,7 @@ def test_stop_of_a_sweep_that_does_not_run(kept_store: Path) -> None:
 
 def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Path) -> None:
     from hpo.driver import generations
-    from hpo.worker.place import stop_file
+    from hpo.worker.paths import stop_file
 
     generation = generations.claim(store / SWEEP)
     try:

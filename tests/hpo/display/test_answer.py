@@ -8,7 +8,7 @@ import pytest
 
 from hpo.display.answer import chance, sentences, to_json
 from hpo.display.tables import plain
-from hpo.driver.comparison import Comparison, Decision
+from hpo.driver.answer import Comparison, Decision
 from hpo.search.answer import Answer, Challenger, decide
 from results.estimates import Estimate
 

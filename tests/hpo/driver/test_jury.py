@@ -13,7 +13,7 @@ from hpo.driver.jury import SIZE, Jury, scoring
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import Choice, select
 from hpo.driver.weights import EndRow, Shelf
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 from results.ensembles import Problem
 from results.predictions import Prediction
 from results.store import Store, SweepFolder

@@ -20,7 +20,7 @@ from hpo.search.states import CLOSED, INTERRUPTIONS, STATES, ranking
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 from results import views
 from results.store import Store, SweepFolder
 from tests.hpo.board import MemoryBoard

@@ -25,7 +25,7 @@ from hpo.search.states import configuration_id
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 from results.objectives import accepted, objectives_from
 from tests.hpo.board import MemoryBoard
 from tests.hpo.conftest import SPACE

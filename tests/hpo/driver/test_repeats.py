@@ -11,7 +11,7 @@ import pytest
 
 from hpo.cluster.connection import Cluster
 from hpo.driver import session
-from hpo.driver.comparison import of_sweep, runs_at_full_budget
+from hpo.driver.answer import of_sweep, runs_at_full_budget
 from hpo.driver.ledger import Ledger
 from hpo.search.repeats import missing
 from hpo.search.snapshot import Snapshot

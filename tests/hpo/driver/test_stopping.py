@@ -23,7 +23,7 @@ from hpo.driver.stopping import Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
-from hpo.worker.place import stop_file
+from hpo.worker.paths import stop_file
 from results.store import Store
 from tests.hpo.conftest import launch
 

@@ -14,7 +14,7 @@ from hpo.driver import generations
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import FORMER, Needed, record_choice, recorded, select, still_needed
 from hpo.driver.upkeep import GRACE, Upkeep, free, free_all
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 from minbert.disk import bytes_on_disk
 from minbert.training.checkpoints import is_complete
 from results.schemas import TABLES

@@ -9,7 +9,7 @@ import pytest
 from hpo.driver.ledger import Ledger
 from hpo.driver.weights import EndRow, Shelf
 from hpo.search.states import ranking
-from hpo.worker.place import checkpoint_folder
+from hpo.worker.paths import checkpoint_folder
 
 
 class Bench:

@@ -13,7 +13,7 @@ from hpo.search.schedulers import Asha
 from hpo.search.snapshot import Snapshot
 from hpo.worker import progress, trainer
 from hpo.worker.job import Assignment, Job
-from hpo.worker.place import stage_file
+from hpo.worker.paths import stage_file
 from hpo.worker.progress import StageFile, StageProgress, stages_of
 from tests.minbert.configs import configure
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpo.driver.comparison import compared, decided, of_sweep, runs_at_full_budget, sampling_errors
+from hpo.driver.answer import compared, decided, of_sweep, runs_at_full_budget, sampling_errors
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import needed, select
