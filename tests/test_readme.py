@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shlex
@@ -76,6 +77,7 @@ def packages_with(technique: str, folder: Path) -> Path:
     row, closing, rest = after.partition(")}")
     assert table and closing, "the table at the end of the family's file"
     file.write_text(f"{before}\n{technique}\n{table}{row}, {name}{closing}{rest}")
+    compileall.compile_dir(folder, quiet=2)  # otherwise each of many processes may compile all of it
     return folder
 
 
