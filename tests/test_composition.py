@@ -33,8 +33,8 @@ from minbert.training.train import train
 from tests.minbert.conftest import make_corpus
 
 CONFIGURATIONS, GROUPS = 300, 30
-QUICK = 10
-"""Groups in the default test run, a third of the configurations; the slow tests run all."""
+QUICK = 6
+"""Groups in the default test run, a fifth of the configurations; the slow tests run all."""
 SPACE = leaves(expand(load_space("full"), DEFAULT_TASKS))
 
 

@@ -179,6 +179,7 @@ def test_sigterm_to_the_whole_group_pauses(ray_cluster: Cluster, tmp_path: Path)
     assert not any("lost" in message for message in outcome.snapshot.messages)
 
 
+@pytest.mark.slow
 def test_two_signals_leave_a_hung_trial_behind(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "hang", "at": 0, "attempts": [0]}})
     with driver("run", tmp_path, trials=3) as process:

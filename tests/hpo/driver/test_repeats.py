@@ -94,6 +94,7 @@ def test_a_sweep_repeats_predicts_shows_resumes_and_extends(ray_cluster: Cluster
     assert longer.snapshot.trials_total == 13
 
 
+@pytest.mark.slow
 def test_a_driver_killed_during_a_repeat_is_resumed_as_if_nothing_had_been(
     ray_cluster: Cluster, tmp_path: Path
 ) -> None:

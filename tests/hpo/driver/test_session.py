@@ -215,6 +215,7 @@ def test_a_hung_trial_is_killed_and_issued_again(
     assert rows[-1]["state"] in ("complete", "pruned")
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_every_worker_fails_after_its_last_retry(ray_cluster: Cluster, tmp_path: Path) -> None:
     script(tmp_path / "s", {1: {"kind": "kill", "at": 0}})
     outcome = session.run(launch(tmp_path, trials=3))
