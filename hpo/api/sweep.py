@@ -149,7 +149,7 @@ class StoredSweep:
         from hpo.driver.finalise import ensemble_here
 
         with self._warned():
-            return ensemble_here(self.folder, warnings.warn, Choice(method, size, full_dev), name)
+            return ensemble_here(self.folder, log.info, Choice(method, size, full_dev), name)
 
     def predict(
         self,

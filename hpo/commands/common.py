@@ -25,6 +25,8 @@ from hpo.display.messages import tell, warn
 from hpo.driver.stopping import RESUMABLE
 
 if TYPE_CHECKING:
+    from socketserver import BaseServer
+
     from rich.console import Console
 
     from results.store import Store, SweepFolder
@@ -146,6 +148,16 @@ def warned(source: Store | SweepFolder) -> Iterator[None]:
         yield
     finally:
         warn(source.warnings)
+
+
+def serve(server: BaseServer) -> None:
+    """Serve until Ctrl-C."""
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
 
 
 def console() -> Console:

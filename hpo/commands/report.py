@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.commands.common import InputError, JsonOption, StoreOption, console, open_store, print_json
+from hpo.commands.common import InputError, JsonOption, StoreOption, console, open_store, print_json, serve
 from hpo.display.messages import busy, tell, warn
 
 SweepsArgument = Annotated[list[str], typer.Argument(metavar="SWEEP", help="Names of sweeps (see `hpo list`).")]
@@ -72,12 +72,7 @@ def _serve(store: str, sweeps: list[str], port: int) -> None:
         reason = str(error).rstrip(".")
         raise InputError(f"`--port`: cannot listen on {HOST}:{port}: {reason}. Name another one.") from error
     tell(f"http://{HOST}:{running.server_port}/ follows {', '.join(sweeps)}; Ctrl-C ends it")
-    try:
-        running.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        running.server_close()
+    serve(running)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"report": report}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.commands.common import StoreOption, SweepArgument, open_sweep, warned
+from hpo.commands.common import StoreOption, SweepArgument, open_sweep, serve, warned
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
 
@@ -33,12 +33,7 @@ def dashboard(
         study = study_of(folder)
     running = exported.server(study, port)
     tell(f"http://{exported.HOST}:{running.server_port}/ shows {sweep}; Ctrl-C ends it")
-    try:
-        running.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        running.server_close()
+    serve(running)
 
 
 def log(

@@ -54,14 +54,6 @@ are left out: what is behind them is drawn (`tests.results.plots` computes their
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store")
-    sweeps.small(path)
-    sweeps.many(path, "evil", 30)
-    return path
-
-
-@pytest.fixture(scope="module")
 def address(store: Path) -> str:
     """A page about two sweeps, one of them with markup for names."""
     facts = [facts_of(Store(store).open(name)) for name in ("small-1", "evil")]

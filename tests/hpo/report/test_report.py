@@ -33,15 +33,6 @@ from tests.minbert.conftest import make_corpus
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that tests only read: `small-1`, done, and `evil`, whose texts are markup."""
-    path = tmp_path_factory.mktemp("store")
-    sweeps.small(path)
-    sweeps.many(path, "evil", 30)
-    return path
-
-
-@pytest.fixture(scope="module")
 def small(store: Path) -> Facts:
     return facts_of(Store(store).open("small-1"))
 
