@@ -21,7 +21,7 @@ REPORT_TYPES = {
 ATTEMPT_TYPES = {
     **dict.fromkeys(("trial", "attempt", "slot"), "int64"),
     **dict.fromkeys(("begin", "end"), "float64"),
-    **dict.fromkeys(("state", "reason", "error"), "str"),
+    **dict.fromkeys(("worker", "state", "reason", "error"), "str"),
 }
 """Types of the columns of the two tables, also where they are empty."""
 
@@ -64,9 +64,10 @@ def reports_frame(folder: SweepFolder) -> pd.DataFrame:
 def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
     """One row per attempt of a trial, in the order of their starts.
 
-    Columns: trial, attempt, slot, begin and end (seconds since the sweep's first row), state, reason and error (its
-    traceback). A running attempt ends at the sweep's latest row, one whose driver died at its last report, as lost.
-    Rows do not name the process that trained: slots, from 1, are the fewest in which no two attempts overlap.
+    Columns: trial, attempt, worker (place and process that trained it; empty without a report), slot, begin and end
+    (seconds since the sweep's first row), state, reason and error (its traceback). Slots, from 1, are the fewest in
+    which no two attempts overlap. A running attempt ends at the sweep's latest row. One whose driver died ends at its
+    last report, as lost.
     """
     events = folder.read("trials")
     rows = to_rows(since_first_start(events, events))
@@ -74,7 +75,7 @@ def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
     began = min((row["time"] for row in rows), default=0.0)
     latest = max([began, *(row["time"] for row in rows), *(row["time"] for row in reports)])
     newest = {row["trial"]: row["attempt"] for row in rows}
-    last = {(row["trial"], row["attempt"]): row["time"] for row in reports}
+    last = {(row["trial"], row["attempt"]): row for row in reports}
     ends: dict[tuple[int, int], dict[str, Any]] = {}
     for row in rows:
         if row["event"] == "end":
@@ -84,7 +85,9 @@ def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
     for row in (row for row in rows if row["event"] == "start"):
         key = row["trial"], row["attempt"]
         running = row["attempt"] == newest[row["trial"]]
-        broken = {"time": latest if running else last.get(key, row["time"]), "state": "running" if running else "lost"}
+        report = last.get(key, {})
+        ended = latest if running else report.get("time", row["time"])
+        broken = {"time": ended, "state": "running" if running else "lost"}
         end: dict[str, Any] = ends.get(key, broken)
         slot = next((place for place, time in enumerate(free) if time <= row["time"]), len(free))
         free[slot : slot + 1] = [end["time"]]
@@ -92,6 +95,7 @@ def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
             {
                 "trial": row["trial"],
                 "attempt": row["attempt"],
+                "worker": f"{report['place']}, process {report['pid']}" if report.get("place") else "",
                 "slot": slot + 1,
                 "begin": row["time"] - began,
                 "end": end["time"] - began,

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from results.files import StoreError
 
-VERSION = 5
+VERSION = 6
 """Schema version; it grows by one when columns are added."""
 
 SCORES = pa.map_(pa.string(), pa.float64())
@@ -135,6 +135,8 @@ REPORTS = _schema(
         column("checkpoint", pa.string(), "path of the checkpoint that was written just before the report"),
         column("checkpoint_bytes", pa.int64(), "size of that checkpoint", "bytes"),
         column("checkpoint_sha256", pa.string(), "digest of that checkpoint's weights", "hexadecimal"),
+        column("place", pa.string(), "host and device where the trial was trained; null in older files"),
+        column("pid", pa.int64(), "process that trained it; null in older files"),
         *_WRITTEN,
     ]
 )

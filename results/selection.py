@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,17 +51,19 @@ def conclude(
     *,
     name: str | None = None,
     noise: float | None = None,
+    repeats: Mapping[int, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Estimate the scores of a selection, and save it as an ensemble.
 
-    `noise`: standard deviation of a trial's overall over seeds, where the sweep measured it.
+    `noise`: standard deviation of a trial's overall over seeds, where the sweep measured it. `repeats`: repeat -> the
+    trial whose configuration it runs again.
 
     The result is the record that `load` returns: name, method, size, combination, candidates, best_single, default,
     seeds, skipped, selected_on, looks, and
 
-        members     the heaviest first: trial, attempt, weight (mean over the tasks), weights by task, overall alone on
-                    `search`, gain on `search` and on `held` of adding it to those before it, seconds (time to predict,
-                    relative to the best single trial; null if unknown)
+        members     the heaviest first: trial, repeat_of (a trial; null if it is no repeat), attempt, weight (mean over
+                    the tasks), weights by task, overall alone on `search`, gain on `search` and on `held` of adding it
+                    to those before it, seconds (time to predict, relative to the best single trial; null if unknown)
         seconds     their sum
         compared    each method that was tried by cross-validation on `search`: method, size, members, value, optimism,
                     gain over the best single trial
@@ -78,6 +81,8 @@ def conclude(
         raise StoreError(f"{rule} {reasons}".strip())
     parts = _parts(folder, scoring, selection)
     members = _members(folder, scoring, selection, selection.ensemble, parts)
+    for entry in members:
+        entry["repeat_of"] = repeats.get(entry["trial"])
     for ensemble in selection.roles.values():
         look(folder, _weights(ensemble), ensemble.combination)
     seconds = [entry["seconds"] for entry in members]

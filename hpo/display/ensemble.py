@@ -27,17 +27,39 @@ SINGLE = ("top-k", 1)
 MARK = "chosen"
 
 
+def alone(record: Mapping[str, Any]) -> str | None:
+    """The sentence for a choice among methods that fell on the best single trial; None for other choices."""
+    if not _is_single(record) or len(record["compared"]) < 2:
+        return None
+    trial = record["members"][0]["trial"]
+    return (
+        f"No ensemble scored better than the best single trial by cross-validation on `search`: trial {trial} predicts "
+        "alone."
+    )
+
+
+def _is_single(record: Mapping[str, Any]) -> bool:
+    """Whether the best single trial is the only member."""
+    return (record["method"], record["size"]) == SINGLE
+
+
 def member_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a member: its weight (by task where tasks differ), its own score, what adding it gains, its time."""
     rows = []
     for member in record["members"]:
-        row: dict[str, Any] = {"trial": member["trial"], "weight": f"{member['weight']:.2f}"}
+        row: dict[str, Any] = {"trial": _member(member), "weight": f"{member['weight']:.2f}"}
         if _differ(record):
             row |= {task: f"{share:.2f}" for task, share in member["weights"].items()}
         row["alone, search"] = score(member["alone"])
         row |= {f"adds, {part}": signed(gain) for part, gain in member["gain"].items()}
         rows.append(row | {"seconds": MISSING if member["seconds"] is None else f"{member['seconds']:.1f}x"})
     return rows
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    """`12 (repeat of 1)`."""
+    origin = member.get("repeat_of")  # absent from older records
+    return str(member["trial"]) if origin is None else f"{member['trial']} (repeat of {origin})"
 
 
 def _differ(record: Mapping[str, Any]) -> bool:
@@ -89,7 +111,7 @@ def estimate_rows(record: Mapping[str, Any], part: str) -> list[dict[str, str]]:
     """One row a predictor: overall score with its interval, score of each task."""
     rows = []
     for predictor, parts in record["estimates"].items():
-        if part not in parts:
+        if part not in parts or (predictor == "ensemble" and _is_single(record)):
             continue
         estimate = parts[part]
         overall = estimate["overall"]
@@ -116,6 +138,8 @@ def gains(record: Mapping[str, Any]) -> list[str]:
     """Differences on held-out data, one sentence each: the ensemble against the best single trial, that against the
     default; with the interval that allows for other seeds where the sweep repeated configurations."""
     pairs = {"gain": "ensemble minus best single trial", "gain_over_default": "best single trial minus default"}
+    if _is_single(record):
+        del pairs["gain"]
     lines = []
     for name, words in pairs.items():
         if (difference := record.get(name)) is not None:  # older records hold fewer differences, without seeds

@@ -113,6 +113,8 @@ def show_ensemble(record: Mapping[str, Any], console: Console, *, compare: bool 
         title = "methods by cross-validation on `search`"
         tables.show(ensemble.compared_rows(record), console, title=title, empty="too few rows for cross-validation")
         console.print()
+    if (sentence := ensemble.alone(record)) is not None:
+        console.print(sentence, style="bold", soft_wrap=True)
     members = plural(len(record["members"]), "member")
     method = f"{record['method']}, {members} of {plural(len(record['candidates']), 'candidate')}"
     tables.show(ensemble.member_rows(record), console, title=f"ensemble {record['name']} ({method})")

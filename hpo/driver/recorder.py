@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 COPIED = (
     "step", "examples", "scores", "losses", "flags", "seconds", "evaluation_seconds", "stage_seconds",
     "trainable_parameters", "total_parameters", "peak_memory_bytes", "examples_per_task",
-    "checkpoint", "checkpoint_bytes", "checkpoint_sha256",
+    "checkpoint", "checkpoint_bytes", "checkpoint_sha256", "place", "pid",
 )  # fmt: skip
 """Fields that are copied unchanged from a report to its row."""
 

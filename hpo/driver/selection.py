@@ -219,7 +219,8 @@ def conclude(folder: SweepFolder, ledger: Ledger, selection: Selection, name: st
     """Estimate a selection's scores and save its record under `<store>/<sweep>/ensembles/`. Returns the record."""
     from results.selection import conclude as estimate
 
-    return estimate(folder, scoring(folder), selection, name=name, noise=noise(folder, ledger))
+    repeats = {trial: origin for trial in ledger.repeats if (origin := ledger.repeat_of(trial)) is not None}
+    return estimate(folder, scoring(folder), selection, name=name, noise=noise(folder, ledger), repeats=repeats)
 
 
 def noise(folder: SweepFolder, ledger: Ledger) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.display import answer, ensemble
 from hpo.display.importance import importance_notes, importance_title
+from hpo.display.tables import MISSING
 from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, trial_records
 from hpo.display.units import amount, duration, plural, score
 from hpo.driver.importance import importances_frame
@@ -64,7 +65,8 @@ def headline(facts: Facts, key: str) -> str:
         parts += [html.paragraph(first, "lead"), *map(html.paragraph, others)]
     for name, saved in facts.ensembles.items():
         parts.append(html.table(_estimates(saved), f"{name}: held out ({ensemble.size_of(saved, 'held')})", "scores"))
-        parts += [html.paragraph(line) for line in ensemble.gains(saved)]
+        sentence = ensemble.alone(saved)
+        parts += [html.paragraph(line) for line in [*([sentence] if sentence else []), *ensemble.gains(saved)]]
     if facts.looks:
         parts.append(html.paragraph(ensemble.looks({"looks": facts.looks}), "note"))
     if not facts.ensembles:
@@ -88,12 +90,9 @@ def headline(facts: Facts, key: str) -> str:
 
 def _estimates(saved: Mapping[str, Any]) -> list[dict[str, str]]:
     """Ensemble, best single trial and default on `held`; the last column is the score on `search`, which chose them."""
-    chosen_on = [parts.get("search") for parts in saved["estimates"].values() if "held" in parts]
-    rows = ensemble.estimate_rows(saved, "held")
-    return [
-        row | {"on `search`, which chose": "-" if other is None else score(other["overall"]["value"])}
-        for row, other in zip(rows, chosen_on, strict=True)
-    ]
+    rows, others = ensemble.estimate_rows(saved, "held"), ensemble.estimate_rows(saved, "search")
+    on_search = {row[""]: row[SCORE] for row in others}
+    return [row | {"on `search`, which chose": on_search.get(row[""], MISSING)} for row in rows]
 
 
 def best_trials(facts: Facts, key: str) -> str:
@@ -182,7 +181,10 @@ def seeds(facts: Facts, key: str) -> str:
 def workers(facts: Facts, key: str) -> str:
     """Which trial was trained when, and what was lost."""
     lost = int((facts.attempts["state"] == "lost").sum())
-    note = f"A slot trains one trial at a time. {plural(lost, 'attempt')} lost with the process."
+    note = (
+        f"A worker is a process at a place. An attempt without a report has a slot. "
+        f"{plural(lost, 'attempt')} lost with the process."
+    )
     return html.plot(f"{key}-timeline", "Workers over time.", trials.timeline(facts.attempts), note, WIDE)
 
 

@@ -240,13 +240,19 @@ def unit_of(column: str) -> tuple[float, str]:
 
 
 def timeline(attempts: pd.DataFrame) -> go.Figure:
-    """Which trial was trained when, in how many slots, and how each attempt ended.
+    """Which worker trained which trial when, and how each attempt ended. Attempts without a known worker are drawn in
+    slots below the workers.
 
-    `attempts` has the columns trial, attempt, slot, begin and end (seconds since the sweep began), state and reason.
+    `attempts` has the columns trial, attempt, worker, slot, begin and end (seconds since the sweep began), state and
+    reason.
     """
     if attempts.empty:
         return look.empty("no trial has started yet")
     scale, unit = look.clock(float(attempts["end"].max()))
+    known = attempts["worker"] != ""
+    slots = sorted(attempts.loc[~known, "slot"].unique())
+    lanes = [*attempts.loc[known, "worker"].unique(), *map(_slot, slots)]
+    attempts = attempts.assign(lane=attempts["worker"].where(known, attempts["slot"].map(_slot)))
     traces = []
     for state, rows in attempts.groupby("state", sort=False):
         hover = [
@@ -255,7 +261,8 @@ def timeline(attempts: pd.DataFrame) -> go.Figure:
         ]
         traces.append(
             go.Bar(
-                y=rows["slot"], x=(rows["end"] - rows["begin"]) / scale, base=rows["begin"] / scale, orientation="h",
+                y=rows["lane"].map(safe), x=(rows["end"] - rows["begin"]) / scale, base=rows["begin"] / scale,
+                orientation="h",
                 name=safe(state), text=rows["trial"].astype(str), textposition="inside", insidetextanchor="middle",
                 textangle=0, textfont={"color": look.ON_BARS}, hovertext=hover, hoverinfo="text",
                 marker={"color": look.STATES.get(str(state), look.GREY),
@@ -263,10 +270,15 @@ def timeline(attempts: pd.DataFrame) -> go.Figure:
                         "line": {"width": 1, "color": "rgba(127, 127, 127, 0.4)"}},
             )
         )  # fmt: skip
-    slots = int(attempts["slot"].max())
-    made = look.figure(traces, x=f"{unit} since the sweep began", y="slot", height=150 + 34 * slots, barmode="overlay")
+    height = 150 + 34 * len(lanes)
+    made = look.figure(traces, x=f"{unit} since the sweep began", y="worker", height=height, barmode="overlay")
     made.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
-    return made.update_yaxes(dtick=1, autorange="reversed", tickformat="d")
+    return made.update_yaxes(type="category", categoryorder="array", categoryarray=[*map(safe, reversed(lanes))])
+
+
+def _slot(number: int) -> str:
+    """Name of a slot whose worker is not known."""
+    return f"slot {number}"
 
 
 def replicates(trials: pd.DataFrame, *, most: int = 30) -> go.Figure:

@@ -20,9 +20,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     its driver, then running; 4 a repeat of 0 that runs."""
     stored = sweep(tmp_path_factory.mktemp("store"))
     rows = [
-        start(0, origin="default"), start(1, origin="sampler"), report(0, 100, 0.5), report(1, 100, 0.6),
+        start(0, origin="default"), start(1, origin="sampler"),
+        report(0, 100, 0.5, place="node7 GPU 3", pid=41), report(1, 100, 0.6),
         end(1, "lost", reason="the node is gone"), start(1, attempt=1), report(1, 100, 0.6, attempt=1),
-        report(0, 300, 0.7), end(0, "complete"), start(2, origin="sampler"), report(2, 100, 0.2), end(2, "pruned"),
+        report(0, 300, 0.7, place="node7 GPU 3", pid=41), end(0, "complete"),
+        start(2, origin="sampler"), report(2, 100, 0.2), end(2, "pruned"),
         report(1, 300, math.nan, attempt=1, diverged=True), end(1, "diverged", attempt=1), start(3, origin="sampler"),
         report(3, 100, 0.4), end(1, "diverged", attempt=1, checkpoint="x"), start(3, attempt=1),
         start(4, origin="repeat"), report(4, 100, 0.55),
@@ -45,8 +47,10 @@ def test_reports_count_examples_and_time_of_the_whole_sweep(folder: SweepFolder)
 
 
 def test_attempts_begin_and_end(folder: SweepFolder) -> None:
-    rows = [tuple(row)[1:-2] for row in frames.attempts_frame(folder).itertuples()]
-    assert rows == [
+    frame = frames.attempts_frame(folder)
+    assert frame["worker"].tolist() == ["node7 GPU 3, process 41", *[""] * 6], "files of earlier versions name none"
+    columns = frame[["trial", "attempt", "slot", "begin", "end", "state"]]
+    assert list(columns.itertuples(index=False, name=None)) == [
         (0, 0, 1, 0, 8, "complete"),
         (1, 0, 2, 1, 4, "lost"),
         (1, 1, 2, 5, 13, "diverged"),

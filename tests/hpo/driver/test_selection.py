@@ -185,6 +185,8 @@ def test_gains_know_the_noise_of_seeds_where_a_configuration_ran_twice(folder: S
         rows = [row | {"trial": trial} for row in stored.predictions(min(trial, 3)) if row["split"] == "held"]
         folder.write_table("predictions", rows, f"{trial}-0-held")
     record = conclude(folder, ledger, chosen)
+    assert {member["trial"]: member["repeat_of"] for member in record["members"]}.get(6, 3) == 3
+    assert all(member["repeat_of"] is None for member in record["members"] if member["trial"] != 6)
     assert record["noise"] == known
     assert record["gain_over_default"]["seeds"]["low"] < record["gain_over_default"]["low"]
 

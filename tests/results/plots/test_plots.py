@@ -45,8 +45,9 @@ TRIALS = pd.DataFrame(
 )
 ATTEMPTS = pd.DataFrame(
     {
-        "trial": [0, 1], "attempt": [0, 0], "slot": [1, 2], "begin": [0.0, 5.0], "end": [400.0, 100.0],
-        "state": ["complete", "lost"], "reason": ["", EVIL],
+        "trial": [0, 1, 2], "attempt": [0, 0, 0], "worker": [EVIL, "", EVIL], "slot": [1, 2, 1],
+        "begin": [0.0, 5.0, 400.0], "end": [400.0, 100.0, 450.0], "state": ["complete", "lost", "pruned"],
+        "reason": ["", EVIL, ""],
     }
 )  # fmt: skip
 IMPORTANCES = pd.DataFrame(
@@ -176,3 +177,10 @@ def test_shares_of_a_confusion_are_of_the_label() -> None:
 def test_the_threshold_in_use_is_marked() -> None:
     mark = predictions.precision_recall(CURVE).data[1]
     assert (mark.x.tolist(), mark.y.tolist()) == ([0.5], [0.5])
+
+
+def test_the_timeline_has_one_lane_a_worker() -> None:
+    figure = trials.timeline(ATTEMPTS.assign(worker=["node7, process 41", "", "node7, process 41"]))
+    assert list(figure.layout.yaxis.categoryarray) == ["slot 2", "node7, process 41"], "the first worker on top"
+    lanes = {bar.text[0]: bar.y[0] for bar in figure.data}
+    assert lanes == {"0": "node7, process 41", "1": "slot 2", "2": "node7, process 41"}
