@@ -61,8 +61,10 @@ def written(plan: Plan) -> SweepRecord:
 def script(sweep: Path, faults: dict[int, dict[str, Any]] | None = None, slow: float = 0.0) -> None:
     """Write the faults of trials for the fake trainer, and the seconds of each step (see `tests.hpo.fakes`)."""
     sweep.mkdir(parents=True, exist_ok=True)
-    (sweep / "faults.json").write_text(json.dumps(faults or {}))
-    (sweep / "slow.json").write_text(json.dumps(slow))
+    for name, content in {"faults": faults or {}, "slow": slow}.items():
+        half = sweep / f"{name}.half"
+        half.write_text(json.dumps(content))
+        half.replace(sweep / f"{name}.json")  # whole or not at all: trainers read it meanwhile
 
 
 def calls(sweep: Path) -> list[tuple[int, int, int, int]]:

@@ -275,7 +275,7 @@ print(code)
 """
 
 
-@pytest.mark.parametrize("stride", [16, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("stride", [16, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_a_kill_at_any_step_leaves_a_readable_store(finished: SweepFolder, tmp_path: Path, stride: int) -> None:
     """A process dies before a change of the file system: the first, the one `stride` later, and so on. What it leaves
     can be read, no row names missing weights, and a second call ends as an unbroken one does."""
