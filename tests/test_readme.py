@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hpo.cluster.connection import OWN_SETTINGS
 from minbert.data.files import SAMPLE
 from tests.minbert.conftest import make_corpus
 
@@ -81,7 +84,30 @@ def packages_with(technique: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(900)  # some nine short sweeps, each with a cluster of its own
+CLUSTER = """
+import os, sys
+import ray
+from hpo.cluster.connection import own_cluster
+with own_cluster(2):
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN_PATH"], flush=True)
+    sys.stdin.read()
+"""
+"""A process with a cluster that lives until its standard input ends."""
+
+
+@contextlib.contextmanager
+def one_cluster(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment in which all commands use one cluster of this machine: nine would take a minute to start."""
+    command = [sys.executable, "-c", CLUSTER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # its end closes standard input
+        assert process.stdout is not None
+        address, token = process.stdout.readline().split()
+        settings = {name: value for name, (value, _) in OWN_SETTINGS.items()}
+        yield {**environment, **settings, "RAY_ADDRESS": address, "RAY_AUTH_TOKEN_PATH": token}
+
+
+@pytest.mark.timeout(900)  # some nine short sweeps
 @pytest.mark.xdist_group("readme")
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     data = make_corpus(tmp_path / "data", train=64, dev=24)
@@ -96,23 +122,28 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     }
     tour = commands()
     assert len(tour) >= 15, "the README must show at least 15 commands"
-    for words in tour:
-        short = shorten(words, data)
-        done = subprocess.run(short, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        output = f"{shlex.join(short)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        if short[:2] == ["hpo", "stop"]:  # the shortened sweep has ended, which the command must say
-            assert done.returncode == 2, output
-            assert "is not running" in done.stderr, output
-        elif short[:2] == ["hpo", "importance"]:  # the shortened sweep has few trials, which the command must say
-            assert done.returncode == 2, output
-            assert "needs 20 trials" in done.stderr, output
-        else:
-            assert done.returncode == 0, output
+    with one_cluster(environment) as shared:
+        for words in tour:
+            run(shorten(words, data), tmp_path, shared)
     assert (tmp_path / "trained" / "confidence").is_dir(), "the README's own technique has trained"
     assert not (tmp_path / "runs" / "full-1").exists(), "hpo rm"
     assert (tmp_path / "augmented" / "ids-sst-train-augmented.csv").is_file()
     written = {path.name for path in (tmp_path / "predictions").iterdir()}
     assert {f"{task}-{split}-output.csv" for task in ("sst", "para", "sts") for split in ("dev", "test")} <= written
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command and check how it ends."""
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    output = f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    if words[:2] == ["hpo", "stop"]:  # the shortened sweep has ended, which the command must say
+        assert done.returncode == 2, output
+        assert "is not running" in done.stderr, output
+    elif words[:2] == ["hpo", "importance"]:  # the shortened sweep has few trials, which the command must say
+        assert done.returncode == 2, output
+        assert "needs 20 trials" in done.stderr, output
+    else:
+        assert done.returncode == 0, output
 
 
 def test_make_targets_of_the_readme_exist() -> None:
