@@ -3,9 +3,9 @@
 The contract
 ------------
 Layout. `<store>/<sweep>/` holds `sweep.json` (the sweep's description, written once), `trials/`, `reports/`,
-`evidence/`, `examples/` and `predictions/` (Parquet, schemas in `results.schemas`), `fences/` (one fence for each
-generation of writer), `ensembles/` (JSON), and further folders of the search, such as `checkpoints/`. A store holds
-many sweeps.
+`evidence/`, `examples/` and `predictions/` (Parquet, schemas in `results.schemas`), `generations/` and `fences/` (the
+claim and the fence of each generation of writer), `ensembles/` (JSON), and further folders of the search, such as
+`checkpoints/`. A store holds many sweeps.
 
 Writing. A sweep has one writer of `trials` and `reports`: that of its newest generation. Every row of these tables has
 a `seq`: one counter over both tables, strictly increasing, continued from the highest seq that counts. The writer
@@ -43,11 +43,11 @@ Trust. Nothing read from a store is ever unpickled or executed. Names of sweeps,
 folder. SQL (`results.query`) only reads.
 
 Place. A local disk, NFS, or S3 (`s3://bucket/runs`, `results.objects`), all through `results.files.Folder`. Of several
-processes that claim one name or generation in the same instant exactly one succeeds, also on S3. Before a writer
-acknowledges rows, and before a new generation looks for them, it makes sure that no remembered listing (NFS) hides a
-claim or a row. A reader on another NFS client may see one table as it was up to a minute before the other, until both
-are listed anew: then rows of that minute may be missing between others. Removing a sweep from S3 is not one step: until
-it has ended, the sweep may be seen in part.
+processes that claim one name or generation in the same instant exactly one succeeds, also on S3: the file must be new,
+and no listing decides. Before a writer acknowledges rows, and before a new generation looks for them, it makes sure
+that nothing that a client of NFS remembers hides a claim or a row. A reader on another NFS client may see one table as
+it was up to a minute before the other, until both are listed anew: then rows of that minute may be missing between
+others. Removing a sweep from S3 is not one step: until it has ended, the sweep may be seen in part.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Store:
         content = json.dumps({"name": name, **meta}, indent=1).encode()
         with explained("write to the store", self.uri):
             if not folder.exists(META):
-                for table in (*TABLES, fences.FOLDER, "ensembles"):
+                for table in (*TABLES, fences.CLAIMS, fences.FENCES, "ensembles"):
                     folder.child(table).make()
                 try:
                     folder.write(META, content, new=True)
@@ -214,11 +214,12 @@ class SweepFolder:
         return fences.generation(self.folder)
 
     def writer(self, generation: int | None = None, *, period: float = PERIOD) -> Writer:
-        """Begin a generation, by default the next one, and return it as the sole writer of `trials` and `reports`.
+        """Begin a generation and return it as the sole writer of `trials` and `reports`.
 
+        `generation`: number that the caller has claimed (`results.fences.claim`); None: the next one is claimed here.
         `period`: seconds between group commits. Call this before `events()`: from then on no older writer can add rows.
         """
-        number = self.generation + 1 if generation is None else generation
+        number = fences.claim(self.folder) if generation is None else generation
         with explained("write to", self.folder.path):
             return Writer(self.folder, number, period=period)
 

@@ -45,7 +45,7 @@ class Writer:
     """Writer of one generation: appends rows to a sweep. Once a newer generation has begun, it raises `Superseded`."""
 
     def __init__(self, sweep: Folder, generation: int, *, period: float = PERIOD) -> None:
-        fences.claim(sweep, generation)
+        """`generation`: a number that was claimed for this writer (`results.fences.claim`)."""
         for table in EVENTS:
             sweep.child(table).refresh()  # a row that this listing misses would be fenced off
         self.generation = generation
@@ -169,11 +169,10 @@ class Writer:
     def _write_run(self, table: str, run: list[Entry]) -> None:
         self._write(table, run[0].seq, run[-1].seq, [entry.rows for entry in run])
         with explained("read", self._sweep.path):
-            self._sweep.child(fences.FOLDER).refresh()
-            newest = fences.generation(self._sweep)
-        if newest > self.generation:
+            superseded = fences.superseded(self._sweep, self.generation)
+        if superseded:
             raise fences.Superseded(
-                f"Generation {newest} of `{self._sweep.path}` has begun; "
+                f"Generation {self.generation + 1} of `{self._sweep.path}` has begun; "
                 f"generation {self.generation} may write no more."
             )
         with self._lock:

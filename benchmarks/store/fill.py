@@ -26,8 +26,7 @@ FILE = 20_000
 def create(store: Path, name: str, trials: int, reports: int) -> SweepFolder:
     """Create the sweep `name`, without rows, whose first generation has begun."""
     folder = Store(store).create(name, history.record(name, trials, reports).to_json())
-    fences.claim(folder.folder, 1)
-    fences.fence(folder.folder, 1, 0)
+    fences.fence(folder.folder, fences.claim(folder.folder), 0)
     return folder
 
 

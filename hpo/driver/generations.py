@@ -1,12 +1,13 @@
-"""Generations: each run or resume of a sweep is one, with a file and a heartbeat, so that a sweep has one driver.
+"""Generations: each run or resume of a sweep is one, with a number and a heartbeat, so that a sweep has one driver.
 
-A generation's file is `<store>/<sweep>/generations/<number>.json`. It is created exclusively, so two drivers never
-share a number, and a thread touches it every ten seconds: the heartbeat. A new driver takes the next number and looks
-at the older files. A young heartbeat among them refuses the new driver, unless that older process is known to be dead
-(`hpo.cluster.processes`) or the new driver was told to take over.
+The store hands out the numbers (`results.fences`): a generation's claim is `<store>/<sweep>/generations/<number>.json`,
+created exclusively, and its fence has the same number. The claim holds the driver's process, and a thread touches it
+every ten seconds: the heartbeat. A young heartbeat refuses a new driver, unless its process is known to be dead
+(`hpo.cluster.processes`) or the new driver was told to take over. Of two drivers that find the sweep free at once, one
+gets the number; the other reads that claim and is refused.
 
 Ages are differences between modification times of files in one folder, so the clocks of two machines need not agree. A
-driver that sees a higher accepted number stops. Readers drop what a lower generation wrote after a higher one began.
+driver stops when the next number is taken. Readers drop what a lower generation wrote after a higher one began.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class GenerationRecord:
     boot: str = ""
     namespace: str = ""
     state: str = "claimed"
-    """claimed (not yet accepted), live, ended."""
+    """live, ended; claimed: a driver of an earlier version that had not been accepted yet."""
     trials: int = 0
     """Number of trials that this launch asked for in all. Later launches keep the largest such number."""
     since: float | None = None
@@ -58,6 +59,10 @@ class GenerationRecord:
     launch: bool = True
     """Whether it is a launch; False: a command frees disk or writes what it has changed, such as `hpo rm --trial`."""
 
+    def to_bytes(self) -> bytes:
+        """Content of the file."""
+        return json.dumps(asdict(self)).encode()
+
     @property
     def process(self) -> Process:
         """The driver's process."""
@@ -65,14 +70,15 @@ class GenerationRecord:
 
 
 class Generation:
-    """The accepted generation of this process. Call `end` when the driver stops."""
+    """The generation of this process. Call `end` when the driver stops."""
 
-    def __init__(self, folder: Path, record: GenerationRecord) -> None:
+    def __init__(self, sweep: Path, record: GenerationRecord) -> None:
         self.number = record.number
-        self._folder = folder
+        self._sweep = sweep
+        self._path = _path(generation_folder(sweep), record.number)
         self._record = record
-        self.began = _path(folder, record.number).stat().st_mtime
-        """When it was accepted, by the clock of the sweep's file system. An older file was there before."""
+        self.began = self._path.stat().st_mtime
+        """When it was claimed, by the clock of the sweep's file system. An older file was there before."""
         self._stop = threading.Event()
         self._superseded = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="hpo-heartbeat", daemon=True)
@@ -84,11 +90,12 @@ class Generation:
         return self._superseded.is_set()
 
     def _beat(self) -> None:
-        path = _path(self._folder, self.number)
+        from results.fences import superseded
+
         while not self._stop.wait(BEAT):
             try:
-                os.utime(path)
-                if any(record.number > self.number and record.state == "live" for record in _records(self._folder)):
+                os.utime(self._path)
+                if superseded(_disk(self._sweep), self.number):
                     self._superseded.set()
             except OSError:
                 # The disk may work again at the next beat. If not, the writer of rows fails and says why.
@@ -100,39 +107,38 @@ class Generation:
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(OSError):  # a failing disk was reported before
+            ended = replace(self._record, state="ended", until=time.time())
             try:
-                _write(self._folder, replace(self._record, state="ended", until=time.time()))
+                _disk(self._path.parent).write(self._path.name, ended.to_bytes())
             except OSError:  # a full disk: an old heartbeat says the same and takes no room
-                os.utime(_path(self._folder, self.number), (0.0, 0.0))
+                os.utime(self._path, (0.0, 0.0))
                 raise
 
 
 def claim(
     sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None, launch: bool = True
 ) -> Generation:
-    """Make this process the one driver of the sweep in folder `sweep`; raises BusyError, and leaves no file, if another
-    driver works on it.
+    """Make this process the one driver of the sweep in folder `sweep`. Raises BusyError, and leaves no file, if another
+    driver works on it; StoreError if the claim cannot be written.
 
     `takeover`: claim it all the same. `trials`: total number of trials that this launch asks for. `since`: when the
     launch began, in seconds since 1970; None: now. `launch`: see `GenerationRecord`.
     """
-    folder = generation_folder(sweep)
-    try:
-        _disk(folder).make()
-        record = _claim_number(folder)
-    except OSError as error:
-        error.filename = error.filename or str(folder)  # the error of a full disk names no file
-        raise
-    try:
-        if not takeover:
-            _refuse_if_busy(folder, record, sweep.name)
-        since = time.time() if since is None else since
-        record = replace(record, state="live", trials=trials, since=since, launch=launch)
-        _write(folder, record)
-    except (BusyError, OSError):
-        _path(folder, record.number).unlink(missing_ok=True)
-        raise
-    return Generation(folder, record)
+    from results import fences
+
+    if not takeover:
+        check_free(sweep)
+    since = time.time() if since is None else since
+    own = GenerationRecord(0, **asdict(this_process()), state="live", trials=trials, since=since, launch=launch)
+
+    def refuse_if_busy(number: int) -> None:
+        folder = generation_folder(sweep)
+        record = _record(_path(folder, number))
+        if not takeover and record is not None and _alive(folder, record, clock(folder)):
+            raise _busy(record, sweep.name)
+
+    number = fences.claim(_disk(sweep), lambda number: replace(own, number=number).to_bytes(), refuse_if_busy)
+    return Generation(sweep, replace(own, number=number))
 
 
 def check_free(sweep: Path) -> None:
@@ -175,25 +181,6 @@ def total_trials(begun_with: int, sweep: Path) -> int:
     return max([begun_with, *totals])
 
 
-def _claim_number(folder: Path) -> GenerationRecord:
-    """Create the file of the next free number."""
-    while True:
-        number = max((record.number for record in _records(folder)), default=0) + 1
-        record = GenerationRecord(number, **asdict(this_process()))
-        try:
-            _write(folder, record, new=True)
-        except FileExistsError:
-            continue  # another driver took the number first
-        return record
-
-
-def _refuse_if_busy(folder: Path, own: GenerationRecord, sweep: str) -> None:
-    now = _path(folder, own.number).stat().st_mtime
-    for record in _records(folder):
-        if record.number < own.number and _alive(folder, record, now):
-            raise _busy(record, sweep)
-
-
 def _busy(driver: GenerationRecord, sweep: str) -> BusyError:
     return BusyError(
         f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it with "
@@ -209,22 +196,24 @@ def _alive(folder: Path, record: GenerationRecord, now: float) -> bool:
     try:
         return now - _path(folder, record.number).stat().st_mtime < YOUNG
     except FileNotFoundError:
-        return False  # its claim was refused, and its file removed
+        return False  # the sweep is being deleted
 
 
 def _records(folder: Path) -> list[GenerationRecord]:
-    """All generations, by ascending number."""
-    records = []
-    for path in folder.glob("*.json"):
-        try:
-            records.append(GenerationRecord(**json.loads(path.read_text(encoding="utf-8"))))
-        except FileNotFoundError:
-            continue  # the file of a refused claim, removed since the folder was listed
-        except (ValueError, TypeError):
-            # Being written at this moment, or damaged: its name alone shows that the number is taken.
-            if path.stem.isdigit():
-                records.append(GenerationRecord(int(path.stem), "", 0, None))
+    """All generations of drivers, by ascending number."""
+    records = [record for path in folder.glob("*.json") if (record := _record(path)) is not None]
     return sorted(records, key=lambda record: record.number)
+
+
+def _record(path: Path) -> GenerationRecord | None:
+    """The generation in a file; None: a writer without a heartbeat has claimed it, or it is no generation."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return GenerationRecord(**content) if content else None
+    except FileNotFoundError:
+        return None  # the sweep is being deleted
+    except (ValueError, TypeError):  # damaged: the driver may be alive, and its heartbeat tells
+        return GenerationRecord(int(path.stem), "", 0, None) if path.stem.isdigit() else None
 
 
 def _disk(folder: Path) -> Disk:
@@ -235,9 +224,6 @@ def _disk(folder: Path) -> Disk:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.json"
+    from results.fences import claim_name
 
-
-def _write(folder: Path, record: GenerationRecord, new: bool = False) -> None:
-    content = json.dumps(asdict(record)).encode()
-    _disk(folder).write(_path(folder, record.number).name, content, new=new)
+    return folder / claim_name(number)

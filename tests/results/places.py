@@ -20,9 +20,23 @@ BUCKET = "bucket"
 
 @dataclass(frozen=True)
 class Remembering(Disk):
-    """An NFS client at its worst: once it has listed a folder, it answers from memory until it changes that folder."""
+    """An NFS client at its worst: once it has listed a folder, or has looked for a file, it answers from memory until
+    it changes that folder."""
 
     memory: dict[str, list[str]] = field(default_factory=dict, compare=False)
+    missing: dict[str, set[str]] = field(default_factory=dict, compare=False)
+    """Folder -> the files that it did not have."""
+
+    def exists(self, name: str) -> bool:
+        missing = self.missing.setdefault(self.path, set())
+        if name in missing or not super().exists(name):
+            missing.add(name)
+            return False
+        return True
+
+    def _forget(self) -> None:
+        self.memory.pop(self.path, None)
+        self.missing.pop(self.path, None)
 
     def names(self) -> list[str]:
         if self.path not in self.memory:
@@ -31,19 +45,20 @@ class Remembering(Disk):
 
     def refresh(self) -> None:
         super().refresh()
-        self.memory.pop(self.path, None)
+        self._forget()
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         super().write(name, content, new=new)
-        self.memory.pop(self.path, None)
+        self._forget()
 
     def delete(self, name: str) -> None:
         super().delete(name)
-        self.memory.pop(self.path, None)
+        self._forget()
 
     def remove(self) -> None:
         super().remove()
         self.memory.clear()
+        self.missing.clear()
 
 
 @dataclass(frozen=True)

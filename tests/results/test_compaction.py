@@ -78,9 +78,9 @@ def test_two_compactors_do_no_harm(place: Place) -> None:
 
 def test_late_rows_stay_fenced_when_merged(place: Place) -> None:
     folder = place.store().create("one", META)
-    old = folder.writer(1, period=60)
+    old = folder.writer(period=60)
     fill(old, 2)
-    new = folder.writer(2, period=60)
+    new = folder.writer(period=60)
     old.append("trials", start(99))
     with pytest.raises(ValueError, match="has begun"):
         old.barrier()

@@ -198,9 +198,9 @@ def test_a_full_disk_leaves_no_report_without_evidence(tmp_path: Path, monkeypat
 
 def test_late_evidence_of_a_superseded_writer_does_not_count(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
-    old = folder.writer(1, period=60)
+    old = folder.writer(period=60)
     add(old, 0)
-    new = folder.writer(2, period=60)
+    new = folder.writer(period=60)
     old.append("trials", start(1))
     old.append("reports", report(1, 100, 0.5), evidence(1, 100))
     with pytest.raises(ValueError, match="has begun"):

@@ -74,11 +74,11 @@ def test_a_folder_answers_for_what_is_there_and_for_what_is_not(place: Place) ->
 def test_a_remembered_listing_hides_no_claim_from_a_writer(tmp_path: Path) -> None:
     place = Place("nfs", str(tmp_path / "runs"))
     here, there = place.store().create("one", META), place.store().open("one")
-    old = here.writer(1, period=60)
+    old = here.writer(period=60)
     old.append("trials", start(0))
     old.barrier()
     assert here.generation == 1
-    new = there.writer(2, period=60)
+    new = there.writer(period=60)
     assert here.generation == 1, "this machine remembers the old listing"
     old.append("trials", start(1))
     with pytest.raises(Superseded):
@@ -92,10 +92,10 @@ def test_a_new_generation_fences_off_no_row_that_its_machine_has_not_seen(tmp_pa
     place = Place("nfs", str(tmp_path / "runs"))
     here, there = place.store().create("one", META), place.store().open("one")
     assert there.events() == []
-    writer = here.writer(1, period=60)
+    writer = here.writer(period=60)
     fill(writer, 2)
     assert there.events() == [], "this machine remembers the old listing"
-    new = there.writer(2, period=60)
+    new = there.writer(period=60)
     assert new.continued_from == writer.durable_seq == 4
     assert seqs(there) == [1, 2, 3, 4]
 
@@ -146,7 +146,7 @@ def test_a_request_whose_answer_is_lost_is_repeated_and_counts_once(
     s3: Place, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("results.objects.TIMEOUT", 0.8)
-    for part in ("sweep.json", ".claim", "/trials/", "/reports/", "000001.json"):
+    for part in ("sweep.json", "/trials/", "/reports/", "generations/000001.json", "fences/000001.json"):
         proxy.faults.append(Fault(puts(part), **fault))
     proxy.faults.append(Fault(lambda method, path: method == "GET" and "/trials/0" in path, **fault))
     folder = s3.store().create("one", META)
@@ -157,7 +157,7 @@ def test_a_request_whose_answer_is_lost_is_repeated_and_counts_once(
     assert not any(fault.times for fault in proxy.faults), "each fault has happened"
     for table in ("trials", "reports"):
         assert len(folder.folder.child(table).names()) == 2
-    assert folder.folder.child("fences").names() == ["000001.claim", "000001.json"]
+    assert [folder.folder.child(name).names() for name in ("generations", "fences")] == [["000001.json"]] * 2
 
 
 def test_a_rival_s_object_is_not_taken_for_ones_own(s3: Place, proxy: Proxy) -> None:

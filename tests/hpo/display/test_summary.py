@@ -19,7 +19,7 @@ from hpo.driver import session
 from hpo.driver.running import SupersededError
 from hpo.launch.request import Relaunch
 from hpo.search.snapshot import Snapshot
-from results.store import Store
+from results.store import Store, StoreError
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -153,10 +153,10 @@ def test_a_full_disk_names_the_folder_of_generations(store: Path, monkeypatch: p
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(generations, "_claim_number", full)
-    with pytest.raises(OSError, match="No space left") as caught:
+    monkeypatch.setattr("results.files._write_synced", full)
+    with pytest.raises(StoreError, match=rf"Cannot write to `{store / SWEEP}/generations`: No space left"):
         generations.claim(store / SWEEP)
-    assert caught.value.filename == str(store / SWEEP / "generations")
+    assert [path.name for path in (store / SWEEP / "generations").iterdir()] == ["000001.json"], "that of its rows"
 
 
 def test_resume_refuses_while_another_driver_works(store: Path) -> None:

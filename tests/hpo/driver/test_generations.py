@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ import pytest
 
 from hpo.cluster.processes import host, process_start, this_process
 from hpo.driver import generations
-from hpo.driver.generations import BusyError, active, claim, newest, total_trials
+from hpo.driver.generations import BusyError, Generation, active, claim, newest, total_trials
+from results.store import Store
+from tests.results.samples import META, fill
 
 
 def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
@@ -58,6 +63,79 @@ def test_a_living_driver_refuses_another_and_the_claim_leaves_no_trace(tmp_path:
         claim(tmp_path)
     assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
     first.end()
+
+
+def test_of_drivers_that_claim_at_once_one_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(6)
+    genuine = generations.check_free
+
+    def check(sweep: Path) -> None:
+        genuine(sweep)
+        together.wait()  # every driver has found the sweep free
+
+    monkeypatch.setattr(generations, "check_free", check)
+
+    def attempt(_: int) -> Generation | None:
+        try:
+            return claim(tmp_path)
+        except BusyError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        [accepted] = [generation for generation in pool.map(attempt, range(6)) if generation is not None]
+    assert accepted.number == 1
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
+    accepted.end()
+
+
+def test_a_driver_that_came_between_look_and_claim_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[Generation] = []
+    monkeypatch.setattr(generations, "check_free", lambda sweep: came.append(claim(sweep, takeover=True)))
+    with pytest.raises(BusyError, match=f"process {os.getpid()}"):
+        claim(tmp_path)
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
+    came[0].end()
+
+
+def test_a_store_restored_without_its_generations_goes_on(tmp_path: Path) -> None:
+    folder = Store(tmp_path).create("s", META)
+    for trial in range(2):
+        generation = claim(folder.path)
+        with folder.writer(generation.number) as writer:
+            fill(writer, 1, first=trial)
+        generation.end()
+    shutil.rmtree(folder.path / "generations")
+    generation = claim(folder.path)
+    with folder.writer(generation.number) as writer:
+        assert (writer.generation, writer.continued_from) == (3, 4)
+    generation.end()
+
+
+def test_a_sweep_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its drivers counted in `generations/`, writers in `fences/*.claim`; `hpo gc` left a number without a fence."""
+    folder = Store(tmp_path).create("s", META)
+    with folder.writer() as writer:
+        fill(writer, 1)
+    (folder.path / "fences" / "000001.claim").touch()
+    write(folder.path, 1, age=1000, state="ended", trials=12, since=1.0, until=2.0)
+    write(folder.path, 2, age=900, state="ended", since=3.0, launch=False)
+    write(folder.path, 3, age=800, state="claimed")
+    launch = newest(folder.path)
+    assert launch is not None
+    assert (launch.number, launch.until, total_trials(8, folder.path)) == (1, 2.0, 12)
+    generation = claim(folder.path)
+    with folder.writer(generation.number) as writer:
+        assert (writer.generation, writer.continued_from) == (4, 2)
+    generation.end()
+
+
+def test_a_writer_without_a_driver_is_no_driver(tmp_path: Path) -> None:
+    folder = Store(tmp_path).create("s", META)
+    folder.writer().close()
+    assert active(folder.path) is None
+    generation = claim(folder.path)
+    assert generation.number == 2
+    generation.end()
 
 
 def test_a_young_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tmp_path: Path) -> None:
