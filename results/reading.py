@@ -241,6 +241,21 @@ def fenced(table: pa.Table, fences: dict[int, int]) -> pa.Table:
     return chosen(table, counts)
 
 
+def complete(trials: NDArray[np.int64], reports: NDArray[np.int64], *, after: int = 0, damaged: bool = False) -> int:
+    """Highest seq up to which no row is missing, from the seqs of both tables; those above `after` are given.
+
+    A writer commits groups in order, and of a group its rows of `trials` last. So up to the newest row of `trials` all
+    rows are there; of the reports behind it those count whose seqs follow without a gap. The others belong to a group
+    that is being written, or whose writer was killed: none of its rows is acknowledged. `damaged`: a file was skipped,
+    so a gap says nothing, and every row counts.
+    """
+    newest = max(after, int(trials.max(initial=0)))
+    later = np.unique(reports[reports > newest])
+    if damaged:
+        return max(newest, int(later.max(initial=0)))
+    return newest + int(np.sum(later == newest + 1 + np.arange(len(later))))
+
+
 def chosen(table: pa.Table, counts: NDArray[np.bool_]) -> pa.Table:
     """The rows of a table for which `counts` is true."""
     return table if counts.all() else table.filter(pa.array(counts))

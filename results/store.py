@@ -9,9 +9,9 @@ claim and the fence of each generation of writer), `ensembles/` (JSON), and furt
 
 Writing. A sweep has one writer of `trials` and `reports`: that of its newest generation. Every row of these tables has
 a `seq`: one counter over both tables, strictly increasing, continued from the highest seq that counts. The writer
-commits rows in groups, every half second, and at each `barrier` at once. Any process may write `examples` and
-`predictions`: one whole file for each key. Writing a key again changes nothing. Rows of events and evidence are never
-deleted; a file of predictions may be, and can be written again while the trial has weights.
+commits rows in groups, one file a table: every half second, and at each `barrier` at once. Any process may write
+`examples` and `predictions`: one whole file for each key. Writing a key again changes nothing. Rows of events and
+evidence are never deleted; a file of predictions may be, and can be written again while the trial has weights.
 
 Evidence. A report may bring its evidence, the predictions that it was scored from (`results.evidence`). The writer
 commits it in the same group, before the row of the report, and with the `seq` of that row. Evidence counts if its row
@@ -19,9 +19,10 @@ counts. So readers see both or neither after a crash, and never a report whose e
 
 Durability. A file is visible as a whole or not at all: temporary name in the same directory, fsync of the file,
 rename, fsync of the directory; on an object store one PUT. A row is acknowledged, and then durable, once `barrier` has
-returned or `durable_seq` has reached the row's seq. After kill -9 of any process at any instant the store holds a
-prefix of the appended rows, which includes all acknowledged rows. The next `append` or `barrier` raises a disk error;
-no acknowledged row is lost, and `barrier` may be called again.
+returned or `durable_seq` has reached the row's seq. After kill -9 of any process at any instant `events` returns a
+prefix of the appended rows, which includes all acknowledged rows. If the kill came between the files of a group, its
+reports are left out (`results.reading.complete`), and the next generation fences them off. The next `append` or
+`barrier` raises a disk error; no acknowledged row is lost, and `barrier` may be called again.
 
 Reading. Readers take no lock and may run at any time. A row counts if its file is whole and written by a store, no
 merged file replaces that file, and no newer generation had begun before the row was written (`results.fences`).
@@ -66,7 +67,20 @@ from results.compaction import GRACE, compact_sweep
 from results.fences import Superseded
 from results.files import Disk, Folder, StoreError, explained, safe_name
 from results.places import locate
-from results.reading import SUFFIX, Cache, chosen, decode, encode, fenced, in_order, joined, listing, lookup, may_follow
+from results.reading import (
+    SUFFIX,
+    Cache,
+    chosen,
+    complete,
+    decode,
+    encode,
+    fenced,
+    in_order,
+    joined,
+    listing,
+    lookup,
+    may_follow,
+)
 from results.schemas import TABLES, conform, find, to_rows, to_table
 from results.tasks import Task, tasks_of
 from results.writer import PERIOD, Writer
@@ -271,21 +285,27 @@ class SweepFolder:
         `keys` selects files of `examples` and `predictions`. For tables of events, `columns` selects columns, with
         which those come by which rows are counted, and `after` selects rows, as in `events`.
         """
-        rule = find(table)
+        if find(table).sequenced:
+            rows = in_order(table, self._counted(table, columns, after)[0])
+            return chosen(rows, rows["seq"].to_numpy() > after)
         folder = self.folder.child(table)
         named = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
         with explained("read", folder.path):
-            if not rule.sequenced:
-                files = listing(folder, table, accept=None if named is None else named.__contains__)
-                self._warn((table, named), files.warnings)
-                return joined(table, list(files.tables.values()))
+            files = listing(folder, table, accept=None if named is None else named.__contains__)
+        self._warn((table, named), files.warnings)
+        return joined(table, list(files.tables.values()))
+
+    def _counted(self, table: str, columns: Collection[str] | None, after: int) -> tuple[pa.Table, bool]:
+        """The rows of a table of events in files that may hold rows after `after`, repetitions included; and whether a
+        file was skipped."""
+        folder = self.folder.child(table)
+        with explained("read", folder.path):
             # Rows are read before fences: a generation writes its fence before its first row.
             newer = None if after == 0 else functools.partial(may_follow, after)
             files = listing(folder, table, self._cache, accept=newer, columns=columns)
             continued, warnings = fences.fences(self.folder)
         self._warn((table, None), files.warnings + warnings)
-        rows = in_order(table, fenced(joined(table, list(files.tables.values()), columns), continued))
-        return chosen(rows, rows["seq"].to_numpy() > after)
+        return fenced(joined(table, list(files.tables.values()), columns), continued), bool(files.warnings)
 
     def rows(self, table: str, seqs: Collection[int]) -> pa.Table:
         """Rows of a table of events, or of one beside it, with one of these `seqs`, whatever their generation.
@@ -306,12 +326,19 @@ class SweepFolder:
 
         While a writer runs, the rows are a prefix of those that it has appended.
         """
-        # While a writer runs, the two tables are read at different instants. Rows become durable in order, so the rows
-        # up to the newest of `before` and of `reports` are complete. Later trial rows may have gaps and are left out.
-        before = self.read("trials", columns=(), after=after)
-        tables = self.read("reports", columns=reports, after=after), self.read("trials", columns=trials, after=after)
-        complete = max(_newest(before), _newest(tables[0]))
-        return chosen(tables[1], tables[1]["seq"].to_numpy() <= complete), tables[0]
+        # While a writer runs, the three readings are of different instants; `before` says what is complete in all.
+        before, _ = self._counted("trials", (), after)
+        later, damaged = self._counted("reports", reports, after)
+        events, skipped = self._counted("trials", trials, after)
+        seqs = before["seq"].to_numpy(), later["seq"].to_numpy()
+        newest = complete(*seqs, after=after, damaged=damaged or skipped)
+
+        def part(table: str, rows: pa.Table) -> pa.Table:
+            ordered = in_order(table, rows)
+            seq = ordered["seq"].to_numpy()
+            return chosen(ordered, (seq > after) & (seq <= newest))
+
+        return part("trials", events), part("reports", later)
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """Rows of `trials` and `reports` in order of seq, each with its `table`: the input of a replay.
@@ -332,8 +359,3 @@ class SweepFolder:
     def _warn(self, reading: tuple[str, frozenset[str] | None], warnings: list[str]) -> None:
         self._warnings[reading] = warnings
         self.warnings = sorted({warning for latest in self._warnings.values() for warning in latest})
-
-
-def _newest(table: pa.Table) -> int:
-    """Highest seq of a table in order of seq; 0 if it is empty."""
-    return int(table["seq"][-1].as_py()) if table.num_rows else 0

@@ -1,15 +1,21 @@
 """The writer of `trials` and `reports`: it collects rows for half a second and makes them durable together.
 
-Rows become durable in the order in which they were appended, so a crash always leaves a prefix. A group of rows is
-written as one file for each run of rows of the same table, after one file with the evidence of its reports. A daemon
-thread commits every half second; `barrier` commits at once, in the caller's thread. If the disk fails, the rows stay in
-memory, `append` takes no more rows, and `barrier` tries again. Small files are merged in a thread of its own, which no
-commit waits for.
+A group of rows is written as one file a table: first the evidence of its reports, then its reports, then its rows of
+`trials`. After a crash the store holds a prefix of the groups. Of the group that was being written its reports may be
+there without its rows of `trials`; readers and the next generation leave these out (`results.reading.complete`).
+
+A daemon thread commits every half second; `barrier` commits at once, in the caller's thread. Each commit makes files.
+So a caller that can do other work meanwhile asks first whether a commit is `due`: on average one every half second is,
+and a quiet time saves up a few. What is not due becomes durable with the thread's next commit, together with all that
+arrives until then. So the starts of a few workers, whose trials take seconds, never wait, and those of many workers
+share their files.
+
+If the disk fails, the rows stay in memory, `append` takes no more rows, and `barrier` tries again. Small files are
+merged in a thread of its own, which no commit waits for.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import threading
@@ -23,11 +29,13 @@ from results import fences
 from results.compaction import FEWEST, compact_sweep
 from results.evidence import EVIDENCE, Evidence, evidence_table
 from results.files import Folder, StoreError, explained
-from results.reading import SUFFIX, encode, fenced, joined, listing
+from results.reading import SUFFIX, complete, encode, fenced, joined, listing
 from results.schemas import EVENTS, find, to_table
 
 PERIOD = 0.5
 """Seconds between group commits."""
+SAVED = 8
+"""Largest number of commits that a quiet time saves up."""
 
 
 class Entry(NamedTuple):
@@ -60,11 +68,14 @@ class Writer:
         self._error: StoreError | None = None
         self._lock = threading.Lock()  # guards _seq, _durable, _pending and _error; held for less than a millisecond
         self._committing = threading.Lock()  # held while files are written, so that one commit runs at a time
+        self._period = period
+        self._due = 0.0
+        """When the next commit is due, by `time.monotonic`."""
         self._files = 0
         self._merging: threading.Thread | None = None
         """Merges small files; the latest such thread."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, args=(period,), name="store-writer", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
     @property
@@ -72,6 +83,11 @@ class Writer:
         """Highest seq on the disk; every row up to it is acknowledged."""
         with self._lock:
             return self._durable
+
+    @property
+    def due(self) -> bool:
+        """Whether a commit now keeps the average at one in `period` seconds; see the head of this file."""
+        return time.monotonic() >= self._due
 
     def append(self, table: str, row: Mapping[str, Any], evidence: Evidence | None = None) -> int:
         """Append a row to `trials` or `reports`; returns its seq. A report may bring its evidence, which readers see
@@ -124,8 +140,8 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _loop(self, period: float) -> None:
-        while not self._stop.wait(period):
+    def _loop(self) -> None:
+        while not self._stop.wait(self._period):
             try:
                 self._commit()
             except StoreError:
@@ -145,11 +161,12 @@ class Writer:
         with self._committing:
             with self._lock:
                 group = list(self._pending)
+            if not group:
+                return
+            now = time.monotonic()
+            self._due = min(max(self._due, now - SAVED * self._period), now) + self._period
             try:
-                # Evidence comes first: without its report's row it counts nowhere, and no report may lack it.
-                self._write_evidence([entry for entry in group if entry.evidence is not None])
-                for table, run in itertools.groupby(group, key=lambda entry: entry.table):
-                    self._write_run(table, list(run))
+                self._write_group(group)
             except StoreError as error:
                 with self._lock:
                     self._error = error
@@ -160,14 +177,15 @@ class Writer:
                 raise self._error from error
             with self._lock:
                 self._error = None
+                del self._pending[: len(group)]
+                self._durable = group[-1].seq
 
-    def _write_evidence(self, entries: list[Entry]) -> None:
-        if entries:
-            rows = [entry.evidence for entry in entries]
-            self._write(EVIDENCE, entries[0].seq, entries[-1].seq, rows)
-
-    def _write_run(self, table: str, run: list[Entry]) -> None:
-        self._write(table, run[0].seq, run[-1].seq, [entry.rows for entry in run])
+    def _write_group(self, group: list[Entry]) -> None:
+        """Write one file a table. Evidence comes first: without its report's row it counts nowhere, and no report may
+        lack it. Rows of `trials` come last: see `results.reading.complete`."""
+        self._write(EVIDENCE, [(entry.seq, entry.evidence) for entry in group if entry.evidence is not None])
+        for table in reversed(EVENTS):
+            self._write(table, [(entry.seq, entry.rows) for entry in group if entry.table == table])
         with explained("read", self._sweep.path):
             superseded = fences.superseded(self._sweep, self.generation)
         if superseded:
@@ -175,23 +193,23 @@ class Writer:
                 f"Generation {self.generation + 1} of `{self._sweep.path}` has begun; "
                 f"generation {self.generation} may write no more."
             )
-        with self._lock:
-            del self._pending[: len(run)]
-            self._durable = run[-1].seq
 
-    def _write(self, table: str, first: int, last: int, rows: list[pa.Table]) -> None:
+    def _write(self, table: str, rows: list[tuple[int, pa.Table]]) -> None:
+        """Write rows, each with its seq, as one file."""
+        if not rows:
+            return
         folder = self._sweep.child(table)
+        name = f"{self.generation:06d}-{rows[0][0]:012d}-{rows[-1][0]:012d}{SUFFIX}"
         with explained("write to", folder.path):
             folder.make()  # a sweep of an earlier version has no folder of a later table
-            folder.write(f"{self.generation:06d}-{first:012d}-{last:012d}{SUFFIX}", encode(table, joined(table, rows)))
+            folder.write(name, encode(table, joined(table, [row for _, row in rows])))
         self._files += 1
 
 
 def durable_seq(sweep: Folder) -> int:
-    """Highest seq that counts in a sweep; 0 if it has no rows."""
-    highest = 0
-    tables = [joined(name, list(listing(sweep.child(name), name).tables.values())) for name in EVENTS]
+    """Highest seq up to which the rows of a sweep are complete; 0 if it has no rows."""
+    read = {name: listing(sweep.child(name), name) for name in EVENTS}
     continued, _ = fences.fences(sweep)
-    for table in tables:
-        highest = max([highest, *fenced(table, continued)["seq"].to_pylist()])
-    return highest
+    seqs = {name: fenced(joined(name, list(found.tables.values())), continued)["seq"] for name, found in read.items()}
+    damaged = any(found.warnings for found in read.values())
+    return complete(*(seqs[name].to_numpy() for name in EVENTS), damaged=damaged)

@@ -6,7 +6,8 @@
 
 `ask` starts a process for each question and prints CPU seconds, seconds on the clock and peak memory; the seconds leave
 out interpreter start and imports. Optuna's trials hold the same parameters and values, and no scores of tasks, losses,
-times, attempts or evidence. `files`: one read beside 3,000 files that a merged file has replaced.
+times, attempts or evidence. `files`: how many files sweeps of 1,000 short trials make, how long a start waits for its
+row, and one read beside 3,000 files that a merged file has replaced.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import time
 from pathlib import Path
 
 from benchmarks.common import ROOT, environment, markdown, python
-from benchmarks.store import rivals
+from benchmarks.store import rivals, short
 from benchmarks.store.fill import create, fill, write
 from benchmarks.store.questions import NAME, SIDES
 from results.evidence import EVIDENCE
 from results.store import Store
 
 FILES = 3_000
+SHORT = {2: 0.1, 16: 0.5, 128: 1.0}
+"""Workers -> seconds of a trial."""
 
 
 def ask(store: Path) -> None:
@@ -47,8 +50,10 @@ def ask(store: Path) -> None:
     print(f"evidence of 1,000 trials: {size / len(folder.read(EVIDENCE, columns=())) * 3 / 1e3:.1f} MB")
 
 
-def files() -> None:
-    """Print the time of one read beside many replaced files."""
+def files(trials: int) -> None:
+    """Print the files that sweeps of short trials make, and the time of one read beside many replaced files."""
+    header = ["workers", "s a trial", "s in all", "a start waits, ms", "95 %", "files", "after the merge"]
+    print(markdown(header, [short.measure(trials, workers, seconds) for workers, seconds in SHORT.items()]), flush=True)
     with tempfile.TemporaryDirectory() as place:
         folder = create(Path(place), NAME, FILES, 1)
         for seq in range(1, FILES + 1):
@@ -73,7 +78,7 @@ def main() -> None:
     filling.add_argument("--reports", type=int, default=10)
     filling.add_argument("--rivals", nargs="*", choices=list(rivals.FILES), default=[])
     commands.add_parser("ask").add_argument("store", type=Path)
-    commands.add_parser("files")
+    commands.add_parser("files").add_argument("--trials", type=int, default=1_000)
     options = parser.parse_args()
     if options.command == "fill":
         fill(options.store, NAME, options.trials, options.reports)
@@ -82,7 +87,7 @@ def main() -> None:
     elif options.command == "ask":
         ask(options.store)
     else:
-        files()
+        files(options.trials)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
 """The recorder, between Ray Tune and the sweep: turns every event into a row first, then into a decision.
 
-A start is durable before its trial runs. A stop and an end are durable before they take effect; each is a barrier of
-the writer. Reports after which a trial continues are committed in groups. Weights are deleted only after the row that
-no longer names them is durable. Only the recorder writes rows of `trials` and `reports`, in the driver's thread. It
-decides whether a trial diverged and writes that into the row of the report; all other code reads the row.
+Nothing acts on a start, a stop or an end before its row is durable. A start is handed to Tune once it is durable. A
+worker whose trial has stopped idles until it gets the next start, whose row comes later and is durable only with all
+rows before. Weights are deleted only after the row that no longer names them is durable.
+
+So only starts wait, and Tune's loop goes on meanwhile. A start is committed at once if the writer says that a commit is
+due, or if no worker is at work: then no row can come to share the commit. Otherwise it waits for the writer's next
+commit, at most half a second, with the ends and reports that arrive until then. Few workers wait for nobody, and many
+make few files.
+
+Only the recorder writes rows of `trials` and `reports`, in the driver's thread. It decides whether a trial diverged and
+writes that into the row of the report; all other code reads the row.
 """
 
 from __future__ import annotations
@@ -12,8 +19,9 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hpo.cluster.faults import cause_of_death
 from hpo.cluster.places import host_of
@@ -46,6 +54,11 @@ class RowWriter(Protocol):
         """The highest `seq` that is on the disk."""
         ...
 
+    @property
+    def due(self) -> bool:
+        """Whether a commit now makes no more files than groups of half a second do."""
+        ...
+
     def append(self, table: str, row: Mapping[str, Any], evidence: Evidence | None = None) -> int:
         """Append a row, a report with its evidence; returns its `seq`."""
         ...
@@ -53,6 +66,15 @@ class RowWriter(Protocol):
     def barrier(self) -> int:
         """Make every appended row durable now; returns `durable_seq`."""
         ...
+
+
+class Waiting(NamedTuple):
+    """A start that is handed to Tune once its row is durable."""
+
+    seq: int
+    assignment: Assignment
+    message: str
+    """What the person who watches is told then; empty: nothing."""
 
 
 class Recorder:
@@ -78,6 +100,10 @@ class Recorder:
         """Built from every appended row, durable or not."""
         self._open: dict[str, dict[str, Start]] = {}
         """Tune's id -> the attempts that have not ended in this Tune trial: attempt id -> its start."""
+        self._waiting: deque[Waiting] = deque()
+        """Starts that Tune has not got yet, in the order of their rows."""
+        self._untidy: dict[int, int] = {}
+        """Trial whose checkpoints are to be tidied -> the seq of the row that must be durable before."""
         self._full: str | None = None
         """The message about a full disk, once a trial has met one."""
 
@@ -88,12 +114,18 @@ class Recorder:
         self._shelf.recall(self._ledger)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
             self._close(trial, attempt, verdict)
+        self.settle()
         self._shelf.tidy(self._ledger)
+
+    def settle(self) -> None:
+        """Make all rows durable, and delete what they no longer name."""
+        self._writer.barrier()
+        self._tidy()
 
     @property
     def closed(self) -> bool:
         """No trial will be issued any more."""
-        return self._sweep.halted or self._sweep.finished
+        return (self._sweep.halted or self._sweep.finished) and not self._waiting
 
     @property
     def fault(self) -> str | None:
@@ -106,15 +138,34 @@ class Recorder:
         return tuple(self._open)
 
     def issue(self) -> list[Assignment]:
-        """Start the next attempt: a list of its one assignment. Empty: none now, and none ever if `closed`."""
+        """The next attempt that may begin: a list of its one assignment. Empty: none now, and none ever if `closed`."""
+        self._tidy()
+        if not self._waiting and not self._start():
+            return []
+        if self._waiting[0].seq > self._writer.durable_seq:
+            if self._writer.due or len(self._waiting) == sum(map(len, self._open.values())):
+                self._writer.barrier()
+            else:
+                while self._start():  # what else starts now shares the commit
+                    pass
+                return []
+        waiting = self._waiting.popleft()
+        if waiting.message:
+            self._tell(waiting.message)
+        return [waiting.assignment]
+
+    def _start(self) -> bool:
+        """Start the next attempt: append its row, and let it wait until that is durable. Returns whether there is
+        one."""
         self._sweep.workers = self._placement.workers
         start = None if self.fault else self._sweep.next(self._placement.resting)
         if start is None:
-            return []
+            return False
         endings = self._sweep.records[start.trial].endings
         avoid = self._placement.avoid(start.trial, endings.places)
         loss = self._ledger.loss(start.trial)
-        self._append(
+        again = f"trial {start.trial} was lost ({loss}); issued again as attempt {start.attempt}"
+        seq = self._append(
             "trials",
             trial=start.trial,
             attempt=start.attempt,
@@ -127,12 +178,10 @@ class Recorder:
             seed=start.seed,
             replicate=start.replicate,
         )
-        self._writer.barrier()
-        assignments = [Assignment(start.trial, start.attempt, start.config, start.seed, endings.memory, avoid)]
-        self._open[assignments[0].id] = {assignments[0].id: start}
-        if loss is not None:
-            self._tell(f"trial {start.trial} was lost ({loss}); issued again as attempt {start.attempt}")
-        return assignments
+        assignment = Assignment(start.trial, start.attempt, start.config, start.seed, endings.memory, avoid)
+        self._open[assignment.id] = {assignment.id: start}
+        self._waiting.append(Waiting(seq, assignment, "" if loss is None else again))
+        return True
 
     def result(self, tune_id: str, results: Sequence[Mapping[str, Any]]) -> list[bool]:
         """Take the results of one step of a worker, one for each attempt. Returns for each whether it continues."""
@@ -162,9 +211,11 @@ class Recorder:
 
     def abandon(self, reason: str) -> None:
         """End all attempts as paused at their last checkpoint, as the launch stops at once. None counts as lost."""
+        self._waiting.clear()
         for tune_id, attempts in list(self._open.items()):
             for attempt in list(attempts):
                 self._finish(tune_id, attempt, Ending("driver", reason))
+        self.settle()
 
     def _failed(self, tune_id: str, attempt: str, result: Mapping[str, Any]) -> None:
         """End an attempt that raised an error; a full disk has to stop the search (`fault`)."""
@@ -214,7 +265,6 @@ class Recorder:
         if verdict.state in INTERRUPTIONS:
             end = EndRow(start.trial, start.attempt, str(verdict.state), verdict.reason, None)
             self._append_end(end, error, ending)
-            self._writer.barrier()
         else:
             self._close(start.trial, start.attempt, verdict, error, ending)
         losses = self._sweep.records[start.trial].endings.losses
@@ -223,18 +273,26 @@ class Recorder:
     def _close(
         self, trial: int, attempt: int, verdict: Verdict, error: str | None = None, ending: Ending | None = None
     ) -> None:
-        """End a trial: write its end row and the rows of trials whose kept weights it displaces, then delete files."""
+        """End a trial: write its end row and the rows of trials whose kept weights it displaces. Files are deleted once
+        these are durable."""
         end = EndRow(trial, attempt, str(verdict.state), verdict.reason, self._ledger.trials[trial].checkpoint)
         own, *displaced = self._shelf.end_rows(self._ledger, end)
-        self._append_end(own, error, ending)
+        self._untidy[trial] = self._append_end(own, error, ending)
         for row in displaced:
-            self._append_end(row)
-        self._writer.barrier()
-        self._shelf.tidy(self._ledger, [trial, *(row.trial for row in displaced)])
+            self._untidy[row.trial] = self._append_end(row)
 
-    def _append_end(self, end: EndRow, error: str | None = None, ending: Ending | None = None) -> None:
+    def _tidy(self) -> None:
+        """Delete the weights that no row names any longer, of trials whose last such row is durable."""
+        durable = self._writer.durable_seq
+        if ready := [trial for trial, seq in self._untidy.items() if seq <= durable]:
+            self._shelf.tidy(self._ledger, ready)
+            for trial in ready:
+                del self._untidy[trial]
+
+    def _append_end(self, end: EndRow, error: str | None = None, ending: Ending | None = None) -> int:
+        """Append an end row; returns its seq."""
         observed = {} if ending is None else {name: getattr(ending, name) for name in ("cause", "place", "reached")}
-        self._append(
+        return self._append(
             "trials",
             trial=end.trial,
             attempt=end.attempt,
@@ -246,8 +304,9 @@ class Recorder:
             **observed,
         )
 
-    def _append(self, table: str, evidence: Evidence | None = None, **row: Any) -> None:
+    def _append(self, table: str, evidence: Evidence | None = None, **row: Any) -> int:
         row |= {"time": time.time(), "host": host()} | ({"pid": os.getpid()} if table == "trials" else {})
         seq = self._writer.append(table, row, evidence)
         self._ledger.feed(row)
         self._monitor.expect(seq, row)
+        return seq

@@ -89,7 +89,7 @@ class Running:
                 self._screen.quarantined = self._placement.quarantined
                 self._settle()
                 self._clear_board()
-        self._writer.barrier()
+        self._recorder.settle()
         self._settle()
         return state
 
@@ -146,7 +146,7 @@ class Running:
 
         self._screen.phase = "finalising"
         self._screen.begin("choosing the trials that predict")
-        self._writer.barrier()
+        self._recorder.settle()
         ledger, interrupted = Ledger.of(self._folder), False
         failed: set[int] = set()
 

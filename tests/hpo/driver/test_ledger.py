@@ -55,7 +55,7 @@ class Driver:
     def run(self, events: int) -> None:
         """Run for at most `events` events. Trials that still run are left as a killed driver leaves them."""
         for _ in range(events):
-            while assignments := self.recorder.issue():
+            while assignments := self.recorder.issue() or (self.writer.barrier() and self.recorder.issue()):
                 self.running += assignments
             if not self.running:
                 break

@@ -41,6 +41,7 @@ class MemoryWriter:
         self.evidence: list[Mapping[str, Any]] = []
         """Evidence of each row."""
         self.durable_seq = 0
+        self.due = True
         self.broken = False
         self.weights: list[list[str]] = []
         """Names of the checkpoints on the disk at each barrier."""
@@ -129,13 +130,55 @@ def test_a_report_and_its_stored_row_give_the_same_gains_in_further_objectives(t
     assert all(map(math.isfinite, told)) and len(told) == 7
 
 
-def test_a_report_that_goes_on_waits_for_its_group_and_a_stop_does_not(bench: Bench) -> None:
+def test_a_report_and_an_end_wait_for_their_group(bench: Bench) -> None:
     bench.recorder.issue()
     assert bench.report("0-0", 100, 0.5)
-    assert bench.writer.durable_seq == 1
     assert not bench.report("0-0", 300, 0.6)
-    assert bench.writer.durable_seq == len(bench.writer.rows) == 4
+    assert bench.writer.durable_seq == 1
     assert [row.get("state") for row in bench.writer.rows] == [None, None, None, "complete"]
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["1-0"]
+    assert bench.writer.durable_seq == len(bench.writer.rows) == 5, "no trial starts before the end of one is durable"
+
+
+def test_a_start_waits_while_others_work_unless_a_commit_is_due(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=8, workers=4)
+    bench.writer.due = False
+    assert bench.recorder.issue()[0].id == "0-0", "nobody is at work: it is committed at once"
+    assert bench.recorder.issue() == []
+    assert [row["trial"] for row in bench.writer.rows] == [0, 1, 2, 3], "all that may start share the commit"
+    assert (bench.writer.durable_seq, bench.recorder.closed) == (1, False)
+    bench.writer.barrier()  # as the writer's thread does
+    assert [bench.recorder.issue()[0].id for _ in range(3)] == ["1-0", "2-0", "3-0"]
+    for trial in (0, 1):
+        assert not bench.report(f"{trial}-0", 100, math.nan, diverged=True)
+        assert bench.recorder.issue() == []
+    assert len(bench.writer.weights) == 2, "there was no other commit"
+    bench.writer.due = True
+    assert bench.recorder.issue()[0].id == "4-0"
+    assert bench.writer.durable_seq == len(bench.writer.rows) == 10, "one commit has both ends and both starts"
+
+
+def test_waiting_starts_are_issued_although_the_search_is_halted(bench: Bench) -> None:
+    bench.writer.due = False
+    bench.recorder.issue()
+    assert bench.recorder.issue() == []
+    bench.sweep.halt()
+    assert not bench.recorder.closed
+    bench.writer.barrier()
+    assert [assignment.id for assignment in bench.recorder.issue()] == ["1-0"], "its worker is asked to pause"
+    assert bench.recorder.closed
+
+
+def test_an_abandoned_start_that_waits_is_paused_too(bench: Bench) -> None:
+    bench.writer.due = False
+    bench.recorder.issue()
+    assert bench.recorder.issue() == []
+    bench.recorder.abandon("stopped at once")
+    ends = [(row["trial"], row["state"]) for row in bench.writer.rows if row.get("event") == "end"]
+    assert ends == [(0, "paused"), (1, "paused")]
+    bench.sweep.halt()
+    assert bench.recorder.issue() == [] and bench.recorder.closed
+    assert bench.writer.durable_seq == len(bench.writer.rows)
 
 
 def test_weights_go_after_the_rows_that_no_longer_name_them(tmp_path: Path) -> None:
@@ -148,6 +191,8 @@ def test_weights_go_after_the_rows_that_no_longer_name_them(tmp_path: Path) -> N
     bench.report("2-0", 300, 0.8)
     ends = [(row["trial"], row["checkpoint"] is not None) for row in bench.writer.rows if row.get("event") == "end"]
     assert ends == [(1, True), (2, True), (1, False)]
+    assert len(list(bench.folder.glob("checkpoints/*/*"))) == 4, "the rows are not durable yet"
+    bench.recorder.settle()
     assert "0-300-1" in bench.writer.weights[-1], "at the barrier the displaced weights were still there"
     assert sorted(path.name for path in bench.folder.glob("checkpoints/*/*")) == ["0-300-2"]
 
@@ -192,7 +237,6 @@ def test_a_full_disk_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
     assert not bench.result("0-0", **failing("OSError: no space left", cause="disk"))
     assert bench.recorder.fault == "trial 0 on here: OSError: no space left"
     assert bench.writer.rows[-1]["state"] == "paused"
-    assert bench.writer.durable_seq == len(bench.writer.rows)
     assert bench.recorder.issue() == []
     again = bench.sweep.next()
     assert again is not None
@@ -331,7 +375,7 @@ def test_the_monitor_counts_durable_rows_alone_and_agrees_with_the_search(bench:
     bench.monitor.settle(2)
     early = bench.monitor.snapshot("searching", 0.0, 1.0)
     assert (early.durable_rows, early.counts["running"], early.best) == (2, 2, [])
-    bench.monitor.settle(bench.writer.durable_seq)
+    bench.monitor.settle(bench.writer.barrier())
     late = bench.monitor.snapshot("searching", 0.0, 1.0)
     assert late.durable_rows == len(bench.writer.rows)
     assert late.rungs == bench.sweep.judge.rows()
