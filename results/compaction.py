@@ -1,7 +1,7 @@
 """Compaction: merges small files, as a log-structured merge tree does; files of one size class become one of the next.
 
-A barrier commits a file of a few rows, so a sweep of 10,000 trials would leave 40,000 files. As soon as a size class
-holds FEWEST files they are merged; a row is rewritten about log(rows) / log(FEWEST) times.
+A group of half a second is a file of a few rows, so a day of short trials would leave 170,000 files a table. As soon as
+a size class holds FEWEST files they are merged; a row is rewritten about log(rows) / log(FEWEST) times.
 
 The merged file names in its metadata the files that it replaces. Once it has been renamed into place, readers read it
 instead of them. The replaced files stay for ten minutes, for readers that listed the folder before. A crash at any

@@ -106,7 +106,7 @@ def test_a_disk_that_is_full_before_there_is_a_sweep_is_bad_input(tmp_path: Path
 
 
 def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path, disk: Disk) -> None:
-    """Every resume finds room for six more files, the first two of them its own generation's."""
+    """Every resume finds room for four more files, the first two of them its own generation's."""
     store = tmp_path / "runs"
     disk.room = 1  # the description of the sweep
     command: tuple[str, ...] = ("run", "quickstart", *OPTIONS)
@@ -127,7 +127,7 @@ def test_a_disk_that_fills_up_stops_the_launch_and_costs_nothing(tmp_path: Path,
         assert f"Go on with: hpo resume s --store {store}" in text
         assert "Traceback" not in done.output
         command, stops = ("resume", "s"), stops + 1
-        disk.room = 6
+        disk.room = 4
     assert stops > 3
     ends = [row for row in acknowledged if row[2] == "end"]
     assert {row[1] for row in ends} == {0, 1, 2}
