@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from hpo.cluster.faults import PREEMPTED
+from hpo.cluster.machines import living_nodes
 from hpo.cluster.memory import available_memory
 from hpo.cluster.processes import scratch
-from hpo.cluster.resources import NodeResources, ResourceError, Resources, living_nodes, local_cpus, local_gpus
+from hpo.cluster.resources import NodeResources, ResourceError, Resources, local_cpus, local_gpus
 
 SETTINGS: Mapping[str, tuple[str, str]] = {
     "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even if it is set to be silent"),

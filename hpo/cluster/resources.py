@@ -1,17 +1,15 @@
 """Resources of a sweep's trials: number of workers, CPU cores, GPUs; and whether the machines have them.
 
 A `ResourceRequest` may leave values open; `choose` fits it to a machine or a cluster and returns `Resources`. Ray waits
-for ever for resources that a cluster does not have, so they are compared with the cluster's first.
+for ever and without a word for resources that a cluster does not have, so they are compared with the cluster's first.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
 
 NodeResources = tuple[float, float]
 """CPUs and GPUs of one node, which is a machine of a cluster."""
@@ -26,7 +24,7 @@ class ResourceRequest:
     """Resources that a launch requests; a value of None is open, and `choose` fills it in."""
 
     workers: int | None = None
-    """Number of trials that run at the same time; None: as many as fit."""
+    """Number of trials that run at the same time, on a running cluster at most; None: as many as fit."""
     cpus_per_trial: int | None = None
     """CPU cores of a trial, which are also its threads; None: a node's cores divided by its GPUs, one without GPUs."""
     gpus_per_trial: float | None = None
@@ -62,6 +60,16 @@ class ResourceRequest:
             workers = fitting(machines, cpus_per_trial, gpus_per_trial)
         return Resources(max(workers, 1), cpus_per_trial, gpus_per_trial)
 
+    def expect(self, nodes: Sequence[NodeResources], absent: Sequence[NodeResources], most: int) -> Resources:
+        """Resources on a running cluster with these living nodes, where machines join and leave: at most `most`
+        workers, unless their number is given.
+
+        GPUs count as there if they are asleep or gone (`absent`): a sweep never trains on CPUs for want of a machine.
+        """
+        machines = nodes if any(gpus for _, gpus in nodes) else (*nodes, *absent)
+        cpus, gpus = (sum(amounts) for amounts in zip((0.0, 0.0), *machines, strict=True))
+        return replace(self, workers=self.workers or most).choose(cpus, gpus, machines)
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -77,6 +85,19 @@ class Resources:
     def request(self) -> ResourceRequest:
         """The request for exactly these resources."""
         return ResourceRequest(**asdict(self))
+
+    @property
+    def needs(self) -> str:
+        """What a trial takes, in words."""
+        return amounts(self.cpus_per_trial, self.gpus_per_trial or None)
+
+    def fits(self, nodes: Sequence[NodeResources]) -> int:
+        """Number of such trials that fit onto the nodes at once."""
+        return fitting(nodes, self.cpus_per_trial, self.gpus_per_trial)
+
+    def within(self, nodes: Sequence[NodeResources]) -> Resources:
+        """The same with only as many workers as fit onto the nodes, at least one."""
+        return replace(self, workers=max(1, min(self.workers, self.fits(nodes))))
 
     def check(self, cpus: float, gpus: float, where: str) -> None:
         """Raise ResourceError unless `workers` trials fit into `cpus` cores and `gpus` devices at once."""
@@ -97,7 +118,7 @@ class Resources:
 
     def check_nodes(self, nodes: Sequence[NodeResources], where: str) -> None:
         """Raise ResourceError unless `workers` trials fit onto these nodes at once: a trial never spans two nodes."""
-        fits = fitting(nodes, self.cpus_per_trial, self.gpus_per_trial)
+        fits = self.fits(nodes)
         if self.workers > fits:
             sizes = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(nodes), reverse=True))
             advice = f"at most --workers {fits}" if fits else "less for each trial, at most one node's,"
@@ -131,11 +152,10 @@ def gpus_needed(workers: int, gpus_per_trial: float) -> int:
     return -(-workers // int(1 / gpus_per_trial))
 
 
-def living_nodes() -> tuple[NodeResources, ...]:
-    """The living nodes of the cluster that this process is connected to."""
-    ray: Any = importlib.import_module("ray")  # without types
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
+def amounts(cpus: float, gpus: float | None) -> str:
+    """`4 CPUs and 1 GPU`; `4 CPUs` where no GPUs are asked for."""
+    numbers = ((cpus, "CPU"), (gpus, "GPU"))
+    return " and ".join(f"{count:g} {noun}{'' if count == 1 else 's'}" for count, noun in numbers if count is not None)
 
 
 def local_cpus() -> int:

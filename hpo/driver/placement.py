@@ -1,4 +1,4 @@
-"""Placement: when an interrupted trial starts again and where not, and which workers idle, in one launch.
+"""Placement: how many trials run at once, when an interrupted trial starts again and where not, which workers idle.
 
 Ray chooses the worker of a trial. A worker declines a trial that was lost at its place, and every trial if its place is
 in quarantine (`hpo.driver.places`); then it idles, so that Ray gives its device to nobody else.
@@ -42,8 +42,7 @@ class Placement:
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`workers`: trials that run at once. `tell` receives messages for the person who watches."""
-        self._workers = workers
+        """`workers`: trials that run at once, until `resize`. `tell` receives messages for the person who watches."""
         self._board = board
         self._tell = tell
         self._clock = clock
@@ -66,7 +65,11 @@ class Placement:
     @property
     def workers(self) -> int:
         """Number of trials that may run at once: an idle worker trains none."""
-        return max(1, self._workers - len(self._idle))
+        return max(1, self._places.workers - len(self._idle))
+
+    def resize(self, workers: int) -> None:
+        """Let `workers` trials run at once from now on; trials that run go on."""
+        self._places.workers = workers
 
     @property
     def resting(self) -> Collection[int]:

@@ -43,7 +43,8 @@ class Places:
     """The places of a launch, and the failures at them."""
 
     def __init__(self, workers: int) -> None:
-        self._most = max(SAME_FAILURES, workers)
+        self.workers = workers
+        """Number of trials that run at once."""
         self._failures: dict[str, dict[int, Failure]] = {}
         """Place -> trial -> its failure there, since the last report from there."""
         self._doubts: dict[int, tuple[str, Failure]] = {}
@@ -94,7 +95,7 @@ class Places:
     def fault(self, now: float) -> str | None:
         """Why the launch has to stop: trial after trial fails alike; None: it need not. Where places are at fault, the
         launch goes on as long as another one, which has not failed, is at work."""
-        if len(self._in_a_row) < self._most:
+        if len(self._in_a_row) < max(SAME_FAILURES, self.workers):
             return None
         trials = {trial for trial, _ in self._in_a_row}
         at_places = any(not trials.isdisjoint(failures) for failures in self._failures.values())

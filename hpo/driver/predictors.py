@@ -8,7 +8,6 @@ there.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.cluster.faults import cause_of, is_fatal
+from hpo.cluster.machines import living_nodes, look
 from hpo.cluster.memory import limit_memory
-from hpo.cluster.resources import fitting, living_nodes
 from hpo.driver.ledger import KeptWeights
 from hpo.driver.selection import Pending
 from hpo.driver.watchdog import longest_silence
@@ -151,8 +150,7 @@ class Round:
         import ray
 
         options = {"num_cpus": self._resources.cpus_per_trial, "num_gpus": self._resources.gpus_per_trial}
-        fits = fitting(living_nodes(), self._resources.cpus_per_trial, self._resources.gpus_per_trial)
-        most = max(1, min(self._resources.workers, fits) - len(self._kept))
+        most = max(1, self._resources.within(living_nodes()).workers - len(self._kept))
         wanted = min(most, len(self._todo) + len(self._busy)) if self._dead_starts < STARTS else 0
         for _ in range(wanted - len(self._starting) - len(self._busy)):
             actor: Any = ray.remote(Predictor).options(**options).remote(*self._arguments)
@@ -251,17 +249,7 @@ class Round:
                 self._say_what_is_missing()
 
     def _say_what_is_missing(self) -> None:
-        ray: Any = importlib.import_module("ray")  # without types
-        needs = {"CPUs": self._resources.cpus_per_trial, "GPUs": self._resources.gpus_per_trial}
-        available = ray.available_resources()
-        free = {"CPUs": available.get("CPU", 0.0), "GPUs": available.get("GPU", 0.0)}
-        amounts = [
-            ", ".join(f"{numbers[kind]:g} {kind}" for kind in needs if needs[kind] > 0) for numbers in (needs, free)
-        ]
-        text = (
-            f"the final predictions wait for a worker to start: it needs {amounts[0]} on one machine, and "
-            f"{amounts[1]} are free in all"
-        )
+        text = f"the final predictions wait for a worker to start: {look().missing(self._resources)}"
         if text != self._waits_for:
             self._waits_for = text
             self._tell(text)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from hpo.cluster.machines import look
 from hpo.cluster.pause import Board
 from hpo.driver.generations import Generation
 from hpo.driver.jury import Jury
@@ -15,6 +16,7 @@ from hpo.driver.ledger import Ledger
 from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
+from hpo.driver.slots import Slots
 from hpo.driver.stopping import Halt, StopNow
 from hpo.driver.watchdog import Watchdog
 from hpo.driver.weights import Shelf
@@ -40,8 +42,16 @@ class Running:
     """A launch that owns the writer of its sweep and has replayed the stored rows."""
 
     def __init__(
-        self, plan: Plan, folder: SweepFolder, writer: Writer, generation: Generation, job: Job, screen: Screen
+        self,
+        plan: Plan,
+        folder: SweepFolder,
+        writer: Writer,
+        generation: Generation,
+        job: Job,
+        screen: Screen,
+        elastic: bool = False,
     ) -> None:
+        """`elastic`: the number of trials that run at once follows the cluster; else it is that of the job."""
         screen.begin("reading the store")
         path, events = folder.path, folder.events()
         if events:
@@ -65,6 +75,7 @@ class Running:
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
+        self._slots = Slots(job.resources, look, screen.messages.append, time.monotonic()) if elastic else None
         self._give_up = math.inf
         """When a stop no longer waits for trials to pause, by `time.monotonic`."""
 
@@ -106,12 +117,16 @@ class Running:
             return
         self._screen.phase = "searching"
         name = f"{self._plan.name}-{self._generation.number}"
+        if self._slots is not None:
+            self._placement.resize(self._slots.number)
         fit(self._recorder, self._job, self._job.resources, self._turn, name)
 
-    def _turn(self) -> Sequence[str]:
+    def _turn(self, held: int) -> Sequence[str]:
         """Called ten times a second, between two events of the search; returns attempts whose workers are to be
-        killed."""
+        killed. `held`: number of workers that hold resources."""
         self._leave_if_superseded()
+        if self._slots is not None:
+            self._placement.resize(self._slots.follow(held, time.monotonic()))
         if self._screen.phase == "searching" and self._sweep.searched:
             self._screen.phase = "repeating"
         reason = self._recorder.fault or self._halt.reason
@@ -124,13 +139,16 @@ class Running:
         if time.monotonic() > self._give_up:
             raise StopNow
         self._show()
-        return self._hung()
+        return self._hung(held)
 
-    def _hung(self) -> Sequence[str]:
-        """Attempts that hang; silent ones are reported in a message."""
-        silent, hung = self._watchdog.look(self._recorder.running, time.monotonic())
+    def _hung(self, held: int) -> Sequence[str]:
+        """Attempts that hang; silent ones are reported in a message, unless they may be waiting for a machine."""
+        running = self._recorder.running
+        silent, hung = self._watchdog.look(running, time.monotonic())
         limit = self._watchdog.limit / 60
         for attempt in silent:
+            if held < len(running) and not self._placement.place_of(attempt):
+                continue
             self._screen.messages.append(
                 f"attempt {attempt} has shown no sign of life for {limit / 2:.0f} minutes; if it has begun, its worker "
                 f"is killed after {limit:.0f} minutes (see --trial-timeout)"

@@ -9,6 +9,7 @@ reports.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from hpo.cluster.faults import is_disk_error
 from hpo.cluster.resources import Resources
 from hpo.cluster.survey import check_nodes
 from hpo.driver import generations
+from hpo.driver.arrival import resources_of_machines
 from hpo.driver.callbacks import Callback
 from hpo.driver.monitor import monitor_of
 from hpo.driver.resumption import resumption
@@ -108,15 +110,27 @@ class Session:
         joining = f"joining the Ray cluster at {plan.address}"
         self._screen.begin("launching Ray on this machine" if plan.address is None else joining)
         with connect(plan.address) as cluster:
-            request = plan.record.resources
-            resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes)
-            cluster.check(resources)
+            resources = self._resources(cluster)
             if not cluster.own:
                 self._screen.begin("checking that every node can run trials")
                 self._screen.messages += check_nodes(
                     plan.store, plan.record.data.folder, plan.record.base.asked, resources.gpus_per_trial
                 )
             yield cluster, resources
+
+    def _resources(self, cluster: Cluster) -> Resources:
+        """What trials get; their number is that of all that fit, or on a running cluster the largest."""
+        plan, request = self._plan, self._plan.record.resources
+        if plan.resources is None and not cluster.own:
+            deadline = math.inf if plan.time is None else self._screen.clock + plan.time
+            return resources_of_machines(request, plan.trials, self._screen.begin, deadline)
+        resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes).within(cluster.nodes)
+        cluster.check(resources)
+        if request.workers is not None and resources.workers < request.workers:
+            self._screen.messages.append(
+                f"{request.workers} trials were to run at a time: this machine has room for {resources.workers}"
+            )
+        return resources
 
     def drive(self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool = False) -> Outcome:
         """Work on the sweep until it is done or stopped. A full or missing disk stops the launch too: durable rows are
@@ -149,7 +163,8 @@ class Session:
                     memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,
                     pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
                 )
-                state = Running(self._plan, folder, writer, generation, job, self._screen).run()
+                elastic = not cluster.own
+                state = Running(self._plan, folder, writer, generation, job, self._screen, elastic).run()
             finally:
                 if not generation.superseded:
                     writer.close()

@@ -53,8 +53,9 @@ class Desk(Protocol):
         ...
 
 
-OnTurn = Callable[[], Collection[str]]
-"""Called about ten times a second; returns Tune's ids of the trials whose processes are to be killed."""
+OnTurn = Callable[[int], Collection[str]]
+"""Called about ten times a second with the number of worker processes that hold resources, idle ones included; returns
+Tune's ids of the trials whose processes are to be killed."""
 
 
 def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
@@ -64,13 +65,14 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
     # With a custom search algorithm Tune allows one pending trial by default: workers would start one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.workers)
     faults: list[BaseException] = []
+    judge = scheduler(desk, faults)
     try:
         with scratch() as folder:  # Tune needs a folder; nothing in it is read again
             tune.Tuner(
                 Worker,
                 tune_config=tune.TuneConfig(
                     search_alg=search_algorithm(desk, job, faults),
-                    scheduler=scheduler(desk, faults),
+                    scheduler=judge,
                     num_samples=-1,
                     reuse_actors=True,
                 ),
@@ -78,7 +80,7 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
                     name=name,
                     storage_path=str(folder),
                     verbose=0,
-                    callbacks=[turn_callback(on_turn, faults)],
+                    callbacks=[turn_callback(on_turn, judge.held, faults)],
                     progress_reporter=silent_reporter(),
                 ),
             ).fit()
@@ -130,11 +132,20 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
 
 
 def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
-    """Tune's scheduler: hands every result to the desk and returns its verdict."""
+    """Tune's scheduler: hands every result to the desk and returns its verdict. It also knows Tune's controller, and so
+    how many processes hold resources: a contract test checks the private part of Tune that this needs."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Scheduler(FIFOScheduler):
         __reduce__ = _empty
+        _controller: Any = None
+
+        def held(self) -> int:
+            return self._controller._actor_manager.num_live_actors if self._controller else 0
+
+        def choose_trial_to_run(self, tune_controller: Any) -> Any:
+            self._controller = tune_controller
+            return super().choose_trial_to_run(tune_controller)
 
         def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
             return True
@@ -163,9 +174,9 @@ def _cause_of_death(trial: Any) -> tuple[str, str]:
     return f"{process} died{reason}", text
 
 
-def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
-    """Tune callback that calls `on_turn` once per turn of Tune's loop and kills the workers that it returns. It takes
-    the evidence out of every result before Tune keeps the result."""
+def turn_callback(on_turn: OnTurn, held: Callable[[], int], faults: list[BaseException]) -> Any:
+    """Tune callback that calls `on_turn` once per turn of Tune's loop, with `held()`, and kills the workers that it
+    returns. It takes the evidence out of every result before Tune keeps the result."""
     import ray
     from ray.tune import Callback
 
@@ -174,7 +185,7 @@ def turn_callback(on_turn: OnTurn, faults: list[BaseException]) -> Any:
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             with remembering(faults):
-                hung = on_turn()
+                hung = on_turn(held())
                 for trial in trials if hung else ():
                     if trial.trial_id in hung and trial.temporary_state.ray_actor is not None:
                         ray.kill(trial.temporary_state.ray_actor)

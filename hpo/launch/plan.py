@@ -229,8 +229,10 @@ class Plan:
         return cost_of
 
     def begun(self, resources: Resources) -> SweepRecord:
-        """The record of a sweep that begins now, with these resources."""
-        return replace(self.record, resources=resources.request(), created=time.time())
+        """The record of a sweep that begins now, whose trials get these resources; how many run at once stays as it
+        was requested, for a resume on other machines."""
+        asked = replace(resources.request(), workers=self.record.resources.workers)
+        return replace(self.record, resources=asked, created=time.time())
 
 
 def complete_for(tasks: Mapping[str, Task], base: Traits | None = None) -> Complete:

@@ -82,7 +82,7 @@ def test_a_full_cluster_is_waited_for_with_a_message(
 
     assert finalise(job_for(folder, workers=2), pending, lambda left: True, tell) == {}
     assert messages[0] == (
-        "the final predictions wait for a worker to start: it needs 1 CPUs on one machine, and 0 CPUs are free in all"
+        "the final predictions wait for a worker to start: it needs 1 CPU on one machine, and 0 CPUs are free in all"
     )
     assert predicted(folder).keys() == {0}
 

@@ -1,0 +1,75 @@
+"""A running Ray cluster of several nodes on this machine, which tests change: `python -m tests.hpo.machines`.
+
+It prints the cluster's address, then obeys lines on its standard input and answers each with `done`: `add CPUS GPUS`
+adds a node, `remove N` kills the N-th. The end of the input ends the cluster. The head runs no trials.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Machines:
+    """The cluster of another process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.address = self._read()
+
+    def __call__(self, line: str) -> None:
+        """Obey a line; returns when it is done."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        assert self._read() == "done", f"after {line!r}"
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@contextmanager
+def machines() -> Iterator[Machines]:
+    """A cluster that has only a head yet."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.hpo.machines"], cwd=ROOT, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield Machines(process)
+    finally:
+        process.communicate()
+        assert process.returncode == 0
+
+
+def main() -> None:
+    from ray.cluster_utils import Cluster
+
+    from hpo.cluster.processes import scratch
+
+    with scratch() as folder:
+        head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "temp_dir": str(folder / "r")}
+        cluster = Cluster(initialize_head=True, head_node_args=head)  # type: ignore[no-untyped-call]
+        print(cluster.address, flush=True)
+        nodes = []
+        for line in sys.stdin:
+            action, *numbers = line.split()
+            if action == "add":
+                cpus, gpus = map(int, numbers)
+                nodes.append(cluster.add_node(num_cpus=cpus, num_gpus=gpus))
+            else:
+                cluster.remove_node(nodes[int(numbers[0])], allow_graceful=False)
+            print("done", flush=True)
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()
