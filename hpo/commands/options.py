@@ -96,14 +96,17 @@ _TRIAL_TIMEOUT = (
 _PAUSE_TIMEOUT = "Time that a stop waits for running trials to write checkpoints. Default: 2m."
 _RETRY_FAILED = "Try failed trials again."
 _ADDRESS = "Address of a running Ray cluster, host:port or auto. Default: start Ray on this machine."
-_WORKERS = "Number of trials that run at the same time. Default: as many as fit. On resume: as before."
+_WORKERS = (
+    "Number of trials that run at the same time; at most, on a running cluster, whose machines may join and leave. "
+    "Default: as many as fit. On resume: as before, as far as they fit."
+)
 _CPUS = (
     "CPU cores of one trial, which are also its threads. Default: a machine's cores divided by its GPUs, 1 without "
     "GPUs. On resume: as before."
 )
 _GPUS = (
-    "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. "
-    "On resume: as before."
+    "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. A running cluster "
+    "whose GPUs are asleep or gone is waited for, unless this is 0. On resume: as before."
 )
 _KEEP = (
     "Number of best trials whose weights are kept. Those of trial 0 and of repeats are too, and those of at most as "
