@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 
-from hpo.cluster import pause
+from hpo.cluster import machines, pause
 from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
 from hpo.cluster.faults import PREEMPTED
 from hpo.cluster.processes import OWNER, PREFIX, scratch
@@ -255,6 +256,33 @@ def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: 
     assert "print_to_stdstream(" in inspect.getsource(ray_worker.listen_error_messages)
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
     assert _get_max_pending_trials(object()) == 5
+
+
+def test_contract_what_ray_knows_of_machines(ray_cluster: Cluster) -> None:
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.core.generated.autoscaler_pb2 import ClusterConfig
+    from ray.util import placement_group_table
+
+    assert isinstance(RayActorManager.num_live_actors, property)
+    room = machines.look()
+    assert room.nodes == machines.living_nodes() == ((2.0, 2.0),)
+    assert len(room.free) == 1
+    assert machines.absent_nodes() == ()
+    with machines.demand(Resources(1, 3, 1.0)):  # more than there is
+        asked = [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+        assert [group["bundles"][0] for group in asked] == [{"CPU": 3.0, "GPU": 1.0}]
+    assert not [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+
+    config = ClusterConfig()
+    config.node_group_configs.add().resources.update({"CPU": 16, "GPU": 2})
+    raylet: Any = importlib.import_module("ray._raylet")
+    names = raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(), raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()
+    client = importlib.import_module("ray._private.worker").global_worker.gcs_client
+    client.internal_kv_put(names[0], config.SerializeToString(), True, names[1])
+    try:
+        assert machines.absent_nodes() == ((16.0, 2.0),)
+    finally:
+        client.internal_kv_del(names[0], False, names[1])
 
 
 def test_contract_rays_processes_are_in_their_own_process_groups(ray_cluster: Cluster) -> None:
