@@ -2,7 +2,8 @@
 
 A cluster of our own starts with `address="local"` (a bare `ray.init()` joins any cluster of this machine). It listens
 for processes of this machine only, requires a token that only this user can read, has no dashboard, and removes its
-temporary files at the end. The resources of a sweep are compared with the cluster's before the first task: Ray waits
+temporary files at the end. To a running one the project's code travels with the job: its machines need the third-party
+packages alone. The resources of a sweep are compared with the cluster's before the first task: Ray waits
 for ever for resources that a cluster does not have.
 """
 
@@ -26,6 +27,7 @@ from hpo.cluster.machines import living_nodes
 from hpo.cluster.memory import available_memory
 from hpo.cluster.processes import scratch
 from hpo.cluster.resources import NodeResources, ResourceError, Resources, local_cpus, local_gpus
+from hpo.cluster.versions import code_folders
 
 SETTINGS: Mapping[str, tuple[str, str]] = {
     "RAY_AIR_NEW_OUTPUT": ("0", "Tune's newer output engine prints even if it is set to be silent"),
@@ -225,7 +227,13 @@ def _join(address: str) -> None:
 
     try:
         _probe(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            runtime_env={"py_modules": [str(folder) for folder in code_folders()]},  # about 3 MB, to each machine once
+        )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"address {address!r}: no Ray cluster answers there ({error}). Give host:port of its head node, or 'auto' "

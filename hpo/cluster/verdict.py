@@ -16,7 +16,9 @@ CLOCK = 30.0
 difference."""
 ROOM = 2 * 2**30
 """Free bytes below which a disk gets a warning: it fills with the checkpoints of a few trials."""
-TOGETHER = frozenset({"minbert-hpo", "ray"})
+OWN = "minbert-hpo"
+"""This project: what a node has installed does not matter, since the code that runs there is compared."""
+TOGETHER = frozenset({"ray"})
 """Packages whose versions must be equal for a driver and its workers to understand each other; Ray itself refuses
 another Python."""
 
@@ -84,14 +86,14 @@ def _other_files(facts: Facts, head: Facts) -> Iterator[Finding]:
 
 
 def _other_versions(facts: Facts, head: Facts) -> Iterator[Finding]:
-    different = {name: facts.versions.get(name, "absent") for name in head.versions}
+    different = {name: facts.versions.get(name, "absent") for name in head.versions if name != OWN}
     different = {name: version for name, version in different.items() if version != head.versions[name]}
     for strict in (True, False):
         names = [name for name in different if (name in TOGETHER) == strict]
         if names:
             listed = ", ".join(f"{name} {different[name]} (here {head.versions[name]})" for name in names)
             yield Finding(f"has {listed}", INSTALL, refuses=strict)
-    if facts.code != head.code and "minbert-hpo" not in different:
+    if facts.code != head.code:
         what = f"has other code of this project (SHA-256 {facts.code[:8]}, here {head.code[:8]})"
         yield Finding(what, "bring it to the same commit on all machines, and start Ray there again", refuses=True)
 

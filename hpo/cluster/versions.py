@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 from pathlib import Path
 
@@ -29,10 +30,17 @@ def versions() -> dict[str, str]:
     return installed
 
 
+def code_folders() -> list[Path]:
+    """The folders of this project's code. On a machine that got them from the driver they lie apart."""
+    origins = [importlib.util.find_spec(name) for name in OWN]
+    return [Path(spec.origin).resolve().parent for spec in origins if spec is not None and spec.origin]
+
+
 @functools.cache
 def code_sha256() -> str:
     """SHA-256 of this project's Python files, as they were at the first call."""
-    root, sha256 = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for path in sorted(path for folder in OWN for path in (root / folder).rglob("*.py")):
-        sha256.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    sha256 = hashlib.sha256()
+    for folder in code_folders():
+        for path in sorted(folder.rglob("*.py")):
+            sha256.update(f"{path.relative_to(folder.parent).as_posix()}\n".encode() + path.read_bytes())
     return sha256.hexdigest()

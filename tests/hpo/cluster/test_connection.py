@@ -112,6 +112,12 @@ def test_resources_are_compared_with_the_machines() -> None:
         Resources(3, 1, 0.5).check(4, 1, "here")
 
 
+def test_fewer_workers_run_where_fewer_fit() -> None:
+    assert Resources(8, 2, 1.0).within(((8.0, 2.0), (8.0, 1.0))) == Resources(3, 2, 1.0)
+    assert Resources(2, 2).within(((8.0, 0.0),)) == Resources(2, 2)
+    assert Resources(8, 2).within(()) == Resources(1, 2)
+
+
 def test_open_values_are_filled_in_from_the_cluster() -> None:
     assert ResourceRequest().choose(cpus=8, gpus=0) == Resources(8, 1, 0.0)
     assert ResourceRequest().choose(cpus=8, gpus=2) == Resources(2, 4, 1.0)

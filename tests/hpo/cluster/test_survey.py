@@ -231,9 +231,9 @@ from hpo.cluster.connection import connect, quiet
 from hpo.display import nodes
 
 quiet()
-store, unwritable = sys.argv[1:]
+store, unwritable, other = sys.argv[1:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-cluster.add_node(num_cpus=2, env_vars={"MINBERT_CACHE": unwritable})
+cluster.add_node(num_cpus=2, env_vars={"MINBERT_CACHE": unwritable, "PYTHONPATH": other})
 stuck = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 survey.PATIENCE = 30.0
@@ -249,7 +249,11 @@ cluster.shutdown()
 @pytest.mark.slow
 def test_a_running_cluster_with_one_node_that_hangs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "runs"), str(tmp_path / "file" / "cache")]
+    other = tmp_path / "other" / "hpo"  # it stands in for a machine without this project, whose code travels there
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('another hpo')")
+    paths = [tmp_path / "runs", tmp_path / "file" / "cache", other.parent]
+    command = [sys.executable, "-c", TWO_NODES, *map(str, paths)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=390)
     assert done.returncode == 0, done.stderr[-3000:]

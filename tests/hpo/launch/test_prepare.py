@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpo.cluster.resources import Resources, local_cpus
+from hpo.cluster.resources import ResourceRequest, Resources, local_cpus
 from hpo.driver.session import resume
 from hpo.launch.prepare import _absolute, prepare
 from hpo.launch.record import job_of
@@ -57,6 +57,13 @@ def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     assert record == replace(plan.record, resources=record.resources, created=record.created)
     sweep, resumed = plan.sweep(workers=1), again.sweep(workers=1)
     assert [sweep.next(), sweep.next()] == [resumed.next(), resumed.next()]
+
+
+def test_a_record_keeps_what_a_trial_gets_and_leaves_open_how_many_run_at_once(tmp_path: Path) -> None:
+    plan = prepare(launch(tmp_path))
+    assert written(plan).resources == ResourceRequest(1, 1, 0.0)
+    asked = replace(plan, record=replace(plan.record, resources=ResourceRequest()))
+    assert written(replace(asked, resources=Resources(8, 2, 1.0))).resources == ResourceRequest(None, 2, 1.0)
 
 
 def test_the_cost_of_a_configuration_follows_from_recorded_facts(tmp_path: Path) -> None:
