@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hpo.cluster.connection import Cluster
+from hpo.cluster.resources import ResourceRequest
 from hpo.driver import session, tune
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import still_needed
@@ -185,8 +186,9 @@ def test_a_full_disk_stops_the_launch_and_costs_no_trial(ray_cluster: Cluster, t
     assert outcome.state == "stopped"
     assert outcome.snapshot.counts["failed"] == 0
     assert any("No space left on device: 'checkpoints': no new trials" in line for line in outcome.snapshot.messages)
-    outcome = session.resume(str(tmp_path), "s", FAKES)
+    outcome = session.resume(str(tmp_path), "s", replace(FAKES, resources=ResourceRequest(workers=8)))
     assert outcome.state == "done"
+    assert "8 trials were to run at a time: this machine has room for 2" in outcome.snapshot.messages
     assert outcome.snapshot.counts["failed"] == 0
 
 
