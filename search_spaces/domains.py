@@ -275,7 +275,7 @@ class OneOf:
         """The JSON value of a choice; a copy, so that callers cannot change the space. Raises SpaceError."""
         for candidate, value in zip(self.choices, self.values, strict=True):
             if same(candidate, choice):
-                return _json(value)
+                return _json(value) if isinstance(value, list | dict) else value
         raise SpaceError(f"{choice!r} is none of the choices {', '.join(map(repr, self.choices))}.")
 
     def choice(self, value: Any) -> Any:

@@ -9,6 +9,7 @@ trial.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -102,6 +103,13 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
     from ray.tune.experiment import Trial
     from ray.tune.search.search_algorithm import SearchAlgorithm
 
+    @functools.cache  # one object for all trials: Tune compares their resources many times
+    def shared(alone: bool) -> tuple[str, PlacementGroupFactory]:
+        """What trials have in common: the job as JSON, and their resources."""
+        own = job.for_trial(alone)
+        needs = {"CPU": float(own.resources.cpus_per_trial), "GPU": float(own.resources.gpus_per_trial)}
+        return own.to_json(), PlacementGroupFactory([needs])
+
     class Search(SearchAlgorithm):
         __reduce__ = _empty
 
@@ -115,16 +123,15 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
             if not assignments:
                 return None
             tune_id = assignments[0].id
-            own = job.for_trial(any(assignment.alone for assignment in assignments))
-            needs = {"CPU": float(own.resources.cpus_per_trial), "GPU": float(own.resources.gpus_per_trial)}
+            text, needs = shared(any(assignment.alone for assignment in assignments))
             return Trial(
                 self._experiment.run_identifier,
-                config={"job": own.to_json(), "assignments": assignments_to_json(assignments)},
+                config={"job": text, "assignments": assignments_to_json(assignments)},
                 trial_id=tune_id,
                 experiment_tag=tune_id,
                 storage=self._experiment.storage,
                 stopping_criterion={},
-                placement_group_factory=PlacementGroupFactory([needs]),
+                placement_group_factory=needs,
                 max_failures=0,
             )
 

@@ -129,7 +129,7 @@ def attempt_id(trial: int, attempt: int) -> str:
 
 
 def assignments_to_json(assignments: Sequence[Assignment]) -> str:
-    return json.dumps([asdict(assignment) for assignment in assignments])
+    return json.dumps([vars(assignment) for assignment in assignments])
 
 
 def assignments_from_json(text: str) -> list[Assignment]:
