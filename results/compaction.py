@@ -112,10 +112,11 @@ def outdated(folder: Folder, name: str, *, now: float | None = None, grace: floa
     now = time.time() if now is None else now
     present = set(folder.names())
     found = []
-    merges = listing(folder, name, accept=lambda file: file.startswith(MERGED), columns=("seq",))
+    old = {file for file in present if file.startswith(MERGED) and folder.age(file, now) >= grace}
+    merges = listing(folder, name, accept=old.__contains__, columns=("seq",))
     for merged, replaced in merges.replaced.items():
         files = sorted(present & set(replaced))
-        if files and folder.age(merged, now) >= grace and listing(folder, name, accept=merged.__eq__).tables:
+        if files and listing(folder, name, accept=merged.__eq__).tables:
             found += files
     return list(dict.fromkeys(found))
 

@@ -110,6 +110,7 @@ def race(trials: int, workers: int, sides: Sequence[str], store: Path) -> None:
         rows.append([side, *cells(first, last, trials - marks[0])])
         print(rows[-1], file=sys.stderr, flush=True)
     print(markdown(["side", "wall s", "driver CPU s", "driver memory kB"], rows))
+    print(f"load {os.getloadavg()[0]:.0f} at the end")
 
 
 def cells(first: Mapping[str, float], last: Mapping[str, float], trials: int) -> list[str]:
