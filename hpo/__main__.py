@@ -7,6 +7,7 @@ Nothing heavy is imported here or at the top of a command's file, so `hpo --help
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +107,8 @@ def main() -> None:
     if sentences:
         advice = "Run from another folder, or remove the other package from PYTHONPATH or from the environment."
         sys.exit(_refuse("\n".join([*sentences, advice])))
+    # Arrow's own allocator keeps pages that it has freed: 40 to 70 MB more in a command that reads 10,000 trials.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     build()(prog_name="hpo")
 
 

@@ -180,4 +180,3 @@ def measure(space: str, trials: int, workers: int) -> dict[str, Any]:
             "merging": round(time.process_time() - begun, 2), "wall": round(wall, 1),
             "cpu": round(cpu, 1),
         }  # fmt: skip
-

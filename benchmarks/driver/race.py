@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.common import ROOT, compile_bytecode, environment, markdown, python
 from benchmarks.driver import stock
@@ -48,12 +47,11 @@ def memory() -> int:
 
 def ours(store: Path, trials: int, workers: int, meter: Meter) -> None:
     """A sweep as `hpo run full` runs it, with another trainer."""
+    from benchmarks.driver.noop import BUDGET
     from hpo.cluster.connection import own_cluster
     from hpo.driver.callbacks import Callback, Row
     from hpo.driver.session import run
     from hpo.launch.request import Launch, from_options
-
-    from benchmarks.driver.noop import BUDGET
 
     class Ended(Callback):
         def ended(self, row: Row) -> None:

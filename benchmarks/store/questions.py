@@ -38,6 +38,7 @@ def command(*arguments: str) -> Question:
     """A command of `hpo`, with its output to nowhere."""
 
     def prepare(store: Path) -> Callable[[], Any]:
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # as `hpo` does, before Arrow is imported
         for module in MODULES:
             importlib.import_module(module)
         from hpo.__main__ import main

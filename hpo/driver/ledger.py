@@ -53,7 +53,7 @@ class KeptWeights(NamedTuple):
     """Path of the checkpoint when the row was written. Only its last part is used: the store may have moved."""
 
 
-@dataclass
+@dataclass(slots=True)
 class TrialEntry:
     """One trial as its rows describe it."""
 

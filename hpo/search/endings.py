@@ -37,7 +37,7 @@ class Ending:
     """Examples at the trial's newest checkpoint; 0: it has none."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Endings:
     """What the endings of a trial's attempts add up to."""
 

@@ -42,7 +42,7 @@ def configuration_id(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Start:
     """One start of a trial, the first or a later one. The trial's identity is (config_id, replicate, seed)."""
 
@@ -82,7 +82,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-@dataclass
+@dataclass(slots=True)
 class TrialRecord:
     """What a sweep knows about one trial."""
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from optuna.trial import TrialState
+import pytest
+from optuna.trial import TrialState, create_trial
 
 from hpo.search.problem import Problem
 from hpo.search.searchers import Tpe
@@ -59,6 +60,27 @@ def test_a_draw_records_nothing_and_repeats() -> None:
         fresh.report(number, 1000, number / 12)
         fresh.finish(number, "pruned")
     assert fresh.draw(12) == drawn_after_draws, "earlier draws leave no trace"
+
+
+def test_a_trial_is_what_optuna_makes_and_shares_its_distributions_with_all_others() -> None:
+    study = Study(PROBLEM, 0, Tpe())
+    drawn = study.draw(0)
+    for number in range(2):
+        study.add(number, drawn.params, drawn.searcher)
+    first, second = study.trials()
+    plain = create_trial(
+        state=TrialState.RUNNING, params=drawn.params, user_attrs={"searcher": drawn.searcher},
+        distributions={name: PROBLEM.distributions[name] for name in drawn.params},
+    )  # fmt: skip
+    plain.number, plain._trial_id, plain.datetime_start = first.number, first._trial_id, first.datetime_start
+    assert type(first) is type(plain)
+    assert vars(first) == vars(plain)
+    for name in drawn.params:
+        assert first.distributions[name] is second.distributions[name]
+    study.report(0, 1000, 0.5)
+    assert not second.intermediate_values
+    with pytest.raises(ValueError, match="none of its choices"):
+        study.add(2, drawn.params | {next(iter(drawn.params)): "none of its choices"})
 
 
 def test_a_complete_trial_without_a_value_counts_as_pruned_and_does_not_stop_the_draws() -> None:
