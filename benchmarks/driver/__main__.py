@@ -3,7 +3,7 @@
     python -m benchmarks.driver events --trials 1000 10000 --open 100
     python -m benchmarks.driver race --trials 1000 --workers 2
 
-`race`: every side runs the same number of trials that report three times at once. `--store` keeps our side's store.
+`race`: every side runs the same number of trials, which report three times at once (`benchmarks.driver.race`).
 """
 
 from __future__ import annotations

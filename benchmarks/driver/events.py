@@ -10,7 +10,6 @@ end. `durable`: reports a second that become durable when all open trials report
 from __future__ import annotations
 
 import random
-import resource
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from benchmarks.driver.race import memory
 from hpo.driver.monitor import Monitor
 from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
@@ -152,11 +152,6 @@ class Driver:
             self.writer.append("reports", {name: row[name] for name in names})
         self.writer.barrier()
         return reports / (time.perf_counter() - begun)
-
-
-def memory() -> int:
-    """Peak memory of this process in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def measure(space: str, trials: int, workers: int) -> dict[str, Any]:
