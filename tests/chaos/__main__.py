@@ -1,0 +1,186 @@
+"""Faults of many kinds on a cluster of several hosts while a sweep of quick trials runs.
+
+    python -m tests.chaos --trials 200 --faults 50 --seed 0
+
+The sweep is real: driver, Ray, store, training of a tiny encoder on the sample corpus. Faults come as the sweep gets
+on, in an order drawn from the seed. At the end every promise of the driver is checked; exit code 1: one is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos import control, hosts
+from tests.chaos.driver import NAME
+from tests.chaos.faults import KINDS, NEED_REAL_HOSTS, Cluster, Draw, draw
+from tests.chaos.operator import Operator
+from tests.chaos.promises import PROMISES, Evidence
+
+PATIENCE = 300.0
+"""Seconds without a new row in the store after which something waits for ever."""
+TURN = 0.3
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--trials", type=int, default=200, help="number of trials (default 200)")
+    add("--faults", type=int, default=50, help="number of faults (default 50)")
+    add("--hosts", type=int, default=3, help="number of hosts that run trials, one at a time each (default 3)")
+    add("--minutes", type=float, default=60.0, help="after so many minutes no more faults come (default 60)")
+    add("--seed", type=int, default=0, help="seed of the faults and of the sweep (default 0)")
+    add("--plain", action="store_true", help="no namespaces: hosts are processes beside each other, fewer kinds")
+    add("--logs", type=Path, help="folder that gets the hosts' logs and the notes")
+    return parser.parse_args(arguments)
+
+
+class Trouble:
+    """Brings the faults, and heals them."""
+
+    def __init__(self, draws: list[Draw], cluster: Cluster, trials: int) -> None:
+        self._draws, self._cluster, self._trials = draws, cluster, trials
+        self._heal: list[tuple[float, Callable[[], object]]] = []
+        cluster.heal_later = self._later
+        self.brought: Counter[str] = Counter()
+        self._began = time.monotonic()
+
+    def _later(self, seconds: float, heal: Callable[[], object]) -> None:
+        self._heal.append((time.monotonic() + seconds, heal))
+
+    def turn(self, ended: int) -> None:
+        """Heal what is due, and bring the next fault if `ended` trials have ended by now."""
+        now = time.monotonic()
+        due = [heal for at, heal in self._heal if at <= now]
+        self._heal = [entry for entry in self._heal if entry[0] > now]
+        for heal in due:
+            heal()
+        number = self.brought.total()
+        if number < len(self._draws) and ended >= (number + 1) * self._trials / (len(self._draws) + 1):
+            fault = self._draws[number]
+            victim = KINDS[fault.kind](self._cluster, fault)
+            if victim is not None:
+                self.brought[fault.kind] += 1
+                say(f"{now - self._began:6.0f} s  {ended:4d} ended  fault {number + 1:3d}  {fault.kind}: {victim}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def ended_trials() -> tuple[int, int]:
+    """Number of trials that have ended, and of rows that were noted."""
+    rows = control.notes("appended")
+    ended = {row["trial"] for row in rows if row["state"] in ("complete", "pruned", "diverged", "failed")}
+    return len(ended), len(rows)
+
+
+def run(options: argparse.Namespace, scratch: Path) -> int:
+    store = scratch / "store"
+    (scratch / "tmp").mkdir(exist_ok=True)
+    store.mkdir()
+    os.environ |= {control.FOLDER: str(scratch), "TMPDIR": str(scratch / "tmp"), "MINBERT_CACHE": str(scratch / "cache")}
+    tempfile.tempdir = None
+    real = not options.plain
+    if real:
+        hosts.run(f"mount -t tmpfs -o size={hosts.STORE_BYTES} none {store}")
+    cluster_of = hosts.Namespaces if real else hosts.Nodes
+    machines = cluster_of(scratch, {**os.environ, **hosts.SETTINGS})
+    for _ in range(options.hosts):
+        machines.join()
+    operator = Operator(machines, store, options.trials, options.seed)
+    kinds = [kind for kind in KINDS if real or kind not in NEED_REAL_HOSTS | {"disk full"}]
+    cluster = Cluster(machines, operator, store, lambda seconds, heal: None)
+    trouble = Trouble(draw(options.seed, options.faults, kinds), cluster, options.trials)
+    began = time.monotonic()
+    stalled = ""
+    last, since = 0, began
+    try:
+        while not operator.done:
+            operator.turn()
+            ended, rows = ended_trials()
+            if time.monotonic() - began < options.minutes * 60:
+                trouble.turn(ended)
+            if rows != last:
+                last, since = rows, time.monotonic()
+            if time.monotonic() - since > PATIENCE:
+                stalled = f"nothing has happened for {PATIENCE:.0f} s, with {ended} of {options.trials} trials ended"
+                break
+            time.sleep(TURN)
+    finally:
+        operator.close()
+        if options.logs:
+            save(scratch, options.logs)
+    return judge(options, store, operator, trouble, stalled, time.monotonic() - began)
+
+
+def save(scratch: Path, target: Path) -> None:
+    """Copy logs and notes out of the file system in memory."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in [*scratch.glob("*.jsonl"), *scratch.glob("h*/ray/session_2*/logs/*"), *scratch.glob("store/*/*.json")]:
+        if path.is_file():
+            to = target / path.relative_to(scratch)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, to)
+
+
+def judge(
+    options: argparse.Namespace, store: Path, operator: Operator, trouble: Trouble, stalled: str, seconds: float
+) -> int:
+    from results.store import Store
+
+    folder = Store(str(store)).open(NAME)
+    evidence = Evidence(
+        folder, options.trials, folder.events(), control.notes("appended"), control.notes("acknowledged"),
+        control.notes("begun"), frozenset(control.poisoned_trials()),
+    )  # fmt: skip
+    say(f"\n{seconds / 60:.1f} minutes, {operator.launches} launches, {len(evidence.rows)} rows")
+    states = Counter(ends[-1]["state"] for ends in evidence.ends().values())
+    say("trials: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
+    say("\nfaults")
+    for kind in KINDS:
+        say(f"  {trouble.brought[kind]:4d}  {kind}")
+    say("\nends of drivers")
+    for end, count in operator.ends.most_common():
+        say(f"  {count:4d}  {end[:200]}")
+    say("\npromises")
+    findings = {"nothing waits for ever": [stalled] if stalled else []}
+    findings |= {promise: check(evidence) for promise, check in PROMISES.items()}
+    for promise, broken in findings.items():
+        say(f"  {'BROKEN' if broken else 'kept  '}  {promise}")
+        for line in broken[:10]:
+            say(f"            {line}")
+    return 1 if any(findings.values()) else 0
+
+
+def main() -> int:
+    options = parse()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if options.plain:
+        with tempfile.TemporaryDirectory() as scratch:
+            return run(options, Path(scratch))
+    if not os.environ.get(hosts.ISOLATED):
+        if not hosts.permitted():
+            say("Namespaces are not permitted here (root has them): hosts are processes beside each other, and "
+                f"these kinds are left out: {', '.join(sorted(NEED_REAL_HOSTS))}, disk full.")
+            options.plain = True
+            with tempfile.TemporaryDirectory() as scratch:
+                return run(options, Path(scratch))
+        hosts.isolate("tests.chaos", sys.argv[1:])
+    hosts.run(f"mount -t tmpfs none {hosts.SCRATCH}")
+    return run(options, hosts.SCRATCH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The faults: which kinds there are, in which order they come, and what each does to the cluster.
+
+The order, and the fractions by which a fault chooses its victim and its length, are drawn from a seed. What it then
+meets depends on the moment, as in life.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.chaos import control
+
+if TYPE_CHECKING:
+    from tests.chaos.operator import Operator
+
+
+class Draw(NamedTuple):
+    """One fault, as drawn."""
+
+    kind: str
+    victim: float
+    """In [0, 1): which of the possible victims."""
+    length: float
+    """In [0, 1): how long, between the shortest and the longest time of its kind."""
+
+
+def draw(seed: int, number: int, kinds: Iterable[str]) -> list[Draw]:
+    """`number` faults in random order, of each kind as many as of any other, or one more."""
+    source = random.Random(seed)
+    deck = sorted(kinds)
+    order = [kind for _ in range(math.ceil(number / len(deck))) for kind in source.sample(deck, len(deck))]
+    return [Draw(kind, source.random(), source.random()) for kind in order[:number]]
+
+
+@dataclass
+class Cluster:
+    """What a fault can meet."""
+
+    hosts: Any
+    operator: Operator
+    store: Path
+    heal_later: Callable[[float, Callable[[], object]], None]
+    """Calls a function after so many seconds."""
+    excused: set[str] = field(default_factory=set)
+
+    def trainers(self, hosts: Iterable[str] | None = None) -> list[tuple[str, int]]:
+        """Host and process of every worker that trains now, sorted by host."""
+        return sorted(
+            (host, pid)
+            for host in (self.hosts.workers if hosts is None else hosts)
+            for pid, line in self.hosts.processes(host).items()
+            if line.startswith("ray::Worker")
+        )
+
+
+Begin = Callable[[Cluster, Draw], str | None]
+"""Begins a fault; returns what it hit, or None: there is no victim at this moment."""
+
+
+def chosen(victims: list[Any], draw: Draw) -> Any:
+    return victims[int(draw.victim * len(victims))] if victims else None
+
+
+def seconds(draw: Draw, shortest: float, longest: float) -> float:
+    return shortest + draw.length * (longest - shortest)
+
+
+def kill_worker(cluster: Cluster, draw: Draw) -> str | None:
+    if (victim := chosen(cluster.trainers(), draw)) is None:
+        return None
+    with suppress(ProcessLookupError):
+        os.kill(victim[1], signal.SIGKILL)
+    return str(victim[0])
+
+
+def replace_host(cluster: Cluster, host: str, wait: float = 0.0) -> None:
+    """Kill a host; another one joins after so many seconds."""
+    if host in cluster.hosts.workers:
+        cluster.hosts.kill(host)
+        cluster.heal_later(wait, cluster.hosts.join)
+
+
+def kill_host(cluster: Cluster, draw: Draw) -> str | None:
+    host = chosen(cluster.hosts.workers, draw)
+    if host is not None:
+        replace_host(cluster, host, seconds(draw, 0, 10))
+    return host
+
+
+def cut_host(cluster: Cluster, draw: Draw) -> str | None:
+    """Short cuts are survived; in a long one Ray gives the host up, and another one takes its place."""
+    if (host := chosen(cluster.hosts.workers, draw)) is None:
+        return None
+    length = seconds(draw, 2, 12) if draw.victim * 7 % 1 < 0.5 else seconds(draw, 40, 70)
+    cluster.hosts.cut(host)
+    cluster.heal_later(length, lambda: cluster.hosts.connect(host))
+    return f"{host} for {length:.0f} s"
+
+
+def kill_driver(cluster: Cluster, draw: Draw) -> str | None:
+    return cluster.operator.kill_driver()
+
+
+def exhaust_memory(cluster: Cluster, draw: Draw) -> str | None:
+    """Ray's memory monitor kills what runs on the host."""
+    if (victim := chosen(cluster.trainers(), draw)) is None:
+        return None
+    host, pid = victim
+    cluster.hosts.leave_memory(host, 0.01)
+    cluster.heal_later(3, lambda: cluster.hosts.leave_memory(host, None))
+    return str(host)
+
+
+def stop_worker(cluster: Cluster, draw: Draw) -> str | None:
+    """A process that no longer runs, as one that waits for a dead file server."""
+    if (victim := chosen(cluster.trainers(), draw)) is None:
+        return None
+    with suppress(ProcessLookupError):
+        os.kill(victim[1], signal.SIGSTOP)
+    return str(victim[0])
+
+
+def poison_trial(cluster: Cluster, draw: Draw) -> str | None:
+    (control.folder() / f"{control.NAN}-{len(list(control.folder().glob(f'{control.NAN}-*'))):04d}").touch()
+    return "the next trial"
+
+
+def break_device(cluster: Cluster, draw: Draw) -> str | None:
+    """Every trial on the host fails, until the host is replaced."""
+    if (victim := chosen(cluster.trainers(), draw)) is None:
+        return None
+    host = victim[0]
+    (control.folder() / f"{control.BROKEN}{host}").touch()
+    cluster.heal_later(seconds(draw, 10, 25), lambda: replace_host(cluster, host))
+    return str(host)
+
+
+def fill_disk(cluster: Cluster, draw: Draw) -> str | None:
+    ballast = cluster.store / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
+    cluster.heal_later(seconds(draw, 3, 8), lambda: ballast.unlink(missing_ok=True))
+    return "the store"
+
+
+def slow_disk(cluster: Cluster, draw: Draw) -> str | None:
+    delay, length = seconds(draw, 0.2, 1.0), seconds(draw, 10, 20)
+    path = control.folder() / control.SLOW
+    path.write_text(str(delay))
+    cluster.heal_later(length, lambda: path.unlink(missing_ok=True))
+    return f"{delay:.1f} s an fsync, for {length:.0f} s"
+
+
+KINDS: Mapping[str, Begin] = {
+    "worker killed": kill_worker,
+    "host killed": kill_host,
+    "host cut off": cut_host,
+    "driver killed": kill_driver,
+    "memory kill": exhaust_memory,
+    "worker hangs": stop_worker,
+    "NaN loss": poison_trial,
+    "device error": break_device,
+    "disk full": fill_disk,
+    "slow disk": slow_disk,
+}
+"""Kind of fault -> what begins it."""
+NEED_REAL_HOSTS = frozenset({"host cut off", "memory kill", "device error"})
+"""Kinds that need hosts with a network, a memory and a name of their own."""
