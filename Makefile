@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test test-all bench check clean
+.PHONY: help env sweep test test-all chaos bench check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,7 @@ PACKAGES := hpo minbert search_spaces results
 SWEEP_ARGS ?= --trials 12 --budget 2700
 TEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## this list
@@ -45,6 +46,9 @@ test: env  ## the tests, without the slow ones
 
 test-all: env  ## all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow" $(TEST_ARGS)
+
+chaos: env  ## faults on a cluster of several hosts, as root (CHAOS_ARGS="--trials 20 --faults 10 --seed 1")
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 bench: env  ## speed against transformers, case by case (BENCH_ARGS="--data DIR --only sst"; else the sample corpus)
 	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)

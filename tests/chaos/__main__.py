@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -89,7 +90,12 @@ def run(options: argparse.Namespace, scratch: Path) -> int:
     store = scratch / "store"
     (scratch / "tmp").mkdir(exist_ok=True)
     store.mkdir()
-    os.environ |= {control.FOLDER: str(scratch), "TMPDIR": str(scratch / "tmp"), "MINBERT_CACHE": str(scratch / "cache")}
+    (scratch / "token").write_text(secrets.token_hex(32))
+    (scratch / "token").chmod(0o600)
+    os.environ |= {
+        control.FOLDER: str(scratch), "TMPDIR": str(scratch / "tmp"), "MINBERT_CACHE": str(scratch / "cache"),
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(scratch / "token"),
+    }  # fmt: skip
     tempfile.tempdir = None
     real = not options.plain
     if real:
@@ -98,6 +104,8 @@ def run(options: argparse.Namespace, scratch: Path) -> int:
     machines = cluster_of(scratch, {**os.environ, **hosts.SETTINGS})
     for _ in range(options.hosts):
         machines.join()
+    if real:
+        hosts.wait_until(lambda: len(machines.workers) == options.hosts, 300, "the start of all hosts")
     operator = Operator(machines, store, options.trials, options.seed)
     kinds = [kind for kind in KINDS if real or kind not in NEED_REAL_HOSTS | {"disk full"}]
     cluster = Cluster(machines, operator, store, lambda seconds, heal: None)
@@ -172,8 +180,10 @@ def main() -> int:
             return run(options, Path(scratch))
     if not os.environ.get(hosts.ISOLATED):
         if not hosts.permitted():
-            say("Namespaces are not permitted here (root has them): hosts are processes beside each other, and "
-                f"these kinds are left out: {', '.join(sorted(NEED_REAL_HOSTS))}, disk full.")
+            say(
+                "Namespaces are not permitted here (root has them): hosts are processes beside each other, and "
+                f"these kinds are left out: {', '.join(sorted(NEED_REAL_HOSTS))}, disk full."
+            )
             options.plain = True
             with tempfile.TemporaryDirectory() as scratch:
                 return run(options, Path(scratch))

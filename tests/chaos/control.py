@@ -17,7 +17,7 @@ FOLDER = "CHAOS"
 SLOW = "slow"
 """File with the seconds that every fsync takes longer."""
 NAN = "nan"
-"""Beginning of the names of the files that give trials NaN weights: `nan-3` waits for a trial, `nan-3-of-17` has one."""
+"""Beginning of the names of files that give trials NaN weights: `nan-3` waits for a trial, `nan-3-of-17` has one."""
 BROKEN = "broken-"
 """Beginning of the name of the file of a host whose device is in an error state."""
 

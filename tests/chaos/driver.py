@@ -7,7 +7,6 @@ driver works on it, or the cluster cannot run it now.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +24,7 @@ NAME = "chaos"
 """Name of the sweep."""
 TRAINER = "tests.chaos.trainer"
 SPACE = "quickstart"
-BUSY = 4
+REFUSED = 4
 TIMEOUT = 40.0
 """Seconds of silence after which a worker is killed."""
 
@@ -56,22 +55,20 @@ def main() -> int:
     setattr(store, "Writer", NotingWriter)  # noqa: B010
     try:
         if action == "run":
-            outcome = session.run(
-                Launch(
-                    SPACE, base="tiny", store=options["store"], name=NAME, trials=options["trials"], seed=options["seed"],
-                    budget=576, grace=64, keep=5, repeats=1, address=options["address"], trial_timeout=TIMEOUT,
-                    trainer=TRAINER,
-                )
+            launch = Launch(
+                SPACE, base="tiny", store=options["store"], name=NAME, trials=options["trials"],
+                seed=options["seed"], budget=576, grace=64, keep=5, repeats=1, address=options["address"],
+                trial_timeout=TIMEOUT, trainer=TRAINER,
             )  # fmt: skip
+            outcome = session.run(launch)
         else:
             relaunch = Relaunch(
-                address=options["address"], takeover=options["takeover"], trial_timeout=TIMEOUT, trainer=TRAINER,
-                retry_failed=options["retry_failed"],
-            )  # fmt: skip
+                address=options["address"], takeover=options["takeover"], trial_timeout=TIMEOUT, trainer=TRAINER
+            )
             outcome = session.resume(options["store"], NAME, relaunch)
     except (BusyError, ResourceError) as error:
         print(f"{type(error).__name__}: {error}")
-        return BUSY
+        return REFUSED
     print(json.dumps({"state": outcome.state, "messages": outcome.snapshot.messages}))
     return 0 if outcome.state == "done" else 3
 

@@ -12,7 +12,7 @@ import random
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,7 +49,6 @@ class Cluster:
     store: Path
     heal_later: Callable[[float, Callable[[], object]], None]
     """Calls a function after so many seconds."""
-    excused: set[str] = field(default_factory=set)
 
     def trainers(self, hosts: Iterable[str] | None = None) -> list[tuple[str, int]]:
         """Host and process of every worker that trains now, sorted by host."""
@@ -113,7 +112,7 @@ def exhaust_memory(cluster: Cluster, draw: Draw) -> str | None:
     """Ray's memory monitor kills what runs on the host."""
     if (victim := chosen(cluster.trainers(), draw)) is None:
         return None
-    host, pid = victim
+    host = victim[0]
     cluster.hosts.leave_memory(host, 0.01)
     cluster.heal_later(3, lambda: cluster.hosts.leave_memory(host, None))
     return str(host)

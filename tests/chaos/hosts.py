@@ -12,18 +12,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 ISOLATED = "CHAOS_ISOLATED"
+HEAD = "h1"
+"""The host of the cluster's head, which runs no trials."""
+NETWORK = "10.77.0"
 SCRATCH = Path("/var/tmp")
 """Where the test keeps its files: a file system in memory, which only the test sees. Ray needs a short path."""
 STORE_BYTES = 48 * 2**20
 """Size of the file system of the store: small, so that it can be filled."""
 OBJECT_STORE_BYTES = 80 * 2**20
 """Shared memory of a host; Ray accepts no less than 75 MiB."""
+READY = "This command will now block"
+"""Part of Ray's log once a host is up."""
 SETTINGS = {
     "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",  # a lost host is noticed within half a minute
@@ -43,7 +49,7 @@ class Hosts(Protocol):
 
     @property
     def workers(self) -> list[str]:
-        """Names of the living hosts that run trials."""
+        """Names of the hosts that run trials and are up."""
         ...
 
     def join(self) -> str:
@@ -98,11 +104,15 @@ ip address add {address}/24 dev eth0; ip link set eth0 up; ip link set lo up
 hostname {name}
 mount --bind {folder}/meminfo /proc/meminfo
 mount -t tmpfs none /sys/fs/cgroup
-exec {ray} start {role} --node-ip-address={address} --object-store-memory={memory} --temp-dir={folder}/ray \
-  --disable-usage-stats --block >{folder}/log 2>&1
+set +e
+while true; do
+  {ray} start {role} --node-ip-address={address} --object-store-memory={memory} --temp-dir={folder}/ray \
+    --disable-usage-stats --block >>{folder}/log 2>&1
+  sleep 1
+done
 """
-"""What a host does when it starts. It reads its memory from a file of its own, so that the test decides how much is
-left; the limits of a control group would hide that."""
+"""What a host does when it starts. It joins again when the head has given it up. It reads its memory from a file of its
+own, so that the test decides how much is left; the limits of a control group would hide that."""
 
 
 class Namespaces:
@@ -113,14 +123,25 @@ class Namespaces:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder, self._environment = folder, environment
         self._hosts: dict[str, subprocess.Popen[str]] = {}
+        names = [f"{NETWORK}.{number} h{number}\n" for number in range(1, 255)]
+        (folder / "names").write_text("127.0.0.1 localhost\n" + "".join(names))
+        run(f"mount --bind {folder}/names /etc/hosts; mount --bind /dev/null /etc/resolv.conf")  # nobody else answers
         run("ip link add bridge type bridge; ip link set bridge up; ip link set lo up")
         self._started = 0
         self._boot("--head --port=6379 --num-cpus=0 --num-gpus=0 --include-dashboard=false")
-        self.address = "10.77.0.1:6379"
+        self.address = f"{NETWORK}.1:6379"
+        wait_until(lambda: self._up(HEAD), 300, "the start of the head")
 
     @property
     def workers(self) -> list[str]:
-        return [name for name, process in self._hosts.items() if name != "h1" and process.poll() is None]
+        return [
+            name for name, process in self._hosts.items() if name != HEAD and process.poll() is None and self._up(name)
+        ]
+
+    def _up(self, name: str) -> bool:
+        with suppress(OSError):
+            return READY in (self.folder_of(name) / "log").read_text()
+        return False
 
     def join(self) -> str:
         return self._boot(f"--address={self.address} --num-cpus=1 --num-gpus=0")
@@ -132,15 +153,15 @@ class Namespaces:
         folder.mkdir()
         shutil.copyfile("/proc/meminfo", folder / "meminfo")
         script = BOOT.format(
-            address=f"10.77.0.{number}", name=name, folder=folder, role=role, memory=OBJECT_STORE_BYTES,
+            address=f"{NETWORK}.{number}", name=name, folder=folder, role=role, memory=OBJECT_STORE_BYTES,
             ray=Path(sys.executable).with_name("ray"),
         )  # fmt: skip
         command = ["unshare", "--net", "--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"]
         self._hosts[name] = subprocess.Popen(
             [*command, "sh", "-c", script], env=dict(self._environment), text=True, stdout=subprocess.DEVNULL
         )
-        pid = self._hosts[name].pid
-        wait_for_network(pid)
+        pid, ours = self._hosts[name].pid, os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{pid}/ns/net") != ours, 60, f"a network for {name}")
         run(f"ip link add {name} type veth peer name eth0 netns {pid}; ip link set {name} master bridge up")
         return name
 
@@ -168,7 +189,9 @@ class Namespaces:
         total = int(lines[0].split()[1])
         if share is not None:
             left = {"MemFree:", "MemAvailable:", "Buffers:", "Cached:", "SReclaimable:"}
-            lines = [f"{line.split()[0]} {int(total * share)} kB" if line.split()[0] in left else line for line in lines]
+            lines = [
+                f"{line.split()[0]} {int(total * share)} kB" if line.split()[0] in left else line for line in lines
+            ]
         with (self.folder_of(name) / "meminfo").open("r+") as file:  # the mount is of this file, so it stays
             file.write("\n".join(lines) + "\n")
             file.truncate()
@@ -197,16 +220,16 @@ def namespace_of(pid: int) -> str:
     return ""
 
 
-def wait_for_network(pid: int) -> None:
-    """Wait until a process has a network of its own."""
-    import time
-
-    ours = os.readlink("/proc/self/ns/net")
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for a condition; an OSError counts as not yet. Raises TimeoutError."""
+    end = time.monotonic() + seconds
     while True:
         with suppress(OSError):
-            if os.readlink(f"/proc/{pid}/ns/net") != ours:
+            if condition():
                 return
-        time.sleep(0.02)
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
 
 
 def run(script: str) -> None:

@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hpo.driver.stopping import RESUMABLE
 from tests.chaos import control
-from tests.chaos.driver import BUSY, NAME
-from tests.chaos.hosts import children
+from tests.chaos.driver import NAME, REFUSED
+from tests.chaos.hosts import HEAD, children
 
+DONE, KILLED = "done", "killed"
 AGAIN = 3.0
 """Seconds between the end of a driver and the next one."""
 
@@ -33,7 +36,7 @@ class Operator:
         self._options = {"store": str(store), "trials": trials, "seed": seed, "address": hosts.address}
         self._process: Any = None
         self._host = ""
-        self._killed = False
+        self._killed = self._takes_over = False
         self._next = 0.0
         self._lines: list[str] = []
         self.done = False
@@ -68,11 +71,11 @@ class Operator:
             self._process.wait()
 
     def _start(self) -> None:
-        places = ["h1", *self._hosts.workers]
+        places = [HEAD, *self._hosts.workers]
         others = [place for place in places if place != self._host]
         self._host = others[self.launches % len(others)]
         action = "resume" if (self._store / NAME / "sweep.json").exists() else "run"
-        options = self._options | {"takeover": self._killed, "retry_failed": False}
+        options = self._options | {"takeover": self._takes_over}
         command = [sys.executable, "-m", "tests.chaos.driver", action, json.dumps(options)]
         self._process = self._hosts.start(self._host, command)
         self._killed, self._lines = False, []
@@ -82,21 +85,23 @@ class Operator:
 
     def _ended(self, code: int) -> None:
         lines = [line.strip() for line in self._lines if line.strip()]
+        end, said = self._read(code, lines)
+        self.done = end == DONE
+        self.ends[end] += 1
+        self.messages += said
+        # A driver that has not stopped in order has a young heartbeat; the operator knows that it is dead.
+        self._takes_over = end == KILLED or end.startswith(("exit code", "refused: BusyError"))
+        self._process, self._killed = None, False
+        print(f"          launch {self.launches} on {self._host}: {end}", flush=True)
+
+    def _read(self, code: int, lines: Sequence[str]) -> tuple[str, list[str]]:
+        """How a driver has ended, from its exit code and its output, and what it said."""
         last = lines[-1] if lines else ""
-        if code in (0, 3) and last.startswith("{"):
+        if code in (0, RESUMABLE):
             said = json.loads(last)["messages"]
-            self.messages += said
-            why = said[-1] if said else "stopped"
-            self.done = code == 0
-            self.ends["done" if self.done else f"stopped: {why}"] += 1
-        elif code == BUSY:
-            self.ends[f"refused: {last}"] += 1
-            self._killed = "BusyError" in last
-        elif self._killed or self._host not in ["h1", *self._hosts.workers]:
-            self.ends["killed"] += 1
-            self._killed = True
-        else:
-            self.ends[f"exit code {code}: {last}"] += 1
-            self.messages.append("\n".join(lines[-40:]))
-            self._killed = True
-        self._process = None
+            return (DONE if code == 0 else f"stopped: {said[-1] if said else ''}"), said
+        if self._killed or self._host not in [HEAD, *self._hosts.workers]:
+            return KILLED, []
+        if code == REFUSED:
+            return f"refused: {last}", []
+        return f"exit code {code}: {last}", ["\n".join(lines[-40:])]

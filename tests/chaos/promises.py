@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger
@@ -88,15 +91,16 @@ def acknowledged_once(evidence: Evidence) -> list[str]:
 
 
 def finished_once(evidence: Evidence) -> list[str]:
-    problems = []
-    closed = {}
+    problems: list[str] = []
+    closed: dict[int, str] = {}
     for row in evidence.rows:
         if row["trial"] in closed and row.get("event") != "end":
             what = "starts" if row.get("event") == "start" else "reports"
             problems.append(f"trial {row['trial']} {what} after its end, as attempt {row['attempt']}")
-        if row.get("event") == "end" and row["state"] in CLOSED:
-            if closed.setdefault(row["trial"], row["state"]) != row["state"]:
-                problems.append(f"trial {row['trial']} has ended as {closed[row['trial']]} and as {row['state']}")
+        if row.get("event") != "end" or row["state"] not in CLOSED:
+            continue
+        if (first := closed.setdefault(row["trial"], row["state"])) != row["state"]:
+            problems.append(f"trial {row['trial']} has ended as {first} and as {row['state']}")
     starts = {(row["trial"], row["attempt"]) for row in evidence.rows if row.get("event") == "start"}
     begun = Counter((note["trial"], note["attempt"]) for note in evidence.begun)
     problems += [f"attempt {key} has trained {count} times" for key, count in begun.items() if count > 1]
@@ -133,10 +137,6 @@ def best_reproduced(evidence: Evidence) -> list[str]:
 
 def differences(evidence: Evidence, trial: int) -> list[str]:
     """Where another run of a trial differs from its stored reports."""
-    import tempfile
-
-    import torch
-
     torch.set_num_threads(1)
     record = record_of(evidence.folder)
     start = next(row for row in evidence.rows if row["trial"] == trial and row.get("event") == "start")
@@ -144,9 +144,7 @@ def differences(evidence: Evidence, trial: int) -> list[str]:
         row["step"]: row["overall"] for row in evidence.rows if row["trial"] == trial and row["table"] == "reports"
     }
     config = start["config"]
-    assignment = Assignment(
-        trial, 0, json.loads(config) if isinstance(config, str) else config, start["seed"]
-    )
+    assignment = Assignment(trial, 0, json.loads(config) if isinstance(config, str) else config, start["seed"])
     with tempfile.TemporaryDirectory() as fresh:
         resources = record.resources.choose(1, 0)
         job = job_of(record, evidence.folder.path, resources, trainer=record.trainer)
