@@ -272,12 +272,14 @@ def _describe(own: bool) -> Cluster:
 def survive_memory_monitor() -> None:
     """Let Tune treat a worker that a running cluster's memory monitor kills like any other dead worker.
 
-    Ray raises OutOfMemoryError then. Tune's actor manager handles two other errors only, so the whole `fit` would end.
-    Of the error of a preempted node Tune keeps only the text, so the text gets that fact. A contract test notices an
-    upgrade of Ray that changes this.
+    Ray raises OutOfMemoryError then. Tune's actor manager handles two other errors only, and the wait for the first
+    result of a trial that has not reported yet handles one, so the whole `fit` would end. Of the error of a preempted
+    node Tune keeps only the text, so the text gets that fact. A contract test notices an upgrade of Ray that changes
+    this.
     """
     import ray.air.execution._internal.actor_manager as manager
     from ray.exceptions import OutOfMemoryError, RayActorError
+    from ray.tune.experiment import Trial
 
     original = manager.RayActorManager._actor_task_failed
     if getattr(original, "survives_memory_monitor", False):
@@ -290,5 +292,15 @@ def survive_memory_monitor() -> None:
             exception = RayActorError(error_msg=f"{exception} ({PREEMPTED})")
         return original(self, tracked_actor_task, exception)
 
+    first_result = Trial._get_default_result_or_future
+
+    def patched_first_result(self: Any) -> Any:
+        try:
+            return first_result(self)
+        except OutOfMemoryError:
+            self._default_result_or_future = None
+            return None
+
     patched.survives_memory_monitor = True  # type: ignore[attr-defined]
     setattr(manager.RayActorManager, "_actor_task_failed", patched)  # noqa: B010  mypy forbids the plain form
+    setattr(Trial, "_get_default_result_or_future", patched_first_result)  # noqa: B010

@@ -31,14 +31,21 @@ PATIENCE = 300.0
 TURN = 0.3
 
 
+def count(text: str) -> int:
+    """A number of trials, faults or hosts."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--trials", type=int, default=200, help="number of trials (default 200)")
-    add("--faults", type=int, default=50, help="number of faults (default 50)")
-    add("--hosts", type=int, default=3, help="number of hosts that run trials, one at a time each (default 3)")
+    add("--trials", type=count, default=200, help="number of trials (default 200)")
+    add("--faults", type=count, default=50, help="number of faults (default 50)")
+    add("--hosts", type=count, default=3, help="number of hosts that run trials, one at a time each (default 3)")
     add("--minutes", type=float, default=60.0, help="after so many minutes no more faults come (default 60)")
     add("--seed", type=int, default=0, help="seed of the faults and of the sweep (default 0)")
     add("--plain", action="store_true", help="no namespaces: hosts are processes beside each other, fewer kinds")

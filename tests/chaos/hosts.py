@@ -158,7 +158,11 @@ class Namespaces:
         )  # fmt: skip
         command = ["unshare", "--net", "--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"]
         self._hosts[name] = subprocess.Popen(
-            [*command, "sh", "-c", script], env=dict(self._environment), text=True, stdout=subprocess.DEVNULL
+            [*command, "sh", "-c", script],
+            env=dict(self._environment),
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         pid, ours = self._hosts[name].pid, os.readlink("/proc/self/ns/net")
         wait_until(lambda: os.readlink(f"/proc/{pid}/ns/net") != ours, 60, f"a network for {name}")

@@ -252,6 +252,23 @@ def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> Non
     assert [PREEMPTED in str(exception) for exception in seen] == [False, False, True, False]
 
 
+def test_contract_a_kill_by_the_memory_monitor_before_the_first_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune asks for the first result of such a trial when it reports the trial's error."""
+    import ray.tune.experiment.trial as tune_trial
+    from ray.exceptions import OutOfMemoryError
+
+    def get(reference: object) -> None:
+        raise OutOfMemoryError("low on memory")
+
+    survive_memory_monitor()
+    trial = object.__new__(tune_trial.Trial)
+    trial.trial_id, trial._default_result_or_future = "7-0", ray.ObjectRef.from_random()
+    trial.run_metadata = tune_trial._TrainingRunMetadata()
+    trial.temporary_state = tune_trial._TemporaryTrialState()
+    monkeypatch.setattr(tune_trial.ray, "get", get)
+    assert trial.last_result == {"trial_id": "7-0"}
+
+
 def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray._private.worker as ray_worker
     from ray._private import ray_constants
