@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hpo.cluster.machines import look
+from hpo.cluster.membership import Membership
 from hpo.cluster.pause import Board
+from hpo.cluster.processes import host
 from hpo.driver.generations import Generation
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
@@ -74,6 +76,7 @@ class Running:
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
+        self._membership = Membership()
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
         self._slots = Slots(job.resources, look, screen.messages.append, time.monotonic()) if elastic else None
         self._give_up = math.inf
@@ -124,7 +127,7 @@ class Running:
     def _turn(self, held: int) -> Sequence[str]:
         """Called ten times a second, between two events of the search; returns attempts whose workers are to be
         killed. `held`: number of workers that hold resources."""
-        self._leave_if_superseded()
+        self._leave_if_useless()
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
         if self._screen.phase == "searching" and self._sweep.searched:
@@ -173,7 +176,7 @@ class Running:
 
             def on_turn(left: int, of: int = len(needs.trials)) -> bool:
                 nonlocal interrupted
-                self._leave_if_superseded()
+                self._leave_if_useless()
                 self._screen.activity = f"{of - left} of {of} trials have predicted"
                 self._show()
                 interrupted = self._halt.reason is not None
@@ -191,9 +194,13 @@ class Running:
         record_choice(self._folder, ledger, Needed(chosen.trials, []), failed)
         return "done"
 
-    def _leave_if_superseded(self) -> None:
+    def _leave_if_useless(self) -> None:
+        """Leave if another driver has taken over, or if this one can start no trial any more."""
         if self._generation.superseded:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one stops")
+        if self._membership.lost():
+            self._screen.messages.append(f"the cluster has given up {host()}, where this driver runs: resume elsewhere")
+            raise StopNow
 
     def _settle(self) -> None:
         while self._writer.warnings:

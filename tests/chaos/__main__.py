@@ -169,7 +169,7 @@ def judge(
     for end, count in operator.ends.most_common():
         say(f"  {count:4d}  {end[:200]}")
     say("\npromises")
-    findings = {"nothing waits for ever": [stalled] if stalled else []}
+    findings = {"nothing waits for ever": [stalled] if stalled else [], "no driver falls over": operator.crashes}
     findings |= {promise: check(evidence) for promise, check in PROMISES.items()}
     for promise, broken in findings.items():
         say(f"  {'BROKEN' if broken else 'kept  '}  {promise}")

@@ -36,7 +36,7 @@ class Operator:
         self._options = {"store": str(store), "trials": trials, "seed": seed, "address": hosts.address}
         self._process: Any = None
         self._host = ""
-        self._killed = self._takes_over = False
+        self._killed = self._cut = self._takes_over = False
         self._next = 0.0
         self._lines: list[str] = []
         self.done = False
@@ -45,6 +45,8 @@ class Operator:
         """How drivers ended -> how many."""
         self.messages: list[str] = []
         """What drivers said."""
+        self.crashes: list[str] = []
+        """The output of drivers that have ended with an error of Python, without being cut off."""
 
     def turn(self) -> None:
         """Look at the driver; start another one if it has ended."""
@@ -65,6 +67,10 @@ class Operator:
                 os.kill(pid, signal.SIGKILL)
         return self._host
 
+    def cut_off(self, host: str) -> None:
+        """A host is cut off: its driver, if it has one, may end for it."""
+        self._cut = self._cut or host == self._host
+
     def close(self) -> None:
         if self._process is not None:
             self.kill_driver()
@@ -79,19 +85,23 @@ class Operator:
         command = [sys.executable, "-m", "tests.chaos.driver", action, json.dumps(options)]
         self._process = self._hosts.start(self._host, command)
         self._killed, self._lines = False, []
-        threading.Thread(target=self._lines.extend, args=(self._process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._lines.extend, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
         self.launches += 1
         control.note("launches", host=self._host, action=action, time=time.time())
 
     def _ended(self, code: int) -> None:
+        self._reader.join(10)
         lines = [line.strip() for line in self._lines if line.strip()]
         end, said = self._read(code, lines)
         self.done = end == DONE
         self.ends[end] += 1
         self.messages += said
         # A driver that has not stopped in order has a young heartbeat; the operator knows that it is dead.
-        self._takes_over = end == KILLED or end.startswith(("exit code", "refused: BusyError"))
-        self._process, self._killed = None, False
+        self._takes_over = end == KILLED or end.startswith(("cut off", "exit code", "refused: BusyError"))
+        if end.startswith("exit code"):
+            self.crashes.append("\n".join(lines[-60:]))
+        self._process, self._killed, self._cut = None, False, False
         print(f"          launch {self.launches} on {self._host}: {end}", flush=True)
 
     def _read(self, code: int, lines: Sequence[str]) -> tuple[str, list[str]]:
@@ -104,4 +114,4 @@ class Operator:
             return KILLED, []
         if code == REFUSED:
             return f"refused: {last}", []
-        return f"exit code {code}: {last}", ["\n".join(lines[-40:])]
+        return f"cut off: {last}" if self._cut else f"exit code {code}: {last}", []

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from hpo.cluster import membership
 from hpo.cluster.connection import Cluster
 from hpo.cluster.processes import process_start
 from hpo.driver import session
@@ -208,6 +210,27 @@ def test_a_stop_request_in_the_store_stops(ray_cluster: Cluster, tmp_path: Path)
     assert outcome.state == "stopped"
     assert any("stop was requested" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["waiting"] == 1
+
+
+def test_a_driver_whose_host_the_cluster_has_given_up_leaves(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray ends the job of such a driver, so it would wait for ever."""
+    script(tmp_path / "s", slow=1.0)
+    monkeypatch.setattr(membership, "LOOK", 0.5)
+    nodes = ray.nodes
+
+    def observer(snapshot: Snapshot) -> None:
+        if snapshot.phase == "searching" and snapshot.counts["running"]:
+            monkeypatch.setattr(ray, "nodes", lambda: [{**node, "Alive": False} for node in nodes()])
+
+    outcome = session.run(launch(tmp_path, trials=3), observer)
+    monkeypatch.undo()
+    assert outcome.state == "stopped"
+    assert any("the cluster has given up" in message for message in outcome.snapshot.messages)
+    script(tmp_path / "s")
+    assert session.resume(str(tmp_path), "s", FAKES).state == "done"
+    assert not any(row["state"] == "lost" for row in Store(tmp_path).open("s").events() if row.get("event") == "end")
 
 
 @pytest.mark.slow
