@@ -15,12 +15,29 @@ from results.candidates import Candidates, Rows, candidates
 from results.crossvalidation import FOLDS, Plan, Tried, best, compare, plans
 from results.ensembles import AUTO, METHODS, Problem, check, choose
 from results.files import StoreError
-from results.predictions import labels
+from results.predictions import Member, labels
 from results.scoring import Scoring, Vector
 from results.store import SweepFolder
 
 DEFAULT = 0
 """Number of the trial with the default configuration."""
+SOUP = "soup"
+"""Method and combination of an ensemble that is one model, with the mean of its members' weights. Who has the weights
+chooses it; the methods of this package choose from predictions."""
+
+
+@dataclass(frozen=True)
+class Soup:
+    """What is known of the one model that has the mean of its members' weights."""
+
+    checkpoints: tuple[str, ...]
+    """Name of each member's checkpoint."""
+    values: tuple[float, ...]
+    """Overall score on `search` of the first member, of the mean of the first two, and so on."""
+    evaluations: int
+    """Number of models that were evaluated on `search` to choose the members."""
+    predictions: Member
+    """Its predictions for rows of the dev files, ascending: those that estimates need."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +49,19 @@ class Ensemble:
     weights: Weights
     """Task -> weight of each member; their sum is 1."""
     combination: str = "average"
-    """How they are combined (`results.blending`)."""
+    """How they are combined (`results.blending`), or SOUP."""
+    soup: Soup | None = field(default=None, repr=False)
+    """None: the members' predictions are combined."""
 
     @classmethod
     def even(cls, trials: Sequence[int], tasks: Collection[str], combination: str = "average") -> Ensemble:
         """Trials with equal weights."""
         return cls(tuple(trials), dict.fromkeys(tasks, np.full(len(trials), 1 / len(trials))), combination)
+
+    @property
+    def predictors(self) -> tuple[int, ...]:
+        """The trials whose predictions are combined; those of a soup need not predict."""
+        return self.trials if self.soup is None else ()
 
     @property
     def shares(self) -> dict[int, float]:
@@ -80,8 +104,8 @@ class Selection:
 
     @property
     def trials(self) -> list[int]:
-        """Every chosen trial once."""
-        return list(dict.fromkeys(trial for role in self.roles.values() for trial in role.trials))
+        """Every chosen trial that predicts, once."""
+        return list(dict.fromkeys(trial for role in self.roles.values() for trial in role.predictors))
 
 
 def select(
@@ -111,7 +135,7 @@ def select(
     default = DEFAULT if DEFAULT in able else None
     if not pool.members:
         return Selection(method, size, None, next(iter(able), None), default, (), (), pool)
-    problem, numbers = _problem(folder, scoring, pool), list(pool.members)
+    problem, numbers = problem_of(folder, scoring, pool), list(pool.members)
     tried = _tried(problem, method if compare is None else AUTO, size)
     plan = best(tried).plan if method == AUTO and tried else Plan("greedy" if method == AUTO else method, size)
     single = numbers[problem.order[0]]
@@ -122,7 +146,7 @@ def select(
     return Selection(*plan, chosen, single, default, seeds if len(seeds) > 1 else (), tried, pool)
 
 
-def _problem(folder: SweepFolder, scoring: Scoring, pool: Candidates) -> Problem:
+def problem_of(folder: SweepFolder, scoring: Scoring, pool: Candidates) -> Problem:
     """What the methods see: the candidates' predictions and the labels on `search` alone."""
     return Problem(list(pool.members.values()), labels_of(folder, scoring, ("search",), pool.rows), scoring)
 

@@ -182,10 +182,10 @@ AUTO = "auto"
 """Instead of a method: the one that is best by cross-validation (`results.crossvalidation`)."""
 
 
-def check(method: str, size: int) -> None:
-    """Raise ValueError for an unknown method, or a size below 1."""
-    if method not in (AUTO, *METHODS):
-        raise ValueError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join((AUTO, *METHODS))}.")
+def check(method: str, size: int, further: Sequence[str] = ()) -> None:
+    """Raise ValueError for an unknown method, or a size below 1. `further`: methods that the caller has."""
+    if method not in (known := (AUTO, *METHODS, *further)):
+        raise ValueError(f"Unknown ensemble method `{method}`. Expected one of: {', '.join(known)}.")
     if size < 1:
         raise ValueError(f"`size` of an ensemble must be at least 1; found {size}.")
 

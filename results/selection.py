@@ -22,7 +22,7 @@ import numpy as np
 from results import estimates
 from results.blending import blend, mean_probabilities
 from results.candidates import Rows
-from results.choice import Ensemble, Selection, labels_of
+from results.choice import SOUP, Ensemble, Selection, labels_of
 from results.crossvalidation import Tried
 from results.files import StoreError, explained, safe_name
 from results.looks import look, looks
@@ -63,8 +63,10 @@ def conclude(
 
         members     the heaviest first: trial, repeat_of (a trial; null if it is no repeat), attempt, weight (mean over
                     the tasks), weights by task, overall alone on `search`, gain on `search` and on `held` of adding it
-                    to those before it, seconds (time to predict, relative to the best single trial; null if unknown)
+                    to those before it, seconds (time to predict, relative to the best single trial; null if unknown). Of a
+                    soup: checkpoint, and no gain on `held`
         seconds     their sum
+        evaluations number of models that were evaluated on `search` to choose the members: 0 except for a soup
         compared    each method that was tried by cross-validation on `search`: method, size, members, value, optimism,
                     gain over the best single trial
         estimates   by role ("ensemble", "best_single", "default", "seeds") and part ("held", "search", "dev"): value,
@@ -94,6 +96,7 @@ def conclude(
         "members": members,
         "seconds": None if None in seconds else sum(seconds),
         "candidates": list(selection.candidates.members),
+        "evaluations": selection.ensemble.soup.evaluations if selection.ensemble.soup else 0,
         "best_single": selection.best_single,
         "default": selection.default,
         "seeds": list(selection.seeds),
@@ -151,8 +154,13 @@ def combine(
 ) -> dict[str, Prediction]:
     """An ensemble's predictions for the tasks of `kinds`, from the predictions of each of its trials for the same rows.
 
-    Its probabilities are the weighted means of the members'; None where a member has none.
+    Its probabilities are the weighted means of the members'; None where a member has none. Raises StoreError for a
+    soup, which is one model.
     """
+    if record["combination"] == SOUP:
+        raise StoreError(
+            f"Ensemble `{record['name']}` is a soup, one model; its members' predictions do not give its own."
+        )
     ensemble = _recorded(record, kinds)
     ordered = [members[trial] for trial in ensemble.trials]
     values = blend(ordered, ensemble.weights, ensemble.combination, kinds)
@@ -187,7 +195,8 @@ def _parts(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[
         again = f"run `hpo ensemble {folder.name}`"
         raise StoreError(f"Trials {missing} of `{folder.name}` have not predicted `held`; {again}.")
     pool = selection.candidates
-    search: dict[int, Member] = {trial: pool.members[trial] for trial in selection.trials if trial in pool.members}
+    chosen = {trial for role in selection.roles.values() for trial in role.trials}
+    search: dict[int, Member] = {trial: own for trial, own in pool.members.items() if trial in chosen}
     parts: dict[str, tuple[Sequence[str], dict[int, Member]]] = {
         "held": (("held",), held),
         "search": (("search",), search),
@@ -195,7 +204,8 @@ def _parts(folder: SweepFolder, scoring: Scoring, selection: Selection) -> dict[
     every = {task: rows for task, (rows, _) in labels(folder, LABELLED).items()}
     dev = {trial: aligned(member(folder, trial, LABELLED), every) for trial in selection.trials}
     complete: dict[int, Member] = {trial: predictions for trial, predictions in dev.items() if predictions is not None}
-    if len(complete) == len(dev):
+    soup = None if selection.ensemble is None else selection.ensemble.soup
+    if len(complete) == len(dev) and (soup is None or aligned(soup.predictions, every) is not None):
         parts["dev"] = (LABELLED, complete)
     found: dict[str, Part] = {}
     for part, (splits, members) in parts.items():
@@ -209,6 +219,10 @@ def _blended(
     members: Mapping[int, Member], ensemble: Ensemble, rows: Rows, kinds: Mapping[str, str]
 ) -> dict[str, Vector]:
     """An ensemble's predictions for these rows. Raises StoreError for predictions that are not finite."""
+    if ensemble.soup is not None:
+        if (own := aligned(ensemble.soup.predictions, rows)) is None:
+            raise StoreError(f"Predictions of the soup of trials {list(ensemble.trials)} are not finite.")
+        return {task: prediction.values for task, prediction in own.items()}
     parts = [aligned(members[trial], rows) for trial in ensemble.trials]
     if wrong := [trial for trial, part in zip(ensemble.trials, parts, strict=True) if part is None]:
         raise StoreError(f"Predictions of trials {wrong} are not finite.")
@@ -226,7 +240,7 @@ def _estimates(
         values = {
             role: _blended(members, ensemble, rows, scoring.kinds)
             for role, ensemble in selection.roles.items()
-            if members.keys() >= set(ensemble.trials)
+            if members.keys() >= set(ensemble.predictors)
         }
         for role, predictions in values.items():
             tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
@@ -258,21 +272,29 @@ def _members(
     """`members` of a record."""
     attempts, seconds, weights = predicted(folder), _seconds(folder), _weights(ensemble)
     alone = {trial: Ensemble.even([trial], ensemble.weights) for trial in ensemble.trials}
-    growing = [ensemble.first(number + 1) for number in range(len(ensemble.trials))]
-    values = {part: [_value(scoring, parts[part], each) for each in growing] for part in ("search", "held")}
+    values = _growing(scoring, ensemble, parts)
     single = None if selection.best_single is None else seconds.get(selection.best_single)
     return [
         {
             "trial": trial,
             "attempt": attempts.get(trial),
+            "checkpoint": None if ensemble.soup is None else ensemble.soup.checkpoints[place],
             "weight": ensemble.shares[trial],
             "weights": weights[trial],
             "alone": _value(scoring, parts["search"], alone[trial]),
             "gain": {part: own[place] - own[place - 1] if place else None for part, own in values.items()},
-            "seconds": seconds[trial] / single if single and trial in seconds else None,
+            "seconds": seconds[trial] / single if single and trial in seconds and ensemble.soup is None else None,
         }
         for place, trial in enumerate(ensemble.trials)
     ]
+
+
+def _growing(scoring: Scoring, ensemble: Ensemble, parts: Mapping[str, Part]) -> dict[str, Sequence[float]]:
+    """Overall scores on `search` and `held` of the first member, the first two, and so on; of a soup on `search`."""
+    if ensemble.soup is not None:
+        return {"search": ensemble.soup.values}
+    growing = [ensemble.first(number + 1) for number in range(len(ensemble.trials))]
+    return {part: [_value(scoring, parts[part], each) for each in growing] for part in ("search", "held")}
 
 
 def _weights(ensemble: Ensemble) -> dict[int, dict[str, float]]:

@@ -43,7 +43,7 @@ TABLE: Mapping[str, May] = {
         # dependencies of its three libraries, and click, a dependency of typer
         | {"torch", "numpy", "scipy", "tokenizers", "safetensors", "huggingface_hub"}
         | {"pyarrow", "pandas", "duckdb", "plotly", "click"},
-        frozenset({"yaml", "IPython", "tensorboardX", "wandb", "optuna_dashboard"}),
+        frozenset({"yaml", "IPython", "tensorboardX", "wandb", "mlflow", "optuna_dashboard"}),
     ),
 }
 

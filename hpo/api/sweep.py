@@ -146,7 +146,7 @@ class StoredSweep:
         with weights, estimates with intervals (`results.selection.conclude`). Chosen trials that have not predicted
         `held` do so now. `name` None: METHOD-SIZE. `full_dev`: estimate on the full dev set too.
         """
-        from hpo.driver.finalise import ensemble_here
+        from hpo.driver.ensemble import ensemble_here
 
         with self._warned():
             return ensemble_here(self.folder, log.info, Choice(method, size, full_dev), name)

@@ -13,7 +13,6 @@ from hpo.commands.common import (
     JsonOption,
     StoreOption,
     SweepArgument,
-    TrialArgument,
     console,
     open_sweep,
     print_json,
@@ -95,12 +94,17 @@ def _predict_files(
     folder: SweepFolder, trial: int | None, ensemble: str | None, out: Path, overwrite: bool
 ) -> list[Path]:
     """Write the files in the class leaderboard format; returns their paths."""
-    from hpo.exports.leaderboard import check_out, of_ensemble, of_trial, write
+    from hpo.exports.leaderboard import check_out, of_ensemble, of_soup, of_trial, write
+    from results.choice import SOUP
     from results.selection import load
 
     check_out(folder, out, overwrite)
     if ensemble is not None:
-        _predict(folder, [int(member["trial"]) for member in load(folder, ensemble)["members"]])
+        record = load(folder, ensemble)
+        if record["combination"] == SOUP:
+            tell(f"{ensemble} predicts the dev and test files now")
+            return write(folder, of_soup(folder, record), out, f"ensemble {ensemble}")
+        _predict(folder, [int(member["trial"]) for member in record["members"]])
         return write(folder, of_ensemble(folder, ensemble), out, f"ensemble {ensemble}")
     assert trial is not None
     _predict(folder, [trial])
@@ -118,7 +122,9 @@ def _predict(folder: SweepFolder, trials: list[int]) -> None:
 
 def export(
     sweep: SweepArgument,
-    trial: TrialArgument,
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Number of a trial with kept weights, or name of a saved soup.")
+    ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write; new, or empty.")],
     adapter: Annotated[
         str,
@@ -128,13 +134,15 @@ def export(
     store: StoreOption = "runs",
     json: JsonOption = False,
 ) -> None:
-    """Export a trial with kept weights as a directory that `transformers` loads.
+    """Export a trial with kept weights, or a soup, as a directory that `transformers` loads.
 
     It holds encoder, tokeniser, configuration, heads and a model card; `python -m minbert predict` predicts with it.
     LoRA and DoRA are merged into the encoder's weights; with --adapter peft they stay apart, as `peft` stores them.
     Branches of PAL fit no plain BERT: --adapter own keeps them for minbert alone.
 
     Example: hpo export quickstart-1 3 exported
+
+    Example: hpo export quickstart-1 soup-5 exported
     """
     from hpo.exports.model import export as write
 

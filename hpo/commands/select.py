@@ -26,8 +26,8 @@ def ensemble(
         str,
         typer.Option(
             "--method",
-            help="top-k, average, greedy, greedy-per-task, greedy-bagged, stack; or auto: the best of them, with its "
-            "size, by cross-validation on `search`.",
+            help="top-k, average, greedy, greedy-per-task, greedy-bagged, stack; auto: the best of them, with its "
+            "size, by cross-validation on `search`; soup: one model with the mean of the members' weights.",
         ),
     ] = METHOD,
     size: Annotated[int, typer.Option("--size", min=1, help="Members at most; auto tries fewer too.")] = SIZE,
@@ -51,10 +51,16 @@ def ensemble(
     `search` and `held` are two parts of the dev files. `held` and the test files choose nothing. The best single trial
     is estimated beside the ensemble. Chosen trials that have not predicted `held` yet do so now.
 
+    A soup is greedy (Wortsman et al. 2022): it begins with the best trial, and each of the next nine whose weights fit
+    joins if the mean scores no worse on `search`. That takes up to ten evaluations, here and now; other methods take
+    none. `hpo predict` and `hpo export` take it by its name.
+
     Example: hpo ensemble quickstart-1 --size 5 --compare
+
+    Example: hpo ensemble quickstart-1 --method soup
     """
     from hpo.display.summary import show_ensemble
-    from hpo.driver.finalise import ensemble_here
+    from hpo.driver.ensemble import ensemble_here
 
     folder = open_sweep(store, sweep)
     with warned(folder), busy("choosing members and estimating their score"):

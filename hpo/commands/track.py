@@ -38,13 +38,14 @@ def dashboard(
 
 def log(
     sweep: SweepArgument,
-    to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="Tracker: tensorboard or wandb (offline runs).")],
+    to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="Tracker: tensorboard, wandb or mlflow.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the runs; created if missing.")],
     store: StoreOption = "runs",
 ) -> None:
     """Write the trials of a sweep as runs of an experiment tracker: configuration, scores and losses by milestone.
 
-    Nothing is sent anywhere. tensorboard --logdir DIR shows the one, wandb sync sends the other.
+    Nothing is sent anywhere. `tensorboard --logdir DIR` and `mlflow ui --backend-store-uri sqlite:///DIR/mlflow.db`
+    show them, `wandb sync` sends them.
 
     Example: hpo log quickstart-1 --to tensorboard --out tracked
     """

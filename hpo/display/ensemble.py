@@ -22,6 +22,8 @@ PREDICTORS = {
 """Predictor that is estimated -> its name in tables."""
 PARTS = {"held": "held out, seen by no choice", "dev": "full dev, as papers report it: selected on"}
 """Part of the examples on which an estimate is made -> its title; shown in this order, `dev` where it was estimated."""
+SOUP = "soup"
+"""Combination of an ensemble that is one model (`results.choice`)."""
 SINGLE = ("top-k", 1)
 """Method and size that choose the best single trial."""
 MARK = "chosen"
@@ -69,6 +71,8 @@ def _differ(record: Mapping[str, Any]) -> bool:
 
 def cost(record: Mapping[str, Any]) -> str:
     """`predicting takes 3 members and 3.1 times the seconds of the best single trial`."""
+    if record["combination"] == SOUP:
+        return "one model with the mean weights of its members: predicting takes as long as with a single trial"
     line = f"predicting takes {plural(len(record['members']), 'member')}"
     seconds = record["seconds"]
     return line if seconds is None else f"{line} and {seconds:.1f} times the seconds of the best single trial"
@@ -96,6 +100,12 @@ def compared_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def optimism(record: Mapping[str, Any]) -> str | None:
     """What the ensemble scores on the rows that chose it, and by cross-validation; None if it was not validated."""
+    if record["combination"] == SOUP:
+        value = record["estimates"]["ensemble"]["search"]["overall"]["value"]
+        return (
+            f"on `search`: {score(value)} on the rows that chose it, after "
+            f"{plural(record['evaluations'], 'evaluation')} there, so it is too high; `held` chose nothing"
+        )
     own = (record["method"], record["size"])
     tried = next((one for one in record["compared"] if (one["method"], one["size"]) == own), None)
     if tried is None:

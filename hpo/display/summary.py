@@ -112,6 +112,7 @@ def show_ensemble(record: Mapping[str, Any], console: Console, *, compare: bool 
     if compare:
         title = "methods by cross-validation on `search`"
         tables.show(ensemble.compared_rows(record), console, title=title, empty="too few rows for cross-validation")
+        console.print("not compared: soup, which takes an evaluation a candidate; see --method soup", soft_wrap=True)
         console.print()
     if (sentence := ensemble.alone(record)) is not None:
         console.print(sentence, style="bold", soft_wrap=True)

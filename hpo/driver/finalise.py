@@ -10,11 +10,11 @@ silently take the resources of the next search.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.driver.predictors import Round, predict_part
-from hpo.driver.selection import Choice, Needed, Pending, conclude, lacking, settle, still_needed
+from hpo.driver.selection import Pending, lacking, still_needed
 from hpo.launch.record import job_of, record_of
 from hpo.worker.job import Job
 
@@ -92,27 +92,6 @@ def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callabl
         except TrialCheckpointError as error:
             problems[entry.weights.trial] = f"trial {entry.weights.trial} could not predict: {error}"
     return problems
-
-
-def ensemble_here(
-    folder: SweepFolder, tell: Callable[[str], None], choice: Choice, name: str | None = None
-) -> dict[str, Any]:
-    """Choose an ensemble, estimate its score and save its record, which is returned (`results.selection.conclude`).
-
-    Predictions that are missing, as after a stop, are made in this process. Trials that cannot predict are left out;
-    `tell` gets a message about each.
-    """
-    ledger = Ledger.of(folder)
-
-    def predict(needs: Needed) -> Mapping[int, str]:
-        problems = finalise_here(folder, needs.pending, tell)
-        for problem in problems.values():
-            tell(problem)
-        return problems
-
-    chosen = settle(folder, ledger, predict, choice)
-    assert chosen is not None, "predictions in this process never stop early"
-    return conclude(folder, ledger, chosen.selection, name)
 
 
 def without_weights(folder: SweepFolder, trial: int, kept: Mapping[int, KeptWeights]) -> str:

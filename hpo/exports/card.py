@@ -1,10 +1,10 @@
-"""The model card of an exported trial: how to use it, what it predicts, how well, and where it comes from."""
+"""The model card of an exported trial or soup: how to use it, what it predicts, how well, and where it comes from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import Ledger
@@ -35,17 +35,22 @@ SCORES = (
 )
 
 
-def model_card(folder: SweepFolder, trial: int, model: MultitaskModel, origin: Origin, form: str) -> str:
-    """The card as Markdown, with the front matter that model hubs read."""
+def model_card(
+    folder: SweepFolder, title: str, scores: Iterable[str], model: MultitaskModel, origin: Origin, form: str
+) -> str:
+    """The card as Markdown, with the front matter that model hubs read.
+
+    `title`: the trial or the soup. `scores`: lines of `trial_scores` or `soup_scores`.
+    """
     lines = [
         *_front_matter(origin),
-        f"# {folder.name}, trial {trial}",
+        f"# {folder.name}, {title}",
         "",
         f"One BERT encoder with a head for each of {', '.join(model.tasks)}, trained by minbert-hpo.",
         "",
         *_usage(form),
         *_tasks(model.tasks),
-        *_scores(folder, trial),
+        *scores,
         *_training(folder, model, origin),
         *_licence(origin),
     ]
@@ -79,18 +84,35 @@ def _tasks(tasks: Mapping[str, Task]) -> Iterator[str]:
     yield ""
 
 
-def _scores(folder: SweepFolder, trial: int) -> Iterator[str]:
-    """Scores on both parts of the dev sets with 95 % intervals, as far as the store holds the predictions."""
+def _head(folder: SweepFolder) -> Iterator[str]:
+    """The head of the table of scores."""
+    yield from ("## Scores", "", SCORES, "")
+    names = [f"{task} ({declared.metric})" for task, declared in folder.tasks.items()]
+    yield f"| part | overall | {' | '.join(names)} |"
+    yield f"| --- | --- |{' --- |' * len(names)}"
+
+
+def soup_scores(folder: SweepFolder, record: Mapping[str, Any]) -> Iterator[str]:
+    """Scores of a saved soup, from its record."""
+    from results.estimates import Estimate
+
+    yield from _head(folder)
+    for part in ("search", "held"):
+        found = record["estimates"]["ensemble"][part]
+        cells = [found["overall"], *(found["tasks"][task] for task in folder.tasks)]
+        yield f"| `{part}` | {' | '.join(_cell(Estimate(**cell)) for cell in cells)} |"
+    yield ""
+
+
+def trial_scores(folder: SweepFolder, trial: int) -> Iterator[str]:
+    """Scores of a trial on both parts of the dev sets with 95 % intervals, as far as the store holds predictions."""
     from results.candidates import candidates
     from results.looks import look
     from results.predictions import headline
 
     tasks = list(folder.tasks)
     parts = {"search": candidates(folder, [trial]).members.get(trial, {}), "held": headline(folder, trial)}
-    yield from ("## Scores", "", SCORES, "")
-    names = {task: f"{task} ({folder.tasks[task].metric})" for task in tasks}
-    yield f"| part | overall | {' | '.join(names.values())} |"
-    yield f"| --- | --- |{' --- |' * len(tasks)}"
+    yield from _head(folder)
     missing = []
     for part, member in parts.items():
         if member.keys() >= set(tasks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.driver.finalise import PredictError, without_weights
 from hpo.driver.ledger import Ledger
@@ -44,6 +44,22 @@ def of_ensemble(folder: SweepFolder, name: str) -> Predictions:
         (task, file): prediction
         for file, splits in FILES.items()
         for task, prediction in combined(folder, ensemble, splits).items()
+    }
+
+
+def of_soup(folder: SweepFolder, soup: Mapping[str, Any]) -> Predictions:
+    """The predictions of a saved soup, from its record; its model predicts the files now."""
+    from hpo.driver.kept import soup_model
+    from hpo.driver.soup import data_here, joined, predictions
+    from minbert.training.train import default_device
+    from results.predictions import PARTS
+
+    model, _ = soup_model(folder, soup)
+    found = list(predictions(model.to(default_device()), data_here(folder), PARTS))
+    return {
+        (task, file): prediction
+        for file, splits in FILES.items()
+        for task, prediction in joined((task, each) for task, split, each in found if split in splits).items()
     }
 
 

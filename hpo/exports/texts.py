@@ -1,14 +1,17 @@
-"""Predictions of a trial or an ensemble for any texts; each member predicts them with its kept weights."""
+"""Predictions of a trial or an ensemble for any texts: each member predicts with its kept weights, a soup with their
+mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hpo.exports.kept import kept_checkpoint, kept_model
+from hpo.driver.kept import kept_checkpoint, kept_model, soup_model
 from hpo.worker.trainer import as_stored
 
 if TYPE_CHECKING:
+    from minbert.encoder.base import Base
+    from minbert.training.model import MultitaskModel
     from results.predictions import Prediction
     from results.store import SweepFolder
 
@@ -18,10 +21,13 @@ Texts = Sequence[tuple[str, ...]]
 
 def of_trial(folder: SweepFolder, trial: int, task: str, texts: Texts) -> Prediction:
     """Predictions of one trial. Raises PredictError, TrialCheckpointError."""
+    return _of_model(kept_model(folder, kept_checkpoint(folder, trial)), task, texts)
+
+
+def _of_model(found: tuple[MultitaskModel, Base], task: str, texts: Texts) -> Prediction:
     from minbert.training.predict import Predictor
 
-    model, base = kept_model(folder, kept_checkpoint(folder, trial))
-    return as_stored(Predictor.of(model, base)(task, texts))
+    return as_stored(Predictor.of(*found)(task, texts))
 
 
 def of_ensemble(folder: SweepFolder, name: str, task: str, texts: Texts, tell: Callable[[str], None]) -> Prediction:
@@ -29,9 +35,12 @@ def of_ensemble(folder: SweepFolder, name: str, task: str, texts: Texts, tell: C
 
     Raises StoreError, PredictError, TrialCheckpointError.
     """
+    from results.choice import SOUP
     from results.selection import combine, load
 
     record = load(folder, name)
+    if record["combination"] == SOUP:
+        return _of_model(soup_model(folder, record), task, texts)
     trials = [int(member["trial"]) for member in record["members"]]
     for trial in trials:
         kept_checkpoint(folder, trial)  # whatever is missing is said before the first member predicts

@@ -2,6 +2,7 @@
 
     tensorboard  event files, one folder a trial: tensorboard --logdir DIR
     wandb        offline runs, grouped by the sweep: wandb sync DIR/wandb/offline-run-* sends them
+    mlflow       an SQLite database, one experiment a sweep: mlflow ui --backend-store-uri sqlite:///DIR/mlflow.db
 
 A run has the trial's configuration by path, and for each milestone (the step, in examples) its scores on `search` and
 its training losses.
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 LOSS = "loss/"
 """Prefix of the names of training losses."""
+MLFLOW = "mlflow.db"
+"""MLflow's database in the folder of its runs."""
+BATCH = 100
+"""Parameters that MLflow takes at once, by its REST interface."""
 
 
 class TrackerError(ValueError):
@@ -115,9 +120,37 @@ def to_wandb(sweep: str, runs: Sequence[Run], out: Path) -> None:
     wandb.teardown()  # its service writes behind: only now the files are whole
 
 
+def to_mlflow(sweep: str, runs: Sequence[Run], out: Path) -> None:
+    """Runs of an experiment named as the sweep, in the database `mlflow.db`; MLflow gives up its store of plain
+    files."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+
+    out.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(f"sqlite:///{(out / MLFLOW).absolute()}")
+    experiment = client.create_experiment(sweep, artifact_location=(out / "artifacts").absolute().as_uri())
+    for run in runs:
+        times = [round(1000 * time) for _, time, _ in run.points]  # MLflow counts milliseconds
+        made = client.create_run(experiment, start_time=min(times, default=None), run_name=f"{sweep}-{run.trial}")
+        metrics = [
+            Metric(name, value, time, step)
+            for time, (step, _, values) in zip(times, run.points, strict=True)
+            for name, value in values.items()
+        ]
+        parameters = [Param(path, str(value)) for path, value in run.config.items()]
+        tags = [RunTag(name, str(getattr(run, name))) for name in ("state", "seed", "origin")]
+        for start in range(0, max(len(metrics), len(parameters)), BATCH):
+            place = slice(start, start + BATCH)
+            client.log_batch(made.info.run_id, metrics[place], parameters[place], [] if start else tags)
+        client.set_terminated(
+            made.info.run_id, "FAILED" if run.state == "failed" else "FINISHED", max(times, default=None)
+        )
+
+
 TRACKERS: Mapping[str, tuple[str, Tracker]] = {
     "tensorboard": ("tensorboardX", to_tensorboard),
     "wandb": ("wandb", to_wandb),
+    "mlflow": ("mlflow", to_mlflow),
 }
 """Name -> the module that it needs, and its function."""
 

@@ -78,7 +78,7 @@ def facts_of(folder: SweepFolder) -> Facts:
     step = frames.shared_step(reports)
     ensembles, problems = _ensembles(folder)
     best = views.top(folder, BEST)
-    found, more = predictors(folder, record, next(iter(best["trial"]), None), next(iter(ensembles.values()), None))
+    found, more = predictors(folder, record, next(iter(best["trial"]), None), _of_several_models(ensembles))
     return Facts(
         record=record,
         snapshot=snapshot,
@@ -117,6 +117,13 @@ def _ensembles(folder: SweepFolder) -> tuple[dict[str, Mapping[str, Any]], list[
             problems.append(str(error))
     records.sort(key=_on_search, reverse=True)
     return {str(record["name"]): record for record in records}, problems
+
+
+def _of_several_models(ensembles: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The best ensemble whose members' predictions, which the store holds, are its own: no soup."""
+    from results.choice import SOUP
+
+    return next((record for record in ensembles.values() if record["combination"] != SOUP), None)
 
 
 def _on_search(record: Mapping[str, Any]) -> float:

@@ -70,7 +70,13 @@ def predict(
     checkpoint: Path, data: Data, parts: Sequence[str] = PARTS, *, device: torch.device | None = None
 ) -> Iterator[tuple[str, str, Prediction]]:
     """(task, split, prediction) for the rows of some of `PARTS` that the data has. Raises TrialCheckpointError."""
-    model = load_model(checkpoint, data, device)
+    yield from predictions(load_model(checkpoint, data, device), data, parts)
+
+
+def predictions(
+    model: MultitaskModel, data: Data, parts: Sequence[str] = PARTS
+) -> Iterator[tuple[str, str, Prediction]]:
+    """(task, split, prediction) of a model for the rows of some of `PARTS` that the data has."""
     for part in parts:
         for task in data.tasks:
             for split, rows in part_rows(data, task, part):

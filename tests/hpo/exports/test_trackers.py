@@ -81,7 +81,7 @@ def test_tensorboard(folder: SweepFolder, two_sweeps: Path, tmp_path: Path) -> N
         assert [value for _, _, value in scalars] == pytest.approx([value for _, _, value in expected], rel=1e-6)
         assert list((out / f"a-{run.trial}" / "hparams").glob("events*"))
     assert "holds something already" in refused(hpo("log", "a", "--to", "tensorboard", "--out", out, store=two_sweeps))
-    assert "Expected one of: tensorboard, wandb" in refused(
+    assert "Expected one of: tensorboard, wandb, mlflow" in refused(
         hpo("log", "a", "--to", "mlfow", "--out", out, store=two_sweeps)
     )
 
@@ -109,6 +109,28 @@ def test_wandb(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"a-{run.trial}": [(step, values["overall"]) for step, _, values in run.points] for run in runs_of(folder)[:2]
     }
     assert found == expected
+
+
+@pytest.mark.slow("MLflow makes its tables step by step")
+def test_mlflow(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    monkeypatch.setattr("hpo.exports.trackers.runs_of", lambda folder: runs_of(folder)[:3])
+    assert write(folder, "mlflow", tmp_path / "out") == 3
+    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("a")
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert found.keys() == {"a-0", "a-1", "a-2"}
+    for run in runs_of(folder)[:3]:
+        stored = found[f"a-{run.trial}"]
+        assert stored.data.params == {path: str(value) for path, value in run.config.items()}
+        tags = {name: stored.data.tags[name] for name in ("state", "seed", "origin")}
+        assert tags == {"state": run.state, "seed": str(run.seed), "origin": run.origin}
+        for name in run.points[0][2]:
+            history = client.get_metric_history(stored.info.run_id, name)
+            points = [(step, round(1000 * time), values[name]) for step, time, values in run.points]
+            assert sorted((each.step, each.timestamp, each.value) for each in history) == points
 
 
 def test_dashboard(folder: SweepFolder) -> None:
