@@ -213,8 +213,8 @@ def test_a_soup_of_one_is_that_trial(folder: SweepFolder) -> None:
     record = answer("ensemble", SWEEP, "--method", "soup", "--size", "1", store=Path(folder.folder.path).parent)
     assert [member["trial"] for member in record["members"]] == [record["best_single"]]
     soup, single = (record["estimates"][role]["held"] for role in ("ensemble", "best_single"))
-    assert soup["overall"] == pytest.approx(single["overall"])
-    assert record["gain"]["value"] == pytest.approx(0.0)
+    assert soup["overall"] == pytest.approx(single["overall"], abs=1e-5)
+    assert record["gain"]["value"] == pytest.approx(0.0, abs=1e-5), "merging an adapter rounds"
     assert record["evaluations"] == 1
 
 
