@@ -63,8 +63,8 @@ def conclude(
 
         members     the heaviest first: trial, repeat_of (a trial; null if it is no repeat), attempt, weight (mean over
                     the tasks), weights by task, overall alone on `search`, gain on `search` and on `held` of adding it
-                    to those before it, seconds (time to predict, relative to the best single trial; null if unknown). Of a
-                    soup: checkpoint, and no gain on `held`
+                    to those before it, seconds (time to predict, relative to the best single trial; null if
+                    unknown). Of a soup: checkpoint, and no gain on `held`
         seconds     their sum
         evaluations number of models that were evaluated on `search` to choose the members: 0 except for a soup
         compared    each method that was tried by cross-validation on `search`: method, size, members, value, optimism,
