@@ -16,7 +16,7 @@ import statistics
 import time
 
 from hpo.launch.plan import complete_for
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import SEARCHERS, Random
 from hpo.search.states import End
 from hpo.search.study import Study

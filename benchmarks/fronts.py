@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.search.responses import Response
 from benchmarks.search.runs import cost_of, opened, response_of
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import Changes, Nsga2, Random, Searcher
 from hpo.search.study import Study
 

@@ -64,6 +64,7 @@ ROOMS: Mapping[str, tuple[frozenset[str], ...]] = {
         frozenset({"driver"}),
         frozenset({"launch"}),
         frozenset({"search", "worker"}),
+        frozenset({"samplers"}),
         frozenset({"space", "cluster"}),
     ),
     "minbert": (

@@ -81,7 +81,7 @@ def one_side(side: str, trials: int, workers: int, parameters: int, marks: Seque
 
 def parameters_of_full(draws: int = 50) -> int:
     """Mean number of parameters in a draw of `full`."""
-    from hpo.search.problem import Problem
+    from hpo.samplers.problem import Problem
     from hpo.search.searchers import Random
     from hpo.search.study import Study
     from hpo.space.build import build

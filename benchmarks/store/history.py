@@ -19,7 +19,7 @@ import numpy as np
 from hpo.cluster.resources import ResourceRequest
 from hpo.launch.plan import complete_for
 from hpo.launch.record import BaseRecord, DataRecord, SweepRecord, TaskRecord
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import Random
 from hpo.search.states import configuration_id
 from hpo.search.study import Study

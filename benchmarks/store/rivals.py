@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.store.questions import NAME, journal, sqlite
 from hpo.launch.record import record_of
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.space.space import Space
 from results.fold import fold
 from results.store import Store

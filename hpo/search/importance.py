@@ -34,7 +34,7 @@ from optuna.distributions import BaseDistribution
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
-from hpo.search.problem import distribution
+from hpo.samplers.problem import distribution
 from hpo.search.states import UNRANKED, State
 from hpo.search.study import quiet_study
 from hpo.space.tree import Leaf

@@ -1,13 +1,13 @@
 """Searchers: how the configuration of the next trial is drawn. Each searcher makes an Optuna sampler.
 
 changes  few parameters changed, of the default configuration first and of the best trials later; every third trial from
-         TPE weighed by the priors, some from the priors alone (`hpo.search.changes`)
+         TPE weighed by the priors, some from the priors alone (`hpo.samplers.changes`)
 tpe      the tree-structured Parzen estimator (Bergstra et al. 2011), without priors: it draws where l(x) / g(x) is
-         highest, the ratio of the densities of good and of bad trials (`hpo.search.parzen`)
-random   independent draws from the priors (`hpo.search.prior`)
-grid     every configuration of a finite space once, in a shuffled order (`hpo.search.grid`)
-gp       a Gaussian process, for flat spaces of numbers (`hpo.search.gaussian`)
-nsga2    NSGA-II, for several objectives: crossover and mutation of complete trials (`hpo.search.nsga`)
+         highest, the ratio of the densities of good and of bad trials (`hpo.samplers.parzen`)
+random   independent draws from the priors (`hpo.samplers.prior`)
+grid     every configuration of a finite space once, in a shuffled order (`hpo.samplers.grid`)
+gp       a Gaussian process, for flat spaces of numbers (`hpo.samplers.gaussian`)
+nsga2    NSGA-II, for several objectives: crossover and mutation of complete trials (`hpo.samplers.nsga`)
 
 Only nsga2 searches for several objectives; the others optimise the first of them alone.
 
@@ -21,15 +21,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-from hpo.search.changes import ChangesSampler
-from hpo.search.gaussian import GaussianSampler
-from hpo.search.grid import GridSampler, Numbering
-from hpo.search.nsga import NsgaSampler
-from hpo.search.parzen import ParzenSampler
-from hpo.search.prior import PriorSampler
-from hpo.search.problem import Problem
+from hpo.samplers.changes import ChangesSampler
+from hpo.samplers.gaussian import GaussianSampler
+from hpo.samplers.grid import GridSampler, Numbering
+from hpo.samplers.nsga import NsgaSampler
+from hpo.samplers.parzen import ParzenSampler
+from hpo.samplers.prior import PriorSampler
+from hpo.samplers.problem import Problem
+from hpo.samplers.sampling import SpaceSampler
 from hpo.search.records import Entry, check_integer, check_number, from_record
-from hpo.search.sampling import SpaceSampler
 from hpo.space.tree import Leaf
 from search_spaces.domains import Float, OneOf, SpaceError
 

@@ -9,9 +9,9 @@ not the true number of examples. It ends as
     FAIL      it raised an error, or was lost too often
 
 The study maximises the first objective; gains in further ones are an attribute of a complete trial, for the searcher
-that reads them (`hpo.search.nsga`).
+that reads them (`hpo.samplers.nsga`).
 
-A draw leaves nothing in the study (`hpo.search.sampling`); a trial is added with all its parameters at once, as a
+A draw leaves nothing in the study (`hpo.samplers.sampling`); a trial is added with all its parameters at once, as a
 replay adds it. The sampler is seeded for every draw, by (sweep seed, trial number, number of the try): a draw is a
 function of the recorded trials.
 """
@@ -28,9 +28,9 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
-from hpo.search.history import FURTHER, SEARCHER
-from hpo.search.problem import Problem
-from hpo.search.sampling import Draft, quiet
+from hpo.samplers.history import FURTHER, SEARCHER
+from hpo.samplers.problem import Problem
+from hpo.samplers.sampling import Draft, quiet
 from hpo.search.searchers import Searcher
 from hpo.search.states import End
 from hpo.space.tree import Leaf, Nested, compose

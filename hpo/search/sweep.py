@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from hpo.samplers.problem import Parameters, Problem
 from hpo.search.endings import Ending, Endings
-from hpo.search.problem import Parameters, Problem
 from hpo.search.records import check_integer
 from hpo.search.repeats import Repeat, Run, missing
 from hpo.search.schedulers import EXEMPT, NoStopping, Scheduler

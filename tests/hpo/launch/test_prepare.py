@@ -16,8 +16,8 @@ from hpo.launch.prepare import _absolute, prepare
 from hpo.launch.record import job_of
 from hpo.launch.relaunch import plan_again, total_of
 from hpo.launch.request import LaunchError, Relaunch
+from hpo.samplers.history import FURTHER
 from hpo.search.expectation import expected_examples
-from hpo.search.history import FURTHER
 from hpo.worker import trainer
 from hpo.worker.job import Job
 from minbert.encoder.traits import Traits

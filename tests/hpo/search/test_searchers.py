@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.search.records import to_record
 from hpo.search.searchers import SEARCHERS, Changes, Gp, Grid, Nsga2, Random, Searcher, searcher_from
 from hpo.search.study import Drawn, Study

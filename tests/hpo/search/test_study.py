@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from hpo.search.problem import Problem
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import Tpe
 from hpo.search.study import Study, derived_seed
 from hpo.space.tree import leaves

@@ -1,6 +1,6 @@
 """Contract tests: every behaviour of Optuna that the search relies on, so that an upgrade shows what broke.
 
-What is private in Optuna and used here (`hpo.search.parzen`) is held by the tests against Optuna's own sampler.
+What is private in Optuna and used here (`hpo.samplers.parzen`) is held by the tests against Optuna's own sampler.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from hpo.search.parzen import OTHERS, ParzenSampler
-from hpo.search.problem import Problem
+from hpo.samplers.parzen import OTHERS, ParzenSampler
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import Tpe
 from hpo.space.tree import leaves
 from search_spaces.domains import Float, Int, OneOf
@@ -170,7 +170,7 @@ def flat_trials(count: int, seed: int = 0) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.mark.parametrize("count", [0, 5, 12, 40])
 def test_in_a_flat_space_ours_draws_exactly_what_optuna_s_draws(count: int) -> None:
-    """The witness of `hpo.search.parzen`: densities, split, liar, order, candidates, comparison, seeds."""
+    """The witness of `hpo.samplers.parzen`: densities, split, liar, order, candidates, comparison, seeds."""
     assert count <= OTHERS
     problem, trials = Problem(FLAT), flat_trials(count)
     for seed in range(5):

@@ -9,8 +9,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from hpo.search.problem import Problem
-from hpo.search.sampling import SpaceSampler
+from hpo.samplers.problem import Problem
+from hpo.samplers.sampling import SpaceSampler
 
 
 class PriorSampler(SpaceSampler):

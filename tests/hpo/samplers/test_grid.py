@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hpo.search.grid import Numbering, _skipping
+from hpo.samplers.grid import Numbering, _skipping
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Grid
 from hpo.search.sweep import Sweep

@@ -26,9 +26,9 @@ from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import FrozenTrial
 
-from hpo.search.history import History
-from hpo.search.problem import Problem
-from hpo.search.sampling import SpaceSampler, quiet
+from hpo.samplers.history import History
+from hpo.samplers.problem import Problem
+from hpo.samplers.sampling import SpaceSampler, quiet
 
 OTHERS = 50
 """Most trials in g: the cost of a draw grows with it."""

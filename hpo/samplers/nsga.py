@@ -11,7 +11,7 @@ trials early they are few.
 
 A child takes each parameter from one of two parents at random. Where only one of them has the parameter, which then
 belongs to a branch that the child took from it, the child takes it too. Then few parameters change as in
-`hpo.search.changes`; parameters of a branch that a change opens are drawn from their priors.
+`hpo.samplers.changes`; parameters of a branch that a change opens are drawn from their priors.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.search.changes import changed
-from hpo.search.history import FURTHER
-from hpo.search.problem import Parameters, Problem
-from hpo.search.sampling import SpaceSampler
+from hpo.samplers.changes import changed
+from hpo.samplers.history import FURTHER
+from hpo.samplers.problem import Parameters, Problem
+from hpo.samplers.sampling import SpaceSampler
 from hpo.space.tree import Leaf, compose
 
 

@@ -11,9 +11,9 @@ import optuna
 import pytest
 from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIElitePopulationSelectionStrategy
 
-from hpo.search.history import FURTHER
-from hpo.search.nsga import crossed, crowding, population
-from hpo.search.problem import Problem
+from hpo.samplers.history import FURTHER
+from hpo.samplers.nsga import crossed, crowding, population
+from hpo.samplers.problem import Problem
 from hpo.search.schedulers import Asha, NoStopping, Scheduler
 from hpo.search.searchers import Nsga2, Random
 from hpo.search.study import Study

@@ -19,9 +19,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo.search.history import VIOLATING, History
-from hpo.search.problem import Parameters, Problem
-from hpo.search.sampling import SpaceSampler, quiet
+from hpo.samplers.history import VIOLATING, History
+from hpo.samplers.problem import Parameters, Problem
+from hpo.samplers.sampling import SpaceSampler, quiet
 
 MOST = 24
 """Most ended trials that the process sees."""

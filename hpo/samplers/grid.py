@@ -16,8 +16,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from hpo.search.problem import Parameters, Problem
-from hpo.search.sampling import SpaceSampler
+from hpo.samplers.problem import Parameters, Problem
+from hpo.samplers.sampling import SpaceSampler
 from hpo.space.tree import Conditions, Leaf
 from search_spaces.domains import Float, OneOf
 

@@ -31,10 +31,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from hpo.search.history import History
-from hpo.search.parzen import WeighedParzenSampler
-from hpo.search.problem import Parameters, Problem
-from hpo.search.sampling import SpaceSampler
+from hpo.samplers.history import History
+from hpo.samplers.parzen import WeighedParzenSampler
+from hpo.samplers.problem import Parameters, Problem
+from hpo.samplers.sampling import SpaceSampler
 from hpo.space.tree import Leaf, compose, configuration
 from search_spaces.domains import OneOf
 

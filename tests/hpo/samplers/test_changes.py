@@ -10,11 +10,11 @@ from typing import Any
 import optuna
 import pytest
 
-from hpo.search.changes import changed, near
-from hpo.search.history import History
-from hpo.search.parzen import ParzenSampler, WeighedParzenSampler
-from hpo.search.problem import Problem, modes
-from hpo.search.sampling import quiet
+from hpo.samplers.changes import changed, near
+from hpo.samplers.history import History
+from hpo.samplers.parzen import ParzenSampler, WeighedParzenSampler
+from hpo.samplers.problem import Problem, modes
+from hpo.samplers.sampling import quiet
 from hpo.search.searchers import Changes
 from hpo.search.study import Study, draw
 from hpo.space.space import Space

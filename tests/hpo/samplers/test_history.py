@@ -12,10 +12,10 @@ import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.search import history as module
-from hpo.search.history import History
-from hpo.search.problem import Problem
-from hpo.search.sampling import quiet
+from hpo.samplers import history as module
+from hpo.samplers.history import History
+from hpo.samplers.problem import Problem
+from hpo.samplers.sampling import quiet
 from hpo.search.searchers import SEARCHERS, Random
 from hpo.space.tree import leaves
 from tests.hpo.simulation import CURVES, TREE, Cluster, Faults, examples, new_sweep
@@ -110,7 +110,7 @@ def test_a_draw_ranks_only_what_ended_since_the_last_one(searcher: Any, monkeypa
 
 
 def test_a_draw_of_tpe_splits_once_and_makes_two_densities_for_each_live_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hpo.search.parzen import ParzenSampler
+    from hpo.samplers.parzen import ParzenSampler
 
     sampler = ParzenSampler(PROBLEM, startup=0)
     with quiet():

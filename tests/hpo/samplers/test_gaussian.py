@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.search import gaussian
-from hpo.search.gaussian import GaussianSampler
-from hpo.search.problem import Problem
+from hpo.samplers import gaussian
+from hpo.samplers.gaussian import GaussianSampler
+from hpo.samplers.problem import Problem
 from hpo.search.searchers import Gp
 from hpo.search.states import End
 from hpo.search.study import Study

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.search.problem import Parameters, Problem
+from hpo.samplers.problem import Parameters, Problem
 
 
 @contextmanager
