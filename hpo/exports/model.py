@@ -35,8 +35,8 @@ def export(folder: SweepFolder, name: str, directory: Path, *, form: str, overwr
     """Export a trial's kept weights, or a soup; returns the trial or the soup, the directory, the form of the adapter
     and the file names.
 
-    `name`: number of the trial, or name of the soup. Raises PredictError for a trial without kept weights and for an
-    ensemble of several models, StoreError for an unknown ensemble, ExportError, TrialCheckpointError, BaseEncoderError.
+    `name`: number of the trial, or name of the soup. Raises PredictError for a trial without kept weights, for
+    an unknown soup and for an ensemble of several models, ExportError, TrialCheckpointError, BaseEncoderError.
     """
     from minbert.training.exported import check_form, check_target, write
 
@@ -64,8 +64,13 @@ def _soup(folder: SweepFolder, name: str) -> Source:
     from minbert.training.checkpoints import read_trial
     from minbert.training.exported import Origin
     from results.choice import SOUP
-    from results.selection import load
+    from results.selection import load, saved
 
+    if name not in (known := saved(folder)):
+        raise PredictError(
+            f"`TRIAL` must be the number of a trial or the name of a saved soup, not {name!r}. Ensembles of "
+            f"{folder.name!r}: {', '.join(known) or 'none yet'}."
+        )
     record = load(folder, name)
     if record["combination"] != SOUP:
         raise PredictError(

@@ -93,7 +93,6 @@ NUMBERS = {
     "predict": "--trial=0",
     "doctor": "--gpus-per-trial=0",
     "gc": "--keep=0",
-    "export": "TRIAL=0",
     "launch slurm": "--nodes=1 --gpus-per-node=0 --cpus-per-node=1 --grace-period=30 --retries=0",
     "launch kuberay": "--workers=1 --max-workers=1 --gpus-per-worker=0 --cpus-per-worker=1 --head-cpus=1 "
     "--grace-period=30 --retries=0",

@@ -227,6 +227,8 @@ def test_what_a_soup_refuses(
     )
     assert "needs evaluations" in refused(hpo("ensemble", SWEEP, "--method", "soup", "--compare", store=store))
     answer("ensemble", SWEEP, "--method", "top-k", "--size", "2", store=store)
+    told = refused(hpo("export", SWEEP, "many", tmp_path / "e", store=store))
+    assert "`TRIAL` must be the number of a trial or the name of a saved soup, not 'many'" in told
     assert "is 2 models" in refused(hpo("export", SWEEP, "top-k-2", tmp_path / "e", store=store))
     changed = {**soup, "name": "changed", "members": [{**soup["members"][0], "checkpoint": "0-1"}]}
     (Path(folder.folder.path) / "ensembles" / "changed.json").write_text(json.dumps(changed))

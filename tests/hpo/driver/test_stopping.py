@@ -79,13 +79,13 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
     raised: list[str] = []
     monkeypatch.setattr("hpo.driver.running.PATIENCE", 0.05)
     monkeypatch.setattr(Board, "raise_flag", lambda board: raised.append(board._key))
-    running._turn()
+    running._turn(1)
     assert raised == ["key"]
     assert running._sweep.halted
-    running._turn()
+    running._turn(1)
     time.sleep(0.06)
     with pytest.raises(StopNow):
-        running._turn()
+        running._turn(1)
 
 
 def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
