@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.driver.__main__ import STEPS, Driver
+from benchmarks.driver.events import STEPS, Driver
 from benchmarks.store.history import POOL, evidence
 from hpo.worker.job import Assignment
 from results.evidence import EVIDENCE
