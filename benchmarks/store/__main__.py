@@ -1,12 +1,15 @@
-"""How long a large store takes to answer, and Optuna's storages with the same trials.
+"""How long a large store takes to answer, and Optuna's storages and MLflow with the same trials.
 
     python -m benchmarks.store fill /tmp/large --trials 10000 --reports 10 --rivals journal sqlite
     python -m benchmarks.store ask /tmp/large
+    python -m benchmarks.store fill /tmp/small --trials 1000 --rivals journal mlflow --mlflow mlflow/bin/python
+    python -m benchmarks.store ask /tmp/small --mlflow mlflow/bin/python
     python -m benchmarks.store files
 
-`ask` starts a process for each question and prints CPU seconds, seconds on the clock and peak memory; the seconds leave
-out interpreter start and imports. Optuna's trials hold the same parameters and values, and no scores of tasks, losses,
-times, attempts or evidence. `files`: how many files sweeps of 1,000 short trials make, how long a start waits for its
+`fill` prints CPU seconds and sizes. `ask` starts a process for each question and prints CPU seconds, seconds on the
+clock and peak memory; the seconds leave out interpreter start and imports. It stops with an error if a rival gives
+another answer. The rivals' trials hold the same parameters and values, and no scores of tasks, losses, times, attempts
+or evidence. `files`: how many files sweeps of 1,000 short trials make, how long a start waits for its
 row, and one read beside 3,000 files that a merged file has replaced.
 """
 
@@ -17,12 +20,14 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import ROOT, environment, markdown, python
 from benchmarks.store import rivals, short
 from benchmarks.store.fill import create, fill, write
-from benchmarks.store.questions import NAME, SIDES
+from benchmarks.store.questions import COMPARED, NAME, SIDES
 from results.evidence import EVIDENCE
 from results.store import Store
 
@@ -31,23 +36,70 @@ SHORT = {2: 0.1, 16: 0.5, 128: 1.0}
 """Workers -> seconds of a trial."""
 
 
-def ask(store: Path) -> None:
+def fill_all(store: Path, trials: int, reports: int, names: Sequence[str], mlflow: Path | None) -> None:
+    """Fill the store and its rivals, and print a table of CPU seconds and sizes."""
+    begun = time.process_time()
+    folder = fill(store, NAME, trials, reports)
+    rows = [
+        ["hpo", f"{time.process_time() - begun:.1f}", f"{(size(folder.path) - size(folder.path / EVIDENCE)) / 1e6:.1f}"]
+    ]
+    for name in names:
+        if name != "mlflow":
+            seconds = rivals.fill(name, store)
+        elif mlflow is not None:
+            seconds = rivals.fill_mlflow(store, mlflow)
+        else:
+            print(rivals.NEEDED)
+            continue
+        rows.append([name, f"{seconds:.1f}", f"{size(store / rivals.FILES[name]) / 1e6:.1f}"])
+    print(markdown(["filled", "CPU s", "MB without evidence"], rows))
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def ask(store: Path, mlflow: Path | None) -> None:
     """Print a table of every question to every side that has been filled."""
     sides = ["hpo", *(name for name, file in rivals.FILES.items() if (store / file).exists())]
+    if "mlflow" in sides and mlflow is None:
+        print(rivals.NEEDED)
+        sides.remove("mlflow")
     rows = []
     for question in SIDES["hpo"]:
         for side in sides:
             if question in SIDES[side]:
-                command = python("benchmarks.store.questions", side, question, str(store))
-                done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
-                found = json.loads(done.stdout.splitlines()[-1])
+                command = python("benchmarks.store.questions", side, question, str(store.absolute()))
+                if side == "mlflow":
+                    command[0] = str(mlflow)
+                found = run(command)
+                if question in COMPARED and side != "hpo":
+                    agree(store, side, question, found["answer"])
                 seconds = [f"{found[name]:.2f}" for name in ("seconds", "wall", "imports")]
                 rows.append([question, side, *seconds, f"{found['memory'] / 1e6:.0f}"])
                 print(rows[-1], flush=True)
     print(markdown(["question", "side", "CPU s", "wall s", "imports CPU s", "MB"], rows))
     folder = Store(store).open(NAME)
-    size = sum(file.stat().st_size for file in (folder.path / EVIDENCE).iterdir())
-    print(f"evidence of 1,000 trials: {size / len(folder.read(EVIDENCE, columns=())) * 3 / 1e3:.1f} MB")
+    evidence = size(folder.path / EVIDENCE)
+    print(f"evidence of 1,000 trials: {evidence / len(folder.read(EVIDENCE, columns=())) * 3 / 1e3:.1f} MB")
+
+
+def run(command: list[str]) -> Any:
+    """The JSON that a command prints."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(**rivals.OFFLINE), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def agree(store: Path, side: str, question: str, answer: list[float]) -> None:
+    """Stop unless `hpo` gives the same answer."""
+    arguments, column = COMPARED[question]
+    ours = [row[column] for row in run(python("hpo", *arguments, "--json", "--store", str(store.absolute())))]
+    if answer != ours:
+        raise SystemExit(f"{question}: {side} answers {answer}, and `hpo` answers {ours}.")
 
 
 def files(trials: int) -> None:
@@ -77,15 +129,16 @@ def main() -> None:
     filling.add_argument("--trials", type=int, default=10_000)
     filling.add_argument("--reports", type=int, default=10)
     filling.add_argument("--rivals", nargs="*", choices=list(rivals.FILES), default=[])
-    commands.add_parser("ask").add_argument("store", type=Path)
+    asking = commands.add_parser("ask")
+    asking.add_argument("store", type=Path)
+    for parts in (filling, asking):
+        parts.add_argument("--mlflow", type=Path, help="Python of an environment with mlflow-skinny")
     commands.add_parser("files").add_argument("--trials", type=int, default=1_000)
     options = parser.parse_args()
     if options.command == "fill":
-        fill(options.store, NAME, options.trials, options.reports)
-        for storage in options.rivals:
-            rivals.fill(storage, options.store)
+        fill_all(options.store, options.trials, options.reports, options.rivals, options.mlflow)
     elif options.command == "ask":
-        ask(options.store)
+        ask(options.store, options.mlflow)
     else:
         files(options.trials)
 

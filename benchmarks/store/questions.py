@@ -1,4 +1,4 @@
-"""One question in a process of its own: prints a line of JSON with seconds and memory.
+"""One question in a process of its own: prints a line of JSON with seconds, memory and, if sides are compared, answer.
 
     python -m benchmarks.store.questions SIDE QUESTION STORE
 
@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks.store import tracking
 
 NAME = "large"
 """Name of the sweep, or study."""
@@ -117,19 +119,49 @@ def sqlite(store: Path) -> str:
     return f"sqlite:///{store / 'optuna.db'}"
 
 
+def tracked(ask: Callable[[Any, str], Any]) -> Question:
+    """A question to the experiment of MLflow, found by its name."""
+
+    def prepare(store: Path) -> Callable[[], Any]:
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  imported by the client's first call
+
+        def answer() -> Any:
+            client = tracking.connected(store)
+            return ask(client, client.get_experiment_by_name(NAME).experiment_id)
+
+        return answer
+
+    return prepare
+
+
+def complete(study: Any) -> list[Any]:
+    """The trials of a study of Optuna that have a value, in order."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
+
+
 OPTUNA: Mapping[str, Callable[[Any], Any]] = {
-    "top": lambda study: sorted(
-        (trial for trial in study.get_trials(deepcopy=False) if trial.value is not None), key=lambda trial: -trial.value
-    )[:10],
+    "top": lambda study: [trial.number for trial in sorted(complete(study), key=lambda trial: -trial.value)[:10]],
+    "best": lambda study: list(itertools.accumulate((trial.value for trial in complete(study)), max)),
+    "curve": lambda study: list(study.trials[7].intermediate_values.values()),
     "status": lambda study: (len(study.get_trials(deepcopy=False)), study.best_trials),
     "show": lambda study: study.trials[7],
     "query": lambda study: study.trials_dataframe().groupby("state")["value"].max(),
     "frame": lambda study: study.trials_dataframe(),
 }
 QUERY = "SELECT state, max(overall), avg(adapter/rank) FROM trials GROUP BY state"
+BEST = "SELECT max(overall) OVER (ORDER BY trial) AS best FROM trials WHERE state = 'complete' ORDER BY trial"
+CURVE = "SELECT overall FROM reports WHERE trial = 7 ORDER BY step"
+COMPARED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "top": (("top", NAME), "trial"),
+    "best": (("query", BEST), "best"),
+    "curve": (("query", CURVE), "overall"),
+}
+"""Questions that every side answers with the same list -> command of `hpo`, column of its JSON."""
 SIDES: Mapping[str, Mapping[str, Question]] = {
     "hpo": {
         "top": command("top", NAME),
+        "best": command("query", BEST, "--json"),
+        "curve": command("query", CURVE, "--json"),
         "where": command("top", NAME, "--where", "adapter/rank > 4 and overall > 0.5"),
         "status": command("status", NAME),
         "look": look,
@@ -141,7 +173,14 @@ SIDES: Mapping[str, Mapping[str, Question]] = {
     },
     "journal": {name: optuna_study(journal, ask) for name, ask in OPTUNA.items()},
     "sqlite": {name: optuna_study(sqlite, ask) for name, ask in OPTUNA.items()},
+    "mlflow": {ask.__name__: tracked(ask) for ask in (tracking.top, tracking.best, tracking.curve)},
 }
+
+
+def peak() -> int:
+    """Peak memory of this process in bytes. `getrusage` would begin with the memory of the process that started it."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def main() -> None:
@@ -150,9 +189,11 @@ def main() -> None:
     ask = SIDES[side][question](Path(store))
     imports = time.process_time() - cpu
     wall, cpu = time.perf_counter(), time.process_time()
-    ask()
+    answer = ask()
     found = {"seconds": time.process_time() - cpu, "wall": time.perf_counter() - wall, "imports": imports}
-    print(json.dumps(found | {"memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    if question in COMPARED:
+        found["answer"] = answer
+    print(json.dumps(found | {"memory": peak()}))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""The same trials in Optuna's storages: a journal file, and SQLite. Each is filled once, beside the store."""
+"""The same trials in Optuna's storages, a journal file and SQLite, and in MLflow; each is filled once."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import ROOT, environment
+from benchmarks.store import tracking
 from benchmarks.store.questions import NAME, journal, sqlite
 from hpo.launch.record import record_of
 from hpo.samplers.problem import Problem
@@ -15,18 +19,41 @@ from results.fold import fold
 from results.store import Store
 
 STORAGES: dict[str, Callable[[Path], Any]] = {"journal": journal, "sqlite": sqlite}
-FILES = {"journal": "optuna.log", "sqlite": "optuna.db"}
-"""Storage -> its file beside the store."""
+FILES = {"journal": "optuna.log", "sqlite": "optuna.db", "mlflow": tracking.FILE}
+"""Rival -> its file beside the store."""
+NEEDED = "mlflow: left out, as it needs --mlflow PYTHON; `benchmarks/README.md` says how to make its environment."
+
+OFFLINE = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+"""Environment variables with which MLflow sends nothing."""
 
 
-def fill(storage: str, store: Path) -> None:
-    """Copy the sweep's trials into a storage of Optuna."""
+def fill(storage: str, store: Path) -> float:
+    """Copy the sweep's trials into a storage of Optuna; returns CPU seconds, without imports."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    begun = time.process_time()
     study = optuna.create_study(study_name=NAME, storage=STORAGES[storage](store), direction="maximize")
     for trial in trials(store):
         study.add_trial(trial)
+    return time.process_time() - begun
+
+
+def fill_mlflow(store: Path, python: Path) -> float:
+    """Copy the sweep's trials into MLflow, with the Python of its environment; returns CPU seconds, without imports."""
+    lines = [
+        json.dumps({
+            "params": trial.params,
+            "values": list(trial.intermediate_values.items()),
+            "complete": trial.value is not None,
+        })
+        for trial in trials(store)
+    ]  # fmt: skip
+    done = subprocess.run(
+        [str(python), "-m", "benchmarks.store.tracking", str(store.absolute()), NAME],
+        cwd=ROOT, env=environment(**OFFLINE), input="\n".join(lines), stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return float(json.loads(done.stdout)["seconds"])
 
 
 def trials(store: Path) -> Iterator[Any]:
