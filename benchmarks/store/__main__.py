@@ -9,8 +9,8 @@
 `fill` prints CPU seconds and sizes. `ask` starts a process for each question and prints CPU seconds, seconds on the
 clock and peak memory; the seconds leave out interpreter start and imports. It stops with an error if a rival gives
 another answer. The rivals' trials hold the same parameters and values, and no scores of tasks, losses, times, attempts
-or evidence. `files`: how many files sweeps of 1,000 short trials make, how long a start waits for its
-row, and one read beside 3,000 files that a merged file has replaced.
+or evidence. `files`: how many files sweeps of 1,000 short trials make, how long a start waits for its row, and one read
+beside 3,000 files that a merged file has replaced.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def fill_all(store: Path, trials: int, reports: int, names: Sequence[str], mlflo
     """Fill the store and its rivals, and print a table of CPU seconds and sizes."""
     begun = time.process_time()
     folder = fill(store, NAME, trials, reports)
-    rows = [
-        ["hpo", f"{time.process_time() - begun:.1f}", f"{(size(folder.path) - size(folder.path / EVIDENCE)) / 1e6:.1f}"]
-    ]
+    seconds = time.process_time() - begun
+    rows = [["hpo", f"{seconds:.1f}", f"{(size(folder.path) - size(folder.path / EVIDENCE)) / 1e6:.1f}"]]
     for name in names:
         if name != "mlflow":
             seconds = rivals.fill(name, store)

@@ -24,8 +24,6 @@ PAGE = 1_000
 """Runs that a search asks for at once, MLflow's default."""
 CREATED = 1_700_000_000_000
 """Start of the first run in milliseconds; MLflow takes 0 for the time of now."""
-BATCH = 100
-"""Parameters that MLflow takes at once, by its REST interface."""
 
 
 def connected(store: Path) -> Any:
@@ -45,12 +43,10 @@ def fill(store: Path, name: str) -> None:
         trial = json.loads(line)
         now = CREATED + number
         run = client.create_run(experiment, start_time=now, run_name=f"{name}-{number}").info.run_id
-        # MLflow refuses names that no file could have
+        # MLflow refuses names that would be another name as a path
         params = [Param(key.replace("//", "/"), str(value)) for key, value in trial["params"].items()]
         metrics = [Metric(METRIC, value, now, step) for step, value in trial["values"]]
-        client.log_batch(run, metrics, params[:BATCH])
-        for start in range(BATCH, len(params), BATCH):
-            client.log_batch(run, params=params[start : start + BATCH])
+        client.log_batch(run, metrics, params)
         client.set_terminated(run, "FINISHED" if trial["complete"] else "FAILED", now)
 
 
