@@ -72,12 +72,16 @@ def seconds(draw: Draw, shortest: float, longest: float) -> float:
     return shortest + draw.length * (longest - shortest)
 
 
-def kill_worker(cluster: Cluster, draw: Draw) -> str | None:
+def signal_worker(cluster: Cluster, draw: Draw, number: signal.Signals) -> str | None:
     if (victim := chosen(cluster.trainers(), draw)) is None:
         return None
     with suppress(ProcessLookupError):
-        os.kill(victim[1], signal.SIGKILL)
+        os.kill(victim[1], number)
     return str(victim[0])
+
+
+def kill_worker(cluster: Cluster, draw: Draw) -> str | None:
+    return signal_worker(cluster, draw, signal.SIGKILL)
 
 
 def replace_host(cluster: Cluster, host: str, wait: float = 0.0) -> None:
@@ -121,11 +125,7 @@ def exhaust_memory(cluster: Cluster, draw: Draw) -> str | None:
 
 def stop_worker(cluster: Cluster, draw: Draw) -> str | None:
     """A process that no longer runs, as one that waits for a dead file server."""
-    if (victim := chosen(cluster.trainers(), draw)) is None:
-        return None
-    with suppress(ProcessLookupError):
-        os.kill(victim[1], signal.SIGSTOP)
-    return str(victim[0])
+    return signal_worker(cluster, draw, signal.SIGSTOP)
 
 
 def poison_trial(cluster: Cluster, draw: Draw) -> str | None:
