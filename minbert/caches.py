@@ -3,10 +3,12 @@
     <cache>/<key>/                tokenised data      held by index.json      `minbert.data.tokens`
     <cache>/stages/<key>/         results of stages   held by done.json       `minbert.stages.cache`
     <cache>/features/<key>/       features            held by values          `minbert.training.feature_cache`
+    <cache>/checkpoints/<key>/    from object stores  held by done.json       `hpo.worker.checkpoints`
 
-All of them can be computed again. A process that opens an entry holds it until its own end by a shared lock (`flock`)
-on one of the entry's files, whose modification time says when the entry was opened last. Eviction takes the exclusive
-lock first: it leaves what a process uses, on NFS also one of another machine, unless the mount keeps locks local.
+All of them can be computed, or downloaded, again. A process that opens an entry holds it until its own end by a shared
+lock (`flock`) on one of the entry's files, whose modification time says when the entry was opened last. Eviction takes
+the exclusive lock first: it leaves what a process uses, on NFS also one of another machine, unless the mount keeps
+locks local.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from pathlib import Path
 
 from minbert.disk import age, bytes_on_disk, remove
 
-HOLDERS = {"tokenised data": "*/index.json", "stages": "stages/*/done.json", "features": "features/*/values"}
+HOLDERS = {
+    "tokenised data": "*/index.json",
+    "stages": "stages/*/done.json",
+    "features": "features/*/values",
+    "checkpoints": "checkpoints/*/done.json",
+}
 """Kind of entries -> pattern of the files that hold them, below the folder of caches."""
 UNFINISHED = "unfinished stages"
 """Kind of the files `<cache>/stages/<key>.partial`, which the stage's lock file holds while it is computed."""
@@ -99,7 +106,7 @@ def evict(folder: Path, limit: int, *, dry_run: bool = False) -> list[Cached]:
 
 def leftovers(folder: Path, now: float) -> list[Path]:
     """Temporary files and folders of dead processes. `now`: seconds since 1970."""
-    hidden = [path for part in (".", "stages", "features") for path in (folder / part).glob(".*")]
+    hidden = [path for part in (".", "stages", "features", "checkpoints") for path in (folder / part).glob(".*")]
     return [path for path in hidden if age(path, now) > ABANDONED]
 
 

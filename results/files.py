@@ -20,15 +20,21 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self, TypeVar
 
 import pyarrow as pa
 
 Answer = TypeVar("Answer")
+
+LEFT = re.compile(r"\..*\.(tmp|removed)")
+"""Pattern for names of temporary files, and of folders that are being removed."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Pattern for names of sweeps, keys and ensembles: no separator and no leading dot, so no name leaves its folder."""
@@ -111,12 +117,38 @@ class Folder(ABC):
         """
 
     @abstractmethod
+    def upload(self, name: str, source: Path) -> None:
+        """Copy a file of this machine here, whole and durable."""
+
+    @abstractmethod
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file to this machine. Raises FileNotFoundError if the file does not exist."""
+
+    @abstractmethod
     def delete(self, name: str) -> None:
         """Delete a file; a missing file is no error."""
 
     @abstractmethod
+    def changed(self, name: str) -> float:
+        """When a file was last changed, in seconds since 1970 by the clock of `clock`. Raises FileNotFoundError if the
+        file does not exist."""
+
+    @abstractmethod
+    def touch(self, name: str, *, past: bool = False) -> None:
+        """Let a file count as changed now; with `past`, where that is possible, as changed very long ago. Raises
+        FileNotFoundError if the file does not exist."""
+
+    @abstractmethod
+    def clock(self) -> float:
+        """The time in seconds since 1970, by the clock that stamps the files here; by this machine's clock if nothing
+        can be written here."""
+
     def age(self, name: str, now: float) -> float:
         """Seconds from the file's last change to `now`; 0 if the file does not exist."""
+        try:
+            return now - self.changed(name)
+        except FileNotFoundError:
+            return 0.0
 
     @abstractmethod
     def make(self) -> None:
@@ -127,8 +159,17 @@ class Folder(ABC):
         """Delete this folder with its content; its name is free once this has returned."""
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes that a file, or a folder with all in it, takes; 0 if it does not exist."""
+
+    @abstractmethod
+    def discard(self, name: str) -> None:
+        """Delete a file, or a folder with all in it; a missing one is no error."""
+
+    @abstractmethod
     def temporaries(self, now: float, older: float) -> list[str]:
-        """Names of the temporary files that a killed writer left more than `older` seconds ago."""
+        """Names of the temporary files, and of half removed folders, that a killed process left more than `older`
+        seconds ago."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +216,7 @@ class Disk(Folder):
         return map(function, names)
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
-        target, temporary = self._at(name), self._at(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        target, temporary = self._at(name), self._at(_temporary(name))
         try:
             _write_synced(temporary, content)
             if new:
@@ -185,17 +226,38 @@ class Disk(Folder):
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-        _sync_directory(self.path)
+        _sync(self.path)
+
+    def upload(self, name: str, source: Path) -> None:
+        target, temporary = self._at(name), self._at(_temporary(name))
+        try:
+            shutil.copyfile(source, temporary)
+            _sync(temporary)
+            os.replace(temporary, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        _sync(self.path)
+
+    def download(self, name: str, target: Path) -> None:
+        shutil.copyfile(self._at(name), target)
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self._at(name))
 
-    def age(self, name: str, now: float) -> float:
+    def changed(self, name: str) -> float:
+        return os.stat(self._at(name)).st_mtime
+
+    def touch(self, name: str, *, past: bool = False) -> None:
+        os.utime(self._at(name), (0.0, 0.0) if past else None)
+
+    def clock(self) -> float:
         try:
-            return now - os.stat(self._at(name)).st_mtime
-        except FileNotFoundError:
-            return 0.0
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                return os.fstat(probe.fileno()).st_mtime
+        except OSError:
+            return time.time()
 
     def make(self) -> None:
         missing, path = [], self.path
@@ -205,7 +267,7 @@ class Disk(Folder):
         for folder in reversed(missing):  # each name must survive a power failure, not only the last
             with suppress(FileExistsError):
                 os.mkdir(folder)
-            _sync_directory(os.path.dirname(folder))
+            _sync(os.path.dirname(folder))
 
     def remove(self) -> None:
         """Delete the folder: a rename hides it first, then it is emptied. A symbolic link goes without its target."""
@@ -217,15 +279,41 @@ class Disk(Folder):
         os.rename(self.path, hidden)
         shutil.rmtree(hidden)
 
+    def size(self, name: str) -> int:
+        return _bytes_on_disk(self._at(name))
+
+    def discard(self, name: str) -> None:
+        path = self._at(name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            self.child(name).remove()
+        else:
+            self.delete(name)
+
     def temporaries(self, now: float, older: float) -> list[str]:
-        if not os.path.isdir(self.path):
+        try:
+            with os.scandir(self.path) as entries:
+                names = [entry.name for entry in entries if LEFT.fullmatch(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        with os.scandir(self.path) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
         return sorted(name for name in names if self.age(name, now) > older)
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}"
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _bytes_on_disk(path: str) -> int:
+    """Bytes on the disk; holes of sparse files take none."""
+    try:
+        own = os.lstat(path).st_blocks * 512
+        if os.path.islink(path) or not os.path.isdir(path):
+            return own
+        return own + sum(_bytes_on_disk(os.path.join(path, inner)) for inner in os.listdir(path))
+    except FileNotFoundError:
+        return 0
 
 
 def _link(temporary: str, target: str) -> None:
@@ -245,7 +333,8 @@ def _write_synced(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: str) -> None:
+def _sync(path: str) -> None:
+    """Flush a file's content, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

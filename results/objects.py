@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
@@ -43,6 +44,8 @@ ATTEMPTS = 4
 """Number of times that a conditional PUT is sent. The client does not repeat one whose connection broke."""
 PAUSE = 0.2
 """Seconds before it is sent again; doubled each time."""
+CHUNK = 16 << 20
+"""Bytes of a download that are in memory at a time."""
 PARALLEL = 32
 """Number of requests at a time: each waits some ten milliseconds for the network."""
 MARK = "writer"
@@ -113,16 +116,37 @@ class Bucket(Folder):
             else:
                 obstore.put(self.store, self._key(name), content, use_multipart=False)
 
+    def upload(self, name: str, source: Path) -> None:
+        with self._named(name):
+            obstore.put(self.store, self._key(name), source)  # in parts where it is large
+
+    def download(self, name: str, target: Path) -> None:
+        with self._named(name), target.open("wb") as file:
+            for chunk in obstore.get(self.store, self._key(name)).stream(CHUNK):
+                file.write(chunk)
+
     def delete(self, name: str) -> None:
         with self._named(name), suppress(FileNotFoundError):
             obstore.delete(self.store, self._key(name))
 
-    def age(self, name: str, now: float) -> float:
+    def changed(self, name: str) -> float:
         with self._named(name):
-            try:
-                return now - obstore.head(self.store, self._key(name))["last_modified"].timestamp()
-            except FileNotFoundError:
-                return 0.0
+            return obstore.head(self.store, self._key(name))["last_modified"].timestamp()
+
+    def touch(self, name: str, *, past: bool = False) -> None:
+        """Write the object again: a store alone says when an object was written, so `past` changes nothing."""
+        if not past:
+            self.write(name, self.read(name))
+
+    def clock(self) -> float:
+        probe = f".{secrets.token_hex(8)}.tmp"
+        try:
+            self.write(probe, b"")
+            now = self.changed(probe)
+            self.delete(probe)
+        except OSError:
+            return time.time()
+        return now
 
     def make(self) -> None:
         """Nothing: a folder is there as soon as an object is in it."""
@@ -136,6 +160,19 @@ class Bucket(Folder):
             inner = [key for key in keys if key.count("/") > depth]
             obstore.delete(self.store, inner)
             obstore.delete(self.store, sorted(set(keys) - set(inner)))
+
+    def size(self, name: str) -> int:
+        with self._named(name):
+            below = [entry for page in obstore.list(self.store, self._key(name)) for entry in page]
+            try:
+                own = int(obstore.head(self.store, self._key(name))["size"])
+            except FileNotFoundError:
+                own = 0
+        return own + sum(int(entry["size"]) for entry in below)
+
+    def discard(self, name: str) -> None:
+        self.delete(name)
+        self.child(name).remove()
 
     def temporaries(self, now: float, older: float) -> list[str]:
         """None: an interrupted PUT leaves nothing behind."""

@@ -85,7 +85,7 @@ class Driver:
         self.monitor = Monitor("s", trials, STEPS, Asha())
         board: Any = SimpleNamespace(place_of=lambda tune_id: "here", close_places=lambda places: None)
         placement = Placement(workers, board, lambda message: None)
-        self.recorder = Recorder(self.sweep, self.writer, Shelf(self.folder.path, keep=20), self.monitor, placement)
+        self.recorder = Recorder(self.sweep, self.writer, Shelf(self.folder.folder, keep=20), self.monitor, placement)
         self.rng, self.running, self.reached = random.Random(0), list[Assignment](), dict[int, int]()
 
     def _drawn(self, number: int, attempt: int = 0) -> Any:

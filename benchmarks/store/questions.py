@@ -68,7 +68,7 @@ def look(store: Path) -> Callable[[], Any]:
     shutil.copytree(store / NAME, copy / NAME, copy_function=os.link)
     folder = Store(copy).open(NAME)
     more = len(folder.read("trials", columns=())) + 100
-    generations.claim(folder.path, trials=more)
+    generations.claim(folder.folder, trials=more)
     writer = folder.writer()
     watch = Watch(folder)
     watch.look()

@@ -61,17 +61,17 @@ class Facts:
         return cls(**{**answer, "gpus": devices})
 
 
-def look(token: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
+def look(store: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
     """Look at this machine; returns `Facts` as plain values, which need no class of ours to travel.
 
-    `token` is a file in the store that must contain `secret`. The machine's reply, a file beside it that `node` names,
-    shows that both see one folder.
+    `store` is the path or URI of the store, whose file `token_name(secret)` must contain `secret`. The machine's reply,
+    a file beside it that `node` names, shows that both see one folder.
     """
     files, unreadable = _data(data)
     weights, missing = _base(base)
     listed, gpu_error = gpus()
     facts = Facts(
-        lacks=[lack for lack in (_store(Path(token), secret, node), unreadable, missing) if lack],
+        lacks=[lack for lack in (_store(store, secret, node), unreadable, missing) if lack],
         data=files,
         base=weights,
         cache=_cache(),
@@ -83,26 +83,34 @@ def look(token: str, secret: str, node: str, data: str | None, base: str | None)
         cuda=_built_for(),
         mps=mps(),
         token=os.environ.get("RAY_AUTH_MODE") == "token",
-        store_free=_free(Path(token).parent),
+        store_free=None if "://" in store else _free(Path(store)),
         temporary_free=_free(Path(tempfile.gettempdir())),
         time=time.time(),
     )
     return asdict(facts)
 
 
-def reply(token: Path, node: str) -> Path:
-    """File that a node writes beside the token."""
-    return token.with_name(f"{token.name}-{node}")
+def token_name(secret: str) -> str:
+    """Name of the file that the driver writes into the store, a temporary one."""
+    return f".reach-{secret}.tmp"
 
 
-def _store(token: Path, secret: str, node: str) -> str:
+def reply_name(secret: str, node: str) -> str:
+    """Name of the file that a node writes beside it."""
+    return f".reach-{secret}-{node}.tmp"
+
+
+def _store(store: str, secret: str, node: str) -> str:
     """What hinders this machine from using the store; empty: nothing. Writes the reply."""
+    from results.places import locate
+
     try:
-        if token.read_text() != secret:
-            return f"reads something else in {token.parent}"
-        reply(token, node).write_text(secret)
+        folder = locate(store)
+        if folder.read(token_name(secret)) != secret.encode():
+            return f"reads something else in {store}"
+        folder.write(reply_name(secret, node), secret.encode())
     except OSError as error:
-        return f"cannot use the store {token.parent}: {error.strerror}"
+        return f"cannot use the store {store}: {error.strerror}"
     return ""
 
 

@@ -11,13 +11,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo.cluster.probe import Facts, look, reply
+from hpo.cluster.probe import Facts, look, reply_name, token_name
 from hpo.cluster.processes import host
 from hpo.cluster.resources import ResourceError
 from hpo.cluster.verdict import Answer, Finding, Node, judge
+
+if TYPE_CHECKING:
+    from results.files import Folder
 
 KINDS = ("CPU", "GPU")
 """Ray's names of what a node has."""
@@ -61,34 +63,35 @@ def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[
 
     ray: Any = importlib.import_module("ray")
     nodes = able_nodes(ray.nodes())
-    with _token(store, [*nodes, "driver"]) as (token, secret):
-        head = Facts.of(look(str(token), secret, "driver", data, base))  # first: afterwards only the answers take time
+    with _token(store, [*nodes, "driver"]) as (folder, secret):
+        head = Facts.of(look(folder.path, secret, "driver", data, base))  # first: afterwards only the answers take time
         task = ray.remote(num_cpus=0, max_retries=0)(look)
         references = {}
         for node in nodes:
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)
-            reference = task.options(scheduling_strategy=on_node).remote(str(token), secret, node, data, base)
+            reference = task.options(scheduling_strategy=on_node).remote(folder.path, secret, node, data, base)
             references[reference] = node
         answers = {node: _answer(nodes[node], reference) for node, reference in _arriving(references)}
         for node, answer in answers.items():
-            if answer.facts is not None and not answer.facts.lacks and not reply(token, node).exists():
-                answer.facts.lacks.append(f"writes into another {token.parent}")
+            if answer.facts is not None and not answer.facts.lacks and not folder.exists(reply_name(secret, node)):
+                answer.facts.lacks.append(f"writes into another {folder.path}")
     return head, [answers[node] for node in nodes]
 
 
 @contextlib.contextmanager
-def _token(store: str, replies: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    """A token file in the store and its content, removed at the end with the replies."""
-    folder = Path(store.removeprefix("file://")).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+def _token(store: str, replies: Sequence[str]) -> Iterator[tuple[Folder, str]]:
+    """The store's folder and the content of a token file in it, removed at the end with the replies."""
+    from results.places import locate
+
+    folder = locate(store)
+    folder.make()
     secret = uuid.uuid4().hex
-    token = folder / f".reach-{secret}"
     try:
-        token.write_text(secret)
-        yield token, secret
+        folder.write(token_name(secret), secret.encode())
+        yield folder, secret
     finally:
-        for path in (token, *(reply(token, name) for name in replies)):
-            path.unlink(missing_ok=True)
+        for name in (token_name(secret), *(reply_name(secret, node) for node in replies)):
+            folder.delete(name)
 
 
 def able_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Node]:

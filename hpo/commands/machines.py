@@ -52,9 +52,8 @@ def doctor(
     from hpo.cluster.resources import ResourceRequest
     from hpo.cluster.survey import diagnosis
     from hpo.display import nodes
-    from hpo.launch.prepare import check_local, check_writable
+    from hpo.launch.prepare import check_writable
 
-    check_local(store)
     check_writable(store)
     asked = ResourceRequest(gpus_per_trial=gpus_per_trial)
     with busy("asking every machine"), connect(address) as cluster:
@@ -99,9 +98,7 @@ def gc(
     """
     from hpo.display import waste
     from hpo.driver.upkeep import free_all, free_caches
-    from hpo.launch.prepare import check_local
 
-    check_local(store)
     stored = open_store(store)
     freed = free_all(stored, sweeps, keep, dry_run=dry_run)
     warn(stored.warnings)

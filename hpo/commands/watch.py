@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +26,7 @@ from hpo.display.messages import tell, warn
 from hpo.display.units import plural
 
 if TYPE_CHECKING:
+    from results.files import Folder
     from results.store import SweepFolder
 
 REFRESH = 1.0
@@ -98,10 +99,10 @@ def stop(sweep: SweepArgument, store: StoreOption = "runs") -> None:
     from hpo.driver.stopping import request_stop
 
     folder = open_sweep(store, sweep)
-    driver = active(Path(folder.path))
+    driver = active(folder.folder)
     if driver is None:
         raise InputError(f"sweep {sweep!r} is not running. Resume it with: hpo resume {sweep}")
-    request_stop(Path(folder.path))
+    request_stop(folder.folder)
     tell(f"asked process {driver.pid} on {driver.host} to stop; see: hpo status {sweep} --watch")
 
 
@@ -117,36 +118,43 @@ def logs(
     """
     from hpo.driver.generations import total_trials
     from hpo.launch.record import record_of
-    from hpo.worker.paths import log_file
+    from hpo.worker.paths import log_folder, log_name
 
     folder = open_sweep(store, sweep)
-    path = log_file(Path(folder.path), trial)
+    place, name = log_folder(folder.folder), log_name(trial)
+    there = place.exists(name)
     started = trial in folder.read("trials")["trial"].to_pylist()  # a repeat has a number above the trials'
-    total = total_trials(record_of(folder).trials, Path(folder.path))
-    if not path.is_file() and not started and trial >= total:
+    total = total_trials(record_of(folder).trials, folder.folder)
+    if not there and not started and trial >= total:
         raise InputError(f"sweep {sweep!r} has no trial {trial}: it has {total} in all. {_trials_so_far(folder)}")
-    if not path.is_file() and not follow:
+    if not there and not follow:
+        path = f"{place.path}/{name}"
         raise InputError(f"trial {trial} of sweep {sweep!r} has no log: {path} is missing. {_trials_so_far(folder)}")
     try:
-        for text in tail(path, follow):
+        for text in tail(place, name, follow):
             sys.stdout.write(text)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return
 
 
-def tail(path: Path, follow: bool) -> Iterator[str]:
+def tail(folder: Folder, name: str, follow: bool) -> Iterator[str]:
     """Yield the content of a log file; with `follow` also what is added to it, without end."""
-    while follow and not path.is_file():
+    while follow and not folder.exists(name):
         time.sleep(REFRESH)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        while True:
-            if text := file.read():
-                yield text
-            elif not follow:
-                return
-            else:
-                time.sleep(LOG_REFRESH)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    place = 0
+    while True:
+        with folder.open(name) as file:
+            file.seek(place)
+            content = file.read()
+        place += len(content)
+        if text := decoder.decode(content):
+            yield text
+        elif not follow:
+            return
+        else:
+            time.sleep(LOG_REFRESH)
 
 
 def _trials_so_far(folder: SweepFolder) -> str:
@@ -177,15 +185,15 @@ def rm(
         return
     stored = open_store(store)
     folder = stored.open(sweep)
-    if driver := active(Path(folder.path)):
+    if driver := active(folder.folder):
         raise InputError(
             f"sweep {sweep!r} is running (process {driver.pid} on {driver.host}). Stop it first: hpo stop {sweep}"
         )
-    if not yes and not typer.confirm(f"Delete {folder.path} and everything in it?"):
+    if not yes and not typer.confirm(f"Delete {folder.folder.path} and everything in it?"):
         tell("nothing was deleted")
         return
     stored.remove(sweep)
-    tell(f"deleted {folder.path}")
+    tell(f"deleted {folder.folder.path}")
 
 
 def _remove_trial(folder: SweepFolder, trial: int, yes: bool) -> None:

@@ -37,7 +37,7 @@ class Watch:
 
     def look(self) -> Snapshot:
         """The sweep as its durable rows describe it now."""
-        path, generation = self._folder.path, self._folder.generation
+        path, generation = self._folder.folder, self._folder.generation
         if generation != self._generation:  # a new writer: late rows of the one before do not count
             self._generation = generation
             self._begin()
@@ -58,7 +58,7 @@ class Watch:
         from results.fold import EVENTS, REPORTS, folded
         from results.reading import chosen
 
-        self._monitor = monitor_of(self._record, total_trials(self._record.trials, self._folder.path))
+        self._monitor = monitor_of(self._record, total_trials(self._record.trials, self._folder.folder))
         tables = self._folder.history(EVENTS, (*REPORTS, "time"))
         seqs, times = (np.concatenate([table[name].to_numpy() for table in tables]) for name in ("seq", "time"))
         recent = tables[1]["time"].to_numpy() >= time.time() - WINDOW

@@ -152,7 +152,7 @@ def next_commands(sweep: str, store: str, best: int | None, name: str | None) ->
 
 
 def show_next(commands: list[tuple[str, str]], folder: SweepFolder, console: Console) -> None:
-    console.print(f"Everything is in {folder.path}. Next, for example:", soft_wrap=True)
+    console.print(f"Everything is in {folder.folder.path}. Next, for example:", soft_wrap=True)
     width = max(len(line) for line, _ in commands)
     for line, purpose in commands:
         commented = f"  {line:<{width}}   # {purpose}"

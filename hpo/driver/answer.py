@@ -130,7 +130,7 @@ def of_sweep(folder: SweepFolder, ledger: Ledger | None = None) -> Decision | No
     ledger, record = ledger or Ledger.of(folder), record_of(folder)
     budget = record.budget
     # Only finished sweeps are copied to an object store, so that what extended them need not be known there.
-    trials = total_trials(record.trials, folder.path) if folder.local else record.trials
+    trials = total_trials(record.trials, folder.folder)
     if not ledger.ended(trials, budget, record.repeats):
         return None
     answer = decided(folder, ledger, budget)

@@ -6,27 +6,24 @@ every ten seconds: the heartbeat. A young heartbeat refuses a new driver, unless
 (`hpo.cluster.processes`) or the new driver was told to take over. Of two drivers that find the sweep free at once, one
 gets the number; the other reads that claim and is refused.
 
-Ages are differences between modification times of files in one folder, so the clocks of two machines need not agree. A
-driver stops when the next number is taken. Readers drop what a lower generation wrote after a higher one began.
+Ages are differences between modification times of files in one folder, so the clocks of two machines need not agree. In
+an object store a touch writes the file again. A driver stops when the next number is taken. Readers drop what a lower
+generation wrote after a higher one began.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.cluster.processes import Process, this_process
-from hpo.worker.paths import generation_folder
 
 if TYPE_CHECKING:
-    from results.files import Disk
+    from results.files import Folder
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -72,13 +69,13 @@ class GenerationRecord:
 class Generation:
     """The generation of this process. Call `end` when the driver stops."""
 
-    def __init__(self, sweep: Path, record: GenerationRecord) -> None:
+    def __init__(self, sweep: Folder, record: GenerationRecord) -> None:
         self.number = record.number
         self._sweep = sweep
-        self._path = _path(generation_folder(sweep), record.number)
+        self._folder, self._name = _claims(sweep), _name(record.number)
         self._record = record
-        self.began = self._path.stat().st_mtime
-        """When it was claimed, by the clock of the sweep's file system. An older file was there before."""
+        self.began = self._folder.changed(self._name)
+        """When it was claimed, by the clock that stamps the sweep's files. An older file was there before."""
         self._stop = threading.Event()
         self._superseded = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="hpo-heartbeat", daemon=True)
@@ -94,11 +91,11 @@ class Generation:
 
         while not self._stop.wait(BEAT):
             try:
-                os.utime(self._path)
-                if superseded(_disk(self._sweep), self.number):
+                self._folder.touch(self._name)
+                if superseded(self._sweep, self.number):
                     self._superseded.set()
             except OSError:
-                # The disk may work again at the next beat. If not, the writer of rows fails and says why.
+                # The place may work again at the next beat. If not, the writer of rows fails and says why.
                 continue
 
     def end(self) -> None:
@@ -109,14 +106,14 @@ class Generation:
         with contextlib.suppress(OSError):  # a failing disk was reported before
             ended = replace(self._record, state="ended", until=time.time())
             try:
-                _disk(self._path.parent).write(self._path.name, ended.to_bytes())
+                self._folder.write(self._name, ended.to_bytes())
             except OSError:  # a full disk: an old heartbeat says the same and takes no room
-                os.utime(self._path, (0.0, 0.0))
+                self._folder.touch(self._name, past=True)
                 raise
 
 
 def claim(
-    sweep: Path, takeover: bool = False, trials: int = 0, since: float | None = None, launch: bool = True
+    sweep: Folder, takeover: bool = False, trials: int = 0, since: float | None = None, launch: bool = True
 ) -> Generation:
     """Make this process the one driver of the sweep in folder `sweep`. Raises BusyError, and leaves no file, if another
     driver works on it; StoreError if the claim cannot be written.
@@ -132,98 +129,87 @@ def claim(
     own = GenerationRecord(0, **asdict(this_process()), state="live", trials=trials, since=since, launch=launch)
 
     def refuse_if_busy(number: int) -> None:
-        folder = generation_folder(sweep)
-        record = _record(_path(folder, number))
-        if not takeover and record is not None and _alive(folder, record, clock(folder)):
-            raise _busy(record, sweep.name)
+        folder = _claims(sweep)
+        record = _record(folder, _name(number))
+        if not takeover and record is not None and _alive(folder, record, folder.clock()):
+            raise _busy(record, sweep)
 
-    number = fences.claim(_disk(sweep), lambda number: replace(own, number=number).to_bytes(), refuse_if_busy)
+    number = fences.claim(sweep, lambda number: replace(own, number=number).to_bytes(), refuse_if_busy)
     return Generation(sweep, replace(own, number=number))
 
 
-def check_free(sweep: Path) -> None:
+def check_free(sweep: Folder) -> None:
     """Raise BusyError if a driver works on this sweep. A check before costly work; `claim` checks again."""
     if (driver := active(sweep)) is not None:
-        raise _busy(driver, sweep.name)
+        raise _busy(driver, sweep)
 
 
-def active(sweep: Path) -> GenerationRecord | None:
+def active(sweep: Folder) -> GenerationRecord | None:
     """The driver that works on this sweep now, judged by its file and its process; None: no driver does."""
-    folder = generation_folder(sweep)
-    if not folder.is_dir():
+    folder = _claims(sweep)
+    live = [record for record in reversed(_records(folder)) if record.state != "ended"]
+    if not live:
         return None
-    now = clock(folder)
-    return next((record for record in reversed(_records(folder)) if _alive(folder, record, now)), None)
+    now = folder.clock()
+    return next((record for record in live if _alive(folder, record, now)), None)
 
 
-def newest(sweep: Path) -> GenerationRecord | None:
+def newest(sweep: Folder) -> GenerationRecord | None:
     """The last launch of this sweep that was accepted, running or not; None: there was none."""
-    folder = generation_folder(sweep)
-    records = _records(folder) if folder.is_dir() else []
-    accepted = [record for record in records if record.launch and record.state != "claimed"]
+    accepted = [record for record in _records(_claims(sweep)) if record.launch and record.state != "claimed"]
     return accepted[-1] if accepted else None
 
 
-def clock(folder: Path) -> float:
-    """The time in seconds since 1970, by the clock that stamps this folder's files; by this machine's clock if the
-    folder cannot be written."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            return os.fstat(probe.fileno()).st_mtime
-    except OSError:
-        return time.time()
-
-
-def total_trials(begun_with: int, sweep: Path) -> int:
+def total_trials(begun_with: int, sweep: Folder) -> int:
     """Total number of trials of a sweep: it began with `begun_with`, and later launches may have asked for more."""
-    folder = generation_folder(sweep)
-    totals = [record.trials for record in _records(folder)] if folder.is_dir() else []
-    return max([begun_with, *totals])
+    return max([begun_with, *(record.trials for record in _records(_claims(sweep)))])
 
 
-def _busy(driver: GenerationRecord, sweep: str) -> BusyError:
+def _busy(driver: GenerationRecord, sweep: Folder) -> BusyError:
+    name = sweep.path.rpartition("/")[2]
     return BusyError(
-        f"sweep {sweep!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it with "
-        f"`hpo stop {sweep}`, or, if you know that it is dead, use: hpo resume {sweep} --takeover"
+        f"sweep {name!r} is being worked on by process {driver.pid} on {driver.host}. Wait for its end, stop it with "
+        f"`hpo stop {name}`, or, if you know that it is dead, use: hpo resume {name} --takeover"
     )
 
 
-def _alive(folder: Path, record: GenerationRecord, now: float) -> bool:
+def _alive(folder: Folder, record: GenerationRecord, now: float) -> bool:
     if record.state == "ended":
         return False
     if record.process.dead:
         return False
     try:
-        return now - _path(folder, record.number).stat().st_mtime < YOUNG
+        return now - folder.changed(_name(record.number)) < YOUNG
     except FileNotFoundError:
         return False  # the sweep is being deleted
 
 
-def _records(folder: Path) -> list[GenerationRecord]:
+def _records(folder: Folder) -> list[GenerationRecord]:
     """All generations of drivers, by ascending number."""
-    records = [record for path in folder.glob("*.json") if (record := _record(path)) is not None]
+    names = [name for name in folder.names() if name.endswith(".json")]
+    records = [record for record in folder.map(lambda name: _record(folder, name), names) if record is not None]
     return sorted(records, key=lambda record: record.number)
 
 
-def _record(path: Path) -> GenerationRecord | None:
+def _record(folder: Folder, name: str) -> GenerationRecord | None:
     """The generation in a file; None: a writer without a heartbeat has claimed it, or it is no generation."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(folder.read(name))
         return GenerationRecord(**content) if content else None
     except FileNotFoundError:
         return None  # the sweep is being deleted
     except (ValueError, TypeError):  # damaged: the driver may be alive, and its heartbeat tells
-        return GenerationRecord(int(path.stem), "", 0, None) if path.stem.isdigit() else None
+        stem = name.removesuffix(".json")
+        return GenerationRecord(int(stem), "", 0, None) if stem.isdigit() else None
 
 
-def _disk(folder: Path) -> Disk:
-    """The folder as the store's files see it: what is written there survives a loss of power."""
-    from results.files import Disk  # commands look for shadowed packages before they import one
+def _claims(sweep: Folder) -> Folder:
+    from results.fences import CLAIMS  # commands look for shadowed packages before they import one
 
-    return Disk(str(folder))
+    return sweep.child(CLAIMS)
 
 
-def _path(folder: Path, number: int) -> Path:
+def _name(number: int) -> str:
     from results.fences import claim_name
 
-    return folder / claim_name(number)
+    return claim_name(number)

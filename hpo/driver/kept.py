@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 
 
 def path_of(folder: SweepFolder, kept: KeptWeights) -> Path:
-    """Path of kept weights. Only the last part of the recorded path counts: the store may have moved since."""
-    return checkpoint_folder(folder.path, kept.trial) / Path(kept.checkpoint).name
+    """Path of kept weights on this machine. Raises TrialCheckpointError if an object store does not have them."""
+    from hpo.worker.checkpoints import local
+
+    return local(checkpoint_folder(folder.folder, kept.trial), kept.name)
 
 
 def kept_checkpoint(folder: SweepFolder, trial: int) -> Path:
-    """Path of a trial's kept checkpoint. Raises PredictError for a trial without one, StoreError in an object store."""
-    kept = Ledger.of(folder).kept
-    if trial not in kept:
-        raise PredictError(without_weights(folder, trial, kept))
-    return path_of(folder, kept[trial])
+    """Path of a trial's kept checkpoint. Raises PredictError for a trial without one."""
+    return path_of(folder, _kept(folder, trial))
 
 
 def kept_model(folder: SweepFolder, checkpoint: Path) -> tuple[MultitaskModel, Base]:
@@ -53,15 +52,22 @@ def soup_checkpoints(folder: SweepFolder, soup: Mapping[str, Any]) -> list[Path]
     weights are gone or no longer those that were averaged."""
     paths = []
     for member in soup["members"]:
-        path = kept_checkpoint(folder, int(member["trial"]))
-        if path.name != member["checkpoint"]:
+        kept = _kept(folder, int(member["trial"]))
+        if kept.name != member["checkpoint"]:
             again = f"hpo ensemble {folder.name} --method soup --size {soup['size']} --name {soup['name']}"
             raise PredictError(
                 f"soup `{soup['name']}` has checkpoint {member['checkpoint']} of trial {member['trial']}, and only "
-                f"{path.name} is kept now; choose it again: {again}"
+                f"{kept.name} is kept now; choose it again: {again}"
             )
-        paths.append(path)
+        paths.append(path_of(folder, kept))
     return paths
+
+
+def _kept(folder: SweepFolder, trial: int) -> KeptWeights:
+    kept = Ledger.of(folder).kept
+    if trial not in kept:
+        raise PredictError(without_weights(folder, trial, kept))
+    return kept[trial]
 
 
 def _base_and_tasks(folder: SweepFolder) -> tuple[Base, dict[str, Task]]:

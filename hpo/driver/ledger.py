@@ -50,7 +50,17 @@ class KeptWeights(NamedTuple):
     trial: int
     attempt: int
     checkpoint: str
-    """Path of the checkpoint when the row was written. Only its last part is used: the store may have moved."""
+    """Path or URI of the checkpoint when the row was written."""
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint's folder. Only this part of the path is used: the store may have moved."""
+        return name_of(self.checkpoint)
+
+
+def name_of(checkpoint: str) -> str:
+    """Name of a checkpoint's folder, from its path or URI."""
+    return checkpoint.rpartition("/")[2]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.cluster.faults import cause_of, is_fatal
@@ -40,10 +39,12 @@ def predict_part(job: Job, folder: SweepFolder, pending: Pending) -> int:
 
     Only the last part of the checkpoint's path is used: the store may have moved since that path was recorded.
     """
+    from hpo.worker.checkpoints import local
     from results.predictions import key, to_table
 
-    (trial, attempt, checkpoint), part = pending
-    path = job.checkpoints(trial) / Path(checkpoint).name
+    weights, part = pending
+    trial, attempt = weights.trial, weights.attempt
+    path = local(job.checkpoints(trial), weights.name)
     table = to_table(trial, attempt, job.module().predict(job, path, part))
     folder.write_table("predictions", table, key(trial, attempt, part))
     return int(table.num_rows)
@@ -87,8 +88,8 @@ class Round:
     ) -> None:
         """`tell` receives messages for the person who watches. `limit`: seconds that a prediction may take; None: they
         follow from the longest one so far."""
-        sweep = Path(job.folder)
-        self._arguments = (job.to_json(), str(sweep.parent), sweep.name)
+        store, _, name = job.folder.rpartition("/")
+        self._arguments = (job.to_json(), store, name)
         self._resources = job.resources
         self._tell = tell
         self._limit = limit

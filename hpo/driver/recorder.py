@@ -114,13 +114,16 @@ class Recorder:
         self._shelf.recall(self._ledger)
         for trial, attempt, verdict in self._sweep.unwritten_ends:
             self._close(trial, attempt, verdict)
-        self.settle()
+        self._writer.barrier()
         self._shelf.tidy(self._ledger)
+        self.settle()  # waits: a failed trial that is tried again must not lose its new checkpoints to this
 
     def settle(self) -> None:
         """Make all rows durable, and delete what they no longer name."""
         self._writer.barrier()
         self._tidy()
+        for problem in self._shelf.tidied():
+            self._tell(f"checkpoints that nothing needs were not deleted ({problem}); `hpo gc` deletes them")
 
     @property
     def closed(self) -> bool:

@@ -49,10 +49,10 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
     ledger = check_removable(folder, trial)
     had = trial in ledger.kept
     record = record_of(folder)
-    done = is_done(folder, generations.total_trials(record.trials, folder.path))
+    done = is_done(folder, generations.total_trials(record.trials, folder.folder))
     members = {name: [int(member["trial"]) for member in load(folder, name)["members"]] for name in saved(folder)}
     if had:
-        generation = generations.claim(folder.path, launch=False)
+        generation = generations.claim(folder.folder, launch=False)
         try:
             writer = folder.writer(generation.number)
             ledger = Ledger.of(folder)
@@ -63,7 +63,10 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
             writer.barrier()
             writer.close()
             ledger.feed(row)
-            Shelf(folder.path, record.keep).tidy(ledger, [trial])
+            shelf = Shelf(folder.folder, record.keep)
+            shelf.tidy(ledger, [trial])
+            if problems := shelf.tidied():
+                raise RemovalError(f"the weights of trial {trial} could not be deleted: {'; '.join(problems)}.")
         finally:
             generation.end()
     keys = [key for key in folder.keys("predictions") if (match := KEY.fullmatch(key)) and int(match[1]) == trial]
@@ -77,7 +80,7 @@ def remove_trial(folder: SweepFolder, trial: int) -> Removed:
 def check_removable(folder: SweepFolder, trial: int) -> Ledger:
     """The sweep's ledger. Raises RemovalError for a trial that is unknown or has not ended, BusyError if a driver works
     on the sweep."""
-    generations.check_free(folder.path)
+    generations.check_free(folder.folder)
     ledger = Ledger.of(folder)
     if trial not in ledger.trials:
         raise RemovalError(f"Sweep {folder.name!r} has no trial {trial}; it has {len(ledger.trials)}.")

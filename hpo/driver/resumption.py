@@ -28,7 +28,7 @@ def resumption(folder: SweepFolder, relaunch: Relaunch) -> Resumption:
     """What another launch would do. Raises BusyError if a driver works on the sweep, LaunchError for fewer
     trials, or for more than the searcher can draw."""
     record = record_of(folder)
-    trials = total_of(generations.total_trials(record.trials, folder.path), relaunch, record)
+    trials = total_of(generations.total_trials(record.trials, folder.folder), relaunch, record)
     if not relaunch.takeover:
-        generations.check_free(folder.path)
+        generations.check_free(folder.folder)
     return Resumption(record, trials, is_done(folder, trials, relaunch.retry_failed))

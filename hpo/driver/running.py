@@ -55,7 +55,7 @@ class Running:
     ) -> None:
         """`elastic`: the number of trials that run at once follows the cluster; else it is that of the job."""
         screen.begin("reading the store")
-        path, events = folder.path, folder.events()
+        events = folder.events()
         if events:
             screen.begin(f"replaying {len(events):,} rows")
         self._plan = plan
@@ -68,14 +68,14 @@ class Running:
         self._sweep.replay(events)
         screen.recall(events)
         screen.messages += [*self._sweep.warnings, *folder.warnings]
-        shelf = Shelf(path, plan.record.keep, Jury(folder))
+        shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
         self._board = Board(job.pause_key)
         self._placement = Placement(job.resources.workers, self._board, screen.messages.append)
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, screen.messages.append)
         self._recorder.recall(events)
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
-        self._halt = Halt(path, plan.time, since=generation.began, started=screen.clock)
+        self._halt = Halt(folder.folder, plan.time, since=generation.began, started=screen.clock)
         self._membership = Membership()
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
         self._slots = Slots(job.resources, look, screen.messages.append, time.monotonic()) if elastic else None

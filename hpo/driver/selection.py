@@ -22,7 +22,7 @@ from hpo.driver.answer import compared, decided, runs_at_full_budget, scores_of
 from hpo.driver.jury import scoring
 from hpo.driver.ledger import KeptWeights, Ledger
 from hpo.launch.record import record_of
-from hpo.worker.paths import chosen_file
+from hpo.worker.paths import CHOSEN
 
 if TYPE_CHECKING:
     from results.choice import Selection
@@ -190,14 +190,13 @@ def record_choice(folder: SweepFolder, ledger: Ledger, needs: Needed, failed: Co
 def record_again(folder: SweepFolder, ledger: Ledger, known: Recorded) -> None:
     """Record a choice for the rows in the ledger: those that it was made from, or more that do not change it."""
     known = known._replace(rows=ledger.rows)
-    folder.folder.write(chosen_file(folder.path).name, json.dumps(known._asdict()).encode())
+    folder.folder.write(CHOSEN, json.dumps(known._asdict()).encode())
 
 
 def recorded(folder: SweepFolder, ledger: Ledger) -> Recorded | None:
     """What the last launch chose; None if it has not, or if rows were added since."""
-    path = chosen_file(folder.path)
     try:
-        found = Recorded(**json.loads(path.read_text(encoding="utf-8")))
+        found = Recorded(**json.loads(folder.folder.read(CHOSEN)))
     except (OSError, ValueError, TypeError):  # missing, damaged or of another version: it is chosen again
         return None
     return found if found.rows == ledger.rows else None
@@ -211,7 +210,7 @@ def still_needed(folder: SweepFolder, ledger: Ledger, *, choose: bool = True) ->
         return Needed(known.trials, lacking(folder, ledger, known.trials, [known.part]))
     if not choose:
         return None
-    choice = LAUNCH if chosen_file(folder.path).exists() else FORMER
+    choice = LAUNCH if folder.folder.exists(CHOSEN) else FORMER
     return needed(folder, ledger, select(folder, ledger, choice), choice)
 
 

@@ -28,7 +28,7 @@ from hpo.driver.resumption import resumption
 from hpo.driver.running import LaunchState, Running
 from hpo.driver.screen import Observer, Screen
 from hpo.launch.plan import Plan
-from hpo.launch.prepare import check_local, prepare
+from hpo.launch.prepare import prepare
 from hpo.launch.record import SweepRecord, job_of
 from hpo.launch.relaunch import plan_again
 from hpo.launch.request import Launch, Relaunch
@@ -75,7 +75,6 @@ def resume(
     from results.store import Store
 
     relaunch = relaunch or Relaunch()
-    check_local(store)
     folder = Store(store).open(name)
     record, trials, done = resumption(folder, relaunch)
     if done:
@@ -151,13 +150,13 @@ class Session:
         self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool
     ) -> LaunchState:
         """Claim the sweep, open its writer and run the launch; give both back at the end."""
-        generation = generations.claim(folder.path, takeover, self._plan.trials, self._screen.started)
+        generation = generations.claim(folder.folder, takeover, self._plan.trials, self._screen.started)
         try:
             writer = folder.writer(generation.number)
             try:
                 job = job_of(
                     self._plan.record,
-                    folder.path,
+                    folder.folder,
                     resources,
                     trainer=self._plan.trainer,
                     memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,

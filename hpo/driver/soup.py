@@ -59,7 +59,7 @@ def with_soup(
     further = [(task, found) for task, _, found in predictions(evaluations.model(members), evaluations.data, parts)]
     values, searched = zip(*(evaluations.done[members[: number + 1]] for number in range(len(members))), strict=True)
     soup = Soup(
-        checkpoints=tuple(paths[trial].name for trial in members),
+        checkpoints=tuple(ledger.kept[trial].name for trial in members),
         values=values,
         evaluations=len(evaluations.done),
         predictions=joined([*searched[-1].items(), *further]),
@@ -100,8 +100,8 @@ def compatible(folder: SweepFolder, ledger: Ledger, ranked: Sequence[int]) -> tu
         if trial not in ledger.kept:
             left_out.append(f"trial {trial}: its weights are not kept")
             continue
-        path = path_of(folder, ledger.kept[trial])
         try:
+            path = path_of(folder, ledger.kept[trial])
             own = architecture(Config.from_dict(read_trial(path)[0]["config"], tasks))
         except TrialCheckpointError as error:
             left_out.append(f"trial {trial}: {error}")
@@ -171,7 +171,7 @@ def data_here(folder: SweepFolder) -> Data:
     from hpo.worker.trainer import data_of, use_device
 
     record = record_of(folder)
-    job = job_of(record, folder.path, record.resources.choose(cpus=1, gpus=0))
+    job = job_of(record, folder.folder, record.resources.choose(cpus=1, gpus=0))
     use_device(job.resources)
     return data_of(job)
 

@@ -14,10 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from hpo.worker.paths import stop_file
+from hpo.worker.paths import STOP
+
+if TYPE_CHECKING:
+    from results.files import Folder
 
 LOOK = 0.5
 """Seconds between two checks for that file."""
@@ -32,23 +35,23 @@ class StopNow(KeyboardInterrupt):
     failure."""
 
 
-def request_stop(sweep: Path) -> None:
+def request_stop(sweep: Folder) -> None:
     """Ask the driver of the sweep in this folder to stop, as Ctrl-C does. The driver may run on another machine."""
-    stop_file(sweep).touch()
+    sweep.write(STOP, b"")
 
 
 class Halt:
     """Watches for the first reason to stop a launch."""
 
     def __init__(
-        self, sweep: Path, seconds: float | None, *, since: float = math.inf, started: float | None = None
+        self, sweep: Folder, seconds: float | None, *, since: float = math.inf, started: float | None = None
     ) -> None:
         """`seconds`: time limit, counted from `started` (by `time.monotonic`; None: now). `since`: modification time of
         this generation's own file; an older stop request was meant for an earlier driver, and is deleted."""
-        self._file = stop_file(sweep)
+        self._sweep = sweep
         with suppress(FileNotFoundError):
-            if self._file.stat().st_mtime < since:
-                self._file.unlink()
+            if sweep.changed(STOP) < since:
+                sweep.delete(STOP)
         began = time.monotonic() if started is None else started
         self._deadline = None if seconds is None else began + seconds - min(ROOM, seconds / 10)
         self._next_look = 0.0
@@ -64,9 +67,10 @@ class Halt:
                 self._reason = "the time is up"
             elif now >= self._next_look:
                 self._next_look = now + LOOK
-                if self._file.exists():
-                    self._file.unlink(missing_ok=True)
-                    self._reason = "stop was requested"
+                with suppress(OSError):  # a store that does not answer now is asked again
+                    if self._sweep.exists(STOP):
+                        self._sweep.delete(STOP)
+                        self._reason = "stop was requested"
         return self._reason
 
     @contextmanager

@@ -21,17 +21,19 @@ from typing import TYPE_CHECKING, Any
 from hpo.driver import generations
 from hpo.driver.answer import compared, decided
 from hpo.driver.finalise import is_done
-from hpo.driver.ledger import Ledger, TrialEntry
+from hpo.driver.ledger import Ledger, TrialEntry, name_of
 from hpo.driver.selection import FORMER, record_again, recorded, select, settled
-from hpo.driver.weights import EndRow, delete, outdated
+from hpo.driver.weights import EndRow, Item, kept_names, outdated
 from hpo.launch.record import record_of
 from hpo.search.states import CLOSED, DEFAULT
-from hpo.worker.paths import checkpoint_folder, generation_folder
+from hpo.worker.checkpoints import complete, delete
+from hpo.worker.paths import checkpoint_folder
 from minbert import caches
-from minbert.disk import age, bytes_on_disk
-from minbert.training import checkpoints
+from minbert.training.checkpoints import order_of
+from results.places import locate
 
 if TYPE_CHECKING:
+    from results.files import Folder
     from results.store import Store, SweepFolder
 
 GRACE = 600.0
@@ -43,9 +45,9 @@ class Waste:
     """A file or folder that may be deleted."""
 
     kind: str
-    path: Path
+    item: Item
     size: int
-    """Bytes on the disk."""
+    """Bytes that it takes."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ def free(folder: SweepFolder, keep: int | None = None, *, dry_run: bool = False)
     `keep`: number of best trials of a finished sweep whose weights stay beside the needed ones; None: all kept weights
     stay. Raises ValueError for a sweep that cannot be read.
     """
-    if (driver := generations.active(folder.path)) is not None:
+    if (driver := generations.active(folder.folder)) is not None:
         return Upkeep(folder.name, left_alone=f"process {driver.pid} on {driver.host} works on it")
     ledger = Ledger.of(folder)
     waste = _waste(folder, ledger, _ends(folder, ledger, keep))
     if dry_run or not waste:
         return Upkeep(folder.name, waste)
     try:
-        generation = generations.claim(folder.path, launch=False)
+        generation = generations.claim(folder.folder, launch=False)
     except generations.BusyError as error:
         return Upkeep(folder.name, left_alone=str(error))
     try:
@@ -105,26 +107,25 @@ def free_all(
         except ValueError as error:
             freed.append(Upkeep(folder.name, left_alone=str(error)))
     if not names:
-        freed.append(_free_beside(Path(store.uri.removeprefix("file://")).expanduser(), dry_run))
+        freed.append(_free_beside(locate(store.uri), dry_run))
     return freed
 
 
-def _free_beside(store: Path, dry_run: bool) -> Upkeep:
-    paths = [*store.glob(".*.removed"), *store.glob(".reach-*")]
-    waste = [Waste("unfinished", path, bytes_on_disk(path)) for path in _abandoned(paths, generations.clock(store))]
+def _free_beside(store: Folder, dry_run: bool) -> Upkeep:
+    waste = [_waste_at("unfinished", Item(store, name)) for name in store.temporaries(store.clock(), GRACE)]
     if not dry_run:
         _delete(waste)
-    return Upkeep(str(store), waste)
+    return Upkeep(store.path, waste)
 
 
 def free_caches(limit: int, *, dry_run: bool = False) -> Upkeep:
     """Shrink this machine's caches to `limit` bytes, as far as processes do not use them (`minbert.caches`)."""
     folder = caches.cache_folder()
     gone = caches.evict(folder, limit, dry_run=dry_run)
-    left = [Waste("unfinished", path, bytes_on_disk(path)) for path in caches.leftovers(folder, time.time())]
+    left = [_waste_at("unfinished", _item(path)) for path in caches.leftovers(folder, time.time())]
     if not dry_run:
         _delete(left)
-    return Upkeep(str(folder), [*(Waste(entry.kind, entry.path, entry.size) for entry in gone), *left])
+    return Upkeep(str(folder), [*(Waste(entry.kind, _item(entry.path), entry.size) for entry in gone), *left])
 
 
 def needed(folder: SweepFolder, ledger: Ledger, keep: int) -> set[int]:
@@ -145,7 +146,7 @@ def needed(folder: SweepFolder, ledger: Ledger, keep: int) -> set[int]:
 
 def _ends(folder: SweepFolder, ledger: Ledger, keep: int | None) -> list[EndRow]:
     """The end rows of the trials whose weights go: each repeats the trial's end and names no checkpoint."""
-    if keep is None or not is_done(folder, generations.total_trials(record_of(folder).trials, folder.path)):
+    if keep is None or not is_done(folder, generations.total_trials(record_of(folder).trials, folder.folder)):
         return []
     going = sorted(ledger.kept.keys() - needed(folder, ledger, keep))
     entries = {trial: ledger.trials[trial] for trial in going}
@@ -161,15 +162,27 @@ def _waste(folder: SweepFolder, ledger: Ledger, ends: Sequence[EndRow]) -> list[
     for end in ends:
         ledger.feed(_row(end))
     from results.compaction import replaced
+    from results.fences import CLAIMS
 
-    sweep, now = folder.path, generations.clock(generation_folder(folder.path))
-    weights = {checkpoint_folder(sweep, end.trial) for end in ends}
-    found: list[tuple[str, Path]] = []
-    found += (("weights" if path in weights else "checkpoints", path) for path in outdated(sweep, ledger))
-    found += (("checkpoints", path) for path in _older(sweep, ledger))
-    found += (("unfinished", path) for path in _unfinished(folder, ledger, now))
-    found += (("merged", sweep / table / name) for table, name in replaced(folder.folder, now))
-    return [Waste(kind, path, bytes_on_disk(path)) for kind, path in found]
+    sweep = folder.folder
+    now = sweep.child(CLAIMS).clock()
+    weights = {str(end.trial) for end in ends}
+    items = outdated(sweep, kept_names(ledger))
+    found = [("weights" if item.name in weights else "checkpoints", item) for item in items]
+    found += (("checkpoints", item) for item in _older(sweep, ledger))
+    found += (("unfinished", item) for item in _unfinished(sweep, ledger, now))
+    found += (("merged", Item(sweep.child(table), name)) for table, name in replaced(sweep, now))
+    return [_waste_at(kind, item) for kind, item in found]
+
+
+def _waste_at(kind: str, item: Item) -> Waste:
+    return Waste(kind, item, item.folder.size(item.name))
+
+
+def _item(path: Path) -> Item:
+    from results.files import Disk
+
+    return Item(Disk(str(path.parent)), path.name)
 
 
 def _open(ledger: Ledger) -> Iterator[tuple[int, TrialEntry]]:
@@ -177,29 +190,26 @@ def _open(ledger: Ledger) -> Iterator[tuple[int, TrialEntry]]:
     return ((trial, entry) for trial, entry in ledger.trials.items() if entry.state not in CLOSED)
 
 
-def _older(sweep: Path, ledger: Ledger) -> Iterator[Path]:
+def _older(sweep: Folder, ledger: Ledger) -> Iterator[Item]:
     """Complete checkpoints of trials that wait, other than the newest and the one that their last report names."""
     for trial, entry in _open(ledger):
-        older = checkpoints.complete(checkpoint_folder(sweep, trial))[:-1]
-        named = entry.checkpoint and Path(entry.checkpoint).name
-        yield from (path for path in older if path.name != named)
+        folder = checkpoint_folder(sweep, trial)
+        named = entry.checkpoint and name_of(entry.checkpoint)
+        yield from (Item(folder, name) for name in complete(folder)[:-1] if name != named)
 
 
-def _unfinished(folder: SweepFolder, ledger: Ledger, now: float) -> Iterator[Path]:
+def _unfinished(sweep: Folder, ledger: Ledger, now: float) -> Iterator[Item]:
     """Checkpoints of trials that wait, and files of tables and generations, which a process did not finish."""
-    sweep = folder.path
     for trial, _ in _open(ledger):
-        incomplete = (path for path in checkpoint_folder(sweep, trial).glob("*-*") if not checkpoints.is_complete(path))
-        yield from _abandoned(incomplete, now)
-    for place in (folder.folder, *map(folder.folder.child, folder.folder.folders())):
-        yield from (Path(place.path) / name for name in place.temporaries(now, GRACE))
-    yield from _abandoned(generation_folder(sweep).glob("*.tmp"), now)
-
-
-def _abandoned(paths: Iterable[Path], now: float) -> Iterator[Path]:
-    return (path for path in paths if age(path, now) > GRACE)
+        folder = checkpoint_folder(sweep, trial)
+        for name in sorted({name for name in folder.folders() if order_of(name)} - set(complete(folder))):
+            part = folder.child(name)
+            if min((part.age(file, now) for file in part.names()), default=folder.age(name, now)) > GRACE:
+                yield Item(folder, name)
+    for place in (sweep, *map(sweep.child, sweep.folders())):
+        yield from (Item(place, name) for name in place.temporaries(now, GRACE))
 
 
 def _delete(waste: Iterable[Waste]) -> None:
-    for item in waste:
-        delete(item.path)
+    for found in waste:
+        delete(*found.item)

@@ -13,20 +13,22 @@ before weights are deleted, a row of their trial says that it has none. A crash 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.search.states import CLOSED, DEFAULT, ranking
-from hpo.worker.paths import checkpoint_folder
+from hpo.worker.checkpoints import complete, delete
+from hpo.worker.paths import checkpoint_folder, checkpoints_folder
 from minbert.training import checkpoints
 
 if TYPE_CHECKING:
     from results.evidence import Evidence
+    from results.files import Folder
 
 KEPT_STATES = frozenset({"complete", "pruned"})
 """Ends of a trial after which its weights may be kept."""
@@ -47,13 +49,16 @@ class EndRow:
 class Shelf:
     """Decides from a ledger whose weights are kept, and deletes the other weights from the sweep's folder."""
 
-    def __init__(self, sweep: Path, keep: int, jury: Jury | None = None) -> None:
+    def __init__(self, sweep: Folder, keep: int, jury: Jury | None = None) -> None:
         """`jury` chooses the ensemble; None: there is none."""
         self._sweep = sweep
         self._keep = keep
         self._jury = jury
         self._members: list[int] = []
         """Members of the ensemble, in the order in which they were picked."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hpo-weights")
+        """Deletes: neither a slow disk nor an object store holds up the search."""
+        self._problems: list[str] = []
 
     def recall(self, ledger: Ledger) -> None:
         """Choose the ensemble that the stored rows imply. Call it before the first `end_rows` of a resumed sweep."""
@@ -66,8 +71,8 @@ class Shelf:
 
     def reached(self, trial: int) -> int:
         """Examples at the newest complete checkpoint of a trial; 0: it has none."""
-        path = checkpoints.newest(checkpoint_folder(self._sweep, trial))
-        return 0 if path is None else checkpoints.step_of(path)
+        names = complete(checkpoint_folder(self._sweep, trial))
+        return checkpoints.step_of(names[-1]) if names else 0
 
     def end_rows(self, ledger: Ledger, end: EndRow) -> list[EndRow]:
         """The end rows to write for a trial that ends now with the weights `end.checkpoint`: first its own, then one
@@ -98,41 +103,61 @@ class Shelf:
         return [*(trial for trial in ranked if trial in kept), *repeats]
 
     def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
-        """Delete the checkpoints of `trials` that no row names any longer. None: those of all trials that have ended,
-        and what a crash left half deleted."""
-        for path in outdated(self._sweep, ledger, trials):
-            delete(path)
-        for trial in ledger.trials if trials is None else trials:
+        """Delete the checkpoints of `trials` that no row names any longer, in a thread. None: those of all trials that
+        have ended, and what a crash left half deleted."""
+        names = kept_names(ledger, trials)
+        self._thread.submit(self._delete, names, half_deleted=trials is None)
+        for trial in names if trials is None else trials:
             if self._jury is not None and trial not in ledger.kept:
                 self._jury.forget(trial)
 
+    def _delete(self, names: Mapping[int, str | None], half_deleted: bool) -> None:
+        try:
+            for item in outdated(self._sweep, names, half_deleted):
+                delete(*item)
+        except OSError as error:
+            self._problems.append(f"{error.filename}: {error.strerror}")
 
-def outdated(sweep: Path, ledger: Ledger, trials: Iterable[int] | None = None) -> list[Path]:
-    """Files and folders of the checkpoints of `trials` that no row names any longer. None: those of all trials that
-    have ended, and what a crash left half deleted."""
-    paths: list[Path] = []
+    def tidied(self) -> list[str]:
+        """Wait until all that `tidy` was asked for has been tried; returns what could not be deleted, with the
+        reasons."""
+        self._thread.submit(lambda: None).result()
+        problems, self._problems = self._problems, []
+        return problems
+
+
+class Item(NamedTuple):
+    """A file or folder: its name in a folder."""
+
+    folder: Folder
+    name: str
+
+
+def kept_names(ledger: Ledger, trials: Iterable[int] | None = None) -> dict[int, str | None]:
+    """Trial that has ended -> the name of its kept checkpoint, or None. `trials`: these; None: all."""
     if trials is None:
-        paths += checkpoint_folder(sweep, DEFAULT).parent.glob(".*.removed")
         trials = [trial for trial, entry in ledger.trials.items() if entry.state in CLOSED]
-    for trial in trials:
+    kept = ledger.kept
+    return {trial: kept[trial].name if trial in kept else None for trial in trials}
+
+
+def outdated(sweep: Folder, kept: Mapping[int, str | None], half_deleted: bool = True) -> list[Item]:
+    """Checkpoints of trials that no row names any longer, and the state of training in kept ones.
+
+    `kept`: trial that has ended -> the name of its kept checkpoint, or None. `half_deleted`: with what a crash left.
+    """
+    place = checkpoints_folder(sweep)
+    there = set(place.folders())
+    items = [Item(place, name) for name in place.temporaries(math.inf, 0.0)] if half_deleted else []
+    for trial, name in kept.items():
+        if str(trial) not in there:
+            continue
+        if name is None:
+            items.append(Item(place, str(trial)))
+            continue
         folder = checkpoint_folder(sweep, trial)
-        if trial not in ledger.kept:
-            paths.append(folder)
-        elif folder.is_dir():
-            kept = folder / Path(ledger.kept[trial].checkpoint).name
-            paths += [*(path for path in folder.iterdir() if path != kept), checkpoints.moments_file(kept)]
-    return [path for path in paths if path.exists()]
-
-
-def delete(path: Path) -> None:
-    """Delete a file or folder. A folder is renamed first, so that no reader sees it half deleted. A link goes without
-    its target."""
-    if not path.exists():
-        return
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    renamed = path.with_name(f".{path.name}.removed")
-    shutil.rmtree(renamed, ignore_errors=True)
-    path.rename(renamed)
-    shutil.rmtree(renamed)
+        others = {*folder.folders(), *folder.names(), *folder.temporaries(math.inf, 0.0)} - {name}
+        items += (Item(folder, other) for other in sorted(others))
+        if folder.child(name).exists(checkpoints.MOMENTS):
+            items.append(Item(folder.child(name), checkpoints.MOMENTS))
+    return items

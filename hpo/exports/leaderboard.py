@@ -102,7 +102,7 @@ def _paths(folder: SweepFolder, tasks: Mapping[str, TaskRecord], out: Path) -> d
     for name, task in tasks.items():
         if not NAME.fullmatch(task.leaderboard[0]):
             raise PredictError(
-                f"`tasks.{name}.leaderboard` in {folder.path}/sweep.json begins the names of files. It must be "
+                f"`tasks.{name}.leaderboard` in {folder.folder.path}/sweep.json begins the names of files. It must be "
                 f"letters, digits, `.`, `_` and `-`, a letter or digit first, so that they stay in `--out`, not "
                 f"{task.leaderboard[0]!r}."
             )

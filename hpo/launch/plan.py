@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from minbert.encoder.traits import Traits
     from minbert.tasks import Task
     from minbert.training.cost import Workload
+    from results.files import Folder
     from results.objectives import Objective
 
 Range = tuple[int, int]
@@ -120,12 +120,12 @@ class Plan:
         """Name of the sweep."""
         return self.record.name
 
-    @property
-    def folder(self) -> Path:
+    @cached_property
+    def folder(self) -> Folder:
         """The sweep's folder."""
         from results.places import locate
 
-        return Path(locate(self.store).child(self.name).path)
+        return locate(self.store).child(self.name)
 
     @property
     def most_examples(self) -> int:

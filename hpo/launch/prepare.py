@@ -52,7 +52,6 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """The checked plan of a new sweep. `estimate`: time a few steps as well, which takes some seconds."""
     # Numbers, space and pins come first: a mistake in them is reported without reading data, and without importing
     # torch where the check needs no configuration.
-    check_local(launch.store)
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     found = sources(launch, searcher)
     tasks = choose_tasks(launch.tasks)
@@ -354,15 +353,6 @@ def _first_free(stem: str, taken: Iterable[str]) -> str:
     while f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
-
-
-def check_local(store: str) -> None:
-    """Raise LaunchError unless the store is a folder of a local disk or of a shared file system."""
-    if "://" in store and not store.startswith("file://"):
-        raise LaunchError(
-            f"`store` must be a folder, on a local disk or a shared file system such as NFS, not {store}: checkpoints, "
-            "logs and heartbeats are written there as plain files."
-        )
 
 
 def check_writable(store: str) -> None:

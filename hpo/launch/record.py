@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import ResourceRequest, Resources
@@ -25,6 +24,7 @@ from minbert.encoder.traits import Traits
 if TYPE_CHECKING:
     from minbert.tasks import Task
     from minbert.training.cost import Workload
+    from results.files import Folder
     from results.objectives import Objective
     from results.store import SweepFolder
 
@@ -212,7 +212,7 @@ def record_of(folder: SweepFolder) -> SweepRecord:
     try:
         return SweepRecord.from_json(folder.meta)
     except FieldError as error:
-        raise RecordError(f"`{folder.path}/sweep.json` is damaged or foreign: {error}.") from error
+        raise RecordError(f"`{folder.folder.path}/sweep.json` is damaged or foreign: {error}.") from error
 
 
 def check_trainer(record: SweepRecord, trainer: str | None) -> None:
@@ -229,17 +229,17 @@ def check_trainer(record: SweepRecord, trainer: str | None) -> None:
 
 def job_of(
     record: SweepRecord,
-    folder: Path,
+    sweep: Folder,
     resources: Resources,
     *,
     trainer: str | None = None,
     memory_limit: int | None = None,
     pause_key: str = "",
 ) -> Job:
-    """The job that the workers of the sweep in `folder` get; for `trainer` see `check_trainer`."""
+    """The job that the workers of the sweep in folder `sweep` get; for `trainer` see `check_trainer`."""
     check_trainer(record, trainer)
     return Job(
-        folder=str(folder.absolute()),
+        folder=sweep.path,
         milestones=record.milestones,
         data=record.data.folder,
         tasks=tuple(record.tasks),

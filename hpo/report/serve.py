@@ -59,7 +59,7 @@ class Source:
 def _version(folders: Sequence[SweepFolder]) -> str:
     """A digest of the names of all files that the content depends on, and of whether drivers are at work."""
     names = [
-        (folder.name, active(folder.path) is not None, [folder.folder.child(name).names() for name in WATCHED])
+        (folder.name, active(folder.folder) is not None, [folder.folder.child(name).names() for name in WATCHED])
         for folder in folders
     ]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]

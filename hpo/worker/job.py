@@ -10,7 +10,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,8 @@ from hpo.worker import paths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from results.files import Folder
 
 TRAINER = "hpo.worker.trainer"
 """The product's own module that trains."""
@@ -41,7 +43,7 @@ class Job:
     """Everything that the trials of a sweep have in common."""
 
     folder: str
-    """Absolute path of `<store>/<sweep>`."""
+    """Absolute path or URI of `<store>/<sweep>`."""
     milestones: tuple[int, ...]
     """Examples at which a trial reports, ascending; the last is the largest budget."""
     data: str | None = None
@@ -91,13 +93,16 @@ class Job:
         """The imported trainer module."""
         return importlib.import_module(self.trainer)
 
-    def checkpoints(self, trial: int) -> Path:
-        """See `hpo.worker.paths.checkpoint_folder`."""
-        return paths.checkpoint_folder(Path(self.folder), trial)
+    @cached_property
+    def sweep(self) -> Folder:
+        """The sweep's folder."""
+        from results.places import locate
 
-    def log(self, trial: int) -> Path:
-        """See `hpo.worker.paths.log_file`."""
-        return paths.log_file(Path(self.folder), trial)
+        return locate(self.folder)
+
+    def checkpoints(self, trial: int) -> Folder:
+        """See `hpo.worker.paths.checkpoint_folder`."""
+        return paths.checkpoint_folder(self.sweep, trial)
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,44 @@
-"""Paths of the plain files of a sweep, beside the store's tables. `sweep` is the folder `<store>/<sweep>`."""
+"""Names of what lies in a sweep's folder beside the store's tables. `sweep` is the folder `<store>/<sweep>`, on a disk
+or in an object store."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from results.files import Folder
+
+CHOSEN = "chosen.json"
+"""File with the trials that a launch chose at its end, which predict."""
+STOP = "stop-request"
+"""File that asks the driver to stop: `hpo stop` creates it, the driver deletes it."""
 
 
-def checkpoint_folder(sweep: Path, trial: int) -> Path:
+def checkpoints_folder(sweep: Folder) -> Folder:
+    """Folder with a folder of checkpoints for each trial."""
+    return sweep.child("checkpoints")
+
+
+def checkpoint_folder(sweep: Folder, trial: int) -> Folder:
     """Folder with the checkpoints of all attempts of a trial."""
-    return sweep / "checkpoints" / str(trial)
+    return checkpoints_folder(sweep).child(str(trial))
 
 
-def log_file(sweep: Path, trial: int) -> Path:
-    """File with the output and log of all attempts of a trial."""
-    return sweep / "logs" / f"{trial}.log"
+def log_folder(sweep: Folder) -> Folder:
+    """Folder with the log of each trial."""
+    return sweep.child("logs")
 
 
-def stage_file(sweep: Path, trial: int) -> Path:
-    """File with the progress of a trial in its stages before training."""
-    return sweep / "stages" / f"{trial}.json"
+def log_name(trial: int) -> str:
+    """Name of the file with the output and log of all attempts of a trial."""
+    return f"{trial}.log"
 
 
-def generation_folder(sweep: Path) -> Path:
-    """Folder with a file for each run or resume of a driver."""
-    return sweep / "generations"
+def stage_folder(sweep: Folder) -> Folder:
+    """Folder with the progress of each trial in its stages before training."""
+    return sweep.child("stages")
 
 
-def chosen_file(sweep: Path) -> Path:
-    """File with the trials that a launch chose at its end, which predict."""
-    return sweep / "chosen.json"
-
-
-def stop_file(sweep: Path) -> Path:
-    """File that asks the driver to stop: `hpo stop` creates it, the driver deletes it."""
-    return sweep / "stop-request"
+def stage_name(trial: int) -> str:
+    """Name of the file with a trial's progress."""
+    return f"{trial}.json"

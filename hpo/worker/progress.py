@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hpo.worker.paths import stage_file
+from hpo.worker.paths import stage_folder, stage_name
 
-EVERY = 0.5
+if TYPE_CHECKING:
+    from results.files import Folder
+
+EVERY = 2.0
 """Seconds between two writes within a stage."""
 
 
@@ -38,8 +39,8 @@ class StageProgress(NamedTuple):
 class StageFile:
     """The progress file of one trial. A call with every step of a stage writes it, `close` removes it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, sweep: Folder, trial: int) -> None:
+        self._folder, self._name = stage_folder(sweep), stage_name(trial)
         self._written = ("", 0)  # kind and total of the last write
         self._next = 0.0
 
@@ -48,24 +49,24 @@ class StageFile:
         if self._written == (kind, total) and now < self._next:
             return
         self._written, self._next = (kind, total), now + EVERY
-        part = self._path.with_suffix(".part")
         with contextlib.suppress(OSError):  # a trial must not fail because its progress cannot be shown
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps([kind, done, total]))
-            os.replace(part, self._path)
+            self._folder.make()
+            self._folder.write(self._name, json.dumps([kind, done, total]).encode())
 
     def close(self) -> None:
         """Remove the file, at the end of the stages or of the trial."""
         if self._written[0]:
             self._written = ("", 0)
             with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                self._folder.delete(self._name)
 
 
-def stages_of(sweep: Path, trials: Iterable[int]) -> dict[int, StageProgress]:
+def stages_of(sweep: Folder, trials: Iterable[int]) -> dict[int, StageProgress]:
     """Trial -> progress in its stage, as its worker last wrote it; trials without a readable file are left out."""
+    folder = stage_folder(sweep)
     stages: dict[int, StageProgress] = {}
-    for trial in trials:
+    there = set(folder.names())
+    for trial in (trial for trial in trials if stage_name(trial) in there):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            stages[trial] = StageProgress(*json.loads(stage_file(sweep, trial).read_text()))
+            stages[trial] = StageProgress(*json.loads(folder.read(stage_name(trial))))
     return stages

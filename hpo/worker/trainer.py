@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ import numpy as np
 
 from hpo.cluster.resources import Resources
 from hpo.worker.job import Assignment, Job
-from hpo.worker.paths import stage_file
 from hpo.worker.progress import StageFile
 
 if TYPE_CHECKING:
@@ -32,28 +32,36 @@ log = logging.getLogger("hpo")
 
 def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
     """Reports of one attempt at one trial. The attempt continues from the trial's newest checkpoint if there is one."""
+    from hpo.worker.checkpoints import workplace
     from minbert.config import Config
     from minbert.training import train as core
-    from minbert.training.checkpoints import newest, read_trial
+    from minbert.training.checkpoints import read_trial
 
     use_device(job.resources)
-    stage = StageFile(stage_file(Path(job.folder), assignment.trial))
-    directory = job.checkpoints(assignment.trial)
-    data, checkpoint = data_of(job), newest(directory)
+    data = data_of(job)
     config = Config.from_dict(assignment.config, data.tasks)
-    if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"], data.tasks) != config:
-        log.warning("%s is not used: it has the configuration of a trial whose rows were lost", checkpoint)
-        checkpoint = None
-    if checkpoint is None:
-        state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt, job.report_rows)
-    else:
-        log.info("resuming from %s", checkpoint)
-        state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
-    with contextlib.closing(stage):
-        reports = core.train(
-            config, data, state, should_pause, on_step=lambda examples: stage.close(), on_stage=stage
-        )
-        yield from reports
+    stage = StageFile(job.sweep, assignment.trial)
+    folder = job.checkpoints(assignment.trial)
+    with workplace(folder) as (directory, checkpoint, publish), contextlib.closing(stage):
+        if checkpoint is not None and Config.from_dict(read_trial(checkpoint)[0]["config"], data.tasks) != config:
+            log.warning("%s is not used: it has the configuration of a trial whose rows were lost", checkpoint)
+            checkpoint = None
+        if checkpoint is None:
+            state = core.State.fresh(assignment.seed, job.milestones, directory, assignment.attempt, job.report_rows)
+        else:
+            log.info("resuming from %s", checkpoint)
+            state = core.State.resume(checkpoint, job.milestones, directory, assignment.attempt)
+        for report in core.train(
+            config,
+            data,
+            state,
+            should_pause,
+            on_step=lambda examples: stage.close(),
+            on_stage=stage,
+            on_checkpoint=publish,
+        ):
+            name = Path(report.checkpoint).name
+            yield replace(report, checkpoint=f"{folder.path}/{name}" if name else "")
 
 
 def ready(job: Job, folder: SweepFolder) -> None:

@@ -111,7 +111,7 @@ class Worker(Trainable):
 
     def _begin(self) -> Iterator[Reported]:
         job, assignment = self._job, self._assignment
-        self._log = TrialLog(job.log(assignment.trial))
+        self._log = TrialLog(job.sweep, assignment.trial)
         self._log.open()
         log.info("trial %d, attempt %d, on %s, process %d", assignment.trial, assignment.attempt, host(), os.getpid())
         limit_memory(job.memory_limit)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ READABLE = (2, 3, FORMAT)
 """Formats whose weights this version reads."""
 
 
+DONE = "done.json"
+"""File that makes a checkpoint complete; it holds the checkpoint's report."""
+MOMENTS = "optimizer.safetensors"
+"""File with the state of training, two thirds of a checkpoint's bytes; without it the weights still predict."""
+
+
 class TrialCheckpointError(ValueError):
     """Error for a trial checkpoint that is incomplete, damaged or of another trial."""
 
@@ -38,14 +44,14 @@ def path_of(directory: Path, attempt: int, step: int) -> Path:
     return directory / f"{attempt}-{step}"
 
 
-def step_of(path: Path) -> int:
+def step_of(name: str) -> int:
     """Examples at a checkpoint, from the name of its folder."""
-    return int(path.name.partition("-")[2])
+    return int(name.partition("-")[2])
 
 
-def _step_and_attempt(path: Path) -> tuple[int, int] | None:
-    """(step, attempt) from the name of a checkpoint's folder; None for any other path."""
-    attempt, _, step = path.name.partition("-")
+def order_of(name: str) -> tuple[int, int] | None:
+    """(step, attempt) from the name of a checkpoint's folder: the greater, the newer; None for any other name."""
+    attempt, _, step = name.partition("-")
     return (int(step), int(attempt)) if attempt.isdecimal() and step.isdecimal() else None
 
 
@@ -54,9 +60,9 @@ def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tenso
     shutil.rmtree(path, ignore_errors=True)
     make(path)
     save_file({name: value.detach().contiguous() for name, value in weights.items()}, path / "weights.safetensors")
-    save_file({name: value.detach().contiguous() for name, value in moments.items()}, path / "optimizer.safetensors")
+    save_file({name: value.detach().contiguous() for name, value in moments.items()}, path / MOMENTS)
     (path / "trial.json").write_text(json.dumps({"format": FORMAT, **trial}))
-    for name in ("weights.safetensors", "optimizer.safetensors", "trial.json"):
+    for name in ("weights.safetensors", MOMENTS, "trial.json"):
         sync(path / name)
 
 
@@ -65,7 +71,7 @@ def finish(path: Path, report: dict[str, Any] | None) -> None:
     temporary = path / ".done.json"
     temporary.write_text(json.dumps({"report": report}))
     sync(temporary)
-    temporary.rename(path / "done.json")
+    temporary.rename(path / DONE)
     sync(path)
 
 
@@ -78,13 +84,13 @@ def digest(path: Path) -> tuple[int, str]:
 
 def is_complete(path: Path) -> bool:
     """Whether a checkpoint's folder holds `done.json`."""
-    return (path / "done.json").is_file()
+    return (path / DONE).is_file()
 
 
 def complete(directory: Path) -> list[Path]:
     """Complete checkpoints in a trial's folder, oldest first: by step, then by attempt."""
     paths = directory.glob("*-*") if directory.is_dir() else ()
-    ordered = [(order, path) for path in paths if (order := _step_and_attempt(path)) and is_complete(path)]
+    ordered = [(order, path) for path in paths if (order := order_of(path.name)) and is_complete(path)]
     return [path for _, path in sorted(ordered)]
 
 
@@ -95,22 +101,19 @@ def newest(directory: Path) -> Path | None:
 
 
 def prune(directory: Path, keep: Path) -> None:
-    """Delete all checkpoints of the same or earlier attempts, complete or not, except `keep`.
+    """Delete all checkpoints of the same or earlier attempts, complete or not, except `keep`. Other files stay."""
+    for name in replaced((path.name for path in directory.glob("*-*")), by=keep.name):
+        shutil.rmtree(directory / name, ignore_errors=True)
 
-    Other files stay. Checkpoints of later attempts stay too: a later attempt may run while this one is thought lost.
+
+def replaced(names: Iterable[str], by: str) -> list[str]:
+    """The names of checkpoints of the same or earlier attempts than the checkpoint `by`, which replaces them.
+
+    Those of later attempts stay: a later attempt may run while this one is thought lost.
     """
-    last = _step_and_attempt(keep)
+    last = order_of(by)
     assert last is not None
-    for path in directory.glob("*-*"):
-        order = _step_and_attempt(path)
-        if path != keep and order and order[1] <= last[1]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def moments_file(path: Path) -> Path:
-    """File of a checkpoint with the state of training, two thirds of its bytes; without it the weights still
-    predict."""
-    return path / "optimizer.safetensors"
+    return [name for name in names if name != by and (order := order_of(name)) and order[1] <= last[1]]
 
 
 def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -119,7 +122,7 @@ def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         raise TrialCheckpointError(f"{path} is not a complete trial checkpoint: done.json is missing.")
     try:
         trial = json.loads((path / "trial.json").read_text())
-        report = json.loads((path / "done.json").read_text())["report"]
+        report = json.loads((path / DONE).read_text())["report"]
         written = trial["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrialCheckpointError(f"{path} cannot be read: {error}") from error

@@ -6,6 +6,7 @@ A trial that was interrupted anywhere and continues from its checkpoint ends wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -35,6 +36,7 @@ def train(
     device: torch.device | None = None,
     on_step: Callable[[int], None] | None = None,
     on_stage: Callable[[str, int, int], None] | None = None,
+    on_checkpoint: Callable[[Path], None] | None = None,
 ) -> Iterator[Report]:
     """Train one configuration; yields a report at every milestone, each with a complete checkpoint.
 
@@ -43,7 +45,8 @@ def train(
     is not finite, the trial yields a report with `diverged` and ends. Every other report brings its evidence. A trial
     that continues from a milestone's checkpoint first yields the report of that milestone again.
     `on_step(examples)` is called after every optimiser step, `on_stage(kind, done, total)` after every step of a stage
-    before training; its total is 0 while another process computes the stage. Raises TrialCheckpointError.
+    before training; its total is 0 while another process computes the stage. `on_checkpoint(path)` is called with every
+    complete checkpoint, before a report names it and before older ones are deleted. Raises TrialCheckpointError.
     """
     device = device or default_device()
     config.check(data.tasks)
@@ -58,7 +61,7 @@ def train(
         if stages.diverged:
             yield before_the_first_step(milestone=state.milestones[0], stage_seconds=stages.seconds)
             return
-    trial = Trial(config, rows, state, device, stages)
+    trial = Trial(config, rows, state, device, stages, on_checkpoint)
     if state.checkpoint is not None:
         report = trial.restore(state.checkpoint)
         if report is not None:

@@ -60,9 +60,16 @@ class Trial:
     """One trial in training."""
 
     def __init__(
-        self, config: Config, data: Data, state: State, device: torch.device, stages: Result | None = None
+        self,
+        config: Config,
+        data: Data,
+        state: State,
+        device: torch.device,
+        stages: Result | None = None,
+        on_checkpoint: Callable[[Path], None] | None = None,
     ) -> None:
-        """`stages` is the result of the stages before training; None: the encoder is the base's or a checkpoint's."""
+        """`stages` is the result of the stages before training; None: the encoder is the base's or a checkpoint's.
+        `on_checkpoint`: see `minbert.training.train.train`."""
         self.config, self.data, self.state, self.device = config, data, state, device
         encoder = stages.tensors if stages else None
         self.model = MultitaskModel(config, data.base, data.tasks, state.seed, encoder).to(device)
@@ -86,6 +93,7 @@ class Trial:
         """The predictions that the scores of the last report come from; empty before the first."""
         self.means = LossMeans()
         self.saved: Saved | None = None
+        self.on_checkpoint = on_checkpoint
         self.saved_at = time.monotonic()
         self.clock = Clock(stages.seconds if stages else 0.0)
         reset_peak_memory(device)
@@ -235,6 +243,8 @@ class Trial:
         saved = Saved(path, *checkpoints.digest(path), self.examples)
         report = saved.named_in(report)
         checkpoints.finish(path, report.to_dict())
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(path)
         checkpoints.prune(self.state.directory, keep=path)
         self.saved, self.saved_at = saved, time.monotonic()
         return report

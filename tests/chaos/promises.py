@@ -147,7 +147,7 @@ def differences(evidence: Evidence, trial: int) -> list[str]:
     assignment = Assignment(trial, 0, json.loads(config) if isinstance(config, str) else config, start["seed"])
     with tempfile.TemporaryDirectory() as fresh:
         resources = record.resources.choose(1, 0)
-        job = job_of(record, evidence.folder.path, resources, trainer=record.trainer)
+        job = job_of(record, evidence.folder.folder, resources, trainer=record.trainer)
         job = replace(job, folder=fresh)
         again = {report.step: report.overall for report in trainer.train(job, assignment, lambda: False)}
     return [

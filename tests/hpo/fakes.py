@@ -88,7 +88,7 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
     sweep = Path(job.folder)
     fault = _read(sweep / "faults.json", {}).get(str(assignment.trial), {})
     seconds = _read(sweep / "slow.json", 0.0)
-    at = _newest(job.checkpoints(assignment.trial))
+    at = _newest(_checkpoints(job, assignment.trial))
     _note(sweep, f"{assignment.trial} {assignment.attempt} {at} {os.getpid()}")
     if _read(sweep / "broken.json", None) == os.environ.get("CUDA_VISIBLE_DEVICES", "none"):
         _fail("device")
@@ -174,11 +174,15 @@ def _report(job: Job, assignment: Assignment, step: int, examples: int, **marks:
     }
     values |= marks
     if not marks.get("diverged"):
-        path = job.checkpoints(assignment.trial) / f"{assignment.attempt}-{examples}"
+        path = _checkpoints(job, assignment.trial) / f"{assignment.attempt}-{examples}"
         path.mkdir(parents=True, exist_ok=True)
         values |= {"checkpoint": str(path), "checkpoint_bytes": 2, "checkpoint_sha256": "00"}
         (path / "done.json").write_text(json.dumps(values))
     return Report(values, {} if any(marks.values()) else evidence(value))
+
+
+def _checkpoints(job: Job, trial: int) -> Path:
+    return Path(job.checkpoints(trial).path)
 
 
 def _newest(folder: Path) -> int:

@@ -23,12 +23,12 @@ def run(launch: Launch) -> SweepFolder:
     """Run the launch with one worker, and return its sweep."""
     plan, resources = prepare(launch), Resources(1, 1, 0.0)
     folder = Store(plan.store).create(plan.name, plan.begun(resources).to_json())
-    job = job_of(plan.record, folder.path, resources, trainer=plan.trainer)
+    job = job_of(plan.record, folder.folder, resources, trainer=plan.trainer)
     trainer = job.module()
     trainer.ready(job, folder)
-    generation = generations.claim(folder.path, trials=plan.trials)
+    generation = generations.claim(folder.folder, trials=plan.trials)
     writer = folder.writer(generation.number)
-    shelf = Shelf(folder.path, plan.record.keep, Jury(folder))
+    shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
     placement = Placement(1, MemoryBoard(), lambda message: None)
     recorder = Recorder(plan.sweep(1), writer, shelf, monitor_of(plan.record, plan.trials), placement)
     while assignments := recorder.issue():

@@ -117,7 +117,7 @@ def test_a_link_whose_answer_was_lost_has_succeeded(tmp_path: Path, monkeypatch:
 
 def test_every_new_directory_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(files, "_sync_directory", synced.append)
+    monkeypatch.setattr(files, "_sync", synced.append)
     Disk(f"{tmp_path}/a/b/c").make()
     assert synced == [str(tmp_path), f"{tmp_path}/a", f"{tmp_path}/a/b"]
     Disk(f"{tmp_path}/a/b/c").make()

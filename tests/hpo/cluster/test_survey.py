@@ -17,7 +17,7 @@ import pytest
 from hpo.cluster import survey
 from hpo.cluster.connection import Cluster
 from hpo.cluster.devices import Gpu
-from hpo.cluster.probe import Facts, look
+from hpo.cluster.probe import Facts, look, token_name
 from hpo.cluster.resources import ResourceError
 from hpo.cluster.verdict import Answer, Node, judge
 from hpo.display import nodes
@@ -169,27 +169,27 @@ def test_the_error_names_what_a_node_lacks(
     assert list(tmp_path.iterdir()) == []
 
 
-def another_disk(token: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
+def another_disk(store: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
     """A node without the store's folder."""
     here = "driver" in node
-    return look(token if here else f"/nowhere/{Path(token).name}", secret, node, data, base)
+    return look(store if here else "/nowhere", secret, node, data, base)
 
 
-def a_copy(token: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
+def a_copy(store: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
     """A node whose folder has the same content on a disk of its own."""
-    copy = Path(token).parent / "copy" / Path(token).name
+    copy = Path(store) / "copy"
     if "driver" not in node:
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(secret)
+        copy.mkdir(exist_ok=True)
+        (copy / token_name(secret)).write_text(secret)
         return look(str(copy), secret, node, data, base)
-    return look(token, secret, node, data, base)
+    return look(store, secret, node, data, base)
 
 
-def broken(token: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
+def broken(store: str, secret: str, node: str, data: str | None, base: str | None) -> dict[str, Any]:
     """A node without the project's packages."""
     if "driver" not in node:
         raise ModuleNotFoundError("No module named 'optuna'")
-    return look(token, secret, node, data, base)
+    return look(store, secret, node, data, base)
 
 
 @pytest.mark.parametrize(

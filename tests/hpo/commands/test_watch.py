@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from results.places import locate
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
 
@@ -125,7 +126,7 @@ def test_status_and_the_live_picture_count_from_the_same_moment(store: Path) -> 
     from hpo.driver import generations
 
     began = time.time() - 100
-    generation = generations.claim(store / SWEEP, since=began)
+    generation = generations.claim(locate(store / SWEEP), since=began)
     try:
         facts = answer("status", SWEEP, store=store)
     finally:
@@ -206,7 +207,7 @@ def test_logs_follow_prints_what_is_added(tmp_path: Path) -> None:
 
     path = tmp_path / "3.log"
     path.write_text("one\n")
-    lines: Iterator[str] = tail(path, follow=True)
+    lines: Iterator[str] = tail(locate(tmp_path), path.name, follow=True)
     assert next(lines) == "one\n"
     with path.open("a") as file:
         file.write("two\n")
@@ -219,9 +220,9 @@ def test_stop_of_a_sweep_that_does_not_run(kept_store: Path) -> None:
 
 def test_stop_leaves_a_request_and_rm_refuses_while_a_driver_is_alive(store: Path) -> None:
     from hpo.driver import generations
-    from hpo.worker.paths import stop_file
+    from tests.hpo.files import stop_file
 
-    generation = generations.claim(store / SWEEP)
+    generation = generations.claim(locate(store / SWEEP))
     try:
         done = hpo("stop", SWEEP, store=store)
         assert done.exit_code == 0, done.output

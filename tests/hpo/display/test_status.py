@@ -41,7 +41,7 @@ def test_the_rate_counts_the_reports_of_the_last_minutes(tmp_path: Path) -> None
     from tests.results.samples import report, start
 
     folder = Store(tmp_path).create("s", record("s").to_json())
-    generation = generations.claim(folder.path)
+    generation = generations.claim(folder.folder)
     try:
         with folder.writer() as writer:
             writer.append("trials", start(0))

@@ -19,6 +19,7 @@ from hpo.driver import session
 from hpo.driver.running import SupersededError
 from hpo.launch.request import Relaunch
 from hpo.search.snapshot import Snapshot
+from results.places import locate
 from results.store import Store, StoreError
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
@@ -155,14 +156,14 @@ def test_a_full_disk_names_the_folder_of_generations(store: Path, monkeypatch: p
 
     monkeypatch.setattr("results.files._write_synced", full)
     with pytest.raises(StoreError, match=rf"Cannot write to `{store / SWEEP}/generations`: No space left"):
-        generations.claim(store / SWEEP)
+        generations.claim(locate(store / SWEEP))
     assert [path.name for path in (store / SWEEP / "generations").iterdir()] == ["000001.json"], "that of its rows"
 
 
 def test_resume_refuses_while_another_driver_works(store: Path) -> None:
     from hpo.driver import generations
 
-    generation = generations.claim(store / SWEEP)
+    generation = generations.claim(locate(store / SWEEP))
     try:
         assert "--takeover" in refused(hpo("resume", SWEEP, store=store))
     finally:

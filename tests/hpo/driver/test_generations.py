@@ -19,6 +19,7 @@ import pytest
 from hpo.cluster.processes import host, process_start, this_process
 from hpo.driver import generations
 from hpo.driver.generations import BusyError, Generation, active, claim, newest, total_trials
+from results.places import locate
 from results.store import Store
 from tests.results.samples import META, fill
 
@@ -35,32 +36,32 @@ def write(sweep: Path, number: int, age: float = 0.0, **changes: Any) -> Path:
 
 def test_numbers_grow_and_an_ended_driver_does_not_matter(tmp_path: Path) -> None:
     for expected in (1, 2, 3):
-        generation = claim(tmp_path)
+        generation = claim(locate(tmp_path))
         assert generation.number == expected
-        assert active(tmp_path) is not None
+        assert active(locate(tmp_path)) is not None
         generation.end()
-    assert active(tmp_path) is None
+    assert active(locate(tmp_path)) is None
 
 
 def test_the_newest_launch_says_when_it_began_and_ended(tmp_path: Path) -> None:
-    assert newest(tmp_path) is None
-    first = claim(tmp_path, since=1000.0)
-    entry = newest(tmp_path)
+    assert newest(locate(tmp_path)) is None
+    first = claim(locate(tmp_path), since=1000.0)
+    entry = newest(locate(tmp_path))
     assert entry is not None
     assert (entry.number, entry.state, entry.since, entry.until) == (1, "live", 1000.0, None)
     first.end()
-    entry = newest(tmp_path)
+    entry = newest(locate(tmp_path))
     assert entry is not None
     assert entry.state == "ended"
     assert entry.until == pytest.approx(time.time(), abs=60)
     write(tmp_path, 2, state="claimed")
-    assert newest(tmp_path) == entry, "a claim that was not accepted is no launch"
+    assert newest(locate(tmp_path)) == entry, "a claim that was not accepted is no launch"
 
 
 def test_a_living_driver_refuses_another_and_the_claim_leaves_no_trace(tmp_path: Path) -> None:
-    first = claim(tmp_path)
+    first = claim(locate(tmp_path))
     with pytest.raises(BusyError, match=rf"worked on by process {os.getpid()} on .*--takeover"):
-        claim(tmp_path)
+        claim(locate(tmp_path))
     assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
     first.end()
 
@@ -77,7 +78,7 @@ def test_of_drivers_that_claim_at_once_one_is_accepted(tmp_path: Path, monkeypat
 
     def attempt(_: int) -> Generation | None:
         try:
-            return claim(tmp_path)
+            return claim(locate(tmp_path))
         except BusyError:
             return None
 
@@ -92,7 +93,7 @@ def test_a_driver_that_came_between_look_and_claim_refuses(tmp_path: Path, monke
     came: list[Generation] = []
     monkeypatch.setattr(generations, "check_free", lambda sweep: came.append(claim(sweep, takeover=True)))
     with pytest.raises(BusyError, match=f"process {os.getpid()}"):
-        claim(tmp_path)
+        claim(locate(tmp_path))
     assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
     came[0].end()
 
@@ -100,12 +101,12 @@ def test_a_driver_that_came_between_look_and_claim_refuses(tmp_path: Path, monke
 def test_a_store_restored_without_its_generations_goes_on(tmp_path: Path) -> None:
     folder = Store(tmp_path).create("s", META)
     for trial in range(2):
-        generation = claim(folder.path)
+        generation = claim(folder.folder)
         with folder.writer(generation.number) as writer:
             fill(writer, 1, first=trial)
         generation.end()
     shutil.rmtree(folder.path / "generations")
-    generation = claim(folder.path)
+    generation = claim(folder.folder)
     with folder.writer(generation.number) as writer:
         assert (writer.generation, writer.continued_from) == (3, 4)
     generation.end()
@@ -120,10 +121,10 @@ def test_a_sweep_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     write(folder.path, 1, age=1000, state="ended", trials=12, since=1.0, until=2.0)
     write(folder.path, 2, age=900, state="ended", since=3.0, launch=False)
     write(folder.path, 3, age=800, state="claimed")
-    launch = newest(folder.path)
+    launch = newest(folder.folder)
     assert launch is not None
-    assert (launch.number, launch.until, total_trials(8, folder.path)) == (1, 2.0, 12)
-    generation = claim(folder.path)
+    assert (launch.number, launch.until, total_trials(8, folder.folder)) == (1, 2.0, 12)
+    generation = claim(folder.folder)
     with folder.writer(generation.number) as writer:
         assert (writer.generation, writer.continued_from) == (4, 2)
     generation.end()
@@ -132,8 +133,8 @@ def test_a_sweep_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
 def test_a_writer_without_a_driver_is_no_driver(tmp_path: Path) -> None:
     folder = Store(tmp_path).create("s", META)
     folder.writer().close()
-    assert active(folder.path) is None
-    generation = claim(folder.path)
+    assert active(folder.folder) is None
+    generation = claim(folder.folder)
     assert generation.number == 2
     generation.end()
 
@@ -141,9 +142,9 @@ def test_a_writer_without_a_driver_is_no_driver(tmp_path: Path) -> None:
 def test_a_young_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tmp_path: Path) -> None:
     write(tmp_path, 1, age=generations.YOUNG - 5)
     with pytest.raises(BusyError, match="elsewhere"):
-        claim(tmp_path)
+        claim(locate(tmp_path))
     write(tmp_path, 1, age=generations.YOUNG + 5)
-    generation = claim(tmp_path)
+    generation = claim(locate(tmp_path))
     assert generation.number == 2
     generation.end()
 
@@ -151,7 +152,7 @@ def test_a_young_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tm
 def test_a_wrong_clock_of_this_machine_takes_nobody_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 1, age=generations.YOUNG - 5)
     monkeypatch.setattr(generations.time, "time", lambda: 4e9)
-    assert active(tmp_path) is not None
+    assert active(locate(tmp_path)) is not None
     assert [path.name for path in (tmp_path / "generations").iterdir()] == ["000001.json"]
 
 
@@ -159,7 +160,7 @@ def test_a_dead_process_of_this_host_does_not_refuse(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     write(tmp_path, 1, host=host(), pid=child.pid, started=5.0)
-    generation = claim(tmp_path)
+    generation = claim(locate(tmp_path))
     assert generation.number == 2
     generation.end()
 
@@ -168,7 +169,7 @@ def test_another_process_under_the_same_number_does_not_refuse(tmp_path: Path) -
     started = process_start(os.getpid())
     assert started is not None
     write(tmp_path, 1, host=host(), pid=os.getpid(), started=started - 1)
-    claim(tmp_path).end()
+    claim(locate(tmp_path)).end()
 
 
 @pytest.mark.parametrize("other", [{"namespace": "pid:[1]"}, {"boot": "another"}, {"boot": "", "namespace": ""}])
@@ -176,15 +177,15 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(tmp_path:
     """Two containers may have one host name, and two machines too; an older driver recorded the name alone."""
     write(tmp_path, 1, host=host(), pid=999_999_999, **other)
     with pytest.raises(BusyError, match="process 999999999"):
-        claim(tmp_path)
+        claim(locate(tmp_path))
     write(tmp_path, 1, age=generations.YOUNG + 5, host=host(), pid=999_999_999, **other)
-    claim(tmp_path).end()
+    claim(locate(tmp_path)).end()
 
 
 def test_takeover_makes_the_other_driver_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "BEAT", 0.02)
-    first = claim(tmp_path)
-    second = claim(tmp_path, takeover=True)
+    first = claim(locate(tmp_path))
+    second = claim(locate(tmp_path), takeover=True)
     deadline = time.monotonic() + 5
     while not first.superseded and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -196,7 +197,7 @@ def test_takeover_makes_the_other_driver_leave(tmp_path: Path, monkeypatch: pyte
 
 def test_heartbeats_touch_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "BEAT", 0.02)
-    generation = claim(tmp_path)
+    generation = claim(locate(tmp_path))
     path = tmp_path / "generations" / "000001.json"
     os.utime(path, (1.0, 1.0))
     deadline = time.monotonic() + 5
@@ -212,13 +213,13 @@ def test_an_unreadable_file_still_takes_its_number(tmp_path: Path) -> None:
     path = folder / "000007.json"
     path.write_text("{")
     os.utime(path, (1.0, 1.0))
-    generation = claim(tmp_path)
+    generation = claim(locate(tmp_path))
     assert generation.number == 8
     generation.end()
 
 
 def test_an_extension_outlives_its_launch(tmp_path: Path) -> None:
-    assert total_trials(8, tmp_path) == 8
-    claim(tmp_path, trials=12).end()
-    claim(tmp_path, trials=8).end()
-    assert total_trials(8, tmp_path) == 12
+    assert total_trials(8, locate(tmp_path)) == 8
+    claim(locate(tmp_path), trials=12).end()
+    claim(locate(tmp_path), trials=8).end()
+    assert total_trials(8, locate(tmp_path)) == 12

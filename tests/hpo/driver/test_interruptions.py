@@ -24,6 +24,7 @@ from hpo.driver import session
 from hpo.driver.generations import BusyError
 from hpo.driver.stopping import request_stop
 from hpo.search.snapshot import Snapshot
+from results.places import locate
 from results.store import Store
 from tests.hpo.conftest import FAKES, calls, launch, script
 
@@ -204,7 +205,7 @@ def test_a_stop_request_in_the_store_stops(ray_cluster: Cluster, tmp_path: Path)
 
     def observer(snapshot: Snapshot) -> None:
         if snapshot.phase == "searching" and snapshot.budget_examples_used:
-            request_stop(tmp_path / "s")
+            request_stop(locate(tmp_path / "s"))
 
     outcome = session.run(launch(tmp_path, trials=3), observer)
     assert outcome.state == "stopped"

@@ -13,11 +13,11 @@ from hpo.driver.jury import SIZE, Jury, scoring
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import Choice, select
 from hpo.driver.weights import EndRow, Shelf
-from hpo.worker.paths import checkpoint_folder
 from results.ensembles import Problem
 from results.predictions import Prediction
 from results.store import Store, SweepFolder
 from tests.hpo import stored
+from tests.hpo.files import checkpoint_folder
 from tests.results.test_ensembles import plain as forward_plainly
 
 ROWS = {"sst": 60, "qqp": 80, "sts": 50}
@@ -130,7 +130,7 @@ class Sweep:
     def __init__(self, folder: SweepFolder, keep: int = 2) -> None:
         self.folder = folder
         self.ledger = Ledger(folder.events())
-        self.shelf = Shelf(folder.path, keep, Jury(folder))
+        self.shelf = Shelf(folder.folder, keep, Jury(folder))
         self.shelf.recall(self.ledger)
 
     def end(self, trial: int, value: float) -> None:
@@ -154,6 +154,7 @@ class Sweep:
             for table, row, seen in rows:
                 writer.append(table, row, seen)
         self.shelf.tidy(self.ledger)
+        assert self.shelf.tidied() == []
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["unbroken", "resumed before every trial"])

@@ -20,11 +20,12 @@ from hpo.search.states import CLOSED, INTERRUPTIONS, STATES, ranking
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
-from hpo.worker.paths import checkpoint_folder
 from results import views
+from results.places import locate
 from results.store import Store, SweepFolder
 from tests.hpo.board import MemoryBoard
 from tests.hpo.conftest import SPACE
+from tests.hpo.files import checkpoint_folder
 from tests.hpo.stored import record
 
 STEPS = (100, 300, 900)
@@ -41,7 +42,7 @@ class Driver:
         self.path = folder.path
         rows = folder.events()
         self.sweep.replay(rows)
-        shelf, monitor = Shelf(self.path, keep=3), Monitor("s", TRIALS, STEPS, Asha())
+        shelf, monitor = Shelf(locate(self.path), keep=3), Monitor("s", TRIALS, STEPS, Asha())
         # Every look at the clock is minutes after the last one, so that no lost trial rests.
         clock = itertools.count(step=100).__next__
         placement = Placement(self.sweep.workers, MemoryBoard(), lambda message: None, clock)

@@ -25,10 +25,11 @@ from hpo.search.states import configuration_id
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
 from hpo.worker.job import Assignment
-from hpo.worker.paths import checkpoint_folder
 from results.objectives import accepted, objectives_from
+from results.places import locate
 from tests.hpo.board import MemoryBoard
 from tests.hpo.conftest import SPACE
+from tests.hpo.files import checkpoint_folder
 
 STEPS = (100, 300)
 
@@ -75,7 +76,7 @@ class Bench:
         self.messages: list[str] = []
         self.placement = Placement(workers, self.board, self.messages.append, clock=lambda: self.now)
         self.recorder = Recorder(
-            self.sweep, self.writer, Shelf(folder, keep), self.monitor, self.placement, self.messages.append
+            self.sweep, self.writer, Shelf(locate(folder), keep), self.monitor, self.placement, self.messages.append
         )
 
     def result(self, tune_id: str, **values: Any) -> bool:
@@ -438,7 +439,7 @@ def test_a_tune_trial_that_carries_two_attempts_gets_a_verdict_for_each(tmp_path
             return pair
 
     bench = Bench(tmp_path, workers=4)
-    recorder = Pairs(bench.sweep, bench.writer, Shelf(tmp_path, 1), bench.monitor, bench.placement)
+    recorder = Pairs(bench.sweep, bench.writer, Shelf(locate(tmp_path), 1), bench.monitor, bench.placement)
     pairs = [recorder.issue() for _ in range(2)]
     assert [[assignment.id for assignment in pair] for pair in pairs] == [["0-0", "1-0"], ["2-0", "3-0"]]
     assert recorder.running == ("0-0", "2-0")

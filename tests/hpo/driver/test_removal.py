@@ -68,7 +68,7 @@ def test_a_trial_that_was_not_chosen_is_not_missed(folder: SweepFolder, tmp_path
 
 def test_a_removal_is_refused(folder: SweepFolder, tmp_path: Path) -> None:
     assert "no trial 99" in refused(hpo("rm", "a", "--trial", "99", "--yes", store=tmp_path))
-    generation = generations.claim(folder.path)
+    generation = generations.claim(folder.folder)
     try:
         message = refused(hpo("rm", "a", "--trial", "1", "--yes", store=tmp_path))
         assert "is being worked on by process" in message

@@ -61,11 +61,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data: Data) -> SweepFolder:
         base=BaseRecord("tiny", base.name, base.sha256),
     )
     folder = Store(store).create(SWEEP, record.to_json())
-    job = job_of(record, folder.path, Resources(cpus_per_trial=1))
+    job = job_of(record, folder.folder, Resources(cpus_per_trial=1))
     ready(job, folder)
     writer = folder.writer()
     for trial, config in CONFIGS.items():
-        (report,) = train(config, data, State.fresh(trial, (STEP,), job.checkpoints(trial), 0))
+        (report,) = train(config, data, State.fresh(trial, (STEP,), Path(job.checkpoints(trial).path), 0))
         common = {"trial": trial, "attempt": 0, "time": 0.0}
         text = json.dumps(config.to_dict())
         writer.append("trials", {**common, "event": "start", "config": text, "params": "{}", "seed": trial})

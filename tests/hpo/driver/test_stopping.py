@@ -23,27 +23,28 @@ from hpo.driver.stopping import Halt, StopNow, request_stop
 from hpo.launch.prepare import prepare
 from hpo.launch.record import job_of
 from hpo.worker.job import Job
-from hpo.worker.paths import stop_file
+from results.places import locate
 from results.store import Store
 from tests.hpo.conftest import launch
+from tests.hpo.files import stop_file
 
 
 def test_no_reason_is_none(tmp_path: Path) -> None:
-    assert Halt(tmp_path, None).reason is None
+    assert Halt(locate(tmp_path), None).reason is None
 
 
 def test_the_time_leaves_room_for_checkpoints(tmp_path: Path) -> None:
-    halt = Halt(tmp_path, 1.0)
+    halt = Halt(locate(tmp_path), 1.0)
     assert halt.reason is None
     time.sleep(0.92)
     assert halt.reason == "the time is up"
 
 
 def test_a_request_is_taken_once_and_an_old_one_not_at_all(tmp_path: Path) -> None:
-    request_stop(tmp_path)
-    halt = Halt(tmp_path, None)
+    request_stop(locate(tmp_path))
+    halt = Halt(locate(tmp_path), None)
     assert halt.reason is None, "the request was for an earlier driver"
-    request_stop(tmp_path)
+    request_stop(locate(tmp_path))
     halt._next_look = 0.0
     assert halt.reason == "stop was requested"
     assert not stop_file(tmp_path).exists()
@@ -51,7 +52,7 @@ def test_a_request_is_taken_once_and_an_old_one_not_at_all(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_stops_in_order_and_the_second_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    halt = Halt(tmp_path, None)
+    halt = Halt(locate(tmp_path), None)
     before = signal.getsignal(number)
     with halt.signals():
         os.kill(os.getpid(), number)
@@ -66,8 +67,8 @@ def running(tmp_path: Path) -> Iterator[Running]:
     """A running launch of a new sweep, without a cluster, that was asked to stop."""
     plan = prepare(launch(tmp_path))
     folder = Store(tmp_path).create("s", plan.begun(Resources()).to_json())
-    generation = generations.claim(folder.path)
-    job = job_of(plan.record, folder.path, Resources(), trainer=plan.trainer, pause_key="key")
+    generation = generations.claim(folder.folder)
+    job = job_of(plan.record, folder.folder, Resources(), trainer=plan.trainer, pause_key="key")
     with folder.writer(generation.number) as writer:
         launched = Running(plan, folder, writer, generation, job, Screen(plan, None))
         launched._halt = SimpleNamespace(reason="stop was requested")  # type: ignore[assignment]
@@ -89,19 +90,19 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
 
 
 def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
-    generation = generations.claim(tmp_path)
+    generation = generations.claim(locate(tmp_path))
     try:
-        request_stop(tmp_path)
-        assert Halt(tmp_path, None, since=generation.began).reason == "stop was requested"
-        request_stop(tmp_path)
+        request_stop(locate(tmp_path))
+        assert Halt(locate(tmp_path), None, since=generation.began).reason == "stop was requested"
+        request_stop(locate(tmp_path))
         os.utime(stop_file(tmp_path), (generation.began - 1,) * 2)
-        assert Halt(tmp_path, None, since=generation.began).reason is None
+        assert Halt(locate(tmp_path), None, since=generation.began).reason is None
     finally:
         generation.end()
 
 
 def test_the_time_counts_from_the_beginning_of_the_launch(tmp_path: Path) -> None:
-    assert Halt(tmp_path, 60.0, started=time.monotonic() - 59).reason == "the time is up"
+    assert Halt(locate(tmp_path), 60.0, started=time.monotonic() - 59).reason == "the time is up"
 
 
 @pytest.mark.parametrize(("remaining", "state"), [(0, "done"), (1, "stopped")])

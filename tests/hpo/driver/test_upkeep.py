@@ -14,13 +14,13 @@ from hpo.driver import generations
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import FORMER, Needed, record_choice, recorded, select, still_needed
 from hpo.driver.upkeep import GRACE, Upkeep, free, free_all
-from hpo.worker.paths import checkpoint_folder
 from minbert.disk import bytes_on_disk
 from minbert.training.checkpoints import is_complete
 from results.schemas import TABLES
 from results.store import Store, SweepFolder
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo
+from tests.hpo.files import checkpoint_folder
 
 WEIGHTS = "weights.safetensors"
 
@@ -64,7 +64,7 @@ def finished(tmp_path: Path) -> SweepFolder:
     """A finished sweep: trials 0 to 3 have weights, evidence and predictions, 4 and 5 have left files behind."""
     folder = stored.make(tmp_path / "runs", unpredicted=True)
     folder.write_table("predictions", stored.predictions(3), key="3-0")
-    generations.claim(folder.path).end()  # the launch that wrote the rows
+    generations.claim(folder.folder).end()  # the launch that wrote the rows
     for trial in range(4):
         checkpoint(folder.path, trial, "0-302")
     checkpoint(folder.path, 3, "0-102")
@@ -173,18 +173,18 @@ def test_a_trial_that_waits_keeps_what_a_resume_needs(tmp_path: Path) -> None:
 
 def test_freeing_a_sweep_is_no_launch(tmp_path: Path) -> None:
     folder = interrupted(tmp_path)
-    generation = generations.claim(folder.path)
+    generation = generations.claim(folder.folder)
     generation._stop.set()  # a driver that died: nothing records its end
     path = folder.path / "generations" / f"{generation.number:06d}.json"
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     assert answer("status", "cut", store=tmp_path)["phase"] == "interrupted"
     assert free(folder).waste
     assert answer("status", "cut", store=tmp_path)["phase"] == "interrupted"
-    assert generations.claim(folder.path).number == generation.number + 2
+    assert generations.claim(folder.folder).number == generation.number + 2
 
 
 def test_a_sweep_with_a_live_driver_is_left_alone(finished: SweepFolder) -> None:
-    generation = generations.claim(finished.path)
+    generation = generations.claim(finished.folder)
     try:
         done = hpo("gc", "--keep", "0", store=finished.path.parent)
     finally:

@@ -22,6 +22,7 @@ from hpo.worker import trainer
 from hpo.worker.job import Job
 from minbert.encoder.traits import Traits
 from minbert.techniques.optimizer import default_adapter_lr
+from results.places import locate
 from results.store import Store
 from search_spaces.domains import OneOf
 from tests.hpo.conftest import FAKES, launch, written
@@ -293,7 +294,7 @@ def test_a_store_elsewhere_is_refused_on_resume_too() -> None:
 
 def test_a_worker_refuses_other_data_and_weights(tmp_path: Path) -> None:
     record = prepare(launch(tmp_path)).record
-    job = job_of(record, tmp_path, Resources(), trainer=record.trainer)
+    job = job_of(record, locate(tmp_path), Resources(), trainer=record.trainer)
     assert (job.fingerprint, job.base_sha256) == (record.data.fingerprint, record.base.sha256)
     job = Job.from_json(job.to_json())
     trainer.data_of(job)

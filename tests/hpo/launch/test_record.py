@@ -18,6 +18,7 @@ from hpo.launch.typed import FieldError
 from hpo.search.records import to_record
 from hpo.search.schedulers import Asha, scheduler_from
 from hpo.search.searchers import Changes
+from results.places import locate
 from results.store import Store
 from tests.hpo import stored
 from tests.hpo.conftest import FAKES, launch, written
@@ -179,9 +180,9 @@ def test_a_stored_trainer_runs_only_if_the_caller_names_it(tmp_path: Path) -> No
     with pytest.raises(RecordError, match=r"names the trainer 'tests\.hpo\.fakes', which is not hpo\.worker\.trainer"):
         plan_again(str(tmp_path), record, 8, Relaunch())
     with pytest.raises(RecordError, match="names the trainer"):
-        job_of(record, tmp_path, Resources())
+        job_of(record, locate(tmp_path), Resources())
     assert plan_again(str(tmp_path), record, 8, FAKES).trainer == record.trainer
-    assert job_of(record, tmp_path, Resources(), trainer=record.trainer).trainer == record.trainer
+    assert job_of(record, locate(tmp_path), Resources(), trainer=record.trainer).trainer == record.trainer
 
 
 def test_a_total_never_shrinks() -> None:

@@ -136,7 +136,7 @@ def test_a_sweeps_trial_trains_and_predicts_its_tasks(tmp_path: Path, folder: Pa
     """The work of the driver, a worker and `hpo predict`, without Ray."""
     plan = planned(tmp_path, folder, tasks)
     sweep = Store(tmp_path).create("s", written(plan).to_json())
-    job = Job.from_json(job_of(record_of(sweep), sweep.path, Resources()).to_json())
+    job = Job.from_json(job_of(record_of(sweep), sweep.folder, Resources()).to_json())
     assert job.tasks == tasks
     trainer.ready(job, sweep)
     start = plan.sweep(workers=1).next()

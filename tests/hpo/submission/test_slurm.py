@@ -20,6 +20,7 @@ from hpo.driver.generations import claim
 from hpo.submission.command import SubmissionError, SweepCommand, quoted
 from hpo.submission.command import script as text_of
 from hpo.submission.slurm import SlurmJob, batch_script
+from results.places import locate
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo
 from tests.hpo.submission.fake_slurm import FakeSlurm
@@ -256,7 +257,7 @@ def test_phases_of_a_living_driver_are_those_that_jobs_wait_for(tmp_path: Path) 
         return subprocess.run(["grep", "-q", pattern[1]], input=state, text=True, check=False).returncode == 0
 
     assert not living()
-    generation = claim(tmp_path / SWEEP, trials=8)
+    generation = claim(locate(tmp_path / SWEEP), trials=8)
     try:
         assert living()
     finally:

@@ -13,8 +13,9 @@ from hpo.search.schedulers import Asha
 from hpo.search.snapshot import Snapshot
 from hpo.worker import progress, trainer
 from hpo.worker.job import Assignment, Job
-from hpo.worker.paths import stage_file
 from hpo.worker.progress import StageFile, StageProgress, stages_of
+from results.places import locate
+from tests.hpo.files import stage_file
 from tests.minbert.configs import configure
 
 
@@ -26,12 +27,12 @@ def snapshot_of(sweep: Path, **row: Any) -> Snapshot:
     if row:
         monitor.feed({"trial": 0, "attempt": 0, "time": 1.0, "diverged": False} | row)
     snapshot = monitor.snapshot("searching", 0.0, 2.0)
-    return replace(snapshot, stages=stages_of(sweep, snapshot.beginning))
+    return replace(snapshot, stages=stages_of(locate(sweep), snapshot.beginning))
 
 
 def test_a_file_shows_a_stage_until_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    file = StageFile(stage_file(tmp_path, 1))
+    file = StageFile(locate(tmp_path), 1)
     assert snapshot_of(tmp_path).stages == {}
     file("mlm", 0, 0)
     assert snapshot_of(tmp_path).stages == {1: StageProgress("mlm", 0, 0)}
@@ -48,9 +49,9 @@ def test_a_file_is_written_rarely_but_at_once_when_the_stage_changes(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    file = StageFile(stage_file(tmp_path, 0))
+    file = StageFile(locate(tmp_path), 0)
     seen = []
-    for kind, done, passed in (("mlm", 0, 0), ("mlm", 1, 0.1), ("mlm", 9, 0.5), ("nli", 0, 0), ("nli", 1, 0.1)):
+    for kind, done, passed in (("mlm", 0, 0), ("mlm", 1, 0.1), ("mlm", 9, progress.EVERY), ("nli", 0, 0), ("nli", 1, 0.1)):
         now[0] += passed
         file(kind, done, 10)
         seen.append(snapshot_of(tmp_path).stages[0].done)
@@ -58,7 +59,7 @@ def test_a_file_is_written_rarely_but_at_once_when_the_stage_changes(
 
 
 def test_a_dead_workers_file_is_ignored_once_the_trial_reports_or_ends(tmp_path: Path) -> None:
-    StageFile(stage_file(tmp_path, 0))("mlm", 3, 900)
+    StageFile(locate(tmp_path), 0)("mlm", 3, 900)
     assert set(snapshot_of(tmp_path).stages) == {0}
     assert snapshot_of(tmp_path, step=100, examples=100, overall=0.5).stages == {}
     assert snapshot_of(tmp_path, event="end", state="failed").stages == {}
@@ -68,7 +69,7 @@ def test_a_dead_workers_file_is_ignored_once_the_trial_reports_or_ends(tmp_path:
 
 def test_a_folder_that_cannot_be_written_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "stages").write_text("")
-    file = StageFile(stage_file(tmp_path, 0))
+    file = StageFile(locate(tmp_path), 0)
     file("mlm", 3, 900)
     file.close()
     assert snapshot_of(tmp_path).stages == {}

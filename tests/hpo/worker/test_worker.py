@@ -20,6 +20,7 @@ from hpo.worker import worker
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import EVIDENCE, RESULT, Worker, results_of
+from results.places import locate
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
 
@@ -152,7 +153,7 @@ def test_a_trial_alone_gets_a_whole_gpu(tmp_path: Path) -> None:
 def test_a_log_holds_all_output_and_the_streams_are_restored(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log = TrialLog(tmp_path / "logs" / "0.log")
+    log = TrialLog(locate(tmp_path), 0)
     for _ in range(2):
         log.open()
         os.write(1, b"printed\n")
