@@ -185,19 +185,11 @@ class SweepFolder:
         self._meta: dict[str, Any] | None = None
 
     @property
-    def local(self) -> bool:
-        """Whether the sweep lies on a disk or a shared file system, and not in an object store."""
-        return isinstance(self.folder, Disk)
-
-    @property
     def path(self) -> Path:
         """Folder of the sweep on this machine. Raises StoreError if the sweep lies in an object store."""
         if isinstance(self.folder, Disk):
             return Path(self.folder.path)
-        raise StoreError(
-            f"Sweep `{self.name}` lies in an object store, {self.folder.path}; this needs plain files (generations, "
-            "logs, checkpoints) on a disk or a shared file system. What reads tables works: hpo top, show, query."
-        )
+        raise StoreError(f"Sweep `{self.name}` lies in an object store, {self.folder.path}, and has no path.")
 
     @property
     def meta(self) -> dict[str, Any]:

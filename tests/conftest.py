@@ -1,9 +1,13 @@
-"""Setup of all tests: one thread for each process, no telemetry, the folder of real data, one process for each file."""
+"""Setup of all tests: one thread for each process, no telemetry, one process for each file. As fixtures: the folder of
+real data, and the places of stores."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Set before torch or Ray is imported. Several test processes share few cores, so each uses one thread; bitwise
@@ -14,8 +18,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import pytest
 
+from tests.results.places import BUCKET, KINDS, Place, Proxy
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data" / "cs224n"
+NUMBERS = itertools.count()
 
 
 def pytest_configure() -> None:
@@ -50,3 +57,56 @@ def real_data() -> Path:
     if not (REAL_DATA / "ids-sst-train.csv").is_file():
         pytest.skip(f"no real data: {REAL_DATA} is absent (see the README of the data for what belongs there)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server in this process, with one bucket."""
+    pytest.importorskip("moto", reason="moto, the S3 server of the tests, is in the extra `witness`")
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket=BUCKET)
+    yield host, port
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty prefix of the bucket. Child processes reach it too."""
+    _reach(f"http://{s3_server[0]}:{s3_server[1]}", monkeypatch)
+    return Place("s3", f"s3://{BUCKET}/{next(NUMBERS)}/runs")
+
+
+@pytest.fixture
+def proxy(s3_server: tuple[str, int], s3: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The network before the S3 server: stores that are opened from now on go through it."""
+    network = Proxy(*s3_server)
+    _reach(network.url, monkeypatch)
+    yield network
+    network.shutdown()
+    network.server_close()
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place of each kind."""
+    if request.param == "s3":
+        found: Place = request.getfixturevalue("s3")
+        return found
+    return Place(request.param, str(tmp_path / "runs"))
+
+
+def _reach(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "y"),
+        ("AWS_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)

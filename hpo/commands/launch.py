@@ -89,8 +89,12 @@ def kuberay(
     words: Words,
     image: Annotated[str, typer.Option("--image", help="Image of head and workers (see Dockerfile).")],
     store_claim: Annotated[
-        str, typer.Option("--store-claim", metavar="PVC", help="Volume claim (ReadWriteMany) of the store.")
-    ],
+        str | None,
+        typer.Option("--store-claim", metavar="PVC", help="Volume claim (ReadWriteMany) of a store that is a folder."),
+    ] = None,
+    store_secret: Annotated[
+        str | None, typer.Option("--store-secret", help="Secret with the AWS_... variables of a store on S3.")
+    ] = None,
     data_claim: Annotated[
         str | None, typer.Option("--data-claim", metavar="PVC", help="Volume claim mounted read-only at --data.")
     ] = None,
@@ -134,6 +138,7 @@ def kuberay(
         name=job_name or re.sub(r"[^a-z0-9]+", "-", f"hpo-{command.name}".lower()).strip("-"),
         image=image,
         store_claim=store_claim,
+        store_secret=store_secret,
         data_claim=data_claim,
         namespace=namespace,
         workers=workers,

@@ -129,7 +129,6 @@ def of_sweep(folder: SweepFolder, ledger: Ledger | None = None) -> Decision | No
     None before the search and its repeats have ended. `ledger`: that of the sweep, if it is known."""
     ledger, record = ledger or Ledger.of(folder), record_of(folder)
     budget = record.budget
-    # Only finished sweeps are copied to an object store, so that what extended them need not be known there.
     trials = total_trials(record.trials, folder.folder)
     if not ledger.ended(trials, budget, record.repeats):
         return None

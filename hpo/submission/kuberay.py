@@ -47,8 +47,10 @@ class KubeRayJob:
     """Name of the RayJob or RayCluster."""
     image: str
     """Image of head and workers, which holds this project (`Dockerfile`)."""
-    store_claim: str
-    """PersistentVolumeClaim of the store (ReadWriteMany), mounted at the command's `--store`."""
+    store_claim: str | None = None
+    """PersistentVolumeClaim of the store (ReadWriteMany), mounted at the command's `--store`; None: it is on S3."""
+    store_secret: str | None = None
+    """Secret with the AWS_... variables of a store on S3; None: the pods' role gives access."""
     data_claim: str | None = None
     """PersistentVolumeClaim of the data, mounted read-only at the command's `--data`; None: the store's volume or the
     image holds it."""
@@ -85,7 +87,7 @@ class KubeRayJob:
         if len(self.name) > LONGEST_NAME:
             raise SubmissionError(f"`name` must have at most {LONGEST_NAME} characters, {self.name} has more.")
         self._check("namespace", LABEL, "lowercase letters, digits and dashes")
-        for field in ("store_claim", "data_claim", "token_secret"):
+        for field in ("store_claim", "store_secret", "data_claim", "token_secret"):
             self._check(field, NAMES, "lowercase letters, digits, dashes and dots")
         self._check("image", IMAGE, "letters, digits and any of ._:/@-, such as registry.example.org/minbert-hpo:1")
         for field in ("memory_per_worker", "head_memory"):
@@ -135,7 +137,13 @@ def manifest(job: KubeRayJob, command: SweepCommand, data: str | None = None) ->
 
 def _mounts(job: KubeRayJob, command: SweepCommand, data: str | None) -> dict[str, dict[str, Any]]:
     """Volume -> how a container mounts it. Raises SubmissionError for folders that pods cannot mount."""
-    places = {"store": command.store} | ({} if job.data_claim is None else {"data": data or ""})
+    if (job.store_claim is None) != command.store.startswith("s3://"):
+        raise SubmissionError(
+            f"`store_claim` must be the volume claim of a store that is a folder, and absent for one on S3; the store is "
+            f"{command.store}, the claim {job.store_claim}."
+        )
+    places = {} if job.store_claim is None else {"store": command.store}
+    places |= {} if job.data_claim is None else {"data": data or ""}
     for name, folder in places.items():
         check_text(name, folder)
         if not folder.startswith("/") or ":" in folder or ".." in folder.split("/") or not folder.strip("/"):
@@ -144,7 +152,8 @@ def _mounts(job: KubeRayJob, command: SweepCommand, data: str | None) -> dict[st
                 f"without a colon and without '..', not {folder!r}."
             )
     mounts: dict[str, dict[str, Any]] = {"scripts": {"name": "scripts", "mountPath": SCRIPTS, "readOnly": True}}
-    mounts["store"] = {"name": "store", "mountPath": command.store}
+    if job.store_claim is not None:
+        mounts["store"] = {"name": "store", "mountPath": command.store}
     if job.data_claim is not None:
         mounts["data"] = {"name": "data", "mountPath": data, "readOnly": True}
     return mounts
@@ -197,7 +206,8 @@ def _pod(
     environment: list[dict[str, str]],
 ) -> dict[str, Any]:
     volumes: list[dict[str, Any]] = [{"name": "scripts", "configMap": {"name": f"{job.name}-sweep"}}]
-    volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": job.store_claim}})
+    if job.store_claim is not None:
+        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": job.store_claim}})
     if job.data_claim is not None:
         claim = {"claimName": job.data_claim, "readOnly": True}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})
@@ -211,6 +221,7 @@ def _pod(
                 "name": container,
                 "image": job.image,
                 **({"env": environment} if environment else {}),
+                **({"envFrom": [{"secretRef": {"name": job.store_secret}}]} if job.store_secret else {}),
                 "resources": resources,
                 "lifecycle": {"preStop": {"exec": {"command": ["bash", f"{SCRIPTS}/{before_end}"]}}},
                 "volumeMounts": list(mounts.values()),

@@ -64,8 +64,47 @@ def test_a_folder_answers_for_what_is_there_and_for_what_is_not(place: Place) ->
     assert folder.read("x") == content
     assert folder.age("x", time.time() + 100) == pytest.approx(100, abs=60)
     assert list(folder.map(lambda name: len(folder.child("inner").read(name)), ["y", "y"])) == [1, 1]
+    assert (folder.size("x") >= len(content), folder.size("inner") >= 1, folder.size("nothing")) == (True, True, 0)
     folder.remove()
     assert (place.store()._folder.folders(), folder.names()) == ([], [])
+
+
+def test_files_travel_to_this_machine_and_back(place: Place, tmp_path: Path) -> None:
+    folder, here = place.store()._folder.child("a"), tmp_path / "here"
+    folder.make()
+    content = os.urandom(6_000_000)  # an object store takes it in parts
+    here.write_bytes(content)
+    folder.upload("x", here)
+    assert folder.read("x") == content
+    folder.download("x", tmp_path / "there")
+    assert (tmp_path / "there").read_bytes() == content
+    with pytest.raises(FileNotFoundError):
+        folder.download("y", tmp_path / "nothing")
+
+
+def test_ages_go_by_the_clock_that_stamps_the_files(place: Place) -> None:
+    folder = place.store()._folder.child("a")
+    folder.make()
+    folder.write("x", b"1")
+    first = folder.changed("x")
+    assert first <= folder.clock() < first + 60
+    time.sleep(1.1)  # an object store counts seconds
+    folder.touch("x")
+    assert (folder.changed("x") > first, folder.read("x"), folder.names()) == (True, b"1", ["x"])
+    for missing in (folder.changed, folder.touch):
+        with pytest.raises(FileNotFoundError):
+            missing("y")
+
+
+def test_a_folder_or_file_is_discarded_with_all_in_it(place: Place) -> None:
+    folder = place.store()._folder.child("a")
+    folder.child("inner").make()
+    folder.child("inner").write("y", b"1")
+    folder.write("inner-too", b"1")
+    folder.write("x", b"1")
+    for name in ("x", "inner", "nothing"):
+        folder.discard(name)
+    assert (folder.names(), folder.folders()) == (["inner-too"], [])
 
 
 # --- NFS ---

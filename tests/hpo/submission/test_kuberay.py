@@ -153,6 +153,7 @@ WRONG: dict[str, list[Any]] = {
     "namespace": ["A", "a.b", "a/b"],
     "image": ["", "a b", '"', "a\nb", "-a", "a$b"],
     "store_claim": ["", "A", "a_b", "a\n"],
+    "store_secret": ["A", "a b"],
     "data_claim": ["a b"],
     "token_secret": ["a b"],
     "workers": [0, 1.5, True],
@@ -174,7 +175,22 @@ def test_what_no_manifest_could_have_is_refused_by_name(field: str, value: objec
         job(**{field: value})
 
 
-@pytest.mark.parametrize("folder", ["", "/", "runs", "~/runs", "/a/../b", "/a:b", "s3://bucket"])
+def test_a_store_on_s3_needs_no_volume_and_brings_its_secret() -> None:
+    asked, words = job(store_claim=None, store_secret="aws"), command("full", store="s3://bucket/runs")
+    scripts, runs = documents(asked, words)
+    for document in (scripts, runs):
+        jsonschema.validate(document, SCHEMA)
+    assert "s3://bucket/runs" in scripts["data"]["sweep.sh"]
+    for pod in pods(runs):
+        assert [volume["name"] for volume in pod["volumes"]] == ["scripts"]
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "aws"}}]
+    with pytest.raises(SubmissionError, match="`store_claim` must be .* absent for one on S3"):
+        manifest(job(), words)
+    with pytest.raises(SubmissionError, match="`store_claim` must be the volume claim of a store that is a folder"):
+        manifest(job(store_claim=None), command("full"))
+
+
+@pytest.mark.parametrize("folder", ["", "/", "runs", "~/runs", "/a/../b", "/a:b", "file://bucket"])
 def test_a_folder_that_pods_cannot_mount_is_refused(folder: str) -> None:
     with pytest.raises(SubmissionError, match="`store` must be an absolute path"):
         manifest(job(), command("full", store=folder))

@@ -51,7 +51,8 @@ def test_a_file_is_written_rarely_but_at_once_when_the_stage_changes(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     file = StageFile(locate(tmp_path), 0)
     seen = []
-    for kind, done, passed in (("mlm", 0, 0), ("mlm", 1, 0.1), ("mlm", 9, progress.EVERY), ("nli", 0, 0), ("nli", 1, 0.1)):
+    steps = (("mlm", 0, 0), ("mlm", 1, 0.1), ("mlm", 9, progress.EVERY), ("nli", 0, 0), ("nli", 1, 0.1))
+    for kind, done, passed in steps:
         now[0] += passed
         file(kind, done, 10)
         seen.append(snapshot_of(tmp_path).stages[0].done)
