@@ -45,10 +45,10 @@ def _verdict(answer: Answer) -> str:
 
 
 def chance(probability: float) -> str:
-    """A probability with two decimals, never 0 or 1."""
+    """A probability with two decimals, rounded down, never 0 or 1: nothing below a limit reads as the limit."""
     if math.isnan(probability):
         return "-"
-    return "below 0.01" if probability < 0.01 else "above 0.99" if probability > 0.99 else f"{probability:.2f}"
+    return "below 0.01" if probability < 0.01 else "above 0.99" if probability > 0.99 else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
 def _scores(answer: Answer, leader: Judged) -> str:

@@ -9,6 +9,7 @@ on, in an order drawn from the seed. At the end every promise of the driver is c
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import secrets
 import shutil
@@ -22,9 +23,10 @@ from pathlib import Path
 
 from tests.chaos import control, hosts
 from tests.chaos.driver import NAME
-from tests.chaos.faults import KINDS, NEED_REAL_HOSTS, Cluster, Draw, draw
+from tests.chaos.faults import KINDS, NEED_DISK, NEED_REAL_HOSTS, NEED_S3, Cluster, Draw, draw
 from tests.chaos.operator import Operator
 from tests.chaos.promises import PROMISES, Evidence
+from tests.results.places import BUCKET, Proxy
 
 PATIENCE = 300.0
 """Seconds without a new row in the store after which something waits for ever."""
@@ -48,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--hosts", type=count, default=3, help="number of hosts that run trials, one at a time each (default 3)")
     add("--minutes", type=float, default=60.0, help="after so many minutes no more faults come (default 60)")
     add("--seed", type=int, default=0, help="seed of the faults and of the sweep (default 0)")
+    add("--s3", action="store_true", help="the store lies on S3 (moto's server) and not on a disk; needs real hosts")
     add("--plain", action="store_true", help="no namespaces: hosts are processes beside each other, fewer kinds")
     add("--logs", type=Path, help="folder that gets the hosts' logs and the notes")
     return parser.parse_args(arguments)
@@ -94,7 +97,7 @@ def ended_trials() -> tuple[int, int]:
 
 
 def run(options: argparse.Namespace, scratch: Path) -> int:
-    store = scratch / "store"
+    store, uri = scratch / "store", f"s3://{BUCKET}/store" if options.s3 else str(scratch / "store")
     (scratch / "tmp").mkdir(exist_ok=True)
     store.mkdir()
     (scratch / "token").write_text(secrets.token_hex(32))
@@ -102,20 +105,26 @@ def run(options: argparse.Namespace, scratch: Path) -> int:
     os.environ |= {
         control.FOLDER: str(scratch), "TMPDIR": str(scratch / "tmp"), "MINBERT_CACHE": str(scratch / "cache"),
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(scratch / "token"),
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
     tempfile.tempdir = None
     real = not options.plain
     if real:
         hosts.run(f"mount -t tmpfs -o size={hosts.STORE_BYTES} none {store}")
-    cluster_of = hosts.Namespaces if real else hosts.Nodes
-    machines = cluster_of(scratch, {**os.environ, **hosts.SETTINGS})
+    environment, network = {**os.environ, **hosts.SETTINGS}, None
+    machines = hosts.Namespaces(scratch, environment) if real else hosts.Nodes(scratch, environment)
+    if options.s3:
+        network = serve_s3()
+        environment["AWS_ENDPOINT_URL"] = network.url
     for _ in range(options.hosts):
         machines.join()
     if real:
         hosts.wait_until(lambda: len(machines.workers) == options.hosts, 300, "the start of all hosts")
-    operator = Operator(machines, store, options.trials, options.seed)
-    kinds = [kind for kind in KINDS if real or kind not in NEED_REAL_HOSTS | {"disk full"}]
-    cluster = Cluster(machines, operator, store, lambda seconds, heal: None)
+    operator = Operator(machines, uri, options.trials, options.seed)
+    without = NEED_DISK if options.s3 else NEED_S3 if real else NEED_S3 | NEED_REAL_HOSTS | {"disk full"}
+    cluster = Cluster(machines, operator, store, network, lambda seconds, heal: None)
+    kinds = [kind for kind in KINDS if kind not in without]
     trouble = Trouble(draw(options.seed, options.faults, kinds), cluster, options.trials)
     began = time.monotonic()
     stalled = ""
@@ -136,7 +145,21 @@ def run(options: argparse.Namespace, scratch: Path) -> int:
         operator.close()
         if options.logs:
             save(scratch, options.logs)
-    return judge(options, store, operator, trouble, stalled, time.monotonic() - began)
+    return judge(options, uri, operator, trouble, stalled, time.monotonic() - began)
+
+
+def serve_s3() -> Proxy:
+    """Start an S3 server, and a network before it in which requests may fail. This process does without the network."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=hosts.GATEWAY, port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server.start()
+    address, port = server.get_host_and_port()
+    os.environ["AWS_ENDPOINT_URL"] = f"http://{address}:{port}"
+    boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).create_bucket(Bucket=BUCKET)
+    return Proxy(address, port, hosts.GATEWAY)
 
 
 def save(scratch: Path, target: Path) -> None:
@@ -150,11 +173,11 @@ def save(scratch: Path, target: Path) -> None:
 
 
 def judge(
-    options: argparse.Namespace, store: Path, operator: Operator, trouble: Trouble, stalled: str, seconds: float
+    options: argparse.Namespace, store: str, operator: Operator, trouble: Trouble, stalled: str, seconds: float
 ) -> int:
     from results.store import Store
 
-    folder = Store(str(store)).open(NAME)
+    folder = Store(store).open(NAME)
     evidence = Evidence(
         folder, options.trials, folder.events(), control.notes("appended"), control.notes("acknowledged"),
         control.notes("begun"), frozenset(control.poisoned_trials()),

@@ -52,6 +52,7 @@ class NotingWriter(Writer):
 def main() -> int:
     action, options = sys.argv[1], json.loads(sys.argv[2])
     control.slow_down_fsync()
+    control.follow_clock()
     setattr(store, "Writer", NotingWriter)  # noqa: B010
     try:
         if action == "run":

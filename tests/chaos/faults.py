@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.chaos import control
+from tests.chaos.hosts import HEAD
+from tests.results.places import Fault, Proxy
 
 if TYPE_CHECKING:
     from tests.chaos.operator import Operator
@@ -47,6 +49,9 @@ class Cluster:
     hosts: Any
     operator: Operator
     store: Path
+    """Folder of the store, or where one would be."""
+    network: Proxy | None
+    """The network before a store on S3; None: the store is a folder."""
     heal_later: Callable[[float, Callable[[], object]], None]
     """Calls a function after so many seconds."""
 
@@ -160,6 +165,36 @@ def slow_disk(cluster: Cluster, draw: Draw) -> str | None:
     return f"{delay:.1f} s an fsync, for {length:.0f} s"
 
 
+def jump_clock(cluster: Cluster, draw: Draw) -> str | None:
+    """The clock of a host, that of the driver too, is wrong by up to an hour, then right again."""
+    if (host := chosen([HEAD, *cluster.hosts.workers], draw)) is None:
+        return None
+    path = control.folder() / f"{control.CLOCK}{host}"
+    path.write_text(str(seconds(draw, -3600, 3600)))
+    cluster.heal_later(seconds(draw, 20, 40), lambda: path.unlink(missing_ok=True))
+    return f"{host} by {seconds(draw, -3600, 3600):+.0f} s"
+
+
+def refuse_requests(cluster: Cluster, draw: Draw) -> str | None:
+    """A third of all requests fail: an error, or a connection that breaks before or after the store has acted."""
+    assert cluster.network is not None
+    source, share, length = random.Random(draw.victim), 1 / 9, seconds(draw, 5, 15)
+    answers: tuple[dict[str, Any], ...] = ({"forward": False, "status": 503}, {"forward": False}, {})
+    faults = [Fault(lambda *_: source.random() < share, times=10**9, **answer) for answer in answers]
+    network = cluster.network
+    network.faults += faults
+    cluster.heal_later(length, lambda: [network.faults.remove(fault) for fault in faults])
+    return f"for {length:.0f} s"
+
+
+def slow_requests(cluster: Cluster, draw: Draw) -> str | None:
+    assert cluster.network is not None
+    network, delay, length = cluster.network, seconds(draw, 0.1, 0.5), seconds(draw, 10, 20)
+    network.delay = delay
+    cluster.heal_later(length, lambda: setattr(network, "delay", 0.0))
+    return f"{delay:.1f} s a request, for {length:.0f} s"
+
+
 KINDS: Mapping[str, Begin] = {
     "worker killed": kill_worker,
     "host killed": kill_host,
@@ -171,7 +206,12 @@ KINDS: Mapping[str, Begin] = {
     "device error": break_device,
     "disk full": fill_disk,
     "slow disk": slow_disk,
+    "S3 fails": refuse_requests,
+    "S3 is slow": slow_requests,
+    "clock jumps": jump_clock,
 }
 """Kind of fault -> what begins it."""
-NEED_REAL_HOSTS = frozenset({"host cut off", "memory kill", "device error"})
+NEED_REAL_HOSTS = frozenset({"host cut off", "memory kill", "device error", "clock jumps"})
 """Kinds that need hosts with a network, a memory and a name of their own."""
+NEED_DISK, NEED_S3 = frozenset({"disk full", "slow disk"}), frozenset({"S3 fails", "S3 is slow"})
+"""Kinds that need a store of one kind."""

@@ -22,6 +22,8 @@ ISOLATED = "CHAOS_ISOLATED"
 HEAD = "h1"
 """The host of the cluster's head, which runs no trials."""
 NETWORK = "10.77.0"
+GATEWAY = f"{NETWORK}.254"
+"""Address of this process, where all hosts reach what it serves."""
 SCRATCH = Path("/var/tmp")
 """Where the test keeps its files: a file system in memory, which only the test sees. Ray needs a short path."""
 STORE_BYTES = 48 * 2**20
@@ -127,6 +129,7 @@ class Namespaces:
         (folder / "names").write_text("127.0.0.1 localhost\n" + "".join(names))
         run(f"mount --bind {folder}/names /etc/hosts; mount --bind /dev/null /etc/resolv.conf")  # nobody else answers
         run("ip link add bridge type bridge; ip link set bridge up; ip link set lo up")
+        run(f"ip address add {GATEWAY}/24 dev bridge")
         self._started = 0
         self._boot("--head --port=6379 --num-cpus=0 --num-gpus=0 --include-dashboard=false")
         self.address = f"{NETWORK}.1:6379"

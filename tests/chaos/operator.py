@@ -15,10 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from hpo.driver.stopping import RESUMABLE
+from results.places import locate
 from tests.chaos import control
 from tests.chaos.driver import NAME, REFUSED
 from tests.chaos.hosts import HEAD, children
@@ -31,9 +31,9 @@ AGAIN = 3.0
 class Operator:
     """Starts drivers, one after the other."""
 
-    def __init__(self, hosts: Any, store: Path, trials: int, seed: int) -> None:
+    def __init__(self, hosts: Any, store: str, trials: int, seed: int) -> None:
         self._hosts, self._store = hosts, store
-        self._options = {"store": str(store), "trials": trials, "seed": seed, "address": hosts.address}
+        self._options = {"store": store, "trials": trials, "seed": seed, "address": hosts.address}
         self._process: Any = None
         self._host = ""
         self._killed = self._cut = self._takes_over = False
@@ -80,7 +80,7 @@ class Operator:
         places = [HEAD, *self._hosts.workers]
         others = [place for place in places if place != self._host]
         self._host = others[self.launches % len(others)]
-        action = "resume" if (self._store / NAME / "sweep.json").exists() else "run"
+        action = "resume" if locate(self._store).child(NAME).exists("sweep.json") else "run"
         options = self._options | {"takeover": self._takes_over}
         command = [sys.executable, "-m", "tests.chaos.driver", action, json.dumps(options)]
         self._process = self._hosts.start(self._host, command)

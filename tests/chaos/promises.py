@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,9 @@ from hpo.launch.record import job_of, record_of
 from hpo.search.endings import LOSSES
 from hpo.search.states import CLOSED
 from hpo.worker import trainer
+from hpo.worker.checkpoints import complete
 from hpo.worker.job import Assignment
+from hpo.worker.paths import checkpoint_folder
 from results.store import SweepFolder
 
 Row = Mapping[str, Any]
@@ -60,7 +61,7 @@ def accounted_for(evidence: Evidence) -> list[str]:
     problems += [
         f"the weights of trial {number} that a row names are missing: {kept.checkpoint}"
         for number, kept in ledger.kept.items()
-        if not (Path(kept.checkpoint) / "done.json").exists()
+        if kept.name not in complete(checkpoint_folder(evidence.folder.folder, number))
     ]
     if not problems and not is_done(evidence.folder, evidence.trials):
         problems.append("the sweep says that it is done, but a launch would have something to do")

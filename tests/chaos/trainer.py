@@ -33,6 +33,7 @@ def ready(job: Job, folder: SweepFolder) -> None:
 
 def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
     control.slow_down_fsync()
+    control.follow_clock()
     control.note("begun", trial=assignment.trial, attempt=assignment.attempt, host=host(), pid=os.getpid())
 
     def polled() -> bool:

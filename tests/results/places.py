@@ -91,17 +91,19 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, bind: str = "127.0.0.1") -> None:
         self.target = host, port
+        self.delay = 0.0
+        """Seconds that every request takes longer."""
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.guard = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((bind, 0), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}"
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self.guard:
@@ -125,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault(self.command, self.path)
+        time.sleep(self.server.delay)
         status, headers, content = 200, [], b""
         if fault is None or fault.forward:
             connection = http.client.HTTPConnection(*self.server.target, timeout=60)
