@@ -49,7 +49,10 @@ UNWRAPPED = 10_000
 
 StoreOption = Annotated[
     str,
-    typer.Option("--store", envvar="HPO_STORE", metavar="DIR", help="Folder that holds all sweeps.", show_envvar=True),
+    typer.Option(
+        "--store", envvar="HPO_STORE", metavar="DIR", help="Folder that holds all sweeps, or s3://BUCKET/DIR.",
+        show_envvar=True,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name of the sweep (see `hpo list`).")]
