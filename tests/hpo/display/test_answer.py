@@ -31,7 +31,7 @@ def test_a_default_that_nothing_beats_for_sure() -> None:
     assert UNSURE.leader is not None
     assert verdict == (
         "Answer: the default (trial 0), as no configuration is better with a probability of 0.75 or more. The nearest "
-        f"is trial 5 with {UNSURE.leader.probability:.2f}."
+        f"is trial 5 with {chance(UNSURE.leader.probability)}."
     )
     assert held.startswith("trial 5 against default, held out:"), "the default against itself says nothing"
 
