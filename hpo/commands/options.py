@@ -91,7 +91,7 @@ _REPEATS = (
 _TIME = "Time limit of this launch, such as 90s, 15m, 2h. The sweep can be resumed after it. Default: no limit."
 _TRIAL_TIMEOUT = (
     "Time without a sign of life after which a worker is killed and its trial issued again. Default: 20 times the "
-    "longest time between two signs so far, from 10 minutes to an hour."
+    "longest time between two signs so far, from 10 minutes to an hour; at least 30 minutes for a worker that starts."
 )
 _PAUSE_TIMEOUT = "Time that a stop waits for running trials to write checkpoints. Default: 2m."
 _RETRY_FAILED = "Try failed trials again."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hpo.cluster.machines import look
@@ -124,9 +124,9 @@ class Running:
             self._placement.resize(self._slots.number)
         fit(self._recorder, self._job, self._job.resources, self._turn, name)
 
-    def _turn(self, held: int) -> Sequence[str]:
+    def _turn(self, held: int, placed: Callable[[], Collection[str]]) -> Sequence[str]:
         """Called ten times a second, between two events of the search; returns attempts whose workers are to be
-        killed. `held`: number of workers that hold resources."""
+        killed. `held`: number of workers that hold resources; `placed()`: the attempts that have such a worker."""
         self._leave_if_useless()
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
@@ -142,19 +142,20 @@ class Running:
         if time.monotonic() > self._give_up:
             raise StopNow
         self._show()
-        return self._hung(held)
+        return self._hung(placed)
 
-    def _hung(self, held: int) -> Sequence[str]:
-        """Attempts that hang; silent ones are reported in a message, unless they may be waiting for a machine."""
-        running = self._recorder.running
-        silent, hung = self._watchdog.look(running, time.monotonic())
-        limit = self._watchdog.limit / 60
-        for attempt in silent:
-            if held < len(running) and not self._placement.place_of(attempt):
-                continue
+    def _hung(self, placed: Callable[[], Collection[str]]) -> Sequence[str]:
+        """Attempts that hang; silent ones are reported in a message."""
+
+        def running() -> Iterator[str]:  # evaluated only if it is time for a look
+            there = placed()
+            yield from (attempt for attempt in self._recorder.running if attempt in there)
+
+        silent, hung = self._watchdog.look(running(), time.monotonic())
+        for attempt, limit in silent.items():
             self._screen.messages.append(
-                f"attempt {attempt} has shown no sign of life for {limit / 2:.0f} minutes; if it has begun, its worker "
-                f"is killed after {limit:.0f} minutes (see --trial-timeout)"
+                f"attempt {attempt} has shown no sign of life for {limit / 120:.0f} minutes; its worker is killed "
+                f"after {limit / 60:.0f} minutes (see --trial-timeout)"
             )
         return hung
 

@@ -54,9 +54,10 @@ class Desk(Protocol):
         ...
 
 
-OnTurn = Callable[[int], Collection[str]]
-"""Called about ten times a second with the number of worker processes that hold resources, idle ones included; returns
-Tune's ids of the trials whose processes are to be killed."""
+OnTurn = Callable[[int, Callable[[], Collection[str]]], Collection[str]]
+"""Called about ten times a second with the number of worker processes that hold resources, idle ones included, and a
+function that returns Tune's ids of the trials that have such a process; returns those whose processes are to be
+killed."""
 
 
 def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
@@ -81,7 +82,7 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
                     name=name,
                     storage_path=str(folder),
                     verbose=0,
-                    callbacks=[turn_callback(on_turn, judge.held, faults)],
+                    callbacks=[turn_callback(on_turn, judge, faults)],
                     progress_reporter=silent_reporter(),
                 ),
             ).fit()
@@ -140,7 +141,7 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
 
 def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
     """Tune's scheduler: hands every result to the desk and returns its verdict. It also knows Tune's controller, and so
-    how many processes hold resources: a contract test checks the private part of Tune that this needs."""
+    which processes hold resources: contract tests check the private parts of Tune that this needs."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Scheduler(FIFOScheduler):
@@ -149,6 +150,15 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
 
         def held(self) -> int:
             return self._controller._actor_manager.num_live_actors if self._controller else 0
+
+        def processes(self) -> dict[str, Any]:
+            """Tune's id of each trial that has got its resources -> Ray's handle of its process, which may still be
+            starting."""
+            if self._controller is None:
+                return {}
+            live = self._controller._actor_manager._live_actors_to_ray_actors_resources
+            pairs = self._controller._trial_to_actor.items()
+            return {trial.trial_id: live[actor][0] for trial, actor in pairs if actor in live}
 
         def choose_trial_to_run(self, tune_controller: Any) -> Any:
             self._controller = tune_controller
@@ -181,9 +191,9 @@ def _cause_of_death(trial: Any) -> tuple[str, str]:
     return f"{process} died{reason}", text
 
 
-def turn_callback(on_turn: OnTurn, held: Callable[[], int], faults: list[BaseException]) -> Any:
-    """Tune callback that calls `on_turn` once per turn of Tune's loop, with `held()`, and kills the workers that it
-    returns. It takes the evidence out of every result before Tune keeps the result."""
+def turn_callback(on_turn: OnTurn, judge: Any, faults: list[BaseException]) -> Any:
+    """Tune callback that calls `on_turn` once per turn of Tune's loop, and kills the workers that it returns. It takes
+    the evidence out of every result before Tune keeps the result. `judge`: the `scheduler`, which knows the workers."""
     import ray
     from ray.tune import Callback
 
@@ -192,10 +202,10 @@ def turn_callback(on_turn: OnTurn, held: Callable[[], int], faults: list[BaseExc
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             with remembering(faults):
-                hung = on_turn(held())
-                for trial in trials if hung else ():
-                    if trial.trial_id in hung and trial.temporary_state.ray_actor is not None:
-                        ray.kill(trial.temporary_state.ray_actor)
+                hung = on_turn(judge.held(), judge.processes)
+                processes = judge.processes() if hung else {}
+                for tune_id in hung:
+                    ray.kill(processes[tune_id])
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             result.pop(EVIDENCE, None)  # the scheduler, which comes first, has handed it to the desk

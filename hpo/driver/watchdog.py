@@ -1,8 +1,9 @@
 """The watchdog: finds trials that hang (a dead file server, a stuck device, a deadlock). Tune would wait for ever.
 
-A worker gives a sign of life whenever it asks whether to pause: between optimiser steps, steps of a stage and batches
-of an evaluation. A sign is only compared with the one at the previous look, so the clocks of two machines need not
-agree. How long a worker may be silent follows from the longest time between two signs so far: a slow machine gets more.
+A worker gives a sign of life whenever it asks whether to pause: before it loads anything, then between optimiser steps,
+steps of a stage and batches of an evaluation. A sign is only compared with the one at the previous look, so the clocks
+of two machines need not agree. How long a worker may be silent follows from the longest time between two signs so far:
+a slow machine gets more. Before its first sign, while its process starts and imports, a worker has a fixed time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ FACTOR = 20.0
 """Longest silence of a worker, in units of the longest time between two signs of any worker so far."""
 SHORTEST, LONGEST = 600.0, 3600.0
 """Bounds of that silence in seconds. Before two signs of any worker have been seen it is `LONGEST`."""
+START = 1800.0
+"""Shortest time in seconds that a worker has from getting its resources to its first sign. It usually takes 10 s, but
+minutes where Ray first brings code or packages to a new machine."""
 
 
 def longest_silence(longest: float, given: float | None = None) -> float:
@@ -43,15 +47,20 @@ class Watchdog:
 
     @property
     def limit(self) -> float:
-        """Seconds without a new sign after which a worker is killed; its trial is lost and issued again. A worker
-        without a first sign is never killed: its trial may be waiting for a busy cluster."""
+        """Seconds without a new sign after which a worker is killed; its trial is lost and issued again."""
         return longest_silence(self._gap, self._given)
 
-    def look(self, running: Iterable[str], now: float) -> tuple[list[str], list[str]]:
-        """Tune's ids of trials that have been silent for half the limit, each returned once, and of hung trials, whose
-        workers are to be killed."""
+    @property
+    def start_limit(self) -> float:
+        """Seconds without a first sign after which a worker is killed."""
+        return max(START, self._given or 0.0)
+
+    def look(self, running: Iterable[str], now: float) -> tuple[dict[str, float], list[str]]:
+        """Trials that have been silent for half their limit, each returned once: Tune's id -> the limit; and Tune's ids
+        of hung trials, whose workers are to be killed. `running`: those whose workers have got their resources; others
+        wait for a busy cluster."""
         if now < self._next:
-            return [], []
+            return {}, []
         self._next = now + LOOK
         signs = {tune_id: self._sign(tune_id) for tune_id in running}
         before, self._seen = self._seen, {}
@@ -61,8 +70,8 @@ class Watchdog:
                 self._gap = max(self._gap, now - seen[1])
             self._seen[tune_id] = seen if seen is not None and seen[0] == sign else (sign, now)
         silence = {tune_id: now - since for tune_id, (_, since) in self._seen.items()}
-        quiet = [tune_id for tune_id, seconds in silence.items() if seconds > self.limit / 2]
-        silent = [tune_id for tune_id in quiet if tune_id not in self._reported]
+        limits = {tune_id: self.start_limit if sign is None else self.limit for tune_id, sign in signs.items()}
+        quiet = {tune_id: limit for tune_id, limit in limits.items() if silence[tune_id] > limit / 2}
+        silent = {tune_id: limit for tune_id, limit in quiet.items() if tune_id not in self._reported}
         self._reported.update(silent)
-        hung = [tune_id for tune_id in quiet if silence[tune_id] > self.limit and signs[tune_id] is not None]
-        return silent, hung
+        return silent, [tune_id for tune_id, limit in quiet.items() if silence[tune_id] > limit]

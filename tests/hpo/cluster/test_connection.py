@@ -272,13 +272,16 @@ def test_contract_a_kill_by_the_memory_monitor_before_the_first_report(monkeypat
 def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray._private.worker as ray_worker
     from ray._private import ray_constants
-    from ray.tune.execution.tune_controller import _get_max_pending_trials
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.tune.execution.tune_controller import TuneController, _get_max_pending_trials
 
     assert ray.__version__.startswith("2.60.")
     assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)
     assert "print_to_stdstream(" in inspect.getsource(ray_worker.listen_error_messages)
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
     assert _get_max_pending_trials(object()) == 5
+    assert "self._trial_to_actor: Dict[Trial, TrackedActor]" in inspect.getsource(TuneController.__init__)
+    assert "self._live_actors_to_ray_actors_resources: Dict" in inspect.getsource(RayActorManager.__init__)
 
 
 def test_contract_what_ray_knows_of_machines(ray_cluster: Cluster) -> None:

@@ -71,11 +71,11 @@ class NoBoard(MemoryBoard):
         pass
 
 
-def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[[int], object], name: str) -> None:
+def fit(recorder: Recorder, job: Any, resources: Any, on_turn: Callable[..., object], name: str) -> None:
     while assignments := recorder.issue():
         [assignment] = assignments
         for step in job.milestones:
-            on_turn(1)
+            on_turn(1, list)
             report = {
                 "trial": assignment.trial,
                 "attempt": assignment.attempt,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from hpo.driver import session, tune
 from hpo.driver.ledger import Ledger
 from hpo.driver.selection import still_needed
 from hpo.driver.stopping import Halt
+from hpo.driver.watchdog import START, Watchdog
 from hpo.search.snapshot import Snapshot
-from hpo.worker.worker import EVIDENCE, RESULT
+from hpo.worker.worker import EVIDENCE, RESULT, Worker
 from results.candidates import last_evidence
 from results.store import Store
 from tests.hpo.conftest import FAKES, calls, launch, script
@@ -215,6 +218,46 @@ def test_a_hung_trial_is_killed_and_issued_again(
     rows = [row for row in Store(tmp_path).open("s").events() if row["trial"] == 1 and row.get("event") == "end"]
     assert rows[0]["state"] == "lost"
     assert rows[-1]["state"] in ("complete", "pruned")
+
+
+class Stuck(Worker):
+    """A worker that hangs before its first sign of life: while its process starts (trial 0), and when it takes its next
+    trial (trial 1). It writes a file `stuck` then."""
+
+    def _assign(self, config: dict[str, Any]) -> None:
+        super()._assign(config)
+        if self._assignment.trial < 2 and self._assignment.attempt == 0:
+            (Path(self._job.folder) / "stuck").touch()
+            time.sleep(3600)
+
+
+def test_a_worker_that_hangs_before_its_first_sign_is_killed_and_its_trial_issued_again(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = tmp_path / "s" / "stuck"
+
+    class Impatient(Watchdog):
+        """A watchdog whose limit for the start is over as soon as a worker is stuck, and not before."""
+
+        start_limit = property(lambda self: 0.0 if stuck.exists() else START)
+
+        def look(self, running: Iterable[str], now: float) -> tuple[dict[str, float], list[str]]:
+            silent, hung = super().look(running, now)
+            if hung:
+                stuck.unlink()
+            return silent, hung
+
+    monkeypatch.setattr("hpo.driver.watchdog.LOOK", 0.2)
+    monkeypatch.setattr("hpo.driver.running.Watchdog", Impatient)
+    monkeypatch.setattr("hpo.driver.tune.Worker", Stuck)
+    monkeypatch.setattr("hpo.driver.placement.rest", lambda losses: 0.0)
+    outcome = session.run(launch(tmp_path, trials=2))
+    assert outcome.state == "done"
+    rows = [row for row in Store(tmp_path).open("s").events() if row.get("event") == "end"]
+    lost = [(row["trial"], row["attempt"], row["cause"]) for row in rows if row["state"] == "lost"]
+    assert lost == [(0, 0, "place"), (1, 0, "place")]
+    assert set(ends(tmp_path).values()) <= {"complete", "pruned"}
+    assert [call[:2] for call in calls(tmp_path / "s")] == [(0, 1), (1, 1)]
 
 
 @pytest.mark.slow
