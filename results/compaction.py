@@ -8,6 +8,9 @@ instead of them. The replaced files stay for ten minutes, for readers that liste
 point leaves either both (readers drop rows that repeat a seq) or the merged file alone. Two compactions at the same
 time do no harm.
 
+Every pass looks at the header of every file that counts. Files never change, so a writer keeps what it has parsed in a
+`Cache` from one pass to the next.
+
 Evidence is the bulk of a store, and most of it is never read again. A merged file keeps the evidence of each trial's
 last report, and all evidence of trial 0, of trials with kept weights, and of trials that have not ended.
 """
@@ -26,7 +29,7 @@ import pyarrow.compute as pc
 from results.evidence import EVIDENCE
 from results.fences import fences
 from results.files import Folder
-from results.reading import MERGED, SUFFIX, encode, fenced, joined, listing
+from results.reading import MERGED, SUFFIX, Cache, encode, fenced, joined, listing
 from results.schemas import EVENTS
 
 FEWEST = 32
@@ -39,12 +42,14 @@ INTERRUPTED = ("lost", "paused")
 """States of an end after which the trial starts again."""
 
 
-def compact_sweep(sweep: Folder, *, fewest: int = FEWEST, grace: float = GRACE) -> None:
-    """Compact the tables of events of a sweep, and its evidence. Replaced files are deleted after `grace` seconds."""
+def compact_sweep(sweep: Folder, *, fewest: int = FEWEST, grace: float = GRACE, cache: Cache | None = None) -> None:
+    """Compact the tables of events of a sweep, and its evidence. Replaced files are deleted after `grace` seconds.
+    `cache`: what earlier passes have parsed."""
+    cache = {} if cache is None else cache
     for name in EVENTS:
-        compact(sweep.child(name), name, fewest=fewest, grace=grace)
-    keep = functools.partial(lasting, sweep)
-    compact(sweep.child(EVIDENCE), EVIDENCE, fewest=fewest, grace=grace, keep=keep)
+        compact(sweep.child(name), name, fewest=fewest, grace=grace, cache=cache)
+    keep = functools.partial(lasting, sweep, cache=cache)
+    compact(sweep.child(EVIDENCE), EVIDENCE, fewest=fewest, grace=grace, keep=keep, cache=cache)
 
 
 def compact(
@@ -55,12 +60,18 @@ def compact(
     now: float | None = None,
     grace: float = GRACE,
     keep: Callable[[pa.Table], pa.Table] | None = None,
+    cache: Cache | None = None,
 ) -> list[str]:
     """Merge every size class of a table that has at least `fewest` files; returns the names of the merged files.
 
-    `keep` chooses the rows that a merged file keeps; None: all.
+    `keep` chooses the rows that a merged file keeps; None: all. `cache`: what earlier passes have parsed; files that no
+    longer count go from it.
     """
-    current = listing(folder, name, columns=("seq",))
+    cache = {} if cache is None else cache
+    current = listing(folder, name, cache, columns=())
+    there = current.tables.keys() | current.replaced.keys()
+    for key in [key for key in cache if key[0] == folder.path and key[1] not in there]:
+        del cache[key]
     classes: dict[int, list[str]] = {}
     for file, table in current.tables.items():
         classes.setdefault(int(math.log(max(table.num_rows, 1), FEWEST)), []).append(file)
@@ -77,15 +88,15 @@ def compact(
             merged = f"{MERGED}{first or 0:012d}-{last or 0:012d}-{secrets.token_hex(4)}{SUFFIX}"
             folder.write(merged, encode(name, rows if keep is None else keep(rows), replaces))
             written.append(merged)
-    discard(folder, name, now=now, grace=grace)
+    discard(folder, name, now=now, grace=grace, cache=cache)
     return written
 
 
-def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
+def lasting(sweep: Folder, evidence: pa.Table, cache: Cache | None = None) -> pa.Table:
     """The rows of evidence that compaction keeps; see the head of this file."""
     columns: dict[str, tuple[str, ...]] = {"trials": (), "reports": ("diverged",)}
     trials, reports = (
-        joined(name, list(listing(sweep.child(name), name, columns=chosen).tables.values()), chosen)
+        joined(name, list(listing(sweep.child(name), name, cache, columns=chosen).tables.values()), chosen)
         for name, chosen in columns.items()
     )
     continued, _ = fences(sweep)
@@ -107,13 +118,15 @@ def lasting(sweep: Folder, evidence: pa.Table) -> pa.Table:
     return fenced(evidence.filter(pa.array(stays, pa.bool_())), continued)
 
 
-def outdated(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
+def outdated(
+    folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE, cache: Cache | None = None
+) -> list[str]:
     """Names of a table's files that a merged file, which can be read, replaced at least `grace` seconds ago."""
     now = time.time() if now is None else now
     present = set(folder.names())
     found = []
     old = {file for file in present if file.startswith(MERGED) and folder.age(file, now) >= grace}
-    merges = listing(folder, name, accept=old.__contains__, columns=("seq",))
+    merges = listing(folder, name, cache, accept=old.__contains__, columns=())
     for merged, replaced in merges.replaced.items():
         files = sorted(present & set(replaced))
         if files and listing(folder, name, accept=merged.__eq__).tables:
@@ -126,10 +139,12 @@ def replaced(sweep: Folder, now: float) -> list[tuple[str, str]]:
     return [(name, file) for name in (*EVENTS, EVIDENCE) for file in outdated(sweep.child(name), name, now=now)]
 
 
-def discard(folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE) -> list[str]:
+def discard(
+    folder: Folder, name: str, *, now: float | None = None, grace: float = GRACE, cache: Cache | None = None
+) -> list[str]:
     """Delete outdated files and temporary files that are old enough; returns the names of the outdated files."""
     now = time.time() if now is None else now
-    files = outdated(folder, name, now=now, grace=grace)
+    files = outdated(folder, name, now=now, grace=grace, cache=cache)
     for file in (*files, *folder.temporaries(now, GRACE)):
         folder.delete(file)
     return files

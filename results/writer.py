@@ -29,7 +29,7 @@ from results import fences
 from results.compaction import FEWEST, compact_sweep
 from results.evidence import EVIDENCE, Evidence, evidence_table
 from results.files import Folder, StoreError, explained
-from results.reading import SUFFIX, complete, encode, fenced, joined, listing
+from results.reading import SUFFIX, Cache, complete, encode, fenced, joined, listing
 from results.schemas import EVENTS, find, to_table
 
 PERIOD = 0.5
@@ -74,6 +74,8 @@ class Writer:
         self._files = 0
         self._merging: threading.Thread | None = None
         """Merges small files; the latest such thread."""
+        self._parsed: Cache = {}
+        """What that thread has parsed; of use to the next one."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
@@ -153,7 +155,7 @@ class Writer:
 
     def _compact(self) -> None:
         try:
-            compact_sweep(self._sweep)
+            compact_sweep(self._sweep, cache=self._parsed)
         except Exception as error:  # noqa: BLE001  left alone it would end the thread, and with it the commits
             self.warnings.append(f"Small files were not merged: {error!r}")
 

@@ -6,13 +6,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from results import compaction, reading
 from results.files import Disk
 from results.store import Store, SweepFolder
 from tests.results.places import Place
-from tests.results.samples import META, fill, seqs, start, sweep
+from tests.results.samples import META, end, fill, report, seqs, start, sweep
+
+TABLES = ("trials", "reports", "evidence")
 
 
 def names(folder: SweepFolder, table: str = "trials") -> list[str]:
@@ -94,7 +98,7 @@ def test_late_rows_stay_fenced_when_merged(place: Place) -> None:
 
 def test_a_writer_merges_as_it_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("results.writer.FEWEST", 8)
-    monkeypatch.setattr(compaction.compact_sweep, "__kwdefaults__", {"fewest": 8, "grace": 600.0})
+    monkeypatch.setattr(compaction.compact_sweep, "__kwdefaults__", {"fewest": 8, "grace": 600.0, "cache": None})
     folder = place.store().create("one", META)
     with folder.writer(period=0.02) as writer:
         for trial in range(100):
@@ -106,6 +110,46 @@ def test_a_writer_merges_as_it_goes(place: Place, monkeypatch: pytest.MonkeyPatc
             pytest.fail("nothing was merged")
         assert writer.warnings == []
     assert seqs(folder) == list(range(1, 2 * trial + 3))
+
+
+def test_passes_with_a_cache_merge_as_passes_without_and_open_only_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    genuine = Disk.open
+
+    def counted(self: Disk, name: str) -> pa.NativeFile:
+        opened.append(f"{self.path}/{name}")
+        return genuine(self, name)
+
+    monkeypatch.setattr(Disk, "open", counted)
+    cache: reading.Cache = {}
+    folders = [sweep(tmp_path, "with"), sweep(tmp_path, "without")]
+    with folders[0].writer(period=60) as left, folders[1].writer(period=60) as right:
+        for trial in range(24):
+            for writer in (left, right):
+                writer.append("trials", start(trial, time=0.0))
+                writer.append("reports", report(trial, 100, 0.5, time=0.0), {"colour": np.zeros(3, np.float32)})
+                writer.append("trials", end(trial, "complete" if trial % 3 else "pruned", time=0.0))
+                writer.barrier()
+            if trial % 3 == 0:
+                opened.clear()
+                compaction.compact_sweep(folders[0].folder, fewest=4, cache=cache)
+                first = len(opened)
+                compaction.compact_sweep(folders[1].folder, fewest=4)
+                assert first <= len(opened) - first
+                opened.clear()
+                compaction.compact_sweep(folders[0].folder, fewest=100, cache=cache)
+                assert len(opened) <= 4, "the merged files of the pass before, each with the columns that are asked for"
+    spans = [
+        {table: [name.rpartition("-")[0] or name for name in names(folder, table)] for table in TABLES}
+        for folder in folders
+    ]
+    assert spans[0] == spans[1]
+    assert folders[0].events() == folders[1].events()
+    assert folders[0].read("evidence").equals(folders[1].read("evidence"))
+    assert {path for path, _, _ in cache} <= {folders[0].folder.child(table).path for table in TABLES}
+    assert {name for _, name, _ in cache} <= {name for table in TABLES for name in names(folders[0], table)}
 
 
 @pytest.mark.parametrize("place", ["disk", "s3"], indirect=True)  # an NFS client may see one table later than another
