@@ -180,7 +180,9 @@ class Running:
                 self._leave_if_useless()
                 self._screen.activity = f"{of - left} of {of} trials have predicted"
                 self._show()
-                interrupted = self._halt.reason is not None
+                if not interrupted and (reason := self._halt.reason) is not None:
+                    interrupted = True
+                    self._screen.messages.append(f"{reason}: no more predictions; the next launch makes those that are left")
                 return not interrupted
 
             tell, limit = self._screen.messages.append, self._plan.trial_timeout

@@ -351,7 +351,7 @@ def test_time_stops_a_sweep_and_resume_ends_it(
     outcome = session.run(launch(tmp_path, trials=4, time=3600.0), observer)
     assert outcome.state == "stopped"
     assert outcome.snapshot.phase == "stopped"
-    assert any("the time is up" in message for message in outcome.snapshot.messages)
+    assert any("the time is up: no new trials" in message for message in outcome.snapshot.messages), outcome.snapshot
     assert not any("the display failed" in message for message in outcome.snapshot.messages)
     assert outcome.snapshot.counts["running"] == 0
     script(tmp_path / "s")

@@ -80,13 +80,13 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
     raised: list[str] = []
     monkeypatch.setattr("hpo.driver.running.PATIENCE", 0.05)
     monkeypatch.setattr(Board, "raise_flag", lambda board: raised.append(board._key))
-    running._turn(1)
+    running._turn(1, list)
     assert raised == ["key"]
     assert running._sweep.halted
-    running._turn(1)
+    running._turn(1, list)
     time.sleep(0.06)
     with pytest.raises(StopNow):
-        running._turn(1)
+        running._turn(1, list)
 
 
 def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
@@ -106,16 +106,18 @@ def test_the_time_counts_from_the_beginning_of_the_launch(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("remaining", "state"), [(0, "done"), (1, "stopped")])
-def test_a_stop_after_the_last_prediction_is_no_stop(
+def test_a_stop_after_the_last_prediction_is_no_stop_and_an_earlier_one_says_why(
     running: Running, monkeypatch: pytest.MonkeyPatch, remaining: int, state: str
 ) -> None:
     """The launch was asked to stop when every trial had ended and some predictions remain."""
     running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
+    why = [f"{running._halt.reason}: no more predictions; the next launch makes those that are left"]
 
     pending = [Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")] * remaining
 
     def finalise(job: Job, given: Any, on_turn: Callable[[int], bool], *_: object) -> dict[int, str]:
         assert (given, job.pause_key) == (pending, "key")
+        assert on_turn(remaining) is False
         assert on_turn(remaining) is False
         return {}
 
@@ -123,6 +125,7 @@ def test_a_stop_after_the_last_prediction_is_no_stop(
     monkeypatch.setattr("hpo.driver.selection.select", lambda *arguments: None)
     monkeypatch.setattr("hpo.driver.selection.needed", lambda *arguments: Needed([0], pending))
     assert running._finish() == state
+    assert running._screen.messages == (why if remaining else [])
 
 
 def test_a_trial_that_cannot_predict_is_tried_once_and_the_choice_is_made_again(
