@@ -48,7 +48,7 @@ def launch(name: str, store: Path, *options: str) -> None:
 
 def busy_minutes(folder: SweepFolder) -> float:
     """Minutes that all workers together spent on trials, until each one's last row."""
-    from results.schemas import to_rows
+    from results.rows import to_rows
 
     begun: dict[tuple[int, int], float] = {}
     last: dict[tuple[int, int], float] = {}
@@ -97,7 +97,7 @@ def swept(store: Path, name: str) -> dict[str, Any]:
 
 def trained_alone(store: Path, name: str) -> dict[str, Any]:
     """What a run of the default alone reached."""
-    from results.schemas import to_rows
+    from results.rows import to_rows
     from results.store import Store
 
     folder = Store(str(store)).open(name)

@@ -33,7 +33,7 @@ from minbert import metrics
 from results.candidates import search_order
 from results.evidence import arrays, decoded
 from results.predictions import headline, labels, predicted
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.scoring import Scoring
 from results.store import Store, SweepFolder
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from results.objectives import SCORE
 from results.reading import report_per_step, since_first_start
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.store import SweepFolder
 from results.views import REPEAT
 

@@ -7,11 +7,8 @@ newer file are ignored.
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -207,54 +204,6 @@ def find(name: str) -> Table:
     return TABLES[name]
 
 
-def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the schema of table `name`; an absent column, or None, becomes null.
-
-    Map columns and JSON columns take dicts. Raises StoreError for an unknown column or a value of the wrong type.
-    """
-    schema = find(name).schema
-    checked = [_checked(name, schema, row) for row in rows]
-    columns = []
-    for field in schema:
-        values = [row[field.name] for row in checked]
-        try:
-            columns.append(pa.array(values, field.type))
-        except UNFIT:
-            value = next(value for value in values if not _fits(value, field.type))
-            raise StoreError(
-                f"Column `{field.name}` of table `{name}` takes {field.type}; found {value!r} ({type(value).__name__})."
-            ) from None
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
-"""What Arrow raises for a value that does not fit a column."""
-
-
-def _checked(name: str, schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, Any]:
-    for unknown in row.keys() - set(schema.names):
-        near = difflib.get_close_matches(unknown, schema.names, 1)
-        hint = f" Did you mean `{near[0]}`?" if near else f" Expected some of: {', '.join(schema.names)}."
-        raise StoreError(f"Unknown column `{unknown}` of table `{name}`.{hint}")
-    return {field.name: _value(name, field, row.get(field.name)) for field in schema}
-
-
-def _value(name: str, field: pa.Field, value: Any) -> Any:
-    if value is None and not field.nullable:
-        raise StoreError(f"Column `{field.name}` of table `{name}` must be given; found nothing.")
-    if isinstance(value, Mapping):
-        return list(value.items()) if pa.types.is_map(field.type) else json.dumps(dict(value))
-    return value
-
-
-def _fits(value: Any, kind: pa.DataType) -> bool:
-    try:
-        pa.array([value], kind)
-    except UNFIT:
-        return False
-    return True
-
-
 def conform(name: str, table: pa.Table, schema: pa.Schema | None = None) -> pa.Table:
     """The rows in exactly this version's columns: unknown columns are dropped, missing nullable columns are null.
 
@@ -272,14 +221,3 @@ def conform(name: str, table: pa.Table, schema: pa.Schema | None = None) -> pa.T
         else:
             raise StoreError(f"Column `{field.name}` is missing; a file of table `{name}` must have it.")
     return pa.table(columns, schema=schema)
-
-
-def to_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as dicts; map columns become dicts too."""
-    maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows:
-        for name in maps:
-            if row[name] is not None:
-                row[name] = dict(row[name])
-    return rows

@@ -81,7 +81,8 @@ from results.reading import (
     lookup,
     may_follow,
 )
-from results.schemas import TABLES, conform, find, to_rows, to_table
+from results.rows import to_rows, to_table
+from results.schemas import TABLES, conform, find
 from results.tasks import Task, tasks_of
 from results.writer import PERIOD, Writer
 

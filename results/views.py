@@ -22,7 +22,7 @@ from results.files import StoreError
 from results.fold import Fold, columns, fold
 from results.objectives import Objective, gains, undominated
 from results.parameters import TEXTS, Wanted, every, parameters, plain
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.scoring import Scoring
 from results.store import SweepFolder
 

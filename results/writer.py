@@ -20,7 +20,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -30,7 +30,8 @@ from results.compaction import FEWEST, compact_sweep
 from results.evidence import EVIDENCE, Evidence, evidence_table
 from results.files import Folder, StoreError, explained
 from results.reading import SUFFIX, Cache, complete, encode, fenced, joined, listing
-from results.schemas import EVENTS, find, to_table
+from results.rows import fitting, to_table
+from results.schemas import EVENTS, find
 
 PERIOD = 0.5
 """Seconds between group commits."""
@@ -43,8 +44,8 @@ class Entry(NamedTuple):
 
     table: str
     seq: int
-    rows: pa.Table
-    """The row itself."""
+    row: Mapping[str, Any]
+    """The row itself, which fits its table."""
     evidence: pa.Table | None
     """Its evidence, rows of table `evidence`."""
 
@@ -111,7 +112,7 @@ class Writer:
             seq = self._seq + 1
             filled |= {"seq": seq, "generation": self.generation}
             beside = evidence_table(filled, evidence) if evidence else None
-            self._pending.append(Entry(table, seq, to_table(table, [filled]), beside))
+            self._pending.append(Entry(table, seq, fitting(table, filled), beside))
             self._seq = seq
             return seq
 
@@ -185,9 +186,14 @@ class Writer:
     def _write_group(self, group: list[Entry]) -> None:
         """Write one file a table. Evidence comes first: without its report's row it counts nowhere, and no report may
         lack it. Rows of `trials` come last: see `results.reading.complete`."""
-        self._write(EVIDENCE, [(entry.seq, entry.evidence) for entry in group if entry.evidence is not None])
+        beside = [(entry.seq, entry.evidence) for entry in group if entry.evidence is not None]
+        if beside:
+            self._write(EVIDENCE, [seq for seq, _ in beside], joined(EVIDENCE, [rows for _, rows in beside]))
         for table in reversed(EVENTS):
-            self._write(table, [(entry.seq, entry.rows) for entry in group if entry.table == table])
+            entries = [entry for entry in group if entry.table == table]
+            if entries:
+                rows = to_table(table, [entry.row for entry in entries])
+                self._write(table, [entry.seq for entry in entries], rows)
         with explained("read", self._sweep.path):
             superseded = fences.superseded(self._sweep, self.generation)
         if superseded:
@@ -196,15 +202,13 @@ class Writer:
                 f"generation {self.generation} may write no more."
             )
 
-    def _write(self, table: str, rows: list[tuple[int, pa.Table]]) -> None:
-        """Write rows, each with its seq, as one file."""
-        if not rows:
-            return
+    def _write(self, table: str, seqs: Sequence[int], rows: pa.Table) -> None:
+        """Write rows with these seqs as one file."""
         folder = self._sweep.child(table)
-        name = f"{self.generation:06d}-{rows[0][0]:012d}-{rows[-1][0]:012d}{SUFFIX}"
+        name = f"{self.generation:06d}-{seqs[0]:012d}-{seqs[-1]:012d}{SUFFIX}"
         with explained("write to", folder.path):
             folder.make()  # a sweep of an earlier version has no folder of a later table
-            folder.write(name, encode(table, joined(table, [row for _, row in rows])))
+            folder.write(name, encode(table, rows))
         self._files += 1
 
 

@@ -56,7 +56,7 @@ Coefficient = tuple[Key, Any]
 
 def read(source: str) -> list[Row]:
     """The rows of STORE/SWEEP. Raises ValueError without a score of trial 0."""
-    from results.schemas import to_rows
+    from results.rows import to_rows
     from results.store import Store
 
     path = Path(source)

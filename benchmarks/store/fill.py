@@ -16,7 +16,7 @@ from benchmarks.store import history
 from results import fences
 from results.evidence import EVIDENCE, evidence_table
 from results.reading import SUFFIX, encode
-from results.schemas import to_table
+from results.rows import to_table
 from results.store import Store, SweepFolder
 
 FILE = 20_000

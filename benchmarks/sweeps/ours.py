@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, environment, python
 from benchmarks.sweeps.timeline import Report, Setup, Timeline
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.store import Store
 
 NAME = "ours"

@@ -59,7 +59,7 @@ def importances_frame(result: Importance) -> pd.DataFrame:
 def trials_of(folder: SweepFolder) -> list[Trial]:
     """The trials of a stored sweep by number, without repeats, with their parameters and scores."""
     from results.reading import report_per_step, since_first_start
-    from results.schemas import to_rows
+    from results.rows import to_rows
 
     events, reports = folder.history()
     starts: dict[int, dict[str, Any]] = {}

@@ -88,7 +88,7 @@ def _text(value: Any) -> str:
 def _start(folder: SweepFolder, trial: int) -> dict[str, Any]:
     """The row of a trial's first start. Raises StoreError for an unknown trial."""
     from results.files import StoreError
-    from results.schemas import to_rows
+    from results.rows import to_rows
 
     rows = [row for row in to_rows(folder.read("trials")) if row["event"] == "start"]
     for row in rows:

@@ -182,7 +182,7 @@ class Running:
                 self._show()
                 if not interrupted and (reason := self._halt.reason) is not None:
                     interrupted = True
-                    self._screen.messages.append(f"{reason}: no more predictions; the next launch makes those that are left")
+                    self._screen.messages.append(f"{reason}: no more predictions; the next launch makes the others")
                 return not interrupted
 
             tell, limit = self._screen.messages.append, self._plan.trial_timeout

@@ -59,7 +59,7 @@ Tracker = Callable[[str, Sequence[Run], Path], None]
 def runs_of(folder: SweepFolder) -> list[Run]:
     """Every trial and repeat of a sweep, by number."""
     from results.reading import report_per_step
-    from results.schemas import to_rows
+    from results.rows import to_rows
 
     ledger = Ledger.of(folder)
     starts = {row["trial"]: row for row in reversed(to_rows(folder.read("trials"))) if row["event"] == "start"}

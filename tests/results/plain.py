@@ -12,7 +12,8 @@ import numpy as np
 
 from results.costs import EXAMPLES, cost
 from results.names import by_path
-from results.schemas import find, to_rows
+from results.rows import to_rows
+from results.schemas import find
 from results.store import SweepFolder
 
 Row = dict[str, Any]

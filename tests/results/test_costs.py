@@ -10,7 +10,7 @@ import pytest
 from results import views
 from results.costs import columns, cost
 from results.query import query
-from results.schemas import to_table
+from results.rows import to_table
 from tests.results.samples import end, report, start, sweep
 
 REPORTED = {

@@ -306,8 +306,8 @@ def test_compaction_drops_what_a_fence_excludes_and_nothing_whose_report_is_to_c
         add(writer, 0)
         writer.append("trials", start(1))
         writer.append("reports", report(1, 100, 0.5), evidence(1, 100))
-        late = [(entry.seq, entry.evidence) for entry in writer._pending[1:]]
-        writer._write(EVIDENCE, late)  # the driver dies here, or is about to write the report
+        [late] = writer._pending[1:]
+        writer._write(EVIDENCE, [late.seq], late.evidence)  # the driver dies here, or is about to write the report
         folder.compact()
         assert (1, 100) in stored(folder)
         writer._pending.clear()

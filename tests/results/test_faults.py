@@ -286,7 +286,7 @@ def test_an_unknown_error_of_the_commit_thread_reaches_the_driver(
 def test_an_unknown_error_of_a_compaction_is_a_warning_and_commits_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(sweep: object) -> None:
+    def broken(sweep: object, cache: object) -> None:
         raise MemoryError("no room to merge")
 
     monkeypatch.setattr("results.writer.compact_sweep", broken)

@@ -14,7 +14,7 @@ import pytest
 from results import views
 from results.query import query
 from results.reading import fenced, joined, listing, report_per_step
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.store import Store, SweepFolder
 from tests.results import plain
 from tests.results.samples import end, report, start, sweep

@@ -28,10 +28,10 @@ writer.append("trials", start(0))
 writer.append("trials", start(1))
 print(writer.barrier(), flush=True)
 genuine = Writer._write
-def write(self, table, rows):
+def write(self, table, *rows):
     if table == "trials":
         os.kill(os.getpid(), signal.SIGKILL)
-    genuine(self, table, rows)
+    genuine(self, table, *rows)
 Writer._write = write
 writer.append("reports", report(0, 100, 0.5))
 writer.append("trials", end(0, "complete"))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from results.schemas import TABLES, VERSION
+from results.rows import fitting, to_table
+from results.schemas import TABLES, VERSION, find
 from results.store import Store, StoreError, SweepExists, SweepMissing
 from tests.results.places import Place
 from tests.results.samples import META, end, report, seqs, start
@@ -120,6 +124,43 @@ def test_exists_missing_and_removed(store: Store) -> None:
     store.remove("night")
     assert store.sweeps() == []
     store.create("night", META)
+
+
+VALUES: list[Any] = [
+    None, 0, -1, 2**63, -(2**63) - 1, True, 0.5, 3.0, math.nan, "x", "\u00e9", "\ud800", b"x", [], ["x"], ["\ud800"],
+    [1], {}, {"a": 0.5}, {"a": 1}, {"a": None}, {"a": "x"}, {1: 0.5}, {"a": 2**63}, [("a", 1.0)], [("a", 2)],
+    [("a",)], [("a", "x")], [["a", 1.0]], np.int64(3), np.float32(0.1), np.array([1.0]), ("x",), {"x"}, object(),
+]  # fmt: skip
+"""Values of all kinds for every column: some fit, some do not. Not `[None]`: as a map it makes Arrow abort."""
+
+
+@pytest.mark.parametrize("table", ["trials", "reports"])
+def test_a_row_fits_exactly_if_a_table_of_it_can_be_made_and_makes_the_same(table: str) -> None:
+    first = {"seq": 1, "generation": 1, "trial": 0, "attempt": 0, "event": "start", "step": 1}
+    names = find(table).schema.names
+    for name in names:
+        for value in VALUES:
+            row = {key: part for key, part in first.items() if key in names} | {name: value}
+            try:
+                expected: Any = to_table(table, [row])
+            except (StoreError, TypeError) as error:
+                with pytest.raises(type(error), match=re.escape(str(error))):
+                    fitting(table, row)
+            else:
+                assert str(to_table(table, [fitting(table, row)]).to_pylist()) == str(expected.to_pylist())
+
+
+def test_a_row_does_not_change_after_it_was_appended(store: Store) -> None:
+    row = report(0, 1, 0.5, flags=["a"])
+    folder = store.create("one", META)
+    with folder.writer(period=60) as writer:
+        writer.append("reports", row)
+        row["flags"].append("b")
+        row["scores"]["colour"] = 0.0
+        writer.append("trials", start(0))
+    [stored] = folder.read("reports").to_pylist()
+    assert stored["flags"] == ["a"]
+    assert dict(stored["scores"])["colour"] == 0.5
 
 
 def test_rows_that_do_not_fit_are_refused_at_once(store: Store) -> None:

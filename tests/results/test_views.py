@@ -11,7 +11,7 @@ import pytest
 
 from results import views
 from results.reading import report_per_step
-from results.schemas import to_rows
+from results.rows import to_rows
 from results.sql import QueryError
 from results.store import StoreError, SweepFolder
 from tests.results.samples import SCORING, end, predict, report, start, sweep

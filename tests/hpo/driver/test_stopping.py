@@ -111,7 +111,7 @@ def test_a_stop_after_the_last_prediction_is_no_stop_and_an_earlier_one_says_why
 ) -> None:
     """The launch was asked to stop when every trial had ended and some predictions remain."""
     running._sweep = SimpleNamespace(finished=True)  # type: ignore[assignment]
-    why = [f"{running._halt.reason}: no more predictions; the next launch makes those that are left"]
+    why = [f"{running._halt.reason}: no more predictions; the next launch makes the others"]
 
     pending = [Pending(KeptWeights(0, 0, "checkpoints/0/0-900"), "held")] * remaining
 
