@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -97,12 +98,15 @@ def race(trials: int, workers: int, sides: Sequence[str], store: Path) -> None:
     parameters, marks = parameters_of_full(), (trials // 10, trials)
     print(f"{trials} trials, {workers} workers, {parameters} parameters a trial, load {os.getloadavg()[0]:.0f}")
     rows = []
+    token = store / "token"  # otherwise Ray writes one to the user's home, readable by all
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
     for side in sides:
         command = python("benchmarks.driver", "side", side, *map(str, (trials, workers, parameters)), str(store / side))
         # Workers start in another folder, so they need PYTHONPATH.
+        variables = environment(PYTHONPATH=str(ROOT), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
         done = subprocess.run(
-            [*command, *map(str, marks)], cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE,
-            text=True, check=True,
+            [*command, *map(str, marks)], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
         first, last = json.loads(done.stdout.splitlines()[-1]).values()
         rows.append([side, *cells(first, last, trials - marks[0])])
