@@ -227,6 +227,7 @@ def _join(address: str) -> None:
 
     try:
         _probe(address)
+        _check_loopback(address)
         ray.init(
             address=address,
             log_to_driver=False,
@@ -234,6 +235,8 @@ def _join(address: str) -> None:
             configure_logging=False,
             runtime_env={"py_modules": [str(folder) for folder in code_folders()]},  # about 3 MB, to each machine once
         )
+    except ResourceError:
+        raise
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"address {address!r}: no Ray cluster answers there ({error}). Give host:port of its head node, or 'auto' "
@@ -247,9 +250,33 @@ def _probe(address: str) -> None:
 
     Ray itself tries for minutes, and prints a line every five seconds.
     """
+    host, port = _host_and_port(address)
+    if port:
+        socket.create_connection((host, port), PROBE).close()
+
+
+def _check_loopback(address: str) -> None:
+    """Raise ResourceError if Ray would replace 127.0.0.1, where a cluster listens, by an address where none does."""
+    from ray._private import services
+
+    host, port = _host_and_port(address)
+    used = services.resolve_ip_for_localhost(host) if port else host
+    if used == host:
+        return
+    try:
+        _probe(f"{used}:{port}")
+    except OSError as error:
+        raise ResourceError(
+            f"address {address!r}: the cluster listens on this machine's loopback address alone, and Ray replaces that "
+            f"by {used}, where nothing answers. Type RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before the command, and Ray "
+            "keeps the address"
+        ) from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`; port 0 for any other address."""
     host, _, port = address.rpartition(":")
-    if host and "/" not in address and port.isdecimal():
-        socket.create_connection((host, int(port)), PROBE).close()
+    return (host, int(port)) if host and "/" not in address and port.isdecimal() else (address, 0)
 
 
 def _hush() -> None:

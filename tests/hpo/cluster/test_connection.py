@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 
-from hpo.cluster import machines, pause
+from hpo.cluster import connection, machines, pause
 from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
 from hpo.cluster.faults import PREEMPTED
 from hpo.cluster.processes import OWNER, PREFIX, scratch
@@ -348,3 +348,20 @@ def test_a_trial_never_spans_two_nodes() -> None:
         cluster.check(Resources(1, 8))
     with pytest.raises(ResourceError, match="hold 4: at most --workers 4 would fit"):
         cluster.check(Resources(5, 3))
+
+
+def test_a_cluster_on_the_loopback_alone_is_refused_before_ray_waits_for_another_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray._private import ray_constants, services
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(services, "node_ip_address_from_perspective", lambda address: "127.0.0.2")
+    monkeypatch.setattr(importlib.import_module("ray._private.worker"), "_global_node", None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        message = r"^address '127.*: the cluster listens .* by 127.0.0.2, where .* RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 "
+        with pytest.raises(ResourceError, match=message):
+            connection._join(address)
+        monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+        connection._check_loopback(address)
