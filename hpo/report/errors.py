@@ -46,7 +46,7 @@ def texts_of(record: SweepRecord) -> tuple[Texts, str]:
 
 
 def error_rows(record: SweepRecord, predictors: Sequence[Predictor], texts: Texts) -> list[dict[str, Any]]:
-    """One row for each error, the worst of each task first: task, label, what each predictor says, text, id."""
+    """One row for each error, the worst of each task first: task, text, label, what each predictor says, id."""
     rows: list[dict[str, Any]] = []
     for task in record.tasks:
         tables = {each.name: each.parts["search"][task] for each in predictors if task in each.parts.get("search", {})}
@@ -68,7 +68,7 @@ def error_rows(record: SweepRecord, predictors: Sequence[Predictor], texts: Text
             known = texts.get(task, ())
             parts = known[row] if row < len(known) else ()
             named = {"text": " / ".join(map(_cut, parts))} if parts else {}
-            rows.append({**cells[row], **named, "id": ids[row]})
+            rows.append({"task": task, **named, **cells[row], "id": ids[row]})
     return rows
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.display import answer, ensemble
-from hpo.display.importance import importance_notes, importance_title
+from hpo.display.importance import importance_notes
 from hpo.display.tables import MISSING
 from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, trial_records
 from hpo.display.units import amount, duration, plural, score
@@ -36,6 +36,8 @@ LISTED = 20
 """Largest number of trials that a row of failures names."""
 WIDE = 640
 """Smallest width in pixels of a figure with many axes."""
+AXIS = 90
+"""Smallest distance in pixels of two parallel axes: their labels stand between them."""
 
 
 class Section(NamedTuple):
@@ -142,16 +144,19 @@ def parameters(facts: Facts, key: str) -> str:
     if isinstance(facts.importance, Importance):
         frame = importances_frame(facts.importance)
         kept = frame[frame["parameter"].isin(frame["parameter"].unique()[:IMPORTANT])]
-        title = importance_title(facts.importance, facts.record.name)
-        parts.append(html.plot(f"{key}-importance", "Importance.", trials.param_importances(kept), f"{title}."))
+        found = facts.importance
+        note = (
+            f"Share of what separates the best trials from all: {found.method}, {plural(found.trials, 'trial')} at the "
+            f"rung of {found.rung:,} examples."
+        )
+        parts.append(html.plot(f"{key}-importance", "Importance.", trials.param_importances(kept), note))
         notes = importance_notes(facts.importance, len(facts.importance.parameters))[2:]
         parts += [html.paragraph(note, "note") for note in ["A pale bar may be chance.", *notes]]
     else:
         parts.append(html.paragraph(facts.importance, "note"))
     drawn = trials.parallel_coordinate(facts.compared, shown)
-    parts.append(
-        html.plot(f"{key}-parallel", "Parallel coordinates.", drawn, f"{at} Drag along an axis to select trials.", WIDE)
-    )
+    note, least = f"{at} Drag along an axis to select trials.", max(WIDE, AXIS * (len(shown) + 1))
+    parts.append(html.plot(f"{key}-parallel", "Parallel coordinates.", drawn, note, least))
     panels = trials.slice(facts.compared, shown)
     parts.append(html.plot(f"{key}-slice", "Slices.", panels, f"{at} Later trials are orange.", WIDE))
     return "".join(parts)

@@ -202,7 +202,7 @@ def param_importances(importances: pd.DataFrame) -> go.Figure:
             go.Scatter(y=rows["parameter"].map(safe), x=rows["importance"], mode="markers", name=safe(target),
                        marker=marker, hovertemplate="%{y}: %{x:.2f}")
         )  # fmt: skip
-    made = look.figure(traces, x="share of what separates the best trials from all", height=120 + 26 * len(names))
+    made = look.figure(traces, x="importance (share)", height=120 + 26 * len(names))
     return made.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
 
 
@@ -231,7 +231,8 @@ def pareto_front(trials: pd.DataFrame, cost: Objective, *, target: str = SCORE) 
             )
         )  # fmt: skip
     made = look.figure(traces, x=title, y=f"{safe(target)} on search")
-    return made.update_xaxes(type="log" if _is_long(shown[cost.column].to_numpy(dtype=float)) else "linear")
+    costs = shown[cost.column].to_numpy(dtype=float) / unit
+    return made.update_xaxes(**_log_axis(costs)) if _is_long(costs) else made
 
 
 def unit_of(column: str) -> tuple[float, str]:
@@ -348,6 +349,13 @@ def _is_long(values: NDArray[np.float64]) -> bool:
     """Whether an axis of these values is logarithmic: all are positive, and the range is long."""
     known = values[np.isfinite(values)]
     return bool(len(known) and known.min() > 0 and known.max() / known.min() >= look.LONG)
+
+
+def _log_axis(values: NDArray[np.float64]) -> dict[str, Any]:
+    """A logarithmic axis of positive values with whole numbers at its ticks: 1, 2, 5, 10, 20, ..."""
+    low, high = math.floor(math.log10(values.min())), math.ceil(math.log10(values.max()))
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
 
 
 def _dimension(values: pd.Series) -> dict[str, Any]:

@@ -89,6 +89,10 @@ def test_a_reader_sees_everything(window: Browser, address: str, width: int, dar
     assert [each for each in window.requests if not each.startswith(("file:", "data:", "blob:"))] == []
     assert window.run("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     assert window.run(CONTRAST) == []
+    narrow = "[...document.querySelectorAll('.texts td:nth-child(2)')].filter((cell) => cell.clientWidth < 250).length"
+    assert window.run(narrow) == 0, "a column of texts is too narrow to read"
+    stroke = "getComputedStyle(document.querySelector('.parcoords .axis path')).stroke"
+    assert window.run(stroke) == ("rgb(163, 173, 185)" if dark else "rgb(82, 92, 105)")
     paper = window.run("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(13, 15, 19)" if dark else "rgb(244, 246, 248)")
 

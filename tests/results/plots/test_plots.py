@@ -154,6 +154,14 @@ def test_the_front_holds_what_no_complete_trial_beats() -> None:
     assert named(trials.pareto_front(TRIALS, COST), "other trials").customdata.tolist() == [2]
 
 
+def test_a_long_range_of_costs_has_whole_numbers_at_its_ticks() -> None:
+    wide = TRIALS.assign(seconds=[50, 500, 5000, 50, 50])
+    axis = trials.pareto_front(wide, COST).layout.xaxis
+    assert axis.type == "log"
+    assert axis.ticktext[:8] == ("10", "20", "50", "100", "200", "500", "1,000", "2,000")
+    assert axis.tickvals[:8] == pytest.approx((10, 20, 50, 100, 200, 500, 1000, 2000))
+
+
 def test_seeds_are_grouped_by_configuration() -> None:
     figure = trials.replicates(TRIALS)
     assert named(figure, "one run").x.tolist() == [0.5, 0.7]
