@@ -295,7 +295,13 @@ def query(
         except QueryError as error:
             columns = list(run_query(source, "SELECT * FROM trials LIMIT 0").columns)
             raise InputError(f"{name_hints(sql, columns)}{error}") from error
-    tables.show(tables.records(frame), console(), json=json, columns=list(frame.columns), empty="no rows")
+    out, rows, columns = console(), tables.records(frame), list(frame.columns)
+    if json or len(tables.blocks(rows, columns, out.width)) == 1:
+        tables.show(rows, out, json=json, columns=columns, empty="no rows")
+    else:
+        rows = [{name: tables.shortened(value) for name, value in row.items()} for row in rows]
+        tables.show_blocks(rows, out, columns=columns, title="rows, in several tables")
+        out.print(f"texts longer than {tables.LONG} characters are cut; --json prints them whole", style="dim")
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"top": top, "show": show, "importance": importance, "query": query}

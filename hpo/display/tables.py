@@ -30,6 +30,8 @@ GAP = 2
 """Number of characters between two columns."""
 FOLD = 24
 """Largest width in characters of a column of `show_blocks` after the first."""
+LONG = 60
+"""Largest number of characters of a text that `shortened` leaves as it is."""
 NUMERIC = re.compile(r"[-+]?[\d.,]*\d(e[-+]?\d+)?[kMG]?|-")
 """Pattern of a cell that holds a number or is missing."""
 
@@ -74,6 +76,11 @@ def cell(value: Any) -> str:
     if isinstance(value, dict | list):
         return json_module.dumps(value, ensure_ascii=False)
     return " ".join(str(value).split())
+
+
+def shortened(value: Any) -> Any:
+    """A text of more than `LONG` characters cut there; any other value as it is."""
+    return f"{value[:LONG]}..." if isinstance(value, str) and len(value) > LONG else value
 
 
 def rich_table(rows: Sequence[Row], columns: Sequence[str] | None = None, fold: int | None = None) -> Table:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from hpo.commands.ask import query
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
 from tests.hpo.stored import TASKS
@@ -163,6 +166,19 @@ def test_query(kept_store: Path) -> None:
     text = hpo("query", sql, store=kept_store).stdout
     assert text.split()[:2] == ["trial", "best"]
     assert answer("query", sql, "--sweep", SWEEP, store=kept_store) == rows
+
+
+def test_query_of_many_columns_fits_the_terminal(kept_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Console(file=StringIO(), width=80)
+    monkeypatch.setattr("hpo.commands.ask.console", lambda: out)
+    assert isinstance(out.file, StringIO)
+    query("SELECT * FROM trials WHERE trial < 3", store=str(kept_store))
+    lines = out.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 150, "a configuration does not fill the screen"
+    assert "--json prints them whole" in lines[-1]
+    words = set(out.file.getvalue().split())
+    assert {"overall", "config", "params", "adapter/rank"} <= words
 
 
 @pytest.mark.parametrize(
