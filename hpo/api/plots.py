@@ -30,10 +30,10 @@ class Plots:
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
 
-    def optimization_history(self, by: str = "used", target: str = SCORE) -> go.Figure:
+    def history(self, by: str = "used", target: str = SCORE) -> go.Figure:
         """Every report, and the best score at the full budget so far. `by`: `used`, examples used by all trials, or
         `elapsed`, seconds since the sweep began."""
-        return trials.optimization_history(frames.reports_frame(self._folder), by=by, target=target)
+        return trials.history(frames.reports_frame(self._folder), by=by, target=target)
 
     def intermediate_values(self, target: str = SCORE) -> go.Figure:
         """The learning curve of each trial over its milestones."""

@@ -203,7 +203,7 @@ class StoredSweep:
 
     @property
     def plot(self) -> Plots:
-        """The figures of the sweep, such as `sweep.plot.optimization_history()`. See `hpo.api.plots`."""
+        """The figures of the sweep, such as `sweep.plot.history()`. See `hpo.api.plots`."""
         from hpo.api.plots import Plots
 
         return Plots(self.folder)

@@ -115,7 +115,7 @@ def progress(facts: Facts, key: str) -> str:
         {name: value for name, value in asdict(row).items() if name in ("step", *facts.snapshot.rung_columns)}
         for row in facts.snapshot.rungs
     ]
-    history = trials.optimization_history
+    history = trials.history
     return "".join(
         [
             html.pairs(

@@ -11,7 +11,7 @@ from results.plots import predictions, trials
 PLOTS: Mapping[str, Callable[..., go.Figure]] = {
     made.__name__: made
     for made in (
-        trials.optimization_history,
+        trials.history,
         trials.sweeps_history,
         trials.intermediate_values,
         trials.parallel_coordinate,

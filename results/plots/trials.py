@@ -33,7 +33,7 @@ COLUMNS = 3
 """Panels of `slice` in a row."""
 
 
-def optimization_history(reports: pd.DataFrame, *, by: str = "used", target: str = SCORE) -> go.Figure:
+def history(reports: pd.DataFrame, *, by: str = "used", target: str = SCORE) -> go.Figure:
     """Every report of a sweep, and the best score at the full budget so far.
 
     `reports` has the columns trial, step, origin, `target`, and `by`: `used` (examples used by the sweep) or `elapsed`
@@ -65,7 +65,7 @@ def optimization_history(reports: pd.DataFrame, *, by: str = "used", target: str
 
 def sweeps_history(reports: Mapping[str, pd.DataFrame], *, by: str = "used", target: str = SCORE) -> go.Figure:
     """The best score at the full budget so far of several sweeps, by name; the tables are those of
-    `optimization_history`."""
+    `history`."""
     shown = {name: _searched(frame, target) for name, frame in reports.items()}
     shown = {name: frame[frame["step"] == frame["step"].max()] for name, frame in shown.items() if len(frame)}
     if not shown:

@@ -57,7 +57,7 @@ def test_reports_are_the_rows_of_the_store(sweep: StoredSweep) -> None:
 
 def test_figures_show_the_sweep(sweep: StoredSweep) -> None:
     plot = sweep.plot
-    drawn = [plot.optimization_history("elapsed"), plot.intermediate_values("sst"), plot.parallel_coordinate(),
+    drawn = [plot.history("elapsed"), plot.intermediate_values("sst"), plot.parallel_coordinate(),
              plot.slice([SPENT], step=100), plot.pareto_front("-trainable_parameters"), plot.timeline(),
              plot.replicates()]  # fmt: skip
     assert all(figure.data for figure in drawn)

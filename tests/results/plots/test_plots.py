@@ -61,7 +61,7 @@ CURVE = pd.DataFrame({"threshold": [0.9, 0.6, 0.2], "precision": [1.0, 0.5, 0.4]
 ROWS = pd.DataFrame({"id": ["a", EVIL], "label": [1.0, 2.0], "prediction": [1.5, 9.0], "outlier": [False, True]})
 
 EXAMPLES: Mapping[str, tuple[Callable[[pd.DataFrame], go.Figure], pd.DataFrame]] = {
-    "optimization_history": (trials.optimization_history, REPORTS),
+    "history": (trials.history, REPORTS),
     "sweeps_history": (lambda frame: trials.sweeps_history({EVIL: frame}, by="elapsed"), REPORTS),
     "intermediate_values": (trials.intermediate_values, REPORTS),
     "parallel_coordinate": (lambda frame: trials.parallel_coordinate(frame, ["lr", EVIL]), TRIALS),
@@ -124,10 +124,10 @@ def test_every_colour_can_be_told_on_light_and_dark() -> None:
 
 
 def test_the_best_line_holds_full_budgets_alone() -> None:
-    line = named(trials.optimization_history(REPORTS), "best at full budget")
+    line = named(trials.history(REPORTS), "best at full budget")
     assert line.x.tolist() == [500, 900]
     assert line.y.tolist() == [0.4, 0.6], "neither the 0.9 of a lower rung nor the 0.99 of a repeat"
-    default = named(trials.optimization_history(REPORTS), "default configuration")
+    default = named(trials.history(REPORTS), "default configuration")
     assert default.y.tolist() == [0.9, 0.4]
 
 
