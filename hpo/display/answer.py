@@ -48,7 +48,9 @@ def chance(probability: float) -> str:
     """A probability with two decimals, rounded down, never 0 or 1: nothing below a limit reads as the limit."""
     if math.isnan(probability):
         return "-"
-    return "below 0.01" if probability < 0.01 else "above 0.99" if probability > 0.99 else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
+    if probability < 0.01:
+        return "below 0.01"
+    return "above 0.99" if probability > 0.99 else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
 def _scores(answer: Answer, leader: Judged) -> str:

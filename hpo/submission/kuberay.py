@@ -139,8 +139,8 @@ def _mounts(job: KubeRayJob, command: SweepCommand, data: str | None) -> dict[st
     """Volume -> how a container mounts it. Raises SubmissionError for folders that pods cannot mount."""
     if (job.store_claim is None) != command.store.startswith("s3://"):
         raise SubmissionError(
-            f"`store_claim` must be the volume claim of a store that is a folder, and absent for one on S3; the store is "
-            f"{command.store}, the claim {job.store_claim}."
+            "`store_claim` must be the volume claim of a store that is a folder, and absent for one on S3; the store "
+            f"is {command.store}, the claim {job.store_claim}."
         )
     places = {} if job.store_claim is None else {"store": command.store}
     places |= {} if job.data_claim is None else {"data": data or ""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.hpo import stored
-from tests.hpo.cli import SWEEP, answer, hpo, refused
+from tests.hpo.cli import SWEEP, answer, hpo
 from tests.results.places import Place, upload
 
 READING = (
