@@ -30,7 +30,8 @@ Question = Callable[[Path], Callable[[], Any]]
 
 MODULES = (
     "hpo.commands.ask", "hpo.commands.watch", "hpo.display.answer", "hpo.display.live", "hpo.display.status",
-    "hpo.display.summary", "hpo.display.trials", "hpo.driver.answer", "minbert.metrics", "minbert.migrations",
+    "hpo.display.importance", "hpo.display.summary", "hpo.display.trials", "hpo.driver.answer", "hpo.driver.importance",
+    "minbert.metrics", "minbert.migrations",
     "results.choice", "results.query", "results.views", "scipy.special", "rich.console", "rich.table",
 )  # fmt: skip
 """What the commands import once they run."""
@@ -83,6 +84,26 @@ def look(store: Path) -> Callable[[], Any]:
         shutil.rmtree(copy)
 
     return ask
+
+
+def predictions(store: Path) -> Callable[[], Any]:
+    """The last predictions on `search` of every fiftieth trial: those of 200 in a sweep of 10,000."""
+    from results.candidates import last_evidence
+    from results.store import Store
+
+    def ask() -> None:
+        folder = Store(store).open(NAME)
+        trials = folder.read("trials", columns=())["trial"].unique().to_pylist()
+        last_evidence(folder, sorted(trials)[::50])
+
+    return ask
+
+
+def importance_of_study(study: Any) -> Any:
+    """Importance of the parameters of a study of Optuna by PED-ANOVA, as ours is."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
 
 
 def trials_frame(store: Path) -> Callable[[], Any]:
@@ -147,6 +168,7 @@ OPTUNA: Mapping[str, Callable[[Any], Any]] = {
     "show": lambda study: study.trials[7],
     "query": lambda study: study.trials_dataframe().groupby("state")["value"].max(),
     "frame": lambda study: study.trials_dataframe(),
+    "importance": importance_of_study,
 }
 QUERY = "SELECT state, max(overall), avg(adapter/rank) FROM trials GROUP BY state"
 BEST = "SELECT max(overall) OVER (ORDER BY trial) AS best FROM trials WHERE state = 'complete' ORDER BY trial"
@@ -170,6 +192,8 @@ SIDES: Mapping[str, Mapping[str, Question]] = {
         "query": command("query", QUERY),
         "count": command("query", "SELECT count(*) FROM reports"),
         "frame": trials_frame,
+        "importance": command("importance", NAME),
+        "predictions": predictions,
     },
     "journal": {name: optuna_study(journal, ask) for name, ask in OPTUNA.items()},
     "sqlite": {name: optuna_study(sqlite, ask) for name, ask in OPTUNA.items()},
