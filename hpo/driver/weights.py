@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +58,8 @@ class Shelf:
         """Members of the ensemble, in the order in which they were picked."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hpo-weights")
         """Deletes: neither a slow disk nor an object store holds up the search."""
+        self._deletions: list[Future[None]] = []
+        """Those that have not ended, or that have ended with an error of this code."""
         self._problems: list[str] = []
 
     def recall(self, ledger: Ledger) -> None:
@@ -106,7 +108,8 @@ class Shelf:
         """Delete the checkpoints of `trials` that no row names any longer, in a thread. None: those of all trials that
         have ended, and what a crash left half deleted."""
         names = kept_names(ledger, trials)
-        self._thread.submit(self._delete, names, half_deleted=trials is None)
+        self._deletions = [deletion for deletion in self._deletions if not deletion.done() or deletion.exception()]
+        self._deletions.append(self._thread.submit(self._delete, names, half_deleted=trials is None))
         for trial in names if trials is None else trials:
             if self._jury is not None and trial not in ledger.kept:
                 self._jury.forget(trial)
@@ -121,7 +124,8 @@ class Shelf:
     def tidied(self) -> list[str]:
         """Wait until all that `tidy` was asked for has been tried; returns what could not be deleted, with the
         reasons."""
-        self._thread.submit(lambda: None).result()
+        for deletion in self._deletions:
+            deletion.result()
         problems, self._problems = self._problems, []
         return problems
 

@@ -116,6 +116,11 @@ def test_weights_that_cannot_be_deleted_are_named(sweep: Folder, monkeypatch: py
     shelf.tidy(ledger)
     assert shelf.tidied() == [f"{sweep.path}/checkpoints/1: permission denied"]
     assert shelf.tidied() == []
+    monkeypatch.setattr("hpo.driver.weights.delete", None)
+    shelf.tidy(ledger)
+    shelf.tidy(ledger, [])
+    with pytest.raises(TypeError, match="not callable"):
+        shelf.tidied()
 
 
 def test_one_driver_a_sweep(sweep: Folder) -> None:

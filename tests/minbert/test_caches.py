@@ -19,7 +19,7 @@ from minbert.stages.cache import CacheEntry, Done, Partial
 from minbert.training.feature_cache import CachedRows
 from tests.minbert.conftest import make_corpus
 
-TOKENS, STAGES, FEATURES = caches.HOLDERS
+TOKENS, STAGES, FEATURES, CHECKPOINTS = caches.HOLDERS
 
 
 @pytest.fixture
@@ -36,6 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         unfinished.save_partial(Partial(tensors, {}))
     rows = CachedRows(folder / "features" / "c", np.full(1_000, 100), 384)  # 147 MiB of holes
     rows.fetch(np.array([5]), lambda missing: {row: np.ones((100, 384), np.float32) for row in missing})
+    (copy := folder / "checkpoints" / "d").mkdir(parents=True)
+    (copy / "done.json").write_text("{}")
     release()
     return folder
 
@@ -53,21 +55,21 @@ def kinds(cached: list[caches.Cached]) -> set[str]:
 
 def test_entries_of_every_kind_are_found_with_their_bytes(folder: Path) -> None:
     found = {entry.kind: entry for entry in entries(folder)}
-    assert found.keys() == {TOKENS, STAGES, FEATURES, UNFINISHED}
-    assert len(entries(folder)) == 4
+    assert found.keys() == {TOKENS, STAGES, FEATURES, CHECKPOINTS, UNFINISHED}
+    assert len(entries(folder)) == 5
     assert 100 * 384 * 4 <= found[FEATURES].size < 2**20, "holes take no bytes"
     disk = int(subprocess.run(["du", "-sB1", found[TOKENS].path], capture_output=True, text=True).stdout.split()[0])
     assert found[TOKENS].size == disk
 
 
 def test_the_least_recently_used_go_until_the_rest_fits(folder: Path) -> None:
-    order = [FEATURES, TOKENS, UNFINISHED, STAGES]
+    order = [FEATURES, TOKENS, UNFINISHED, STAGES, CHECKPOINTS]
     for age, kind in enumerate(reversed(order)):
         entry = next(entry for entry in entries(folder) if entry.kind == kind)
         os.utime(entry.path if kind == UNFINISHED else entry.holder, (1e9 - age, 1e9 - age))
     cached = entries(folder)
     assert [entry.kind for entry in cached] == order
-    limit = cached[2].size + cached[3].size
+    limit = sum(entry.size for entry in cached[2:])
     assert evict(folder, sum(entry.size for entry in cached)) == []
     assert evict(folder, limit, dry_run=True) == cached[:2]
     assert entries(folder) == cached, "a dry run deletes nothing"
@@ -82,13 +84,14 @@ def test_opening_an_entry_makes_it_the_last_to_go(folder: Path, tmp_path: Path) 
     open_data(tmp_path / "data", find_base("tiny"))
     assert CacheEntry(folder / "stages", "a" * 64).load() is not None
     CachedRows(folder / "features" / "c", np.full(1_000, 100), 384)
+    caches.hold(folder / "checkpoints" / "d" / "done.json")
     assert all(entry.used > 1e9 for entry in entries(folder))
 
 
 def test_what_this_process_uses_stays(folder: Path, tmp_path: Path) -> None:
     open_data(tmp_path / "data", find_base("tiny"))
     with CacheEntry(folder / "stages", "b" * 64).lock():  # as while it is computed
-        assert kinds(evict(folder, 0)) == {STAGES, FEATURES}
+        assert kinds(evict(folder, 0)) == {STAGES, FEATURES, CHECKPOINTS}
     release()
     assert kinds(evict(folder, 0)) == {TOKENS, UNFINISHED}
 

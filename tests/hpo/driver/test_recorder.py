@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hpo.cluster.faults import PREEMPTED
+from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
 from hpo.driver.placement import DECLINES, Placement
 from hpo.driver.places import SAME_FAILURES
@@ -61,6 +62,14 @@ class MemoryWriter:
         return self.durable_seq
 
 
+class PromptShelf(Shelf):
+    """A shelf that has deleted when `tidy` returns."""
+
+    def tidy(self, ledger: Ledger, trials: Iterable[int] | None = None) -> None:
+        super().tidy(ledger, trials)
+        assert self.tidied() == []
+
+
 class Bench:
     """A recorder over a pure sweep, without Ray, in simulated time."""
 
@@ -75,8 +84,9 @@ class Bench:
         self.monitor = Monitor("s", trials, STEPS, Asha(eta=2), exempt=())
         self.messages: list[str] = []
         self.placement = Placement(workers, self.board, self.messages.append, clock=lambda: self.now)
+        shelf = PromptShelf(locate(folder), keep)
         self.recorder = Recorder(
-            self.sweep, self.writer, Shelf(locate(folder), keep), self.monitor, self.placement, self.messages.append
+            self.sweep, self.writer, shelf, self.monitor, self.placement, self.messages.append
         )
 
     def result(self, tune_id: str, **values: Any) -> bool:
