@@ -145,6 +145,8 @@ def discard(
     """Delete outdated files and temporary files that are old enough; returns the names of the outdated files."""
     now = time.time() if now is None else now
     files = outdated(folder, name, now=now, grace=grace, cache=cache)
-    for file in (*files, *folder.temporaries(now, GRACE)):
+    for file in files:
         folder.delete(file)
+    for left in folder.temporaries(now, GRACE):
+        folder.discard(left)
     return files

@@ -90,7 +90,7 @@ def gc(
 
     With --keep also weights of finished sweeps, except the best K, the default, the answer and ensembles.
 
-    With --caches also tokenised data, features and stages that were not used for longest and are not in use.
+    With --caches also tokenised data, features, stages and copies of weights that were not used for longest.
 
     A sweep on which a driver works is left alone.
 
