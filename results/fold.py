@@ -7,6 +7,8 @@ a fraction of a second. The driver folds the same rows one by one (`hpo.driver.l
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from results import costs
-from results.reading import counted_per_step, first_per_step, since_first_start
+from results.objectives import SCORE
+from results.reading import chosen, counted_per_step, first_per_step, since_first_start
 from results.schemas import find
 
 if TYPE_CHECKING:
@@ -147,6 +150,26 @@ def latest(found: Fold) -> list[Latest]:
             attempts.tolist(), examples.tolist(), checkpoints.to_pylist(), itertools.pairwise(bounds), strict=True
         )
     ]
+
+
+def scores_per_step(found: Fold, targets: Collection[str]) -> dict[int, dict[int, dict[str, float]]]:
+    """Trial -> step -> target (`overall` or a task) -> score, NaN where there is none, of the reports that count."""
+    reports = chosen(found.reports, counted_per_step(found.reports))
+    values = [_scores(reports, target).to_numpy().tolist() for target in targets]
+    per_step: dict[int, dict[int, dict[str, float]]] = {}
+    numbers = reports["trial"].to_pylist(), reports["step"].to_pylist()
+    for trial, step, *scores in zip(*numbers, *values, strict=True):
+        per_step.setdefault(trial, {})[step] = dict(zip(targets, scores, strict=True))
+    return per_step
+
+
+def _scores(reports: pa.Table, target: str) -> pa.ChunkedArray:
+    """The scores for a target, NaN where there is none."""
+    if target == SCORE:
+        scores = pc.if_else(pc.fill_null(reports["diverged"], False), math.nan, reports["overall"])
+    else:
+        scores = pc.map_lookup(reports["scores"], pa.scalar(target), "first")
+    return pc.fill_null(scores, math.nan)
 
 
 def columns(found: Fold, tasks: list[str]) -> pa.Table:

@@ -48,7 +48,7 @@ def parameters(
     trial has none.
     """
     numbers = [int(trial) for trial in found.trials] if trials is None else list(trials)
-    drawn = _first_starts(folder, found, "params")
+    drawn = first_starts(folder, found, "params")
     with duckdb.connect(":memory:") as database:
         paths: dict[str, list[str]] = {}
         for key in sorted(_keys(database, drawn)):
@@ -68,7 +68,7 @@ SLICE = 2_000
 """Number of trials whose configurations are in memory as JSON at a time."""
 
 
-def _first_starts(folder: SweepFolder, found: Fold, name: str) -> Slices:
+def first_starts(folder: SweepFolder, found: Fold, name: str) -> Slices:
     """A column of the first starts of all trials."""
     table = folder.read("trials", columns=(name,))
     return Slices(table.select([name]), np.searchsorted(table["seq"].to_numpy(), found.first["seq"].to_numpy()))
@@ -99,7 +99,7 @@ def _keys(database: duckdb.DuckDBPyConnection, drawn: Iterable[pa.Table]) -> set
 def _texts(folder: SweepFolder, found: Fold, trials: Sequence[int], drawn: Slices) -> Iterable[pa.Table]:
     """Configuration and drawn parameters of these trials, as stored, a slice at a time."""
     if len(trials) == len(found.trials):
-        configs = _first_starts(folder, found, "config")
+        configs = first_starts(folder, found, "config")
         return (each.append_column("params", own["params"]) for each, own in zip(configs, drawn, strict=True))
     starts = found.first.take(pa.array(np.searchsorted(found.trials, trials)))
     keys = list(zip(starts["generation"].to_pylist(), starts["seq"].to_pylist(), strict=True))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpo.driver.ledger import Ledger
+from hpo.driver.ledger import entries_of
 from hpo.launch.record import record_of
 from hpo.search.importance import OVERALL, Importance, ImportanceError, PedAnova, Trial, importance
 from hpo.space.space import Space
@@ -58,24 +58,14 @@ def importances_frame(result: Importance) -> pd.DataFrame:
 
 def trials_of(folder: SweepFolder) -> list[Trial]:
     """The trials of a stored sweep by number, without repeats, with their parameters and scores."""
-    from results.reading import report_per_step, since_first_start
-    from results.rows import to_rows
+    from results.fold import fold, scores_per_step
+    from results.parameters import first_starts
 
-    events, reports = folder.history()
-    starts: dict[int, dict[str, Any]] = {}
-    for row in to_rows(since_first_start(events, events)):
-        if row["event"] == "start":
-            starts.setdefault(int(row["trial"]), row)  # a trial's identity is fixed at its first start
-    scores: dict[int, dict[int, dict[str, float]]] = {}
-    for row in to_rows(report_per_step(reports, events)):
-        overall = math.nan if row["diverged"] else row["overall"]
-        scores.setdefault(int(row["trial"]), {})[int(row["step"])] = {OVERALL: overall, **(row["scores"] or {})}
+    found = fold(folder)
+    drawn = [text for part in first_starts(folder, found, "params") for text in part["params"].to_pylist()]
+    scores = scores_per_step(found, [OVERALL, *folder.tasks])
     return [
-        Trial(
-            state=entry.state,
-            params=json.loads(starts[number]["params"] or "{}"),
-            scores=scores.get(number, {}),
-            replicate=int(starts[number].get("replicate") or 0),
-        )
-        for number, entry in sorted(Ledger.of(folder).searched.items())
+        Trial(entry.state, json.loads(text or "{}"), scores.get(number, {}), entry.replicate)
+        for (number, entry, _), text in zip(entries_of(folder, found), drawn, strict=True)
+        if not entry.repeat
     ]

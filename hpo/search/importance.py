@@ -1,12 +1,13 @@
 """Importance of a sweep's parameters: the share of each in what separates good trials from the others.
 
-The table METHODS holds the methods, both computed by Optuna:
+The table METHODS holds the methods:
 
 ped-anova  PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255; conditional parameters: arXiv 2601.20800). The divergence
            of a parameter's density among the best trials from its density among all trials. It covers conditional
            parameters: one that few trials have, or few of the best, counts less
-fanova     functional ANOVA (Hutter et al. 2014). The share of the variance of a random forest's prediction that a
-           parameter explains alone. It covers the parameters that every compared trial has. It needs scikit-learn
+fanova     functional ANOVA (Hutter et al. 2014), computed by Optuna. The share of the variance of a random forest's
+           prediction that a parameter explains alone. It covers the parameters that every compared trial has. It needs
+           scikit-learn
 
 Only values of one rung are compared. The rung is the highest below which no trial was stopped, so that every trial has
 come that far or will: under asha the first one, without early stopping the full budget. Trials at a later rung were
@@ -22,16 +23,16 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import random
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from hpo.samplers.problem import distribution
@@ -103,15 +104,30 @@ class Importance:
     """Parameters that the method cannot assess, because some of the compared trials do not have them."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The compared trials."""
+
+    domains: Mapping[str, BaseDistribution]
+    """Name of each varied parameter -> its domain."""
+    params: Sequence[Mapping[str, Any]]
+    """The parameters of each trial by these names."""
+    scores: Mapping[str, Sequence[float]]
+    """Target -> finite score of each trial; higher is better."""
+
+
+Shares = dict[str, dict[str, float]]
+"""Target -> name of a parameter -> a number for it."""
+
+
 class Method(Protocol):
     """A way to compute importance."""
 
     name: ClassVar[str]
-    has_chance: ClassVar[bool]
-    """Whether it depends on the scores only through which trials are the best, so that `chance` is cheap."""
 
-    def evaluator(self) -> BaseImportanceEvaluator:
-        """Optuna's evaluator. Raises ImportanceError if something that it needs is not installed."""
+    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
+        """The importance of each parameter that the method can assess, not normalised, and its chance (no targets: the
+        method has none). Raises ImportanceError if something that it needs is not installed."""
         ...
 
 
@@ -120,10 +136,25 @@ class PedAnova:
     """PED-ANOVA with the best quarter of the trials."""
 
     name: ClassVar[str] = "ped-anova"
-    has_chance: ClassVar[bool] = True
 
-    def evaluator(self) -> BaseImportanceEvaluator:
-        return PedAnovaImportanceEvaluator(target_quantile=TOP)
+    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
+        from hpo.search import pedanova
+
+        values: dict[str, tuple[list[int], list[Any]]] = {}
+        for row, params in enumerate(compared.params):
+            for name, value in params.items():
+                rows, held = values.setdefault(name, ([], []))
+                rows.append(row)
+                held.append(value)
+        columns = [pedanova.column(compared.domains[name], *values[name]) for name in values]
+        best = {target: _best(np.array(scores)) for target, scores in compared.scores.items()}
+        counts = {target: int(marks.sum()) for target, marks in best.items()}
+        shuffled = {count: _shuffled(count, len(compared.params)) for count in set(counts.values())}
+        marked = pedanova.importances(columns, np.concatenate([np.stack(list(best.values())), *shuffled.values()]))
+        found = dict(zip(best, marked, strict=False))
+        random = dict(zip(shuffled, np.split(marked[len(best) :], len(shuffled)), strict=True))
+        chance = {target: (1 + (random[counts[target]] >= of).sum(0)) / (1 + SHUFFLES) for target, of in found.items()}
+        return _named(found, values), _named(chance, values)
 
 
 @dataclass(frozen=True)
@@ -131,15 +162,15 @@ class Fanova:
     """Functional ANOVA with a forest of 64 trees, Optuna's default, from a fixed seed."""
 
     name: ClassVar[str] = "fanova"
-    has_chance: ClassVar[bool] = False
 
-    def evaluator(self) -> BaseImportanceEvaluator:
+    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
         if importlib.util.find_spec("sklearn") is None:
             raise ImportanceError(
                 "`method`: fanova needs scikit-learn, which is not installed. Install it (pip install scikit-learn), "
                 f"or use {PedAnova.name}."
             )
-        return FanovaImportanceEvaluator(seed=0)
+        study = _study(compared)
+        return {target: _evaluate(study, scores) for target, scores in compared.scores.items()}, {}
 
 
 METHODS: Mapping[str, type[Method]] = {entry.name: entry for entry in (PedAnova, Fanova)}
@@ -171,24 +202,18 @@ def importance(
     usable = [trial for trial, reason in zip(trials, reasons, strict=True) if reason is None]
     left_out = Counter(reason for reason in reasons if reason is not None)
     limit = _unselected(usable, milestones)
-    compared_at = {step: [trial for trial in usable if _scored(trial, step, targets)] for step in milestones}
-    enough = [step for step in milestones if step <= limit and len(compared_at[step]) >= NEEDED]
-    step = rung if rung is not None else max(enough, default=milestones[0])
-    compared = compared_at[step]
-    left_out["not at this rung"] = len(usable) - len(compared)
-    if len(compared) < NEEDED:
-        raise ImportanceError(_too_few(step, len(compared), len(trials), left_out))
-    evaluator = METHODS[method]().evaluator()
-    shown = {names[leaf.name]: distribution(leaf) for leaf in space if not leaf.constant}
-    study = _study([{names[name]: value for name, value in trial.params.items()} for trial in compared], shown)
-    chances = _Chances(study, evaluator) if METHODS[method].has_chance else None
-    raw, chance = {}, {}
-    for target in targets:
-        values = [trial.scores[step][target] for trial in compared]
-        raw[target] = _evaluate(study, evaluator, values)
-        if chances is not None:
-            chance[target] = chances.of(raw[target], values)
-    present = Counter(names[name] for trial in compared for name in trial.params)
+    step = rung if rung is not None else _rung(usable, milestones, targets, limit)
+    raced = [trial for trial in usable if _scored(trial, step, targets)]
+    left_out["not at this rung"] = len(usable) - len(raced)
+    if len(raced) < NEEDED:
+        raise ImportanceError(_too_few(step, len(raced), len(trials), left_out))
+    compared = Compared(
+        domains={names[leaf.name]: distribution(leaf) for leaf in space if not leaf.constant},
+        params=[{names[name]: value for name, value in trial.params.items()} for trial in raced],
+        scores={target: [trial.scores[step][target] for trial in raced] for target in targets},
+    )
+    raw, chance = METHODS[method]().assess(compared)
+    present = Counter(name for params in compared.params for name in params)
     parameters = [
         Parameter(
             name,
@@ -202,7 +227,7 @@ def importance(
         method=method,
         rung=step,
         selected=step > limit,
-        trials=len(compared),
+        trials=len(raced),
         left_out={reason: count for reason, count in left_out.items() if count},
         targets=tuple(targets),
         parameters=tuple(sorted(parameters, key=lambda entry: (-entry.importance[targets[0]], entry.name))),
@@ -267,6 +292,14 @@ def _scored(trial: Trial, step: int, targets: Sequence[str]) -> bool:
     return all(math.isfinite(scores.get(target, math.nan)) for target in targets)
 
 
+def _rung(trials: Sequence[Trial], milestones: Sequence[int], targets: Sequence[str], limit: int) -> int:
+    """The highest milestone up to `limit` that enough trials have reached; without one the lowest."""
+    for step in reversed(milestones):
+        if step <= limit and sum(_scored(trial, step, targets) for trial in trials) >= NEEDED:
+            return step
+    return milestones[0]
+
+
 def _unselected(trials: Sequence[Trial], milestones: Sequence[int]) -> int:
     """The highest milestone below which no trial was stopped."""
     stops = [max(trial.scores) for trial in trials if trial.state == "pruned" and trial.scores]
@@ -281,13 +314,30 @@ def _too_few(step: int, found: int, total: int, left_out: Mapping[str, int]) -> 
     )
 
 
-def _study(params: Sequence[Mapping[str, Any]], domains: Mapping[str, BaseDistribution]) -> optuna.Study:
+def _best(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which trials are the best share TOP; more if scores are equal."""
+    cutoff = -np.sort(-scores)[math.ceil(TOP * len(scores)) - 1]
+    return np.asarray(scores >= cutoff)
+
+
+def _shuffled(best: int, trials: int) -> NDArray[np.bool_]:
+    """[SHUFFLES, trials] which trials are the best under random scores."""
+    marks = np.tile(np.arange(trials) < best, (SHUFFLES, 1))
+    return np.random.default_rng(0).permuted(marks, axis=1)
+
+
+def _named(rows: Mapping[str, NDArray[np.float64]], names: Iterable[str]) -> Shares:
+    return {target: dict(zip(names, row.tolist(), strict=True)) for target, row in rows.items()}
+
+
+def _study(compared: Compared) -> optuna.Study:
     """A study of complete trials with these parameters; their values are given to the evaluator apart."""
+    domains = compared.domains
     study = quiet_study(optuna.storages.InMemoryStorage())
     study.add_trials(
         [
             create_trial(params=dict(each), distributions={name: domains[name] for name in each}, value=0.0)
-            for each in params
+            for each in compared.params
         ]
     )
     for trial in study.get_trials(deepcopy=False):
@@ -296,45 +346,14 @@ def _study(params: Sequence[Mapping[str, Any]], domains: Mapping[str, BaseDistri
     return study
 
 
-def _evaluate(study: optuna.Study, evaluator: BaseImportanceEvaluator, scores: Sequence[float]) -> dict[str, float]:
-    """Importance of each parameter, not normalised. `scores` are those of the study's trials: higher is better."""
-    equal = min(scores) == max(scores)  # then fANOVA raises: there is no variance to share
+def _evaluate(study: optuna.Study, scores: Sequence[float]) -> dict[str, float]:
+    """Importance by functional ANOVA of each parameter that all trials of the study have, not normalised."""
+    equal = min(scores) == max(scores)  # then Optuna raises: there is no variance to share
     values = range(len(scores)) if equal else scores
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna warns that `target` is minimised, and of rare parameters
-        found = evaluator.evaluate(study, target=lambda trial: -float(values[trial.number]))
+    found = FanovaImportanceEvaluator(seed=0).evaluate(study, target=lambda trial: float(values[trial.number]))
     return {name: 0.0 if equal else float(value) for name, value in found.items()}
 
 
 def _share(raw: Mapping[str, float], name: str) -> float:
     total = math.fsum(raw.values())
     return raw[name] / total if total else 0.0
-
-
-class _Chances:
-    """Importances under random scores. They depend on the number of best trials alone, so targets share them."""
-
-    def __init__(self, study: optuna.Study, evaluator: BaseImportanceEvaluator) -> None:
-        self._study, self._evaluator = study, evaluator
-        self._trials = len(study.get_trials(deepcopy=False))
-        self._random: dict[int, list[dict[str, float]]] = {}
-        """Number of best trials -> importances, one for each shuffle."""
-
-    def of(self, raw: Mapping[str, float], scores: Sequence[float]) -> dict[str, float]:
-        """(1 + shuffles with at least this importance) / (1 + shuffles), for each parameter."""
-        cutoff = sorted(scores, reverse=True)[math.ceil(TOP * len(scores)) - 1]
-        best = sum(score >= cutoff for score in scores)  # more than TOP if scores are equal
-        shuffled = self._shuffled(best)
-        return {
-            name: (1 + sum(other[name] >= value for other in shuffled)) / (1 + len(shuffled))
-            for name, value in raw.items()
-        }
-
-    def _shuffled(self, best: int) -> list[dict[str, float]]:
-        if best not in self._random:
-            source = random.Random(0)
-            scores = [1.0] * best + [0.0] * (self._trials - best)
-            self._random[best] = [
-                _evaluate(self._study, self._evaluator, source.sample(scores, len(scores))) for _ in range(SHUFFLES)
-            ]
-        return self._random[best]
