@@ -6,10 +6,12 @@ parameter different domains. People read and write the parameter's path in the c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 
+@functools.cache  # a sweep has tens of names, and asks for each once per trial
 def path_of(name: str) -> str:
     """The path of a parameter: `adapter/rank` for `adapter.lora/rank`.
 

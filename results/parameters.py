@@ -1,7 +1,7 @@
 """Parameters of trials as columns, named by their paths: what a trial drew, or else the value in its configuration.
 
 Configurations are the bulk of `trials`. Only those of the trials that are asked for are read, and only the columns that
-are asked for are computed; the names of all columns come from the drawn parameters of all trials.
+are asked for are computed; the names of all columns come from the drawn parameters of these trials.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ def parameters(
 ) -> pd.DataFrame:
     """The wanted columns of the given trials, in their order (None: all trials), the index being the trial.
 
-    The columns are config, params, and then one for each parameter that any trial of the sweep has drawn, null where a
-    trial has none.
+    The columns are config, params, and then one for each parameter that any of these trials has drawn, null where one
+    has none.
     """
-    numbers = [int(trial) for trial in found.trials] if trials is None else list(trials)
-    drawn = first_starts(folder, found, "params")
+    every_number = [int(trial) for trial in found.trials]
+    numbers = every_number if trials is None else list(trials)
+    some = None if numbers == every_number else _texts_of(folder, found, numbers)
+    drawn = first_starts(folder, found, "params") if some is None else [some]
     with duckdb.connect(":memory:") as database:
         paths: dict[str, list[str]] = {}
         for key in sorted(_keys(database, drawn)):
@@ -58,7 +60,7 @@ def parameters(
         wanted_keys = {name: paths.get(name, []) for name in names if name in chosen}
         values: dict[str, list[Any]] = {name: [] for name in wanted_keys}
         if wanted_keys and numbers:
-            for texts in _texts(folder, found, numbers, drawn):
+            for texts in _texts(folder, found, drawn) if some is None else [some]:
                 for name, part in _columns(database, texts, wanted_keys, _groups(paths)).items():
                     values[name] += part
     return pd.DataFrame(values, index=numbers).astype({name: "str" for name in TEXTS if name in chosen})
@@ -96,17 +98,20 @@ def _keys(database: duckdb.DuckDBPyConnection, drawn: Iterable[pa.Table]) -> set
     return keys
 
 
-def _texts(folder: SweepFolder, found: Fold, trials: Sequence[int], drawn: Slices) -> Iterable[pa.Table]:
-    """Configuration and drawn parameters of these trials, as stored, a slice at a time."""
-    if len(trials) == len(found.trials):
-        configs = first_starts(folder, found, "config")
-        return (each.append_column("params", own["params"]) for each, own in zip(configs, drawn, strict=True))
+def _texts(folder: SweepFolder, found: Fold, drawn: Iterable[pa.Table]) -> Iterable[pa.Table]:
+    """Configuration and drawn parameters of all trials, as stored, a slice at a time."""
+    configs = first_starts(folder, found, "config")
+    return (each.append_column("params", own["params"]) for each, own in zip(configs, drawn, strict=True))
+
+
+def _texts_of(folder: SweepFolder, found: Fold, trials: Sequence[int]) -> pa.Table:
+    """Configuration and drawn parameters of these trials, as stored."""
     starts = found.first.take(pa.array(np.searchsorted(found.trials, trials)))
     keys = list(zip(starts["generation"].to_pylist(), starts["seq"].to_pylist(), strict=True))
     table = folder.rows("trials", [seq for _, seq in keys])
     stored = zip(table["generation"].to_pylist(), table["seq"].to_pylist(), strict=True)
     places = {key: place for place, key in enumerate(stored)}
-    return [table.select(list(TEXTS)).take(pa.array([places.get(key) for key in keys], pa.int64()))]
+    return table.select(list(TEXTS)).take(pa.array([places.get(key) for key in keys], pa.int64()))
 
 
 def _groups(paths: Iterable[str]) -> set[str]:

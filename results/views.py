@@ -96,7 +96,8 @@ def ranking(frame: pd.DataFrame) -> list[int]:
 
 
 def top(folder: SweepFolder, n: int = 10, where: str | None = None) -> pd.DataFrame:
-    """Rows of the `n` best trials, best first, each with three more columns about the runs of its configuration.
+    """Rows of the `n` best trials, best first, each with three more columns about the runs of its configuration. The
+    parameters are those that any of these trials has drawn.
 
     `runs`: number of its runs at full budget, repeats included; `mean`: the mean of their `overall`; `like_best`:
     whether noise alone may explain the difference from the best trial's mean, null below the full budget.

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.store import history
+from hpo.driver.ledger import Ledger
+from hpo.driver.selection import needed, record_choice, select
 from results import fences
 from results.evidence import EVIDENCE, evidence_table
 from results.reading import SUFFIX, encode
@@ -49,7 +51,14 @@ def fill(store: Path, name: str, trials: int, reports: int) -> SweepFolder:
         if rows:
             write(folder, table, firsts[table], seq, rows)
     folder.compact(grace=0.0)
+    choose(folder)
     return folder
+
+
+def choose(folder: SweepFolder) -> None:
+    """Record which trials predict, as a launch does once its search has ended."""
+    ledger = Ledger.of(folder)
+    record_choice(folder, ledger, needed(folder, ledger, select(folder, ledger)), ())
 
 
 def write(folder: SweepFolder, table: str, first: int, last: int, rows: list[Any]) -> None:

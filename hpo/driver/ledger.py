@@ -131,6 +131,8 @@ class Ledger:
         """Configuration -> the trial of the search that drew it."""
         self._missing: tuple[int, list[Repeat]] = (-1, [])
         """Number of rows fed, and the repeats to start after them."""
+        self._runs: tuple[int, list[Run]] = (-1, [])
+        """Number of rows fed, and every run after them."""
         for row in rows:
             self.feed(row)
 
@@ -236,10 +238,13 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """Every trial and repeat, by number."""
-        return [
-            Run(number, entry.config_id, entry.replicate, entry.origin, entry.state, entry.last)
-            for number, entry in sorted(self.trials.items())
-        ]
+        if self._runs[0] != self.rows:
+            runs = [
+                Run(number, entry.config_id, entry.replicate, entry.origin, entry.state, entry.last)
+                for number, entry in sorted(self.trials.items())
+            ]
+            self._runs = self.rows, runs
+        return self._runs[1]
 
     def search_ended(self, trials: int) -> bool:
         """Whether the search has ended: `trials` trials, repeats not counted."""

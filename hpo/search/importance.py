@@ -22,6 +22,7 @@ sweep that is often: of ten parameters without any effect the first has a share 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -213,7 +214,7 @@ def importance(
         scores={target: [trial.scores[step][target] for trial in raced] for target in targets},
     )
     raw, chance = METHODS[method]().assess(compared)
-    present = Counter(name for params in compared.params for name in params)
+    present = Counter(itertools.chain.from_iterable(compared.params))
     parameters = [
         Parameter(
             name,
