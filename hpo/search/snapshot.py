@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from hpo.search.schedulers import Asha, RungRow
+from hpo.search.judges import RungRow
+from hpo.search.schedulers import Asha
 from hpo.search.states import CLOSED
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from hpo.display import live, units
 from hpo.display.live import LiveDisplay, picture
 from hpo.display.plain import PlainDisplay
-from hpo.search.schedulers import RungRow
+from hpo.search.judges import RungRow
 from hpo.search.snapshot import Leader, RunningTrial, Snapshot, TaskLeader
 from hpo.search.states import STATES as TRIAL_STATES
 from hpo.worker.progress import StageProgress

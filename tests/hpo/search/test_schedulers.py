@@ -10,18 +10,15 @@ from typing import Any
 
 import pytest
 
+from hpo.search.judges import Judge, RungRow, bracket_of, bracket_shares
 from hpo.search.records import to_record
 from hpo.search.schedulers import (
     SCHEDULERS,
     Asha,
     Hyperband,
-    Judge,
     Median,
     NoStopping,
-    RungRow,
     Scheduler,
-    bracket_of,
-    bracket_shares,
     scheduler_from,
 )
 
