@@ -24,7 +24,7 @@ from hpo.search.records import check_integer
 from hpo.search.repeats import Repeat, Run, missing
 from hpo.search.schedulers import EXEMPT, NoStopping, Scheduler
 from hpo.search.searchers import Searcher
-from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, End, Start, TrialRecord, Verdict, configuration_id
+from hpo.search.states import CLOSED, INTERRUPTIONS, REPEAT, End, Start, TrialRecord, Verdict, configuration_id, sharing
 from hpo.search.study import Study, derived_seed
 from hpo.space.space import Space
 from hpo.space.tree import Nested
@@ -226,7 +226,7 @@ class Sweep:
 
     def _enter(self, start: Start) -> None:
         """Add a trial that starts for the first time."""
-        self.records[start.trial] = TrialRecord(start)
+        self.records[start.trial] = TrialRecord(replace(start, config=sharing(start.config, self._first_configs[0])))
         self._identities.add((start.config_id, start.replicate))
         if start.repeat:
             self._repeated.append(start.trial)

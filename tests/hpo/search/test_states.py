@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 from typing import Any
@@ -19,6 +20,7 @@ from hpo.search.states import (
     TrialRecord,
     configuration_id,
     ranking,
+    sharing,
 )
 from hpo.search.study import OPTUNA_STATES
 
@@ -41,6 +43,24 @@ def test_a_configuration_s_identity_is_the_hash_of_its_canonical_json() -> None:
 def test_a_number_that_json_cannot_hold_has_no_identity() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         configuration_id({"x": math.nan})
+
+
+def test_configurations_share_what_is_exactly_equal() -> None:
+    known = {"x": 1, "flag": True, "nothing": None, "rate": 0.1, "adapter": {"kind": "lora", "on": ["query", 1]}}
+    cases = [
+        known,
+        {"x": 2, "flag": True, "nothing": None, "rate": 0.1, "adapter": {"kind": "lora", "on": ["query", 1]}},
+        {"x": 1.0, "flag": 1, "nothing": {}, "rate": 0.2, "adapter": {"kind": "lora", "on": ["query", True]}},
+        {"adapter": {"on": ["query", 1], "kind": "lora"}, "other": {"x": 1}},
+        {"x": math.nan, "adapter": "lora"},
+        {},
+    ]
+    for config in cases:
+        own = json.loads(json.dumps(config))
+        assert json.dumps(sharing(own, known)) == json.dumps(config), "the same JSON text, types and order included"
+    own = json.loads(json.dumps(cases[1]))
+    assert sharing(own, known)["adapter"] is known["adapter"]
+    assert sharing(json.loads(json.dumps(known)), known) is known
 
 
 def record(state: State, **values: Any) -> TrialRecord:
