@@ -41,11 +41,14 @@ $(STAMP): pyproject.toml constraints.txt
 sweep: env  ## a real sweep on the embedded sample corpus, from launch to ensemble
 	$(BIN)/hpo run quickstart $(SWEEP_ARGS)
 
+# Whole files go to a process, because their tests share fixtures; in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: env  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
 
 test-all: env  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow" $(TEST_ARGS)
+	$(PYTEST) -m "slow or not slow" $(TEST_ARGS)
 
 chaos: env  ## faults on a cluster of several hosts, as root (CHAOS_ARGS="--trials 20 --faults 10 --seed 1")
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def load(cls: type[T], value: object, path: str = "", run: Run = NO_RUN) -> T:
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = _fields(cls)
     for name in value:
         if name not in fields:
             expected = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]
@@ -208,7 +209,7 @@ def dump(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             **({"kind": value.kind} if hasattr(value, "kind") else {}),
-            **{field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value)},
+            **{name: dump(getattr(value, name)) for name in _fields(type(value))},
         }
     if isinstance(value, Mapping):
         return {key: dump(item) for key, item in value.items()}
@@ -312,9 +313,9 @@ def _branch(family: Mapping[str, type], value: object, run: Run, path: str) -> o
 
 def _check_owner(family: Mapping[str, type], kind: str, names: Sequence[str], path: str) -> None:
     """Check that no parameter of a branch belongs to another kind of its family. Raises ConfigError."""
-    own = _fields(family[kind]) | {"kind"}
+    own = {"kind", *_fields(family[kind])}
     of_family = own.union(*map(_fields, family.values()))
-    for name in names:
+    for name in (name for name in names if name not in own):
         meant = name if name in of_family else next(iter(difflib.get_close_matches(name, sorted(of_family), n=1)), None)
         owners = [owner for owner, cls in family.items() if meant in _fields(cls)]
         if meant not in own and owners:
@@ -325,9 +326,10 @@ def _check_owner(family: Mapping[str, type], kind: str, names: Sequence[str], pa
                               f"Give the kind as well: {path}/kind={owners[0]}.")  # fmt: skip
 
 
-def _fields(cls: type) -> set[str]:
-    """Names of a dataclass's fields."""
-    return {field.name for field in dataclasses.fields(cls)}
+@functools.cache
+def _fields(cls: type) -> Mapping[str, dataclasses.Field[Any]]:
+    """A dataclass's fields by name. Kept, because a launch loads thousands of configurations."""
+    return {field.name: field for field in dataclasses.fields(cls)}
 
 
 def _per_task(meta: Mapping[str, Any], value: object, run: Run, path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Setup of all tests: one thread for each process, no telemetry, one process for each file. As fixtures: the folder of
+"""Setup of all tests: one thread for each process, no telemetry, the longest files first. As fixtures: the folder of
 real data, and the places of stores."""
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from tests.results.places import BUCKET, KINDS, Place, Proxy
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data" / "cs224n"
 NUMBERS = itertools.count()
+LONGEST = tuple(
+    f"tests/{name}.py"
+    for name in ("test_readme", "hpo/driver/test_session", "hpo/driver/test_interruptions", "test_composition")
+)
+"""Files that begin first. `make test` gives whole files to two processes: a long one at the end would run alone."""
 
 
 def pytest_configure() -> None:
@@ -30,17 +35,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of one file in one process, because they share fixtures.
-
-    A test may name another `xdist_group`, as tests do that share a Ray cluster across files. The longest test begins
-    first; at the end it would run alone.
-    """
-    items.sort(key=lambda item: "test_every_command_of_the_readme" not in item.nodeid)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    """Put the longest files first, in the order of LONGEST."""
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

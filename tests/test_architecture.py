@@ -256,6 +256,8 @@ HEAVY = {
     "minbert.metrics": {"torch", "scipy", "pyarrow", "tokenizers", "safetensors", "huggingface_hub", "rich"},
     "search_spaces": {"torch", "numpy", "optuna", "ray", "minbert", "results", "hpo"},
     "results": {"torch", "ray", "optuna", "minbert", "hpo"},
+    "hpo.driver.session": {"torch", "ray", "scipy", "pandas", "pyarrow", "duckdb", "plotly"},
+    "hpo.worker.worker": {"torch", "scipy", "optuna", "duckdb", "plotly"},
 }
 """Module -> packages that its import must not load, directly or through other imports."""
 

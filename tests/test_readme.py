@@ -1,6 +1,7 @@
 """The README's commands, run on a small corpus with the tiny encoder and few, short trials.
 
-`shorten` lists all changes to the commands. A new command in the README is run without a change here.
+`shorten` lists all changes to the commands. A new command in the README is run without a change here. The first command
+of each program runs as a user starts it, the others as forks (`tests.forks`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 
 from hpo.cluster.connection import OWN_SETTINGS
 from minbert.data.files import SAMPLE
+from tests.forks import forks
 from tests.minbert.conftest import make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,7 +110,6 @@ def one_cluster(environment: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(900)  # some nine short sweeps
-@pytest.mark.xdist_group("readme")
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     data = make_corpus(tmp_path / "data", train=64, dev=24)
     shutil.copy(SAMPLE / "nli-train.tsv", data)  # beside the real data there is one
@@ -122,9 +123,11 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     }
     tour = commands()
     assert len(tour) >= 15, "the README must show at least 15 commands"
-    with one_cluster(environment) as shared:
-        for words in tour:
-            run(shorten(words, data), tmp_path, shared)
+    with one_cluster(environment) as shared, forks(shared) as forked:
+        programs: set[str] = set()
+        for words in (shorten(words, data) for words in tour):
+            check(words, forked(words, tmp_path) if words[0] in programs else started(words, tmp_path, shared))
+            programs.add(words[0])
     assert (tmp_path / "trained" / "confidence").is_dir(), "the README's own technique has trained"
     assert not (tmp_path / "runs" / "full-1").exists(), "hpo rm"
     assert (tmp_path / "augmented" / "ids-sst-train-augmented.csv").is_file()
@@ -132,9 +135,13 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     assert {f"{task}-{split}-output.csv" for task in ("sst", "para", "sts") for split in ("dev", "test")} <= written
 
 
-def run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command and check how it ends."""
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+def started(words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user starts it."""
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def check(words: list[str], done: subprocess.CompletedProcess[str]) -> None:
+    """Check how a command has ended."""
     output = f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     if words[:2] == ["hpo", "stop"]:  # the shortened sweep has ended, which the command must say
         assert done.returncode == 2, output

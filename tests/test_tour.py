@@ -25,7 +25,6 @@ def test_the_notebook_has_no_outputs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("tour")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells in order, with the tiny encoder; the value of each cell's last line can be shown."""

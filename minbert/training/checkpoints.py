@@ -14,13 +14,12 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from minbert.disk import make, sync
+
+if TYPE_CHECKING:  # a driver, which handles names and files alone, and `hpo gc` need no torch
+    from torch import Tensor
 
 FORMAT = 4
 """Format of the checkpoints that this version writes, and from which a trial continues."""
@@ -57,6 +56,8 @@ def order_of(name: str) -> tuple[int, int] | None:
 
 def write(path: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], trial: dict[str, Any]) -> None:
     """Write all files of a checkpoint except `done.json`."""
+    from safetensors.torch import save_file
+
     shutil.rmtree(path, ignore_errors=True)
     make(path)
     save_file({name: value.detach().contiguous() for name, value in weights.items()}, path / "weights.safetensors")
@@ -134,6 +135,9 @@ def read_trial(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """Tensors of a checkpoint's file `name`, `weights` or `optimizer`. Raises TrialCheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     file = path / f"{name}.safetensors"
     try:
         return load_file(file)

@@ -1,7 +1,6 @@
-"""A small Ray cluster that tests share, and launches with a trainer that needs no model.
+"""A small Ray cluster that the tests of a process share, and launches with a trainer that needs no model.
 
-Tests that share the cluster carry `pytestmark = pytest.mark.xdist_group("ray")`, so that one process runs them. Tests
-that kill drivers start their own as subprocesses.
+Tests that kill drivers start them as subprocesses, with clusters of their own.
 """
 
 from __future__ import annotations

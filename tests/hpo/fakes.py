@@ -4,7 +4,8 @@ checkpoints.
 Files in the sweep's folder control it:
 
 - `faults.json` maps a trial's number to its fault: {"kind": "raise", "at": 2, "attempts": [0]}. `at` is the index of
-the milestone before which the fault happens; without `attempts` it happens in every attempt.
+the milestone before which the fault happens; without `attempts` it happens in every attempt. The fault `wait` waits for
+the pause, so that a test does not depend on the speed of the machine.
 - `broken.json` holds the number of a GPU on which every trial meets the fault `device` at once.
 - `slow.json` holds the seconds that every optimiser step takes; `slow_predictions.json` those of a prediction.
 
@@ -87,6 +88,8 @@ def ready(job: Job, folder: Any) -> None:
 def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) -> Iterator[Report]:
     sweep = Path(job.folder)
     fault = _read(sweep / "faults.json", {}).get(str(assignment.trial), {})
+    if assignment.attempt not in fault.get("attempts", range(9)):
+        fault = {}
     seconds = _read(sweep / "slow.json", 0.0)
     at = _newest(_checkpoints(job, assignment.trial))
     _note(sweep, f"{assignment.trial} {assignment.attempt} {at} {os.getpid()}")
@@ -102,10 +105,13 @@ def train(job: Job, assignment: Assignment, should_pause: Callable[[], bool]) ->
             examples = before + (milestone - before) * (step + 1) // STEPS
             if examples <= at:
                 continue
+            fails = step == STEPS - 1 and fault.get("at") == index
+            while fails and fault["kind"] == "wait" and not should_pause():
+                time.sleep(0.05)
             if should_pause():
                 yield _report(job, assignment, before, at, paused=True)
                 return
-            if step == STEPS - 1 and fault.get("at") == index and assignment.attempt in fault.get("attempts", range(9)):
+            if fails:
                 _fail(fault["kind"])
             time.sleep(seconds)
             at = examples

@@ -21,7 +21,7 @@ from results.store import Store
 from tests.hpo.conftest import SPACE, script
 from tests.hpo.display.test_live import snapshot
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 OPTIONS: dict[str, Any] = {
     "base": "tiny", "name": "s", "budget": 900, "grace": 100, "workers": 2, "gpus_per_trial": 0.0, "repeats": 0,

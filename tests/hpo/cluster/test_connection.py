@@ -24,7 +24,7 @@ from hpo.cluster.resources import ResourceError, ResourceRequest, Resources, fit
 from tests.hpo.driver.test_interruptions import descendants
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def listening(pids: set[int]) -> set[str]:

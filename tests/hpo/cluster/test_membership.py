@@ -10,7 +10,7 @@ import ray
 from hpo.cluster.connection import Cluster
 from hpo.cluster.membership import LOOK, Membership
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_a_dead_node_is_noticed_within_the_time_between_two_looks(

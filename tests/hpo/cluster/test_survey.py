@@ -23,7 +23,7 @@ from hpo.cluster.verdict import Answer, Node, judge
 from hpo.display import nodes
 from tests.hpo.cli import hpo
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20, "550.54.15")
 

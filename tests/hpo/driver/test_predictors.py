@@ -25,7 +25,7 @@ from results.store import Store, SweepFolder
 from tests.hpo.stored import record
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def made(store: Path, trials: int) -> tuple[SweepFolder, list[Pending]]:

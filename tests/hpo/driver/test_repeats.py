@@ -22,7 +22,7 @@ from tests.hpo.conftest import FAKES, calls, launch, script
 from tests.hpo.driver.test_interruptions import descendants, driver, events, gone, story, wait
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 BUDGET = 900
 PARTS: dict[str, Any] = {"scheduler": "none", "grace": None, "repeats": 2}

@@ -185,7 +185,6 @@ def processes(store: Path) -> set[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(1500)
 def test_a_sweep_on_machines_that_join_and_leave(tmp_path: Path) -> None:
     """It waits for a first machine, uses a second that joins, survives the loss of one, and resumes on a smaller
@@ -217,7 +216,6 @@ def test_a_sweep_on_machines_that_join_and_leave(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(900)
 def test_a_launch_waits_for_gpus_that_have_gone(tmp_path: Path) -> None:
     """The tests' GPUs are numbers: once one has joined, the survey of the machines refuses it, unless it is real."""

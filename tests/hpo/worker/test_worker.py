@@ -25,7 +25,7 @@ from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
 
 # Seconds on an idle machine; a loaded one may take ten times as long to start a process.
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = configure().to_dict()
 
