@@ -152,7 +152,7 @@ def load(cls: type[T], value: object, path: str = "", run: Run = NO_RUN) -> T:
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"`{path or 'configuration'}` must be a dictionary, found {value!r}.")
-    fields = _fields(cls)
+    fields = _fields(cls)  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
             expected = [*fields, *(["kind"] if hasattr(cls, "kind") else [])]

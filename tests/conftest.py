@@ -41,9 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> None:
-    """Set one thread in torch too: a plugin may have imported torch before OMP_NUM_THREADS was set here."""
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of any scope
+def pytest_runtest_setup() -> None:
+    """Set one thread in torch too, for each test: a plugin may have imported torch before OMP_NUM_THREADS was set here,
+    and a command that a test calls in this process takes all CPUs."""
     import torch
 
     torch.set_num_threads(1)

@@ -48,15 +48,6 @@ def draw(number: int) -> dict[str, Any]:
     return nested
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread, because only then are results equal bit by bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Data]:
     """The tiny encoder and a small corpus, with a separate cache that all stages share."""

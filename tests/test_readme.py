@@ -57,6 +57,8 @@ def shorten(words: list[str], data: Path) -> list[str]:
     words = without(words, "--watch", "-f", values=0)
     if words[:2] == ["hpo", "run"] and "--config" not in words:  # the file holds the shortened options
         words = without(words, "--trials", "--budget") + SMALL
+        if "--data" not in words and "--set" not in words:  # one sweep of the sample corpus, which has more rows
+            words += ["--data", str(data)]
         if words[2] in ("full", "adapters"):  # they vary up to three layers, but the tiny encoder has two
             words += ["--set", "adapter/layers/kind=all"]
     if words[:2] == ["hpo", "extend"]:

@@ -89,9 +89,10 @@ def random_store(path: Path, seed: int) -> SweepFolder:
     return folder
 
 
-@pytest.fixture(params=range(8))
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> SweepFolder:
-    return random_store(tmp_path, request.param)
+@pytest.fixture(scope="module", params=range(8))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """A random store. Tests only read it."""
+    return random_store(tmp_path_factory.mktemp("store"), request.param)
 
 
 def same(found: pd.DataFrame, expected: list[dict[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,10 @@ def configure(*pairs: str) -> Config:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache of the test's own; bit by bit is promised for one thread."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own."""
     monkeypatch.setenv("MINBERT_CACHE", str(tmp_path / "cache"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path / "cache" / "features"
-    torch.set_num_threads(before)
+    return tmp_path / "cache" / "features"
 
 
 def run(config: Config, data: Data, folder: Path, seed: int = 3) -> tuple[Report, dict[str, torch.Tensor]]:
