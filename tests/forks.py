@@ -1,6 +1,7 @@
-"""Commands of the project as forks of one process that has imported SciPy, torch and Ray.
+"""Commands of the project as forks of one process that has imported most of what they need.
 
-A short command spends most of its time on these imports. A fork has its own arguments, folder, output and exit code.
+A short command spends most of its time on imports of Ray, torch and SciPy. A fork has its own arguments, folder, output
+and exit code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ PARENT = """
 import json, os, runpy, sys
 from hpo.cluster.connection import quiet
 quiet()
-import ray.tune, scipy.stats, torch
+import hpo.driver.finalise, hpo.driver.session, hpo.driver.tune, hpo.launch.prepare  # and with them Ray
+import minbert.training.train, results.query, scipy.stats
 for line in sys.stdin:
     module, arguments, folder = json.loads(line)
     if child := os.fork():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from minbert.disk import make, sync
 
-if TYPE_CHECKING:  # a driver, which handles names and files alone, and `hpo gc` need no torch
+if TYPE_CHECKING:  # a process that handles names and files alone, as a driver, starts without torch
     from torch import Tensor
 
 FORMAT = 4
