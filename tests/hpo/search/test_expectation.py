@@ -38,8 +38,8 @@ def used(trials: int, workers: int, agreement: float, seed: int, exempt: tuple[i
 
 @functools.cache
 def mean_used(trials: int, workers: int, agreement: float, exempt: tuple[int, ...] = EXEMPT) -> float:
-    """Mean over the sweeps of 4,800 trials."""
-    sweeps = 4_800 // trials
+    """Mean over the sweeps of 2,400 trials."""
+    sweeps = 2_400 // trials
     return sum(used(trials, workers, agreement, seed, exempt) for seed in range(sweeps)) / sweeps
 
 
