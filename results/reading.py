@@ -77,7 +77,7 @@ def decode(
         # Without threads: files are small, and a short command may end while Arrow still starts its pool, which aborts.
         there = None if columns is None else [column for column in schema.names if column in file.schema_arrow.names]
         table = file.read(there, use_threads=False) if seqs is None else _rows_of(file, seqs)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last for a column's name
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
     metadata = table.schema.metadata or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from results import files
@@ -66,17 +68,31 @@ def test_kill_at_any_instant_loses_nothing_acknowledged(place: Place) -> None:
         assert folder.warnings == []
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
+def last_of_page(content: bytes) -> int:
+    """Place of the last byte of the first column's values."""
+    column = pq.read_metadata(io.BytesIO(content)).row_group(0).column(0)
+    return int((column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1)
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "value", "name", "text"])
 def test_damaged_file_is_named_and_skipped(place: Place, damage: str) -> None:
     folder = place.store().create("one", META)
     with folder.writer() as writer:
         fill(writer, 3)
     reports = folder.folder.child("reports")
     victim = reports.names()[1]
-    content = bytearray(reports.read(victim))
-    content[len(content) // 4] ^= 0xFF
-    half = bytes(content[: len(content) // 2])
-    damages = {"empty": b"", "half": half, "flipped": bytes(content), "text": b"id,x\n1,2\n"}
+    content = bytes(reports.read(victim))
+    damages = {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "value": flipped(content, last_of_page(content)),
+        "name": flipped(content, content.index(b"overall")),
+        "text": b"id,x\n1,2\n",
+    }
     reports.write(victim, damages[damage])
     fresh = place.store().open("one")
     assert seqs(fresh) == [1, 2, 3, 5, 6]

@@ -394,7 +394,7 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         next(trial)
     assert checkpoints.newest(tmp_path) == Path(first.checkpoint)
