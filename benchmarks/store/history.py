@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ DRAWS = 200
 """Number of different configurations."""
 POOL = 64
 """Number of different pieces of evidence."""
+WORKERS = 8
 BUDGET = 20_000
 SEARCH = {"sst": 550, "qqp": 2_000, "sts": 431}
 """Rows of `search` of each task."""
@@ -84,11 +85,11 @@ def examples() -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def evidence(rng: np.random.Generator) -> Evidence:
-    """Evidence of a report: random predictions for every row of `search`."""
+def evidence(rng: np.random.Generator, numbers: Mapping[str, int] = SEARCH) -> Evidence:
+    """Evidence of a report: random predictions for so many rows of each task, every row of `search`."""
     found: dict[str, np.ndarray[Any, np.dtype[Any]]] = {}
     for task, declared in choose_tasks(None).items():
-        rows = SEARCH[task]
+        rows = numbers[task]
         if declared.kind == "regression":
             found[task] = rng.uniform(0, 5, rows).astype(np.float32)
         elif declared.classes == 2:
@@ -99,21 +100,27 @@ def evidence(rng: np.random.Generator) -> Evidence:
 
 
 def rows(trials: int, reports: int) -> Iterator[Row]:
-    """The rows of a sweep, in the order of events, eight trials at a time."""
+    """The rows of a sweep, in the order of events, WORKERS trials at a time."""
     rng = np.random.default_rng(0)
     starts, pieces = drawn(min(trials, DRAWS)), [evidence(rng) for _ in range(POOL)]
-    histories: list[Iterator[Row]] = []
-    numbers, choice = iter(range(trials)), random.Random(0)
+    running: list[tuple[int, Iterator[Row]]] = []
+    free, numbers, choice = list(range(WORKERS)), iter(range(trials)), random.Random(0)
     while True:
-        while len(histories) < 8 and (number := next(numbers, None)) is not None:
-            start = starts[number % len(starts)]
-            histories.append(_trial(number, start, milestones(reports), pieces[number % POOL]))
-        if not histories:
+        while free and (number := next(numbers, None)) is not None:
+            start, fate = starts[number % len(starts)], number % 100 if number else 2
+            if number >= DRAWS:  # configurations come again, and their trials are no repeats
+                start = start | {"config_id": f"{number:016x}"}
+            rest = trial(number, start, milestones(reports), pieces[number % POOL], fate)
+            running.append((free.pop(0), rest))
+        if not running:
             return
-        chosen = choice.choice(histories)
-        row = next(chosen, None)
+        worker, rest = choice.choice(running)
+        row = next(rest, None)
         if row is None:
-            histories.remove(chosen)
+            running.remove((worker, rest))
+            free.append(worker)
+        elif row.table == "reports":
+            yield row._replace(values=row.values | {"place": f"node-{worker + 1}", "pid": 1000 + worker})
         else:
             yield row
 
@@ -137,14 +144,16 @@ def drawn(count: int) -> list[dict[str, Any]]:
     return starts
 
 
-def _trial(number: int, start: dict[str, Any], steps: tuple[int, ...], last_evidence: Evidence) -> Iterator[Row]:
+def trial(
+    number: int, start: dict[str, Any], steps: tuple[int, ...], last_evidence: Evidence, fate: int
+) -> Iterator[Row]:
+    """The rows of a trial, whose start has the values of `start`. `fate`: 0 diverges, 1 fails, 50 and 99 are lost once,
+    any other completes."""
     rng = random.Random(number)
     event = {"trial": number, "origin": "sampler" if number else "default", "seed": training_seed(0, number, 0)}
     event |= {"searcher": "random" if number else None, "replicate": 0, **start}
-    if number >= DRAWS:  # configurations come again, and their trials are no repeats
-        event["config_id"] = f"{number:016x}"
     yield Row("trials", {"attempt": 0, "event": "start", **event})
-    attempt, level, fate = 0, rng.gauss(0.6, 0.05), number % 100 if number else 2
+    attempt, level = 0, rng.gauss(0.6, 0.05)
     for place, step in enumerate(steps):
         if fate == 1 and place == 1:
             reason, error = "ValueError: no such thing", "Traceback (most recent call last):\n" + "  File ...\n" * 20

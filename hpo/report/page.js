@@ -27,10 +27,34 @@ function draw(box) {
     .then(() => { box.dataset.drawn = "yes"; });
 }
 
-const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (entry.isIntersecting && !entry.target.dataset.drawn) draw(entry.target);
+// Figures near the screen that are not drawn yet. They are drawn one by one, the nearest first, so that the page answers
+// in between.
+const due = new Set();
+let drawing = false;
+
+function distance(box) {
+  const { top, bottom } = box.getBoundingClientRect();
+  return Math.max(0, top - window.innerHeight, -bottom);
+}
+
+async function drawDue() {
+  if (drawing) return;
+  drawing = true;
+  while (due.size) {
+    const [box] = [...due].sort((one, other) => distance(one) - distance(other));
+    due.delete(box);
+    if (!box.dataset.drawn) await draw(box);
+    await new Promise((done) => setTimeout(done));
   }
+  drawing = false;
+}
+
+const near = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting && !target.dataset.drawn) due.add(target);
+    else due.delete(target);
+  }
+  drawDue();
 }, { rootMargin: "800px" });
 
 const plots = () => [...document.querySelectorAll(".plot")];
@@ -64,6 +88,7 @@ function replace(next) {
   const focused = document.activeElement && document.activeElement.closest(".filter");
   const drawn = new Set(plots().filter((box) => box.dataset.drawn).map((box) => box.id));
   const top = window.scrollY;
+  due.clear();
   plots().forEach((box) => { near.unobserve(box); Plotly.purge(box); });
   document.querySelector("main").innerHTML = next.main;
   document.querySelector("nav").innerHTML = next.navigation;

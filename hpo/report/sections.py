@@ -6,7 +6,9 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from hpo.display import answer, ensemble
 from hpo.display.importance import importance_notes
@@ -23,9 +25,6 @@ from hpo.search.states import CLOSED
 from results.objectives import SCORE, Objective, objectives_from
 from results.plots import predictions, trials
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 PARAMETERS = 9
 """Largest number of parameters in a figure."""
 IMPORTANT = 15
@@ -33,7 +32,7 @@ IMPORTANT = 15
 COSTS = ("trainable_parameters", "seconds", "peak_memory_bytes")
 """Costs that are drawn beside the sweep's own objectives."""
 LISTED = 20
-"""Largest number of trials that a row of failures names."""
+"""Largest number of reasons of failures, and of trials that each of them names."""
 WIDE = 640
 """Smallest width in pixels of a figure with many axes."""
 AXIS = 90
@@ -194,18 +193,28 @@ def workers(facts: Facts, key: str) -> str:
 
 
 def failures(facts: Facts, key: str) -> str:
-    """Attempts that failed, diverged or were lost, by reason, with the traceback of the first of each."""
+    """Attempts that failed, diverged or were lost, by reason, the most frequent first, with the traceback of the first
+    of each."""
     bad = facts.attempts[facts.attempts["state"].isin(["failed", "diverged", "lost"])]
     if bad.empty:
         return html.paragraph("No trial failed, diverged or was lost.")
     parts = []
-    for (state, reason), rows in bad.groupby(["state", "reason"], sort=False):
-        numbers = rows["trial"].unique()
-        named = ", ".join(map(str, numbers[:LISTED])) + (" ..." if len(numbers) > LISTED else "")
-        title = f"{state}, {plural(len(rows), 'attempt')}: {reason or 'no reason is known'} (trials {named})"
+    groups = sorted(bad.groupby(["state", "reason"], sort=False), key=lambda group: -len(group[1]))
+    for (state, reason), rows in groups[:LISTED]:
+        title = f"{state}, {plural(len(rows), 'attempt')}: {reason or 'no reason is known'} ({_named(rows)})"
         error = next((error for error in rows["error"] if error), "")
         parts.append(html.folded(title, html.code(error.rstrip())) if error else html.paragraph(title))
+    if others := [rows for _, rows in groups[LISTED:]]:
+        rows = pd.concat(others)
+        title = f"Other reasons, {plural(len(rows), 'attempt')}: `hpo show` tells them ({_named(rows)})."
+        parts.append(html.paragraph(title))
     return "".join(parts)
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """The trials of some attempts."""
+    numbers = rows["trial"].unique()
+    return f"trials {', '.join(map(str, numbers[:LISTED]))}{' ...' if len(numbers) > LISTED else ''}"
 
 
 def quality(facts: Facts, key: str) -> str:

@@ -31,13 +31,16 @@ UNITS = {
 """Column of a cost -> the unit in which it is drawn, and the title of its axis."""
 COLUMNS = 3
 """Panels of `slice` in a row."""
+DENSE = 2000
+"""Largest number of reports at lower rungs that `history` draws at once."""
 
 
 def history(reports: pd.DataFrame, *, by: str = "used", target: str = SCORE) -> go.Figure:
     """Every report of a sweep, and the best score at the full budget so far.
 
     `reports` has the columns trial, step, origin, `target`, and `by`: `used` (examples used by the sweep) or `elapsed`
-    (seconds since it began). Repeats are left out. The line holds reports at the largest step alone.
+    (seconds since it began). Repeats are left out. The line holds reports at the largest step alone. Of more than DENSE
+    reports at lower rungs every nth is drawn; who zooms in sees more of them.
     """
     shown = _searched(reports, target)
     if shown.empty:
@@ -45,8 +48,10 @@ def history(reports: pd.DataFrame, *, by: str = "used", target: str = SCORE) -> 
     scale, axis = _axis_of(shown, by)
     full = shown["step"] == shown["step"].max()
     default = shown["trial"] == 0
+    every = math.ceil((~full & ~default).sum() / DENSE)
+    lower = "lower rungs" if every <= 1 else f"lower rungs (1 in {every} is drawn)"
     parts: Mapping[str, tuple[Any, dict[str, Any]]] = {
-        "lower rungs": (~full & ~default, {"color": look.GREY, "size": 5}),
+        lower: (~full & ~default, {"color": look.GREY, "size": 5, "maxdisplayed": DENSE}),
         "full budget": (full & ~default, {"color": look.BLUE, "size": 8}),
         "default configuration": (default, {"color": look.ORANGE, "size": 10, "symbol": "diamond"}),
     }
@@ -89,10 +94,10 @@ def intermediate_values(reports: pd.DataFrame, *, target: str = SCORE) -> go.Fig
         return look.empty("no trial has a score yet")
     traces = []
     for state, rows in shown.groupby("state", sort=False):
-        curves = [group.sort_values("step") for _, group in rows.groupby("trial")]
-        gap = pd.DataFrame({"trial": [math.nan], "step": [math.nan], target: [math.nan]})
-        line = pd.concat([part for curve in curves for part in (curve[["trial", "step", target]], gap)])
-        ends = pd.concat([curve.tail(1) for curve in curves])
+        curves = rows.sort_values(["trial", "step"])
+        last = (curves["trial"] != curves["trial"].shift(-1)).to_numpy()
+        ends, gaps = curves[last], np.flatnonzero(last) + 1
+        line = {name: np.insert(curves[name].to_numpy(float), gaps, math.nan) for name in ("trial", "step", target)}
         colour = look.STATES.get(str(state), look.GREY)
         hover = "trial %{customdata}: %{y:.4f} at %{x:,}"
         common = {"legendgroup": safe(state), "name": safe(state), "hovertemplate": hover}
@@ -289,7 +294,7 @@ def replicates(trials: pd.DataFrame, *, most: int = 30) -> go.Figure:
     `trials` has the columns trial, state, config_id and overall.
     """
     complete = trials[(trials["state"] == "complete") & np.isfinite(trials[SCORE].astype(float))]
-    groups = [rows for _, rows in complete.groupby("config_id") if len(rows) > 1]
+    groups = [rows for _, rows in complete[complete.duplicated("config_id", keep=False)].groupby("config_id")]
     repeated = sorted(groups, key=lambda rows: -float(rows[SCORE].mean()))[:most]
     if not repeated:
         return look.empty("no configuration has run twice at the full budget")

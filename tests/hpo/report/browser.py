@@ -19,6 +19,13 @@ OPTIONS = (
     "--disable-dev-shm-usage", "--force-color-profile=srgb",
 )  # fmt: skip
 
+SEEN = """new Promise((done) => {
+  const drawn = (box) => box.dataset.drawn === "yes";
+  const ask = () => plots().every((box) => drawn(box) || distance(box) > 0) ? done() : setTimeout(ask, 10);
+  ask();
+})"""
+"""Awaits that every figure on the screen is drawn."""
+
 
 def executable() -> str | None:
     """The program named by CHROMIUM, or else the first one on the PATH; None where there is none."""

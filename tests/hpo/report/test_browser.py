@@ -14,7 +14,7 @@ from hpo.report.facts import facts_of
 from hpo.report.page import content_of, page
 from results.store import Store
 from tests.hpo.report import sweeps
-from tests.hpo.report.browser import Browser, browser, executable
+from tests.hpo.report.browser import SEEN, Browser, browser, executable
 
 PROGRAM = executable()
 pytestmark = [
@@ -123,6 +123,22 @@ def test_the_table_of_errors_filters(window: Browser, address: str) -> None:
     window.call("Input.insertText", text=identity)
     assert window.run(f"{shown}.map((row) => row.lastChild.textContent)") == [identity]
     assert window.run("document.querySelector('.filter output').textContent") == "1 rows"
+
+
+def test_the_page_of_a_thousand_trials_is_usable(window: Browser, tmp_path: Path) -> None:
+    """Figures are drawn as they come near the screen."""
+    file = tmp_path / "page.html"
+    many = facts_of(sweeps.many(tmp_path, "thousand", 1000, evil="text"))
+    file.write_text(page(content_of([many])), encoding="utf-8")
+    window.show(file.as_uri())
+    window.run(SEEN)
+    drawn = "plots().filter((box) => box.dataset.drawn).length"
+    assert 0 < window.run(drawn) < window.run("plots().length"), "figures far below the screen wait"
+    for key in window.run("plots().map((box) => box.id)"):
+        window.run(f"document.getElementById('{key}').scrollIntoView()")
+        window.run(SEEN)
+        assert window.run(f"document.getElementById('{key}').dataset.drawn") == "yes"
+    assert window.problems == []
 
 
 def test_the_keyboard_reaches_links_tables_and_fields(window: Browser, address: str) -> None:

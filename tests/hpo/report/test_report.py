@@ -22,6 +22,7 @@ from hpo.report.errors import LONG, error_rows, texts_of
 from hpo.report.facts import Facts, facts_of
 from hpo.report.page import Content, comparison, content_of, page
 from hpo.report.quality import Predictor
+from hpo.report.sections import LISTED, failures
 from minbert.data.files import fingerprint
 from minbert.tasks import TASKS
 from results.store import Store
@@ -30,6 +31,9 @@ from tests.hpo.cli import answer, hpo, refused
 from tests.hpo.report import sweeps
 from tests.hpo.report.sweeps import EVIL
 from tests.minbert.conftest import make_corpus
+
+LARGEST = 8_000_000
+"""Largest number of bytes of a page about 1,000 trials."""
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,22 @@ def test_failures_of_one_reason_stand_together(both: Content) -> None:
     found = Elements(both.main).text
     assert "28 of 31trials closed" in found, "two repeats are no trials of the search"
     assert "failed, 3 attempts: Error:" in found
+
+
+def test_many_reasons_of_failures_do_not_fill_the_page(evil: Facts) -> None:
+    reasons = ["often", *[f"reason {number}" for number in range(50)], "often"]
+    many = pd.DataFrame({"trial": range(52), "state": "failed", "reason": reasons, "error": "Traceback"})
+    shown = Elements(failures(replace(evil, attempts=many), "k")).text
+    assert shown.startswith("failed, 2 attempts: often (trials 0, 51)")
+    assert shown.count("Traceback") == LISTED
+    assert f"Other reasons, {51 - LISTED} attempts: hpo show tells them (trials 20, 21, " in shown
+
+
+def test_the_page_of_a_thousand_trials_is_small(tmp_path: Path) -> None:
+    facts = facts_of(sweeps.many(tmp_path, "thousand", 1000, evil="text"))
+    text = page(content_of([facts]))
+    assert len(facts.attempts) == 1001
+    assert len(text.encode()) < LARGEST
 
 
 def test_sweeps_of_different_data_are_not_compared_in_silence(small: Facts, evil: Facts) -> None:

@@ -131,6 +131,17 @@ def test_the_best_line_holds_full_budgets_alone() -> None:
     assert default.y.tolist() == [0.9, 0.4]
 
 
+def test_of_many_reports_at_lower_rungs_some_are_drawn() -> None:
+    count = trials.DENSE + 1
+    many = pd.DataFrame(
+        {"trial": np.arange(1, count + 1), "step": 100, "used": np.arange(count), "overall": 0.5, "origin": "sampler"}
+    )
+    shown = named(trials.history(pd.concat([REPORTS, many])), "lower rungs (1 in 2 is drawn)")
+    assert shown.marker.maxdisplayed == trials.DENSE
+    assert len(shown.x) == count + 2, "a reader who zooms in sees the others"
+    assert named(trials.history(REPORTS), "lower rungs")
+
+
 def test_curves_end_where_trials_end() -> None:
     figure = trials.intermediate_values(REPORTS)
     lines, ends = [trace for trace in figure.data if trace.name == "complete"]
