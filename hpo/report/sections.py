@@ -12,7 +12,8 @@ import pandas as pd
 
 from hpo.display import answer, ensemble
 from hpo.display.importance import importance_notes
-from hpo.display.tables import MISSING
+from hpo.display.live import rung_cell, rung_title
+from hpo.display.tables import MISSING, cell
 from hpo.display.trials import ALIKE, RANKED, cost_rows, score_rows, trial_records
 from hpo.display.units import amount, duration, plural, score
 from hpo.driver.importance import importances_frame
@@ -110,9 +111,10 @@ def best_trials(facts: Facts, key: str) -> str:
 
 def progress(facts: Facts, key: str) -> str:
     """Best score over budget and over time, learning curves, rungs."""
+    snapshot = facts.snapshot
     rungs = [
-        {name: value for name, value in asdict(row).items() if name in ("step", *facts.snapshot.rung_columns)}
-        for row in facts.snapshot.rungs
+        {"examples": f"{row.step:,}", **{name: rung_cell(name, getattr(row, name)) for name in snapshot.rung_columns}}
+        for row in snapshot.rungs
     ]
     history = trials.history
     return "".join(
@@ -127,7 +129,7 @@ def progress(facts: Facts, key: str) -> str:
                 f"{key}-curves", "Learning curves.", trials.intermediate_values(facts.reports),
                 "A cross marks where a trial was stopped; dotted lines are the milestones.",
             ),
-            html.table(rungs, "rungs"),
+            html.table(rungs, rung_title(snapshot)),
         ]
     )  # fmt: skip
 
@@ -277,7 +279,7 @@ def reproduce(facts: Facts, key: str) -> str:
     sources |= {f"{name} (SHA-256)": digest for name, digest in record.data.inputs.items()}
     started = [f"warm start from {each.sweep} (SHA-256)" for each in record.warm_start]
     sources |= dict(zip(started, (each.sha256 for each in record.warm_start), strict=True))
-    resources = {name.replace("_", " "): value for name, value in asdict(record.resources).items()}
+    resources = {name.replace("_", " "): cell(value) for name, value in asdict(record.resources).items()}
     return "".join(
         [
             html.heading("Command of the first launch"),
