@@ -1,6 +1,7 @@
 """SQL over one sweep, or over all sweeps of a store. Every table has a column `sweep`.
 
-trials           one row per trial: state, scores at its last step, parameters by path
+trials           one row per trial or repeat: state, scores at its last step, parameters by path; `replicate` is 0 for a
+                 trial of the search, and 1, 2, ... for a repeat
 reports          one row per trial and step; `scores`, `losses`, `examples_per_task` are maps: `scores['sst']`
 attempt_reports  every report of every attempt: a resumed trial may report a step again
 starts, ends     start and end events of attempts

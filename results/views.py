@@ -42,7 +42,7 @@ TYPES = {
 
 
 def trials_frame(folder: SweepFolder, wanted: Wanted = every) -> pd.DataFrame:
-    """One row per trial, ordered by number.
+    """One row per trial, ordered by number; a repeat has a row of its own, and a `replicate` above 0.
 
     Columns: trial, state, attempts, step, examples, overall, one score for each task (on `search`, at the last step),
     seconds, trainable_parameters, trainable_share, seconds_per_1000, stage_seconds and peak_memory_bytes (see

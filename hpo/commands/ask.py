@@ -206,14 +206,16 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
     """Print the single values, the configuration, the reports and the attempts as tables, then the traceback
     unchanged."""
     from hpo.display import tables
-    from hpo.display.trials import cost_facts, event_row, report_row, run_row
+    from hpo.display.trials import cost_facts, event_rows, report_row, run_row
+    from hpo.display.units import score
     from hpo.space.tree import flatten
     from minbert.migrations import migrate
     from results.costs import COUNTS, EXAMPLES, RATES
 
     elsewhere = {*SECTIONS, *COUNTS, *RATES, *(EXAMPLES + task for task in tasks), *facts["params"]}
     single = {name: value for name, value in facts.items() if name not in elsewhere and value not in (None, "")}
-    single |= {f"{name} (held out)": value for name, value in (facts["held"] or {}).items()}
+    single |= {name: score(single[name]) for name in ("overall", *tasks) if name in single}
+    single |= {f"{name} (held out)": score(value) for name, value in (facts["held"] or {}).items()}
     single |= cost_facts(facts, tasks)
     tables.show_facts(single, out)
     stored = flatten(migrate(facts["config"], tasks))
@@ -223,7 +225,7 @@ def print_trial(facts: Mapping[str, Any], out: Console, tasks: Sequence[str]) ->
         ("configuration", config),
         ("runs of this configuration", [run_row(run) for run in repeated]),
         ("reports", [report_row(report) for report in facts["reports"]]),
-        ("attempts", [event_row(event) for event in facts["attempts"]]),
+        ("attempts", event_rows(facts["attempts"])),
     ):
         if title.startswith("runs") and not rows:
             continue
@@ -280,7 +282,8 @@ def query(
 ) -> None:
     """Query the store in SQL (DuckDB, read-only).
 
-    Tables: trials, reports, examples, predictions and more. `trials` has a column for each parameter (adapter/rank).
+    Tables: trials, reports, examples, predictions and more. `trials` has a column for each parameter (adapter/rank). It
+    holds repeats too; WHERE replicate = 0 leaves them out.
 
     Example: hpo query "SELECT sweep, trial, overall, adapter/rank FROM trials ORDER BY overall DESC LIMIT 5"
     """

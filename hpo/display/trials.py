@@ -185,15 +185,25 @@ def run_row(run: Row) -> dict[str, Any]:
     return {**run, "overall": score(run["overall"])}
 
 
-def event_row(event: Row) -> dict[str, Any]:
-    """Row of a start or end of an attempt."""
-    return {
-        "attempt": event["attempt"],
-        "event": event["event"],
-        "state": event["state"] or "",
-        "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])),
-        "cause": event["cause"] or "",
-        "place": event["place"] or "",
-        "reason": event["reason"] or "",
-        "weights": event["checkpoint"] or "",
-    }
+def event_rows(events: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows of the starts and ends of a trial's attempts, in their order. A later end of an attempt in the same state
+    tells of its weights alone (`results.schemas`)."""
+    rows, ended = [], set()
+    for event in events:
+        key = event["attempt"], event["event"], event["state"]
+        row = {
+            "attempt": event["attempt"],
+            "event": event["event"],
+            "state": event["state"] or "",
+            "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])),
+            "cause": event["cause"] or "",
+            "place": event["place"] or "",
+            "reason": event["reason"] or "",
+            "weights": event["checkpoint"] or "",
+        }
+        if key in ended:
+            change = "its weights are kept" if event["checkpoint"] else "its weights are no longer kept"
+            row |= {"event": "weights", "state": "", "cause": "", "place": "", "reason": change}
+        ended.add(key)
+        rows.append(row)
+    return rows

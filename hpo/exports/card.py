@@ -155,7 +155,8 @@ def _training(folder: SweepFolder, model: MultitaskModel, origin: Origin) -> Ite
     yield f"- base encoder: {origin.base['name']}, SHA-256 of its weights {origin.base['sha256']}"
     yield f"- data: fingerprint (SHA-256 over the tasks' files) {origin.data}"
     yield f"- budget: at most {record.budget:,} training examples; used: {used}"
-    yield f"- one of {len(Ledger.of(folder).trials)} trials; seed {origin.seed}"
+    yield f"- trials of the sweep, repeats not counted: {len(Ledger.of(folder).searched)}"
+    yield f"- seed: {origin.seed}"
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}"
     yield from ("", "Configuration:", "", "```", parameters, "```", "")
 

@@ -28,7 +28,11 @@ TEXTS = [("a dog runs", "a dog sat"), ("", "one, two"), ("a good film", "a good 
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that tests add ensembles to."""
     path = tmp_path_factory.mktemp("export")
-    stored.make(path / "runs", unpredicted=True)
+    folder = stored.make(path / "runs", unpredicted=True)
+    with folder.writer() as writer:
+        repeat = {"trial": 6, "attempt": 0, "origin": "repeat", "replicate": 1, "config": "{}", "params": "{}"}
+        writer.append("trials", {**repeat, "event": "start"})
+        writer.append("trials", {"trial": 6, "attempt": 0, "event": "end", "state": "diverged"})
     data = open_data(make_corpus(path / "corpus"), find_base("tiny"), cache=path / "cache")
     for trial, kind in ADAPTERS.items():
         state = State.fresh(trial, (64,), path / "trained" / kind)
@@ -57,7 +61,8 @@ def test_export_predicts_as_the_checkpoint_and_has_a_card(store: Path, tmp_path:
     for words in (
         f"# {SWEEP}, trial 3", 'PeftModel.from_pretrained(encoder, "DIR/adapter")', trial["data"],
         trial["base"]["sha256"], "at most 300 training examples", f"hpo predict {SWEEP} --trial 3 --out DIR",
-        "adapter/kind = \"dora\"", "## Licence", "| sts | sentence1, sentence2 | a score from 0 to 5 |",
+        "repeats not counted: 6\n", "adapter/kind = \"dora\"", "## Licence",
+        "| sts | sentence1, sentence2 | a score from 0 to 5 |",
     ):  # fmt: skip
         assert words in card, words
 

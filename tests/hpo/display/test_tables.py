@@ -10,7 +10,7 @@ from rich.console import Console
 
 import search_spaces
 from hpo.display import tables
-from hpo.display.trials import show_parameters
+from hpo.display.trials import event_rows, show_parameters
 from hpo.space.source import load_space
 from hpo.space.tree import expand, leaves
 from hpo.space.tree import path_of as path_of_leaf
@@ -93,3 +93,19 @@ def test_the_store_and_the_search_agree_on_the_path_of_a_name(space: str) -> Non
     space_leaves = leaves(expand(load_space(space), list(DEFAULT_TASKS)))
     assert [path_of(leaf.name) for leaf in space_leaves] == [leaf.path for leaf in space_leaves]
     assert [path_of_leaf(leaf.name) for leaf in space_leaves] == [leaf.path for leaf in space_leaves]
+
+
+def test_a_later_end_of_an_attempt_tells_of_its_weights() -> None:
+    empty = dict.fromkeys(("state", "cause", "place", "reason", "checkpoint"))
+    start, end = empty | {"event": "start", "time": 0.0}, empty | {"event": "end", "time": 1.0}
+    pruned = end | {"state": "pruned", "reason": "rank 2 of 2", "checkpoint": "0-300"}
+    events = [start, end | {"state": "lost"}, start, pruned, pruned | {"checkpoint": None}]
+    rows = event_rows([event | {"attempt": attempt} for attempt, event in zip((0, 0, 1, 1, 1), events, strict=True)])
+    shown = [(row["attempt"], row["event"], row["state"], row["reason"], row["weights"]) for row in rows]
+    assert shown == [
+        (0, "start", "", "", ""),
+        (0, "end", "lost", "", ""),
+        (1, "start", "", "", ""),
+        (1, "end", "pruned", "rank 2 of 2", "0-300"),
+        (1, "weights", "", "its weights are no longer kept", ""),
+    ]
