@@ -42,19 +42,22 @@ def log(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the runs; created if missing.")],
     store: StoreOption = "runs",
 ) -> None:
-    """Write the trials of a sweep as runs of an experiment tracker: configuration, scores and losses by milestone.
+    """Write the trials and repeats of a sweep as runs of an experiment tracker.
 
-    Nothing is sent anywhere. `tensorboard --logdir DIR` and `mlflow ui --backend-store-uri sqlite:///DIR/mlflow.db`
-    show them, `wandb sync` sends them.
+    A run has the configuration, and scores and losses by milestone. Nothing is sent anywhere.
+    `tensorboard --logdir DIR` and `mlflow ui --backend-store-uri sqlite:///DIR/mlflow.db` show them, `wandb sync` sends
+    them.
 
     Example: hpo log quickstart-1 --to tensorboard --out tracked
     """
     from hpo.exports.trackers import write
+    from hpo.search.states import REPEAT
 
     folder = open_sweep(store, sweep)
     with warned(folder), busy("writing the runs"):
-        number = write(folder, to, out)
-    tell(f"{plural(number, 'run')} in {out}")
+        runs = write(folder, to, out)
+    repeats = sum(run.origin == REPEAT for run in runs)
+    tell(f"{plural(len(runs), 'run')} in {out}: {plural(len(runs) - repeats, 'trial')}, {plural(repeats, 'repeat')}")
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"dashboard": dashboard, "log": log}

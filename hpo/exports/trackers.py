@@ -48,6 +48,8 @@ class Run:
     """Values by path, such as adapter/rank; a list as JSON text."""
     seed: int
     origin: str
+    begin: float
+    """Time of its first start in seconds since 1970."""
     points: Sequence[tuple[int, float, Mapping[str, float]]]
     """Of each milestone: examples, time in seconds since 1970, finite values by name (overall, sst, loss/sst)."""
 
@@ -76,6 +78,7 @@ def runs_of(folder: SweepFolder) -> list[Run]:
             _flat(config_from(starts[trial]["config"], folder.tasks)),
             starts[trial]["seed"],
             entry.origin or "",
+            starts[trial]["time"],
             points.get(trial, []),
         )
         for trial, entry in sorted(ledger.trials.items())
@@ -99,7 +102,8 @@ def to_tensorboard(sweep: str, runs: Sequence[Run], out: Path) -> None:
             if run.points:
                 step, time, values = run.points[-1]
                 last = {f"last/{name}": value for name, value in values.items()}
-                writer.add_hparams({**run.config, "state": run.state}, last, name="hparams", global_step=step)
+                facts = {"state": run.state, "origin": run.origin}
+                writer.add_hparams({**run.config, **facts}, last, name="hparams", global_step=step)
 
 
 def to_wandb(sweep: str, runs: Sequence[Run], out: Path) -> None:
@@ -131,7 +135,8 @@ def to_mlflow(sweep: str, runs: Sequence[Run], out: Path) -> None:
     experiment = client.create_experiment(sweep, artifact_location=(out / "artifacts").absolute().as_uri())
     for run in runs:
         times = [round(1000 * time) for _, time, _ in run.points]  # MLflow counts milliseconds
-        made = client.create_run(experiment, start_time=min(times, default=None), run_name=f"{sweep}-{run.trial}")
+        begin = round(1000 * run.begin)
+        made = client.create_run(experiment, start_time=begin, run_name=f"{sweep}-{run.trial}")
         metrics = [
             Metric(name, value, time, step)
             for time, (step, _, values) in zip(times, run.points, strict=True)
@@ -142,9 +147,8 @@ def to_mlflow(sweep: str, runs: Sequence[Run], out: Path) -> None:
         for start in range(0, max(len(metrics), len(parameters)), BATCH):
             place = slice(start, start + BATCH)
             client.log_batch(made.info.run_id, metrics[place], parameters[place], [] if start else tags)
-        client.set_terminated(
-            made.info.run_id, "FAILED" if run.state == "failed" else "FINISHED", max(times, default=None)
-        )
+        state = "FAILED" if run.state == "failed" else "FINISHED"
+        client.set_terminated(made.info.run_id, state, max(times, default=begin))
 
 
 TRACKERS: Mapping[str, tuple[str, Tracker]] = {
@@ -155,8 +159,8 @@ TRACKERS: Mapping[str, tuple[str, Tracker]] = {
 """Name -> the module that it needs, and its function."""
 
 
-def write(folder: SweepFolder, to: str, out: Path) -> int:
-    """Write the runs of a sweep for a tracker under the folder `out`; returns their number.
+def write(folder: SweepFolder, to: str, out: Path) -> Sequence[Run]:
+    """Write the runs of a sweep for a tracker under the folder `out`; returns them.
 
     Raises TrackerError for an unknown tracker, one that is not installed, or a folder that holds something already.
     """
@@ -169,4 +173,4 @@ def write(folder: SweepFolder, to: str, out: Path) -> int:
         raise TrackerError(f"`--out`: {out} holds something already; name another folder.")
     runs = runs_of(folder)
     function(folder.name, runs, out)
-    return len(runs)
+    return runs

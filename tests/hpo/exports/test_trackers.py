@@ -70,6 +70,7 @@ def test_tensorboard(folder: SweepFolder, two_sweeps: Path, tmp_path: Path) -> N
     out = tmp_path / "tracked"
     done = hpo("log", "a", "--to", "tensorboard", "--out", out, store=two_sweeps)
     assert done.exit_code == 0, done.output
+    assert "8 runs in" in done.output and done.output.endswith(": 7 trials, 1 repeat\n"), done.output
     for run in runs_of(folder):
         scalars: list[tuple[str, int, float]] = []
         for path in (out / f"a-{run.trial}").glob("events*"):
@@ -91,7 +92,7 @@ def test_wandb(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from wandb.proto import wandb_internal_pb2
 
     monkeypatch.setattr("hpo.exports.trackers.runs_of", lambda folder: runs_of(folder)[:2])
-    assert write(folder, "wandb", tmp_path / "out") == 2
+    assert len(write(folder, "wandb", tmp_path / "out")) == 2
     found: dict[str, list[tuple[int, float]]] = {}
     for path in (tmp_path / "out").rglob("*.wandb"):
         name = ""
@@ -117,13 +118,16 @@ def test_mlflow(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyP
     from mlflow import MlflowClient
 
     monkeypatch.setattr("hpo.exports.trackers.runs_of", lambda folder: runs_of(folder)[:3])
-    assert write(folder, "mlflow", tmp_path / "out") == 3
+    assert len(write(folder, "mlflow", tmp_path / "out")) == 3
     client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("a")
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert found.keys() == {"a-0", "a-1", "a-2"}
     for run in runs_of(folder)[:3]:
         stored = found[f"a-{run.trial}"]
+        times = [round(1000 * time) for _, time, _ in run.points]
+        assert (stored.info.start_time, stored.info.end_time) == (round(1000 * run.begin), times[-1])
+        assert stored.info.start_time < times[0], "a trial begins before its first report"
         assert stored.data.params == {path: str(value) for path, value in run.config.items()}
         tags = {name: stored.data.tags[name] for name in ("state", "seed", "origin")}
         assert tags == {"state": run.state, "seed": str(run.seed), "origin": run.origin}
