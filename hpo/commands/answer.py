@@ -92,7 +92,7 @@ def compare(
     tables.show(compared.setting_rows(found), out, title="settings that differ", empty="the best have equal settings")
     out.print()
     for pair in found.pairs:
-        out.print(compared.sentence(pair, found.sides[0].sweep), soft_wrap=True)
+        out.print(compared.sentence(found, pair), soft_wrap=True)
     for name, reason in found.left_out.items():
         out.print(f"left out: {name}: {reason}", style="yellow", soft_wrap=True)
 

@@ -17,8 +17,8 @@ def side_rows(found: Compared) -> list[dict[str, Any]]:
         {
             "sweep": side.sweep,
             "trials": side.trials,
-            "budget": side.budget,
-            "examples": side.examples,
+            "budget": f"{side.budget:,}",
+            "examples": f"{side.examples:,}",
             "best trial": side.best,
             "runs": len(side.runs),
             "overall": score(side.overall),
@@ -46,22 +46,32 @@ def setting_rows(found: Compared) -> list[dict[str, Any]]:
     return [{"parameter": path, **{name: values.get(name) for name in names}} for path, values in rows]
 
 
-def sentence(pair: Pair, reference: str) -> str:
-    """`b - a on held: +0.0123 [+0.0021, +0.0224] from 6,312 rows, 3 runs against 2: b is better.`"""
-    difference = pair.difference
+def sentence(found: Compared, pair: Pair) -> str:
+    """`b minus a, held out: +0.0123 (+0.0021 .. +0.0224), 3 runs against 2, n = 6,312: b is better`"""
+    reference, difference = found.sides[0].sweep, pair.difference
     if difference is None:
         return (
-            f"{pair.sweep} - {reference} on held: unknown, as one of the two has not predicted held; a sweep does so "
-            "at its end: hpo resume"
+            f"{pair.sweep} minus {reference}, held out: unknown, as one of the two has not predicted `held`; a sweep "
+            "does so at its end: hpo resume"
         )
     word = "no difference is shown"
-    if pair.significant:
+    if _alike(found, pair):
+        word = "budget and configuration are equal, so neither is better"
+    elif pair.significant:
         word = f"{pair.sweep if difference.value > 0 else reference} is better"
     runs = f"{plural(len(pair.runs), 'run')} against {len(pair.reference_runs)}"
     return (
-        f"{pair.sweep} - {reference} on held: {difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] "
-        f"from {plural(difference.n, 'row')}, {runs}: {word}."
+        f"{pair.sweep} minus {reference}, held out: {difference.value:+.4f} ({difference.low:+.4f} .. "
+        f"{difference.high:+.4f}), {runs}, n = {difference.n:,}: {word}"
     )
+
+
+def _alike(found: Compared, pair: Pair) -> bool:
+    """Whether the best configuration of a sweep is that of the first one, for the same budget."""
+    reference = found.sides[0]
+    [budget] = [side.budget for side in found.sides if side.sweep == pair.sweep]
+    settings = found.settings.values()
+    return budget == reference.budget and all(own.get(pair.sweep) == own.get(reference.sweep) for own in settings)
 
 
 def to_json(found: Compared) -> dict[str, Any]:

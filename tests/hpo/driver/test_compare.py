@@ -93,7 +93,7 @@ def test_a_sweep_of_other_data_is_left_out(two_sweeps: Path, tmp_path: Path) -> 
     done = hpo("compare", "a", "b", "c", store=tmp_path)
     assert done.exit_code == 0, done.output
     assert "left out: c: its data are others" in done.stdout
-    assert "b - a on held: " in done.stdout
+    assert "b minus a, held out: " in done.stdout
     shown = answer("compare", "a", "b", "c", store=tmp_path)
     assert [side["sweep"] for side in shown["sides"]] == ["a", "b"]
     assert shown["pairs"][0]["significant"] in (True, False)
