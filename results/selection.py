@@ -171,13 +171,15 @@ def combine(
     return predictions
 
 
+def weight_in(task: str, entry: Mapping[str, Any]) -> float:
+    """Weight in a task of an entry of `members`. Earlier versions wrote one weight a member, for all tasks."""
+    return float(entry.get("weights", {}).get(task, entry["weight"]))
+
+
 def _recorded(record: Mapping[str, Any], tasks: Collection[str]) -> Ensemble:
-    """The ensemble of a record. Earlier versions wrote one weight a member, for all tasks."""
+    """The ensemble of a record."""
     entries = record["members"]
-    weights = {
-        task: np.array([entry.get("weights", {}).get(task, entry["weight"]) for entry in entries], np.float64)
-        for task in tasks
-    }
+    weights = {task: np.array([weight_in(task, entry) for entry in entries]) for task in tasks}
     return Ensemble(tuple(int(entry["trial"]) for entry in entries), weights, str(record["combination"]))
 
 

@@ -31,16 +31,18 @@ def _of_model(found: tuple[MultitaskModel, Base], task: str, texts: Texts) -> Pr
 
 
 def of_ensemble(folder: SweepFolder, name: str, task: str, texts: Texts, tell: Callable[[str], None]) -> Prediction:
-    """Predictions of a saved ensemble (`results.selection.combine`). `tell` gets a message before each member.
+    """Predictions of a saved ensemble (`results.selection.combine`): its members with weight in the task predict.
+    `tell` gets a message before each.
 
     Raises StoreError, PredictError, TrialCheckpointError.
     """
     from results.choice import SOUP
-    from results.selection import combine, load
+    from results.selection import combine, load, weight_in
 
     record = load(folder, name)
     if record["combination"] == SOUP:
         return _of_model(soup_model(folder, record), task, texts)
+    record["members"] = [member for member in record["members"] if weight_in(task, member)]
     trials = [int(member["trial"]) for member in record["members"]]
     for trial in trials:
         kept_checkpoint(folder, trial)  # whatever is missing is said before the first member predicts

@@ -114,6 +114,12 @@ def test_an_ensemble_predicts_the_weighted_mean_of_its_members(store: Path, pair
         )
         np.testing.assert_allclose(both, (second + 2 * third) / 3, rtol=1e-5)
         assert (second != third).all()
+    record["members"] = [own | {"weights": {"qqp": 1, "sts": own["weight"] - 1}} for own in members]
+    (store / SWEEP / "ensembles" / "third.json").write_text(json.dumps(record | {"name": "third"}))
+    options = ("--input", pairs, "--columns", "left,right", "--task", "sts", "--out", tmp_path / "third.jsonl")
+    done = hpo("predict", SWEEP, "--ensemble", "third", *options, store=store)
+    assert "trial 3 predicts 3 rows (1 of 1)" in done.output
+    assert (tmp_path / "third.jsonl").read_text() == (tmp_path / "sts3.jsonl").read_text(), "2 has no weight in sts"
 
 
 def test_predict_reads_standard_input_and_writes_standard_output(store: Path) -> None:
