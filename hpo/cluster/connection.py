@@ -61,6 +61,11 @@ are mapped from files, and results are small."""
 PROBE = 5.0
 """Seconds to wait for an answer of the head node of a running cluster."""
 
+LEAST_MEMORY = 2**30
+"""Least data in bytes that a worker may hold, however many share the machine: a lower limit would stop Python and Ray
+themselves, which hold about half of this before any training. If that is too much together, Ray's memory monitor kills
+a worker, which costs one attempt."""
+
 STARTS = 3
 """Attempts to start a cluster. Ray gives its processes 30 seconds to start, fixed in its code, which can be too little
 on a machine under load."""
@@ -84,6 +89,10 @@ class Cluster:
     """Bytes of data that all workers of an own cluster may hold together; None: the cluster has its own rules."""
     nodes: tuple[NodeResources, ...] = ()
     """Its living nodes."""
+
+    def memory_per_worker(self, workers: int) -> int | None:
+        """Bytes of data that one of so many workers may hold; None: no limit."""
+        return None if self.memory_limit is None else max(LEAST_MEMORY, self.memory_limit // workers)
 
     def check(self, resources: Resources) -> None:
         """Raise ResourceError unless the trials fit into the cluster at once."""
@@ -297,15 +306,16 @@ def _describe(own: bool) -> Cluster:
 
 
 def survive_memory_monitor() -> None:
-    """Let Tune treat a worker that a running cluster's memory monitor kills like any other dead worker.
+    """Let Tune treat a worker that a cluster's memory monitor kills, and one in which Ray itself fails, like any other
+    dead worker.
 
-    Ray raises OutOfMemoryError then. Tune's actor manager handles two other errors only, and the wait for the first
-    result of a trial that has not reported yet handles one, so the whole `fit` would end. Of the error of a preempted
-    node Tune keeps only the text, so the text gets that fact. A contract test notices an upgrade of Ray that changes
-    this.
+    Ray raises OutOfMemoryError for the first; a process without memory for Ray's messages answers every call with an
+    error. Tune's actor manager handles two other errors only, and the wait for the first result of a trial that has not
+    reported yet handles one, so the whole `fit` would end. Of the error of a preempted node Tune keeps only the text,
+    so the text gets that fact. A contract test notices an upgrade of Ray that changes this.
     """
     import ray.air.execution._internal.actor_manager as manager
-    from ray.exceptions import OutOfMemoryError, RayActorError
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayError
     from ray.tune.experiment import Trial
 
     original = manager.RayActorManager._actor_task_failed
@@ -324,7 +334,7 @@ def survive_memory_monitor() -> None:
     def patched_first_result(self: Any) -> Any:
         try:
             return first_result(self)
-        except OutOfMemoryError:
+        except RayError:
             self._default_result_or_future = None
             return None
 

@@ -1,7 +1,7 @@
 """Memory of the machine, and a memory limit for a worker. A trial that needs more fails with an error.
 
-A kill by Ray's memory monitor would end the whole search. With a limit on the data of each process (RLIMIT_DATA) the
-system refuses an allocation that exceeds it, and the trial that needs it reports a failure.
+A kill by Ray's memory monitor hits any worker, and costs it an attempt. With a limit on the data of each process
+(RLIMIT_DATA) the system refuses an allocation that exceeds it, and the trial that needs it reports a failure.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class Session:
                     folder.folder,
                     resources,
                     trainer=self._plan.trainer,
-                    memory_limit=None if cluster.memory_limit is None else cluster.memory_limit // resources.workers,
+                    memory_limit=cluster.memory_per_worker(resources.workers),
                     pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
                 )
                 elastic = not cluster.own

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError, RaySystemError, RayTaskError
 
 from hpo.cluster import connection, machines, pause
 from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
@@ -252,13 +253,25 @@ def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> Non
     assert [PREEMPTED in str(exception) for exception in seen] == [False, False, True, False]
 
 
-def test_contract_a_kill_by_the_memory_monitor_before_the_first_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_memory_but_each_has_what_ray_needs() -> None:
+    cluster = Cluster(own=True, cpus=32, gpus=0, memory_limit=8 * 2**30)
+    assert [cluster.memory_per_worker(workers) for workers in (1, 4, 8, 32)] == [2**33, 2**31, 2**30, 2**30]
+    assert Cluster(own=False, cpus=32, gpus=0, memory_limit=None).memory_per_worker(32) is None
+
+
+BEFORE_THE_FIRST_REPORT = {
+    "kill by the memory monitor": lambda: OutOfMemoryError("low on memory"),
+    "no memory for Ray's messages": lambda: RayTaskError("Worker.reset", "MemoryError", RaySystemError("no buffer")),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE_THE_FIRST_REPORT)
+def test_contract_a_worker_that_is_lost_before_the_first_report(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tune asks for the first result of such a trial when it reports the trial's error."""
     import ray.tune.experiment.trial as tune_trial
-    from ray.exceptions import OutOfMemoryError
 
     def get(reference: object) -> None:
-        raise OutOfMemoryError("low on memory")
+        raise BEFORE_THE_FIRST_REPORT[case]()
 
     survive_memory_monitor()
     trial = object.__new__(tune_trial.Trial)
