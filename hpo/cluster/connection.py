@@ -61,10 +61,10 @@ are mapped from files, and results are small."""
 PROBE = 5.0
 """Seconds to wait for an answer of the head node of a running cluster."""
 
-LEAST_MEMORY = 2**30
-"""Least data in bytes that a worker may hold, however many share the machine: a lower limit would stop Python and Ray
-themselves, which hold about half of this before any training. If that is too much together, Ray's memory monitor kills
-a worker, which costs one attempt."""
+LEAST_MEMORY = 2**31
+"""Least data in bytes that a worker may hold, however many share the machine. A lower limit would stop Python and Ray
+themselves: they reserve 1.4 GB of it before any training, of which they use 0.2. If so much is too much together, Ray's
+memory monitor kills a worker, which costs one attempt."""
 
 STARTS = 3
 """Attempts to start a cluster. Ray gives its processes 30 seconds to start, fixed in its code, which can be too little

@@ -254,8 +254,8 @@ def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> Non
 
 
 def test_workers_share_the_memory_but_each_has_what_ray_needs() -> None:
-    cluster = Cluster(own=True, cpus=32, gpus=0, memory_limit=8 * 2**30)
-    assert [cluster.memory_per_worker(workers) for workers in (1, 4, 8, 32)] == [2**33, 2**31, 2**30, 2**30]
+    cluster = Cluster(own=True, cpus=32, gpus=0, memory_limit=2**34)
+    assert [cluster.memory_per_worker(workers) for workers in (1, 4, 8, 32)] == [2**34, 2**32, 2**31, 2**31]
     assert Cluster(own=False, cpus=32, gpus=0, memory_limit=None).memory_per_worker(32) is None
 
 
