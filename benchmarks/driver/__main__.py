@@ -3,7 +3,8 @@
     python -m benchmarks.driver events --trials 1000 10000 --open 100
     python -m benchmarks.driver race --trials 1000 --workers 2
 
-`race`: every side runs the same number of trials, which report three times at once (`benchmarks.driver.race`).
+`race`: every side runs the same number of trials, which report three times (`benchmarks.driver.race`), at once or with
+`--seconds`. With many workers give them some: processes that start while others end all trials are stopped again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> None:
     racing = commands.add_parser("race")
     racing.add_argument("--trials", type=int, default=1000)
     racing.add_argument("--workers", type=int, default=2)
+    racing.add_argument("--seconds", type=float, default=0.0, help="how long a trial takes, without work")
     racing.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     one = commands.add_parser("side", help="one side in this process; `race` calls it")
     one.add_argument("side", choices=SIDES)
@@ -43,7 +45,7 @@ def main() -> None:
         one_side(options.side, options.trials, options.workers, options.parameters, options.marks, options.store)
     else:
         with tempfile.TemporaryDirectory() as store:
-            race(options.trials, options.workers, options.sides, Path(store))
+            race(options.trials, options.workers, options.sides, Path(store), options.seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The driver against stock Ray Tune: trials that report three times at once, over `full`, with durable rows.
+"""The driver against stock Ray Tune: trials that report three times, without training, over `full`, with durable rows.
 
 Each side runs in a process of its own, one after the other. What counts are the trials from the first tenth to the end,
 so that the start of the cluster and of the workers is left out. CPU and memory are those of the driver's process.
@@ -92,7 +92,7 @@ def parameters_of_full(draws: int = 50) -> int:
     return round(sum(len(study.draw(number).params) for number in range(draws)) / draws)
 
 
-def race(trials: int, workers: int, sides: Sequence[str], store: Path) -> None:
+def race(trials: int, workers: int, sides: Sequence[str], store: Path, seconds: float = 0.0) -> None:
     """Run the sides one after the other, and print a table."""
     compile_bytecode()
     parameters, marks = parameters_of_full(), (trials // 10, trials)
@@ -104,7 +104,9 @@ def race(trials: int, workers: int, sides: Sequence[str], store: Path) -> None:
     for side in sides:
         command = python("benchmarks.driver", "side", side, *map(str, (trials, workers, parameters)), str(store / side))
         # Workers start in another folder, so they need PYTHONPATH.
-        variables = environment(PYTHONPATH=str(ROOT), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+        variables = environment(
+            PYTHONPATH=str(ROOT), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), **{stock.SECONDS: str(seconds)}
+        )  # fmt: skip
         done = subprocess.run(
             [*command, *map(str, marks)], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
