@@ -161,8 +161,11 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
             return {trial.trial_id: live[actor][0] for trial, actor in pairs if actor in live}
 
         def choose_trial_to_run(self, tune_controller: Any) -> Any:
+            """The oldest waiting trial without a process. A worker that has become free takes it, not the trial of a
+            process that is still starting, which Tune would then stop."""
             self._controller = tune_controller
-            return super().choose_trial_to_run(tune_controller)
+            waiting = (trial for trial in tune_controller._pending_trials_list if trial in tune_controller._pending_trials)
+            return next((trial for trial in waiting if trial not in tune_controller._trial_to_actor), None)
 
         def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
             return True

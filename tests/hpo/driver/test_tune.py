@@ -77,6 +77,18 @@ def test_a_stop_of_one_leaves_the_other() -> None:
     assert desk.results == [("4-0", [4, 5])] * 3
 
 
+def test_a_free_worker_takes_the_oldest_trial_for_which_no_process_starts() -> None:
+    judge = scheduler(DeskOfTwo(), [])
+    controller = SimpleNamespace(
+        _pending_trials_list=["it runs now", "its process starts", "oldest", "newer"],
+        _pending_trials={"its process starts", "oldest", "newer"},
+        _trial_to_actor={"it runs now": "a process", "its process starts": "another"},
+    )
+    assert judge.choose_trial_to_run(controller) == "oldest"
+    controller._pending_trials = {"its process starts"}
+    assert judge.choose_trial_to_run(controller) is None
+
+
 def test_a_dead_process_is_reported_by_the_id_of_its_tune_trial() -> None:
     desk = DeskOfTwo()
     scheduler(desk, []).on_trial_error(None, SimpleNamespace(trial_id="4-0", error_file=None))
