@@ -161,11 +161,13 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
             return {trial.trial_id: live[actor][0] for trial, actor in pairs if actor in live}
 
         def choose_trial_to_run(self, tune_controller: Any) -> Any:
-            """The oldest waiting trial without a process. A worker that has become free takes it, not the trial of a
-            process that is still starting, which Tune would then stop."""
-            self._controller = tune_controller
-            waiting = (trial for trial in tune_controller._pending_trials_list if trial in tune_controller._pending_trials)
-            return next((trial for trial in waiting if trial not in tune_controller._trial_to_actor), None)
+            """The oldest waiting trial without a process. (Tune's own way looks through all trials that ever were.)"""
+            if self._controller is None:
+                self._controller = tune_controller
+                _keep_starting(tune_controller, desk)
+            pending, having = tune_controller._pending_trials, tune_controller._trial_to_actor
+            waiting = (trial for trial in tune_controller._pending_trials_list if trial in pending)
+            return next((trial for trial in waiting if trial not in having), None)
 
         def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
             return True
@@ -180,6 +182,18 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
                 desk.lost(trial.trial_id, *_cause_of_death(trial))
 
     return Scheduler()  # type: ignore[no-untyped-call]
+
+
+def _keep_starting(controller: Any, desk: Desk) -> None:
+    """Let a worker that has become free wait for the next trial. Tune would give it the trial of a process that is
+    still starting, and stop that process: with quick trials most workers would never get to their first one."""
+    reuse = controller._maybe_reuse_cached_actor
+
+    def reuse_unless_starting(trial: Any) -> bool:
+        starting = trial in controller._trial_to_actor and trial not in controller._resetting_trials
+        return False if starting and not desk.closed else bool(reuse(trial))
+
+    controller._maybe_reuse_cached_actor = reuse_unless_starting
 
 
 def _cause_of_death(trial: Any) -> tuple[str, str]:

@@ -293,8 +293,10 @@ def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: 
     assert "print_to_stdstream(" in inspect.getsource(ray_worker.listen_error_messages)
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
     assert _get_max_pending_trials(object()) == 5
-    for part in ("_trial_to_actor: Dict[Trial, TrackedActor]", "_pending_trials: Set[", "_pending_trials_list: List["):
+    for part in ("_trial_to_actor: Dict[Trial, TrackedActor]", "_pending_trials: Set[", "_pending_trials_list: List[",
+                 "_resetting_trials"):  # fmt: skip
         assert f"self.{part}" in inspect.getsource(TuneController.__init__)
+    assert list(inspect.signature(TuneController._maybe_reuse_cached_actor).parameters) == ["self", "trial"]
     assert "self._live_actors_to_ray_actors_resources: Dict" in inspect.getsource(RayActorManager.__init__)
 
 

@@ -77,16 +77,26 @@ def test_a_stop_of_one_leaves_the_other() -> None:
     assert desk.results == [("4-0", [4, 5])] * 3
 
 
-def test_a_free_worker_takes_the_oldest_trial_for_which_no_process_starts() -> None:
-    judge = scheduler(DeskOfTwo(), [])
+def test_a_free_worker_waits_for_a_trial_for_which_no_process_starts() -> None:
+    desk, given = DeskOfTwo(), list[str]()
     controller = SimpleNamespace(
         _pending_trials_list=["it runs now", "its process starts", "oldest", "newer"],
         _pending_trials={"its process starts", "oldest", "newer"},
-        _trial_to_actor={"it runs now": "a process", "its process starts": "another"},
+        _trial_to_actor={"it runs now": "a process", "its process starts": "another", "begins": "a free one"},
+        _resetting_trials={"begins"},
+        _maybe_reuse_cached_actor=lambda trial: given.append(trial) or True,
     )
+    judge = scheduler(desk, [])
+    assert judge.choose_trial_to_run(controller) == "oldest"
     assert judge.choose_trial_to_run(controller) == "oldest"
     controller._pending_trials = {"its process starts"}
     assert judge.choose_trial_to_run(controller) is None
+
+    reuse = controller._maybe_reuse_cached_actor
+    assert [reuse(trial) for trial in ("its process starts", "begins", "oldest")] == [False, True, True]
+    assert given == ["begins", "oldest"]
+    desk.pairs.clear()
+    assert reuse("its process starts"), "no other trial comes any more"
 
 
 def test_a_dead_process_is_reported_by_the_id_of_its_tune_trial() -> None:
