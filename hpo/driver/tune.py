@@ -66,6 +66,7 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
 
     # With a custom search algorithm Tune allows one pending trial by default: workers would start one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.workers)
+    keep_starting_processes()
     faults: list[BaseException] = []
     judge = scheduler(desk, faults)
     try:
@@ -90,6 +91,23 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
         if faults:
             raise faults[0] from faults[0].__cause__  # the cause shows a full disk
         raise RuntimeError(f"Ray Tune ended the search: {error}") from error
+
+
+def keep_starting_processes() -> None:
+    """Let a worker that has become free wait for the next trial. Tune would give it the trial of a process that is
+    still starting, and stop that process: with quick trials most workers would never get to their first one."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    original = TuneController._maybe_reuse_cached_actor
+    if getattr(original, "keeps_starting_processes", False):
+        return
+
+    def patched(self: Any, trial: Any) -> bool:
+        starting = trial in self._trial_to_actor and trial not in self._resetting_trials
+        return False if starting and not self._search_alg.is_finished() else original(self, trial)
+
+    patched.keeps_starting_processes = True  # type: ignore[attr-defined]
+    setattr(TuneController, "_maybe_reuse_cached_actor", patched)  # noqa: B010  mypy forbids the plain form
 
 
 def _empty(_: object) -> tuple[type[dict[str, Any]], tuple[()]]:
@@ -162,12 +180,9 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
 
         def choose_trial_to_run(self, tune_controller: Any) -> Any:
             """The oldest waiting trial without a process. (Tune's own way looks through all trials that ever were.)"""
-            if self._controller is None:
-                self._controller = tune_controller
-                _keep_starting(tune_controller, desk)
-            pending, having = tune_controller._pending_trials, tune_controller._trial_to_actor
-            waiting = (trial for trial in tune_controller._pending_trials_list if trial in pending)
-            return next((trial for trial in waiting if trial not in having), None)
+            self._controller = controller = tune_controller._tune_controller  # schedulers get a wrapper
+            waiting = (trial for trial in controller._pending_trials_list if trial in controller._pending_trials)
+            return next((trial for trial in waiting if trial not in controller._trial_to_actor), None)
 
         def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
             return True
@@ -182,18 +197,6 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
                 desk.lost(trial.trial_id, *_cause_of_death(trial))
 
     return Scheduler()  # type: ignore[no-untyped-call]
-
-
-def _keep_starting(controller: Any, desk: Desk) -> None:
-    """Let a worker that has become free wait for the next trial. Tune would give it the trial of a process that is
-    still starting, and stop that process: with quick trials most workers would never get to their first one."""
-    reuse = controller._maybe_reuse_cached_actor
-
-    def reuse_unless_starting(trial: Any) -> bool:
-        starting = trial in controller._trial_to_actor and trial not in controller._resetting_trials
-        return False if starting and not desk.closed else bool(reuse(trial))
-
-    controller._maybe_reuse_cached_actor = reuse_unless_starting
 
 
 def _cause_of_death(trial: Any) -> tuple[str, str]:

@@ -296,6 +296,7 @@ def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: 
     for part in ("_trial_to_actor: Dict[Trial, TrackedActor]", "_pending_trials: Set[", "_pending_trials_list: List[",
                  "_resetting_trials"):  # fmt: skip
         assert f"self.{part}" in inspect.getsource(TuneController.__init__)
+    assert "TrialRunnerWrapper(" in inspect.getsource(TuneController._wrapped)
     assert list(inspect.signature(TuneController._maybe_reuse_cached_actor).parameters) == ["self", "trial"]
     assert "self._live_actors_to_ray_actors_resources: Dict" in inspect.getsource(RayActorManager.__init__)
 

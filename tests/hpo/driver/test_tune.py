@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from ray.tune import ProgressReporter
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 
-from hpo.driver.tune import remembering, scheduler, search_algorithm, silent_reporter
+from hpo.driver.tune import keep_starting_processes, remembering, scheduler, search_algorithm, silent_reporter
 from hpo.worker.job import Assignment, Job, assignments_from_json
 from hpo.worker.worker import EVIDENCE, RESULT
 
@@ -77,26 +78,35 @@ def test_a_stop_of_one_leaves_the_other() -> None:
     assert desk.results == [("4-0", [4, 5])] * 3
 
 
-def test_a_free_worker_waits_for_a_trial_for_which_no_process_starts() -> None:
-    desk, given = DeskOfTwo(), list[str]()
-    controller = SimpleNamespace(
+def controller_with(finished: bool) -> Any:
+    """What the adapters use of Tune's controller: one trial runs, the process of another starts, two have none."""
+    return SimpleNamespace(
         _pending_trials_list=["it runs now", "its process starts", "oldest", "newer"],
         _pending_trials={"its process starts", "oldest", "newer"},
         _trial_to_actor={"it runs now": "a process", "its process starts": "another", "begins": "a free one"},
         _resetting_trials={"begins"},
-        _maybe_reuse_cached_actor=lambda trial: given.append(trial) or True,
+        _search_alg=SimpleNamespace(is_finished=lambda: finished),
     )
-    judge = scheduler(desk, [])
-    assert judge.choose_trial_to_run(controller) == "oldest"
-    assert judge.choose_trial_to_run(controller) == "oldest"
-    controller._pending_trials = {"its process starts"}
-    assert judge.choose_trial_to_run(controller) is None
 
-    reuse = controller._maybe_reuse_cached_actor
-    assert [reuse(trial) for trial in ("its process starts", "begins", "oldest")] == [False, True, True]
-    assert given == ["begins", "oldest"]
-    desk.pairs.clear()
-    assert reuse("its process starts"), "no other trial comes any more"
+
+def test_the_next_trial_is_the_oldest_for_which_no_process_starts() -> None:
+    judge, controller = scheduler(DeskOfTwo(), []), controller_with(finished=False)
+    wrapper = SimpleNamespace(_tune_controller=controller)
+    assert judge.choose_trial_to_run(wrapper) == "oldest"
+    controller._pending_trials = {"its process starts"}
+    assert judge.choose_trial_to_run(wrapper) is None
+
+
+def test_a_free_worker_takes_no_trial_whose_process_starts_unless_no_other_will_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(TuneController, "_maybe_reuse_cached_actor", lambda self, trial: True)
+    keep_starting_processes()
+    keep_starting_processes()
+    reuse = TuneController._maybe_reuse_cached_actor
+    searching, finished = controller_with(finished=False), controller_with(finished=True)
+    assert [reuse(searching, trial) for trial in ("its process starts", "begins", "oldest")] == [False, True, True]
+    assert reuse(finished, "its process starts")
 
 
 def test_a_dead_process_is_reported_by_the_id_of_its_tune_trial() -> None:
