@@ -33,7 +33,6 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from hpo.samplers.problem import distribution
@@ -349,6 +348,8 @@ def _study(compared: Compared) -> optuna.Study:
 
 def _evaluate(study: optuna.Study, scores: Sequence[float]) -> dict[str, float]:
     """Importance by functional ANOVA of each parameter that all trials of the study have, not normalised."""
+    from optuna.importance import FanovaImportanceEvaluator  # scikit-learn with it, which takes 1.5 s
+
     equal = min(scores) == max(scores)  # then Optuna raises: there is no variance to share
     values = range(len(scores)) if equal else scores
     found = FanovaImportanceEvaluator(seed=0).evaluate(study, target=lambda trial: float(values[trial.number]))
