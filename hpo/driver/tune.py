@@ -93,9 +93,18 @@ def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) 
         raise RuntimeError(f"Ray Tune ended the search: {error}") from error
 
 
+def has_process(controller: Any, trial: Any) -> bool:
+    """Whether a trial has a process of its own, which may still be starting. A trial that only waits for resources has
+    none."""
+    return controller._trial_to_actor.get(trial) in controller._actor_manager._live_actors_to_ray_actors_resources
+
+
 def keep_starting_processes() -> None:
     """Let a worker that has become free wait for the next trial. Tune would give it the trial of a process that is
-    still starting, and stop that process: with quick trials most workers would never get to their first one."""
+    still starting, and stop that process: with quick trials most workers would never get to their first one.
+
+    A trial that waits for resources is given to a free worker: it may wait for what that worker holds.
+    """
     from ray.tune.execution.tune_controller import TuneController
 
     original = TuneController._maybe_reuse_cached_actor
@@ -103,7 +112,7 @@ def keep_starting_processes() -> None:
         return
 
     def patched(self: Any, trial: Any) -> bool:
-        starting = trial in self._trial_to_actor and trial not in self._resetting_trials
+        starting = has_process(self, trial) and trial not in self._resetting_trials
         return False if starting and not self._search_alg.is_finished() else original(self, trial)
 
     patched.keeps_starting_processes = True  # type: ignore[attr-defined]
@@ -182,7 +191,7 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
             """The oldest waiting trial without a process. (Tune's own way looks through all trials that ever were.)"""
             self._controller = controller = tune_controller._tune_controller  # schedulers get a wrapper
             waiting = (trial for trial in controller._pending_trials_list if trial in controller._pending_trials)
-            return next((trial for trial in waiting if trial not in controller._trial_to_actor), None)
+            return next((trial for trial in waiting if not has_process(controller, trial)), None)
 
         def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
             return True

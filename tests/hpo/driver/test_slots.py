@@ -217,6 +217,21 @@ def test_a_sweep_on_machines_that_join_and_leave(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_a_free_worker_takes_the_trial_that_waits_for_a_machine(tmp_path: Path) -> None:
+    """One trial runs, one waits for a machine that never comes. Before both have ended, no repeat is known, and the
+    search is not over for Tune."""
+    with machines() as cluster:
+        cluster("add 1 0")
+        options = {"trials": 2, "workers": 2, "repeats": 1, "scheduler": "none", "grace": None}
+        with driver("run", tmp_path, address=cluster.address, **options) as process:
+            output, _ = process.communicate(timeout=180)
+    assert output.splitlines()[-1] == "done", output
+    rows = Store(tmp_path).open("s").events()
+    assert {row["trial"] for row in rows if row.get("state") == "complete"} == {0, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_launch_waits_for_gpus_that_have_gone(tmp_path: Path) -> None:
     """The tests' GPUs are numbers: once one has joined, the survey of the machines refuses it, unless it is real."""
     with machines() as cluster:

@@ -79,11 +79,12 @@ def test_a_stop_of_one_leaves_the_other() -> None:
 
 
 def controller_with(finished: bool) -> Any:
-    """What the adapters use of Tune's controller: one trial runs, the process of another starts, two have none."""
+    """What the adapters use of Tune's controller."""
     return SimpleNamespace(
-        _pending_trials_list=["it runs now", "its process starts", "oldest", "newer"],
-        _pending_trials={"its process starts", "oldest", "newer"},
-        _trial_to_actor={"it runs now": "a process", "its process starts": "another", "begins": "a free one"},
+        _pending_trials_list=["it runs now", "its process starts", "waits for resources", "newer"],
+        _pending_trials={"its process starts", "waits for resources", "newer"},
+        _trial_to_actor={"it runs now": 1, "its process starts": 2, "waits for resources": 3, "begins": 4},
+        _actor_manager=SimpleNamespace(_live_actors_to_ray_actors_resources={1: (), 2: (), 4: ()}),
         _resetting_trials={"begins"},
         _search_alg=SimpleNamespace(is_finished=lambda: finished),
     )
@@ -92,7 +93,7 @@ def controller_with(finished: bool) -> Any:
 def test_the_next_trial_is_the_oldest_for_which_no_process_starts() -> None:
     judge, controller = scheduler(DeskOfTwo(), []), controller_with(finished=False)
     wrapper = SimpleNamespace(_tune_controller=controller)
-    assert judge.choose_trial_to_run(wrapper) == "oldest"
+    assert judge.choose_trial_to_run(wrapper) == "waits for resources"
     controller._pending_trials = {"its process starts"}
     assert judge.choose_trial_to_run(wrapper) is None
 
@@ -105,7 +106,8 @@ def test_a_free_worker_takes_no_trial_whose_process_starts_unless_no_other_will_
     keep_starting_processes()
     reuse = TuneController._maybe_reuse_cached_actor
     searching, finished = controller_with(finished=False), controller_with(finished=True)
-    assert [reuse(searching, trial) for trial in ("its process starts", "begins", "oldest")] == [False, True, True]
+    trials = ("its process starts", "begins", "waits for resources", "newer")
+    assert [reuse(searching, trial) for trial in trials] == [False, True, True, True]
     assert reuse(finished, "its process starts")
 
 
