@@ -4,7 +4,7 @@
     python -m benchmarks.driver race --trials 1000 --workers 2
 
 `race`: every side runs the same number of trials, which report three times (`benchmarks.driver.race`), at once or with
-`--seconds`. With many workers give them some: processes that start while others end all trials are stopped again.
+`--seconds`. With more workers than cores give them some: otherwise the first processes end all trials.
 """
 
 from __future__ import annotations

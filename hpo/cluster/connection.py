@@ -111,7 +111,7 @@ def connect(address: str | None = None, *, cpus: int | None = None, gpus: int | 
     quiet()
     import ray
 
-    survive_memory_monitor()
+    survive_lost_workers()
     if ray.is_initialized():
         yield _describe(own=_started_here)
         return
@@ -305,7 +305,7 @@ def _describe(own: bool) -> Cluster:
     return Cluster(own, total.get("CPU", 0.0), total.get("GPU", 0.0), limit, living_nodes())
 
 
-def survive_memory_monitor() -> None:
+def survive_lost_workers() -> None:
     """Let Tune treat a worker that a cluster's memory monitor kills, and one in which Ray itself fails, like any other
     dead worker.
 
@@ -319,7 +319,7 @@ def survive_memory_monitor() -> None:
     from ray.tune.experiment import Trial
 
     original = manager.RayActorManager._actor_task_failed
-    if getattr(original, "survives_memory_monitor", False):
+    if getattr(original, "survives_lost_workers", False):
         return
 
     def patched(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
@@ -338,6 +338,6 @@ def survive_memory_monitor() -> None:
             self._default_result_or_future = None
             return None
 
-    patched.survives_memory_monitor = True  # type: ignore[attr-defined]
+    patched.survives_lost_workers = True  # type: ignore[attr-defined]
     setattr(manager.RayActorManager, "_actor_task_failed", patched)  # noqa: B010  mypy forbids the plain form
     setattr(Trial, "_get_default_result_or_future", patched_first_result)  # noqa: B010

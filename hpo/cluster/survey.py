@@ -54,7 +54,8 @@ def diagnosis(
 
 
 def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[Answer]]:
-    """What this machine found, and the answers of all nodes with CPUs; needs a connection to the cluster.
+    """What this machine found, and the answers of all nodes with CPUs; needs a connection to the cluster. A node that
+    leaves the cluster meanwhile is left out.
 
     This process writes a token file into the store. Each node compares its content and writes a reply file beside it.
     Raises OSError if this machine cannot write the store.
@@ -75,7 +76,8 @@ def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[
         for node, answer in answers.items():
             if answer.facts is not None and not answer.facts.lacks and not folder.exists(reply_name(secret, node)):
                 answer.facts.lacks.append(f"writes into another {folder.path}")
-    return head, [answers[node] for node in nodes]
+    staying = able_nodes(ray.nodes())
+    return head, [answers[node] for node in nodes if node in staying]
 
 
 @contextlib.contextmanager

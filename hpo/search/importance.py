@@ -105,7 +105,7 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedTrials:
     """The compared trials."""
 
     domains: Mapping[str, BaseDistribution]
@@ -125,7 +125,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
 
-    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
+    def assess(self, compared: ComparedTrials) -> tuple[Shares, Shares]:
         """The importance of each parameter that the method can assess, not normalised, and its chance (no targets: the
         method has none). Raises ImportanceError if something that it needs is not installed."""
         ...
@@ -137,7 +137,7 @@ class PedAnova:
 
     name: ClassVar[str] = "ped-anova"
 
-    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
+    def assess(self, compared: ComparedTrials) -> tuple[Shares, Shares]:
         from hpo.search import pedanova
 
         values: dict[str, tuple[list[int], list[Any]]] = {}
@@ -163,7 +163,7 @@ class Fanova:
 
     name: ClassVar[str] = "fanova"
 
-    def assess(self, compared: Compared) -> tuple[Shares, Shares]:
+    def assess(self, compared: ComparedTrials) -> tuple[Shares, Shares]:
         if importlib.util.find_spec("sklearn") is None:
             raise ImportanceError(
                 "`method`: fanova needs scikit-learn, which is not installed. Install it (pip install scikit-learn), "
@@ -207,7 +207,7 @@ def importance(
     left_out["not at this rung"] = len(usable) - len(raced)
     if len(raced) < NEEDED:
         raise ImportanceError(_too_few(step, len(raced), len(trials), left_out))
-    compared = Compared(
+    compared = ComparedTrials(
         domains={names[leaf.name]: distribution(leaf) for leaf in space if not leaf.constant},
         params=[{names[name]: value for name, value in trial.params.items()} for trial in raced],
         scores={target: [trial.scores[step][target] for trial in raced] for target in targets},
@@ -330,7 +330,7 @@ def _named(rows: Mapping[str, NDArray[np.float64]], names: Iterable[str]) -> Sha
     return {target: dict(zip(names, row.tolist(), strict=True)) for target, row in rows.items()}
 
 
-def _study(compared: Compared) -> optuna.Study:
+def _study(compared: ComparedTrials) -> optuna.Study:
     """A study of complete trials with these parameters; their values are given to the evaluator apart."""
     domains = compared.domains
     study = quiet_study(optuna.storages.InMemoryStorage())

@@ -44,7 +44,7 @@ def configuration_id(config: Mapping[str, Any]) -> str:
 
 def sharing(config: Any, known: Any) -> Any:
     """An equal configuration in which every part that stands in `known` too is the same object: the configurations of a
-    sweep differ from its default one in few parts, so this saves two thirds of their memory."""
+    sweep differ from its default one in few parts, so this saves a third to two thirds of their memory."""
     if isinstance(config, dict) and isinstance(known, dict):
         parts = {name: sharing(value, known.get(name)) for name, value in config.items()}
         same = list(parts) == list(known) and all(part is known[name] for name, part in parts.items())

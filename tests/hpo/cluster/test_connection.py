@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RaySystemError, RayTaskError
 
 from hpo.cluster import connection, machines, pause
-from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_memory_monitor
+from hpo.cluster.connection import SETTINGS, Cluster, connect, survive_lost_workers
 from hpo.cluster.faults import PREEMPTED
 from hpo.cluster.processes import OWNER, PREFIX, scratch
 from hpo.cluster.resources import ResourceError, ResourceRequest, Resources, fitting, gpus_needed
@@ -229,7 +229,7 @@ def test_contract_a_kill_by_the_memory_monitor_is_a_dead_worker_to_tune() -> Non
     import ray.air.execution._internal.actor_manager as manager
     from ray.exceptions import OutOfMemoryError, RayActorError
 
-    survive_memory_monitor()
+    survive_lost_workers()
     patched = manager.RayActorManager._actor_task_failed
     assert list(inspect.signature(patched).parameters) == ["self", "tracked_actor_task", "exception"]
     original = inspect.getclosurevars(patched).nonlocals["original"]
@@ -273,7 +273,7 @@ def test_contract_a_worker_that_is_lost_before_the_first_report(case: str, monke
     def get(reference: object) -> None:
         raise BEFORE_THE_FIRST_REPORT[case]()
 
-    survive_memory_monitor()
+    survive_lost_workers()
     trial = object.__new__(tune_trial.Trial)
     trial.trial_id, trial._default_result_or_future = "7-0", ray.ObjectRef.from_random()
     trial.run_metadata = tune_trial._TrainingRunMetadata()
