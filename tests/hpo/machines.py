@@ -1,7 +1,8 @@
 """A running Ray cluster of several nodes on this machine, which tests change: `python -m tests.hpo.machines`.
 
 It prints the cluster's address, then obeys lines on its standard input and answers each with `done`: `add CPUS GPUS`
-adds a node, `remove N` kills the N-th. The end of the input ends the cluster. The head runs no trials.
+adds a node, `remove N` kills the N-th and waits until the head knows. The end of the input ends the cluster. The head
+runs no trials.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +52,14 @@ def machines() -> Iterator[Machines]:
         assert process.returncode == 0
 
 
+def living(address: str) -> set[str]:
+    """The nodes that the head takes for alive."""
+    from ray._raylet import GcsClient
+
+    nodes = GcsClient(address=address).get_all_node_info().values()
+    return {node.node_id.hex() for node in nodes if node.state == node.ALIVE}
+
+
 def main() -> None:
     from ray.cluster_utils import Cluster
 
@@ -66,7 +76,10 @@ def main() -> None:
                 cpus, gpus = map(int, numbers)
                 nodes.append(cluster.add_node(num_cpus=cpus, num_gpus=gpus))
             else:
-                cluster.remove_node(nodes[int(numbers[0])], allow_graceful=False)
+                node = nodes[int(numbers[0])]
+                cluster.remove_node(node, allow_graceful=False)
+                while node.node_id in living(cluster.address):
+                    time.sleep(0.2)
             print("done", flush=True)
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
