@@ -52,10 +52,23 @@ def encode(name: str, table: pa.Table, replaces: Collection[str] = ()) -> bytes:
         table.replace_schema_metadata(metadata),
         sink,
         compression="zstd",
+        use_dictionary=[path for column in table.schema for path in _repeating(column)],
         write_page_checksum=True,
         row_group_size=find(name).group,
     )
     return bytes(sink.getvalue())
+
+
+def _repeating(column: pa.Field) -> list[str]:
+    """The parts of a column whose values repeat, by their paths in Parquet; a dictionary makes these smaller.
+
+    Lists of numbers are predictions, which do not repeat. With a dictionary they are larger and slower to read.
+    """
+    if pa.types.is_map(column.type):
+        return [f"{column.name}.key_value.key", f"{column.name}.key_value.value"]
+    if pa.types.is_list(column.type):
+        return [] if pa.types.is_floating(column.type.value_type) else [f"{column.name}.list.element"]
+    return [column.name]
 
 
 def decode(

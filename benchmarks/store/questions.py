@@ -33,6 +33,7 @@ MODULES = (
     "hpo.display.importance", "hpo.display.summary", "hpo.display.trials", "hpo.driver.answer", "hpo.driver.importance",
     "minbert.metrics", "minbert.migrations",
     "results.choice", "results.query", "results.views", "scipy.special", "rich.console", "rich.table",
+    "typer._adapters",
 )  # fmt: skip
 """What the commands import once they run."""
 
@@ -88,6 +89,8 @@ def look(store: Path) -> Callable[[], Any]:
 
 def predictions(store: Path) -> Callable[[], Any]:
     """The last predictions on `search` of every fiftieth trial: those of 200 in a sweep of 10,000."""
+    import pandas  # noqa: F401  imported by the question
+
     from results.candidates import last_evidence
     from results.store import Store
 

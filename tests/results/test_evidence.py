@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from results import files, reading
@@ -70,6 +71,17 @@ def test_evidence_comes_back_as_it_was_given(tmp_path: Path) -> None:
     assert last_evidence(folder, [1]).keys() == {1}
     for (trial, step), found in stored(folder).items():
         assert_equal(found, evidence(trial, step))
+
+
+def test_predictions_are_stored_without_a_dictionary(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    with folder.writer() as writer:
+        add(writer, 0)
+    for file in (folder.path / EVIDENCE).iterdir():
+        group = pq.ParquetFile(file).metadata.row_group(0)
+        parts = [group.column(place) for place in range(group.num_columns)]
+        plain = {part.path_in_schema for part in parts if "RLE_DICTIONARY" not in part.encodings}
+        assert plain == {"probabilities.list.element", "scores.list.element"}
 
 
 def test_evidence_says_which_rows_it_is_of(tmp_path: Path) -> None:
