@@ -52,6 +52,7 @@ test-all: env  ## all tests, the slow ones too
 
 chaos: env  ## faults on a cluster of several hosts, as root (CHAOS_ARGS="--trials 20 --faults 10 --seed 1")
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+	$(BIN)/python -m tests.chaos --s3 $(CHAOS_ARGS)
 
 bench: env  ## speed against transformers, case by case (BENCH_ARGS="--data DIR --only sst"; else the sample corpus)
 	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)

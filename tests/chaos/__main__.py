@@ -53,7 +53,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--s3", action="store_true", help="the store lies on S3 (moto's server) and not on a disk; needs real hosts")
     add("--plain", action="store_true", help="no namespaces: hosts are processes beside each other, fewer kinds")
     add("--logs", type=Path, help="folder that gets the hosts' logs and the notes")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.s3 and options.plain:
+        parser.error("--s3 needs hosts with a network of their own; leave out --plain.")
+    return options
 
 
 class Trouble:
@@ -210,6 +213,9 @@ def main() -> int:
             return run(options, Path(scratch))
     if not os.environ.get(hosts.ISOLATED):
         if not hosts.permitted():
+            if options.s3:
+                say("--s3 needs hosts with a network of their own. Namespaces are not permitted here (root has them).")
+                return 2
             say(
                 "Namespaces are not permitted here (root has them): hosts are processes beside each other, and "
                 f"these kinds are left out: {', '.join(sorted(NEED_REAL_HOSTS))}, disk full."

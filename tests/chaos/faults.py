@@ -1,7 +1,8 @@
 """The faults: which kinds there are, in which order they come, and what each does to the cluster.
 
 The order, and the fractions by which a fault chooses its victim and its length, are drawn from a seed. What it then
-meets depends on the moment, as in life.
+meets depends on the moment, as in life. Faults do not aim at a trial that was interrupted twice: a trial that loses
+three places in a row fails by rule, and here no healthy trial may fail.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import math
 import os
 import random
 import signal
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hpo.search.endings import LOSSES
 from tests.chaos import control
 from tests.chaos.hosts import HEAD
 from tests.results.places import Fault, Proxy
@@ -64,6 +67,32 @@ class Cluster:
             if line.startswith("ray::Worker")
         )
 
+    def possible_victims(self) -> list[tuple[str, int]]:
+        """The trainers whose trial was interrupted less than twice."""
+        begun = control.notes("begun")
+        return [(host, pid) for host, pid in self.trainers() if attempt_of(host, pid, begun) < LOSSES - 1]
+
+    def possible_hosts(self) -> list[str]:
+        """The hosts of workers without those where a trial trains that was interrupted twice."""
+        spared = {host for host, _ in set(self.trainers()) - set(self.possible_victims())}
+        return [host for host in self.hosts.workers if host not in spared]
+
+
+def attempt_of(host: str, pid: int, begun: Iterable[Mapping[str, Any]]) -> int:
+    """The attempt that a worker trains, by its last note; 0 if it has none yet.
+
+    Workers note the number of their process in their namespace, and the name of their host. Where hosts are processes
+    beside each other, that is the name of this machine.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0
+    inner = int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+    names = {host, socket.gethostname()}
+    attempts = [note["attempt"] for note in begun if note["pid"] == inner and note["host"] in names]
+    return int(attempts[-1]) if attempts else 0
+
 
 Begin = Callable[[Cluster, Draw], str | None]
 """Begins a fault; returns what it hit, or None: there is no victim at this moment."""
@@ -78,7 +107,7 @@ def seconds(draw: Draw, shortest: float, longest: float) -> float:
 
 
 def signal_worker(cluster: Cluster, draw: Draw, number: signal.Signals) -> str | None:
-    if (victim := chosen(cluster.trainers(), draw)) is None:
+    if (victim := chosen(cluster.possible_victims(), draw)) is None:
         return None
     with suppress(ProcessLookupError):
         os.kill(victim[1], number)
@@ -97,7 +126,7 @@ def replace_host(cluster: Cluster, host: str, wait: float = 0.0) -> None:
 
 
 def kill_host(cluster: Cluster, draw: Draw) -> str | None:
-    host = chosen(cluster.hosts.workers, draw)
+    host = chosen(cluster.possible_hosts(), draw)
     if host is not None:
         replace_host(cluster, host, seconds(draw, 0, 10))
     return host
@@ -105,7 +134,7 @@ def kill_host(cluster: Cluster, draw: Draw) -> str | None:
 
 def cut_host(cluster: Cluster, draw: Draw) -> str | None:
     """Short cuts are survived; in a long one Ray gives the host up, and another one takes its place."""
-    if (host := chosen(cluster.hosts.workers, draw)) is None:
+    if (host := chosen(cluster.possible_hosts(), draw)) is None:
         return None
     length = seconds(draw, 2, 12) if draw.victim * 7 % 1 < 0.5 else seconds(draw, 40, 70)
     cluster.hosts.cut(host)
@@ -120,7 +149,7 @@ def kill_driver(cluster: Cluster, draw: Draw) -> str | None:
 
 def exhaust_memory(cluster: Cluster, draw: Draw) -> str | None:
     """Ray's memory monitor kills what runs on the host."""
-    if (victim := chosen(cluster.trainers(), draw)) is None:
+    if (victim := chosen(cluster.possible_victims(), draw)) is None:
         return None
     host = victim[0]
     cluster.hosts.leave_memory(host, 0.01)
@@ -140,7 +169,7 @@ def poison_trial(cluster: Cluster, draw: Draw) -> str | None:
 
 def break_device(cluster: Cluster, draw: Draw) -> str | None:
     """Every trial on the host fails, until the host is replaced."""
-    if (victim := chosen(cluster.trainers(), draw)) is None:
+    if (victim := chosen(cluster.possible_victims(), draw)) is None:
         return None
     host = victim[0]
     (control.folder() / f"{control.BROKEN}{host}").touch()

@@ -14,7 +14,6 @@ import torch
 from hpo.driver.finalise import is_done
 from hpo.driver.ledger import Ledger
 from hpo.launch.record import job_of, record_of
-from hpo.search.endings import LOSSES
 from hpo.search.states import CLOSED
 from hpo.worker import trainer
 from hpo.worker.checkpoints import complete
@@ -113,17 +112,11 @@ def no_healthy_failure(evidence: Evidence) -> list[str]:
     trained = {note["trial"] for note in evidence.begun}
     for trial, ends in sorted(evidence.ends().items()):
         state, reason = ends[-1]["state"], ends[-1].get("reason")
-        if state == "failed" and not lost_everywhere(ends):
+        if state == "failed":
             problems.append(f"trial {trial} has failed: {reason}")
         if (state == "diverged") != (trial in evidence.poisoned and trial in trained) and state != "failed":
             problems.append(f"trial {trial}, {'' if trial in evidence.poisoned else 'not '}poisoned, is {state}")
     return problems
-
-
-def lost_everywhere(ends: Sequence[Row]) -> bool:
-    """Whether the last attempts of a trial lost as many places in a row as fail it, by the rows of its ends."""
-    last = [row for row in ends if row.get("cause")][-LOSSES:]
-    return len(last) == LOSSES and all(row["cause"] == "place" for row in last)
 
 
 def best_reproduced(evidence: Evidence) -> list[str]:
