@@ -139,7 +139,7 @@ def cut_host(cluster: Cluster, draw: Draw) -> str | None:
     length = seconds(draw, 2, 12) if draw.victim * 7 % 1 < 0.5 else seconds(draw, 40, 70)
     cluster.hosts.cut(host)
     cluster.operator.cut_off(host)
-    cluster.heal_later(length, lambda: cluster.hosts.connect(host))
+    cluster.heal_later(length, lambda: (cluster.hosts.connect(host), cluster.operator.connected(host)))
     return f"{host} for {length:.0f} s"
 
 

@@ -37,6 +37,7 @@ class Operator:
         self._process: Any = None
         self._host = ""
         self._killed = self._cut = self._takes_over = False
+        self._unconnected: set[str] = set()
         self._next = 0.0
         self._lines: list[str] = []
         self.done = False
@@ -68,8 +69,13 @@ class Operator:
         return self._host
 
     def cut_off(self, host: str) -> None:
-        """A host is cut off: its driver, if it has one, may end for it."""
+        """A host is cut off: its driver, if it has one or gets one, may end for it."""
+        self._unconnected.add(host)
         self._cut = self._cut or host == self._host
+
+    def connected(self, host: str) -> None:
+        """A host is connected again."""
+        self._unconnected.discard(host)
 
     def close(self) -> None:
         if self._process is not None:
@@ -84,7 +90,7 @@ class Operator:
         options = self._options | {"takeover": self._takes_over}
         command = [sys.executable, "-m", "tests.chaos.driver", action, json.dumps(options)]
         self._process = self._hosts.start(self._host, command)
-        self._killed, self._lines = False, []
+        self._killed, self._cut, self._lines = False, self._host in self._unconnected, []
         self._reader = threading.Thread(target=self._lines.extend, args=(self._process.stdout,), daemon=True)
         self._reader.start()
         self.launches += 1
@@ -101,7 +107,7 @@ class Operator:
         self._takes_over = end == KILLED or end.startswith(("cut off", "exit code", "refused: BusyError"))
         if end.startswith("exit code"):
             self.crashes.append("\n".join(lines[-60:]))
-        self._process, self._killed, self._cut = None, False, False
+        self._process, self._killed = None, False
         print(f"          launch {self.launches} on {self._host}: {end}", flush=True)
 
     def _read(self, code: int, lines: Sequence[str]) -> tuple[str, list[str]]:
