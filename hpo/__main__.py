@@ -1,6 +1,7 @@
 """The command line `hpo`: one table of commands, in groups.
 
-`python -m hpo` and the installed script `hpo` are the same. Exit codes: 0 done, 2 bad input, 3 stopped and resumable.
+`python -m hpo` and the installed script `hpo` are the same. Exit codes: 0 done, 2 bad input, 3 stopped and resumable,
+4 no machine of the cluster answered.
 Nothing heavy is imported here or at the top of a command's file, so `hpo --help` answers at once.
 """
 
@@ -30,7 +31,8 @@ from hpo.commands.watch import COMMANDS as WATCH
 
 EPILOG = """Start with: hpo run quickstart
 
-Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP"""
+Exit codes: 0 done, 2 bad input, 3 stopped, resumable by: hpo resume SWEEP, 4 no machine of the cluster answers, try
+again"""
 
 GROUPS = {
     "Launch sweeps": LAUNCH,

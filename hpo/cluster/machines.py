@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hpo.cluster.resources import NodeResources, Resources, amounts
@@ -22,19 +22,20 @@ class Room(NamedTuple):
         """Why no trial can start, as a part of a sentence."""
         free = [sum(numbers) for numbers in zip((0.0, 0.0), *self.free, strict=True)]
         has = amounts(free[0], free[1] if resources.gpus_per_trial else None)
-        return f"it needs {resources.needs} on one machine, and {has} are free in all"
+        rest = " on those that can run trials" if resources.closed else ""
+        return f"it needs {resources.needs} on one machine, and {has} are free in all{rest}"
 
 
-def living_nodes() -> tuple[NodeResources, ...]:
-    """The living nodes."""
-    return _numbers(node["Resources"] for node in _ray().nodes() if node["Alive"])
+def living_nodes(closed: Collection[str] = ()) -> tuple[NodeResources, ...]:
+    """The living nodes without those that are closed, given by Ray's ids."""
+    return _numbers(node["Resources"] for node in _ray().nodes() if node["Alive"] and node["NodeID"] not in closed)
 
 
-def look() -> Room:
-    """The room on the cluster now."""
+def look(closed: Collection[str] = ()) -> Room:
+    """The room on the cluster now, without closed nodes."""
     state = _ray("._private.state")
-    leaving = state.state.get_draining_nodes()
-    staying = [node for node in _ray().nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    without = {*state.state.get_draining_nodes(), *closed}
+    staying = [node for node in _ray().nodes() if node["Alive"] and node["NodeID"] not in without]
     free = state.available_resources_per_node()
     return Room(
         _numbers(node["Resources"] for node in staying), _numbers(free.get(node["NodeID"], {}) for node in staying)
@@ -58,7 +59,9 @@ def demand(resources: Resources) -> Iterator[None]:
     from ray.util.placement_group import placement_group, remove_placement_group
 
     bundle = {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
-    group = placement_group([{kind: number for kind, number in bundle.items() if number}])
+    group = placement_group(
+        [{kind: number for kind, number in bundle.items() if number}], bundle_label_selector=[resources.open_nodes]
+    )
     try:
         yield
     finally:

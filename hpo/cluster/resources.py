@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 NodeResources = tuple[float, float]
 """CPUs and GPUs of one node, which is a machine of a cluster."""
@@ -17,6 +17,10 @@ NodeResources = tuple[float, float]
 
 class ResourceError(ValueError):
     """The request exceeds the cluster's resources, or the cluster cannot be reached."""
+
+
+class NoAnswerError(ResourceError):
+    """No machine of the cluster can run trials now, and a later try may find one that can."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ class ResourceRequest:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(before, **{name: value for name, value in values.items() if value is not None})
 
+    def reduced(self, nodes: Sequence[NodeResources]) -> ResourceRequest:
+        """This request with the CPUs of a trial left open, if every node that has the trial's kind of device has fewer.
+        A sweep's record may hold the number that another machine had by default."""
+        kind = [cpus for cpus, gpus in nodes if (gpus if self.gpus_per_trial else cpus)]
+        too_many = self.cpus_per_trial is not None and bool(kind) and max(kind) < self.cpus_per_trial
+        return replace(self, cpus_per_trial=None) if too_many else self
+
     def choose(self, cpus: float, gpus: float, nodes: Sequence[NodeResources] = ()) -> Resources:
         """Resources with all open values filled in, for `cpus` cores and `gpus` devices in all, or for these nodes."""
         machines = nodes or [(cpus, gpus)]
@@ -59,6 +70,10 @@ class ResourceRequest:
         if workers is None:
             workers = fitting(machines, cpus_per_trial, gpus_per_trial)
         return Resources(max(workers, 1), cpus_per_trial, gpus_per_trial)
+
+    def here(self) -> Resources:
+        """What this process takes to do the work of a trial, alone on this machine."""
+        return self.choose(local_cpus(), gpus=1)
 
     def expect(self, nodes: Sequence[NodeResources], absent: Sequence[NodeResources], most: int) -> Resources:
         """Resources on a running cluster with these living nodes, where machines join and leave: at most `most`
@@ -81,15 +96,18 @@ class Resources:
     """CPU cores of a trial, which are also its threads."""
     gpus_per_trial: float = 0.0
     """GPUs of a trial; a fraction shares one device."""
-
-    def request(self) -> ResourceRequest:
-        """The request for exactly these resources."""
-        return ResourceRequest(**asdict(self))
+    closed: tuple[str, ...] = ()
+    """Ray's ids of the nodes where no trial may run."""
 
     @property
     def needs(self) -> str:
         """What a trial takes, in words."""
         return amounts(self.cpus_per_trial, self.gpus_per_trial or None)
+
+    @property
+    def open_nodes(self) -> dict[str, str]:
+        """Ray's label selector for the nodes where trials may run; empty: all nodes."""
+        return {"ray.io/node-id": f"!in({', '.join(self.closed)})"} if self.closed else {}
 
     def fits(self, nodes: Sequence[NodeResources]) -> int:
         """Number of such trials that fit onto the nodes at once."""

@@ -1,6 +1,7 @@
 """Survey of a cluster before any trial starts: every node looks at itself (`hpo.cluster.probe`).
 
-A launch on a running cluster refuses it where a node has a problem (`hpo.cluster.verdict`); `hpo doctor` shows all.
+A launch on a running cluster keeps its trials away from nodes that cannot run them (`hpo.cluster.verdict`); `hpo
+doctor` shows all that is wrong.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import importlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.probe import Facts, look, reply_name, token_name
 from hpo.cluster.processes import host
-from hpo.cluster.resources import ResourceError
+from hpo.cluster.resources import NoAnswerError, ResourceError, Resources
 from hpo.cluster.verdict import Answer, Finding, Node, judge
 
 if TYPE_CHECKING:
@@ -23,37 +25,94 @@ if TYPE_CHECKING:
 
 KINDS = ("CPU", "GPU")
 """Ray's names of what a node has."""
-PATIENCE = 60.0
-"""Seconds that all nodes together have to answer; a new process takes some of them to start."""
+PATIENCE = 300.0
+"""Seconds that all nodes together have to answer. A machine that loads torch from a cold network file system, and then
+this project's code, takes minutes."""
+TICK = 10.0
+"""Seconds between two messages about nodes that have not answered."""
+SHOWN = 5
+"""Number of nodes that a message names."""
+
+Say = Callable[[str], None]
+"""Receives what the survey waits for."""
 
 
-def check_nodes(store: str, data: str | None, base: str | None, gpus_per_trial: float | None = None) -> list[str]:
-    """Raise ResourceError if a node cannot run trials (`hpo.cluster.verdict.judge`); returns warnings about nodes."""
-    head, answers = survey(store, data, base)
-    found = [(answer.node.name, finding) for answer in answers for finding in judge(answer, head, gpus_per_trial)]
-    problems = [(f"{name} {finding.what}", finding.remedy) for name, finding in found if finding.refuses]
-    if problems:
-        raise ResourceError(
-            f"every machine of the cluster must be able to run trials, but {'; '.join(what for what, _ in problems)}. "
-            f"To do: {'; '.join(dict.fromkeys(remedy for _, remedy in problems))}. `hpo doctor` checks all machines."
-        )
-    return [f"{name} {finding.what}: {finding.remedy}" for name, finding in found]
+@dataclass(frozen=True)
+class Check:
+    """Which nodes may run trials."""
+
+    closed: Mapping[Node, str]
+    """Nodes that cannot run trials -> why, as a part of a sentence."""
+    warnings: list[str]
+
+
+def check_nodes(store: str, data: str | None, base: str | None, resources: Resources, say: Say) -> Check:
+    """Which nodes can run trials with these resources.
+
+    Raises ResourceError if none can, and NoAnswerError if a later try may find one.
+    """
+    head, answers = survey(store, data, base, say)
+    judged = {answer.node: judge(answer, head, resources.gpus_per_trial) for answer in answers}
+    problems = {node: [finding for finding in found if finding.refuses] for node, found in judged.items()}
+    closed = {node: found for node, found in problems.items() if found}
+    able = [node for node in judged if node not in closed and resources.fits([(node.cpus, node.gpus)])]
+    if closed and not able:
+        raise _refusal(closed)
+    causes = {node: ", ".join(finding.what.rstrip(".") for finding in found) for node, found in closed.items()}
+    warnings = [
+        f"{node.name} gets no trials in this launch: it {causes[node]}. To do: {_remedies(found)}"
+        for node, found in closed.items()
+    ]
+    others = [(node, finding) for node, found in judged.items() if node not in closed for finding in found]
+    return Check(causes, warnings + [f"{node.name} {finding.what}: {finding.remedy}" for node, finding in others])
+
+
+def _refusal(closed: Mapping[Node, Sequence[Finding]]) -> ResourceError:
+    """The error about a cluster of which no node can run trials."""
+    nodes: dict[str, list[str]] = {}
+    for node, found in closed.items():
+        for finding in found:
+            nodes.setdefault(finding.what, []).append(node.name)
+    findings = [finding for found in closed.values() for finding in found]
+    kind = NoAnswerError if any(finding.may_pass for finding in findings) else ResourceError
+    problems = "; ".join(f"{_listed(names)} {what}" for what, names in nodes.items())
+    return kind(
+        f"no machine of the cluster can run trials: {problems}. To do: {_remedies(findings)}. `hpo doctor` checks all "
+        "machines."
+    )
+
+
+def _remedies(found: Sequence[Finding]) -> str:
+    return "; ".join(dict.fromkeys(finding.remedy for finding in found))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`n1, n2 and 3 more`."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def diagnosis(
-    store: str, data: str | None, base: str | None, gpus_per_trial: float | None = None, *, driver: bool
+    store: str,
+    data: str | None,
+    base: str | None,
+    gpus_per_trial: float | None,
+    say: Say,
+    *,
+    driver: bool,
 ) -> tuple[list[tuple[Answer, list[Finding]]], dict[str, float]]:
     """Each node's answer with all findings, and the CPUs and GPUs of the cluster that nothing takes now. `driver`: with
     this machine as the driver's, which runs no trials; leave it out where it is the cluster's only node."""
     ray: Any = importlib.import_module("ray")
     free = ray.available_resources()
-    head, answers = survey(store, data, base)
+    head, answers = survey(store, data, base, say)
     if driver:
         answers.insert(0, Answer(Node(f"{host()} (driver)", 0.0, 0.0), head))
     return [(answer, judge(answer, head, gpus_per_trial)) for answer in answers], free
 
 
-def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[Answer]]:
+def survey(store: str, data: str | None, base: str | None, say: Say) -> tuple[Facts, list[Answer]]:
     """What this machine found, and the answers of all nodes with CPUs; needs a connection to the cluster. A node that
     leaves the cluster meanwhile is left out.
 
@@ -64,6 +123,7 @@ def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[
 
     ray: Any = importlib.import_module("ray")
     nodes = able_nodes(ray.nodes())
+    say("checking that every machine can run trials")
     with _token(store, [*nodes, "driver"]) as (folder, secret):
         head = Facts.of(look(folder.path, secret, "driver", data, base))  # first: afterwards only the answers take time
         task = ray.remote(num_cpus=0, max_retries=0)(look)
@@ -72,7 +132,8 @@ def survey(store: str, data: str | None, base: str | None) -> tuple[Facts, list[
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)
             reference = task.options(scheduling_strategy=on_node).remote(folder.path, secret, node, data, base)
             references[reference] = node
-        answers = {node: _answer(nodes[node], reference) for node, reference in _arriving(references)}
+        names = {node: nodes[node].name for node in nodes}
+        answers = {node: _answer(nodes[node], reference) for node, reference in _arriving(references, names, say)}
         for node, answer in answers.items():
             if answer.facts is not None and not answer.facts.lacks and not folder.exists(reply_name(secret, node)):
                 answer.facts.lacks.append(f"writes into another {folder.path}")
@@ -109,19 +170,26 @@ def able_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Node]:
         return f"{host} ({address if addresses[address] == 1 else node['NodeID'][:6]})"
 
     able.sort(key=name)
-    return {node["NodeID"]: Node(name(node), *(node["Resources"].get(kind, 0.0) for kind in KINDS)) for node in able}
+    found = {}
+    for node in able:
+        cpus, gpus = (node["Resources"].get(kind, 0.0) for kind in KINDS)
+        found[node["NodeID"]] = Node(name(node), cpus, gpus, node["NodeID"])
+    return found
 
 
-def _arriving(references: dict[Any, str]) -> Iterator[tuple[str, Any]]:
+def _arriving(references: dict[Any, str], names: Mapping[str, str], say: Say) -> Iterator[tuple[str, Any]]:
     """Nodes and their references, each when its answer arrives; after PATIENCE, those without an answer."""
     ray: Any = importlib.import_module("ray")
     pending, end = list(references), time.monotonic() + PATIENCE
-    while pending:
-        ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, end - time.monotonic()))
-        for reference in ready or pending:
+    while pending and (left := end - time.monotonic()) > 0:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=min(TICK, left))
+        for reference in ready:
             yield references[reference], reference
         if not ready:
-            return
+            waits_for = _listed(names[references[reference]] for reference in pending)
+            say(f"waiting until {waits_for} can load the packages, the data and the encoder, at most {left:.0f} s more")
+    for reference in pending:
+        yield references[reference], reference
 
 
 def _answer(node: Node, reference: Any) -> Answer:

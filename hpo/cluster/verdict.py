@@ -1,11 +1,12 @@
 """Verdict on a node of a cluster: whether it can run trials, and what is wrong with it. Pure functions.
 
-A finding refuses a launch, or is worth a warning. On a node without the shared file system trials would find other data
-or none, and write their checkpoints to a folder that the driver does not see.
+A finding keeps trials away from the node, or is worth a warning. On a node without the shared file system trials would
+find other data or none, and write their checkpoints to a folder that the driver does not see.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ another Python."""
 
 SHARE = "put --store, --data and --base on a file system that all machines share"
 INSTALL = "install the same packages on all machines (constraints.txt names the versions)"
+LOOK = "look at that machine and at Ray's logs there"
+MISSING = re.compile(r"\b(ModuleNotFoundError|ImportError)\b")
+"""Errors of a machine without a package. Ray hands some of them on as text alone."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Node:
     cpus: float
     """0: it runs no trials."""
     gpus: float
+    id: str = ""
+    """Ray's id."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ class Finding:
     remedy: str
     """What to do about it."""
     refuses: bool = False
-    """Whether sweeps cannot run because of it."""
+    """Whether the node cannot run trials because of it."""
+    may_pass: bool = False
+    """Whether it may be gone at a later try."""
 
 
 def judge(answer: Answer, head: Facts, gpus_per_trial: float | None = None) -> list[Finding]:
@@ -65,7 +73,8 @@ def judge(answer: Answer, head: Facts, gpus_per_trial: float | None = None) -> l
     (None: one GPU where there are some)."""
     facts, node = answer.facts, answer.node
     if facts is None:
-        return [Finding(answer.silence, "look at that machine and at Ray's logs there", refuses=True)]
+        missing = bool(MISSING.search(answer.silence))
+        return [Finding(answer.silence, INSTALL if missing else LOOK, refuses=True, may_pass=not missing)]
     return [
         *(Finding(lack, SHARE, refuses=True) for lack in facts.lacks),
         *_other_files(facts, head),

@@ -7,6 +7,8 @@ Three kinds of errors are the caller's to fix. They are printed as one message w
 - an option or argument whose value has the wrong type or is out of range;
 - an OSError that only the person at the terminal can fix: no permission, a read-only file system, a full disk.
 
+A NoAnswerError, which another try may mend, is printed in the same way, exit code 4.
+
 Any other error, such as a ValueError from inside a library, is a bug of ours and keeps its traceback.
 """
 
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hpo.cluster.resources import NoAnswerError
 from hpo.display.messages import tell, warn
 from hpo.driver.stopping import RESUMABLE
 
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 
     from results.store import Store, SweepFolder
 
-DONE, BAD_INPUT, STOPPED = 0, 2, RESUMABLE
-"""Exit codes: done; bad input; stopped and resumable."""
+DONE, BAD_INPUT, STOPPED, NO_ANSWER = 0, 2, RESUMABLE, 4
+"""Exit codes: done; bad input; stopped and resumable; no machine of the cluster answered, try again."""
 
 OURS = {"hpo", "minbert", "results", "search_spaces"}
 
@@ -77,7 +80,7 @@ class Commands(TyperGroup):
             if not is_ours(error):
                 raise
             tell(str(error))
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(NO_ANSWER if isinstance(error, NoAnswerError) else BAD_INPUT) from error
         except typer.BadParameter as error:
             tell(wrong_value(error))
             raise typer.Exit(BAD_INPUT) from error

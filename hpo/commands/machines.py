@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo.commands.common import BAD_INPUT, JsonOption, StoreOption, console, open_store, print_json
-from hpo.display.messages import busy, warn
+from hpo.display.messages import busy, tell, warn
 from hpo.display.units import parse_size
 
 Address = Annotated[
@@ -42,7 +42,8 @@ def doctor(
 
     Each machine reads the data and the encoder, writes into the store, and compares its packages with this one's.
 
-    Also shown: GPUs, clocks, free disks. `hpo run --address` makes the same checks.
+    Also shown: GPUs, clocks, free disks. `hpo run --address` makes the same checks, and keeps trials away from machines
+    with a problem.
 
     Exit codes: 0 sweeps can run, 2 they cannot.
 
@@ -57,7 +58,7 @@ def doctor(
     check_writable(store)
     asked = ResourceRequest(gpus_per_trial=gpus_per_trial)
     with busy("asking every machine"), connect(address) as cluster:
-        judged, free = diagnosis(store, data, base, asked.gpus_per_trial, driver=not cluster.own)
+        judged, free = diagnosis(store, data, base, asked.gpus_per_trial, tell, driver=not cluster.own)
     if json:
         print_json(nodes.to_json(judged, free))
     else:

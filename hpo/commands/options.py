@@ -102,7 +102,7 @@ _WORKERS = (
 )
 _CPUS = (
     "CPU cores of one trial, which are also its threads. Default: a machine's cores divided by its GPUs, 1 without "
-    "GPUs. On resume: as before."
+    "GPUs. On resume: the number given before, if there was one and a machine has so many."
 )
 _GPUS = (
     "GPUs of one trial; a fraction lets trials share a GPU. Default: 1 where there are GPUs, else 0. A running cluster "

@@ -19,9 +19,9 @@ Judged = Sequence[tuple[Answer, Sequence[Finding]]]
 
 
 def ready(judged: Judged) -> bool:
-    """Whether sweeps can run: some machine runs trials, and none has a problem."""
-    refused = any(finding.refuses for _, found in judged for finding in found)
-    return any(answer.node.cpus for answer, _ in judged) and not refused
+    """Whether sweeps can run: the driver's machine has no problem, and a machine that runs trials has none."""
+    good = {answer.node: not any(finding.refuses for finding in found) for answer, found in judged}
+    return all(good[node] for node in good if not node.cpus) and any(good[node] for node in good if node.cpus)
 
 
 def show(judged: Judged, free: Mapping[str, float], console: Console) -> None:
@@ -37,7 +37,14 @@ def show(judged: Judged, free: Mapping[str, float], console: Console) -> None:
     now = f"free now: {free.get('CPU', 0.0):g} of {cpus:g} CPUs, {free.get('GPU', 0.0):g} of {gpus:g} GPUs"
     waits = "; trials wait for the others" if free.get("CPU", 0.0) < cpus or free.get("GPU", 0.0) < gpus else ""
     console.print(f"\n{now}{waits}", style="dim")
-    console.print("sweeps can run" if ready(judged) else "sweeps cannot run here")
+    console.print(_conclusion(judged))
+
+
+def _conclusion(judged: Judged) -> str:
+    if not ready(judged):
+        return "sweeps cannot run here"
+    closed = [answer.node.name for answer, found in judged if any(finding.refuses for finding in found)]
+    return f"sweeps can run, without trials on {', '.join(closed)}" if closed else "sweeps can run"
 
 
 def to_json(judged: Judged, free: Mapping[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from hpo.cluster.machines import absent_nodes, demand, living_nodes
@@ -20,23 +20,31 @@ TURN = 1.0
 
 
 def resources_of_machines(
-    request: ResourceRequest, most: int, say: Callable[[str], None], deadline: float = math.inf
+    request: ResourceRequest,
+    most: int,
+    say: Callable[[str], None],
+    deadline: float = math.inf,
+    closed: Collection[str] = (),
+    recorded_cpus: bool = False,
 ) -> Resources:
     """What trials get on the running cluster, with at most `most` workers unless the request says how many.
 
     Returns once a machine can hold a trial, busy or not. `say` receives what it waits for; `deadline`: when it gives
-    up, by `time.monotonic`. Raises ResourceError then, and for a trial that needs more than any known machine has.
+    up, by `time.monotonic`. `closed`: Ray's ids of nodes that are left out. `recorded_cpus`: see
+    `hpo.launch.plan.Plan`. Raises ResourceError when it gives up, and for a trial that needs more than any known
+    machine has.
     """
     while True:
-        nodes, absent = living_nodes(), absent_nodes()
-        resources = request.expect(nodes, absent, most)
+        nodes, absent = living_nodes(closed), absent_nodes()
+        asked = request.reduced((*nodes, *absent)) if recorded_cpus else request
+        resources = replace(asked.expect(nodes, absent, most), closed=tuple(closed))
         if resources.fits(nodes):
             return resources
         check_hope(resources, (*nodes, *absent))
         waits = waiting_text(resources, nodes)
         say(waits)
         with demand(resources):
-            while living_nodes() == nodes:
+            while living_nodes(closed) == nodes:
                 if time.monotonic() >= deadline:
                     raise ResourceError(f"the time is up, and {waits}")
                 time.sleep(TURN)

@@ -84,7 +84,7 @@ def finalise_here(folder: SweepFolder, pending: Sequence[Pending], tell: Callabl
 
     problems: dict[int, str] = {}
     record = record_of(folder)
-    job = job_of(record, folder.folder, record.resources.choose(cpus=1, gpus=0))
+    job = job_of(record, folder.folder, record.resources.here())
     for number, entry in enumerate(pending, start=1):
         tell(f"trial {entry.weights.trial} predicts {WORDS[entry.part]} now ({number} of {len(pending)})")
         try:

@@ -1,7 +1,8 @@
 """Placement: how many trials run at once, when an interrupted trial starts again and where not, which workers idle.
 
 Ray chooses the worker of a trial. A worker declines a trial that was lost at its place, and every trial if its place is
-in quarantine (`hpo.driver.places`); then it idles, so that Ray gives its device to nobody else.
+in quarantine (`hpo.driver.places`); then it idles, so that Ray gives its device to nobody else. On a node that could
+not run trials when the launch began (`hpo.cluster.survey`) Ray starts no worker.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ class Placement:
         board: Board,
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        closed: Mapping[str, str] | None = None,
     ) -> None:
-        """`workers`: trials that run at once, until `resize`. `tell` receives messages for the person who watches."""
+        """`workers`: trials that run at once, until `resize`. `tell` receives messages for the person who watches.
+        `closed`: places that get no trials from the start -> why."""
         self._board = board
         self._tell = tell
         self._clock = clock
@@ -54,7 +57,8 @@ class Placement:
         """Trial -> number of workers in a row that have declined it."""
         self._idle: set[str] = set()
         """Tune's ids whose workers idle."""
-        self.quarantined: Mapping[str, str] = {}
+        self._closed = closed or {}
+        self.quarantined: Mapping[str, str] = self._closed
         """Places that get no more trials -> what fails there."""
 
     @property
@@ -125,7 +129,7 @@ class Placement:
         """Find out who is at work, and close or open places accordingly."""
         now = self._clock()
         self._places.at_work([self.place_of(tune_id) for tune_id in running], now)
-        before, self.quarantined = self.quarantined, self._places.quarantined(now)
+        before, self.quarantined = self.quarantined, {**self._closed, **self._places.quarantined(now)}
         if before.keys() == self.quarantined.keys():
             return
         self._board.close_places(self.quarantined.keys())

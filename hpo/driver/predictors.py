@@ -150,8 +150,10 @@ class Round:
         """Start as many actors as there are predictions, as far as the cluster's nodes can hold them."""
         import ray
 
-        options = {"num_cpus": self._resources.cpus_per_trial, "num_gpus": self._resources.gpus_per_trial}
-        most = max(1, self._resources.within(living_nodes()).workers - len(self._kept))
+        resources = self._resources
+        options: dict[str, Any] = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
+        options |= {"label_selector": resources.open_nodes}
+        most = max(1, resources.within(living_nodes(resources.closed)).workers - len(self._kept))
         wanted = min(most, len(self._todo) + len(self._busy)) if self._dead_starts < STARTS else 0
         for _ in range(wanted - len(self._starting) - len(self._busy)):
             actor: Any = ray.remote(Predictor).options(**options).remote(*self._arguments)
@@ -250,7 +252,8 @@ class Round:
                 self._say_what_is_missing()
 
     def _say_what_is_missing(self) -> None:
-        text = f"the final predictions wait for a worker to start: {look().missing(self._resources)}"
+        missing = look(self._resources.closed).missing(self._resources)
+        text = f"the final predictions wait for a worker to start: {missing}"
         if text != self._waits_for:
             self._waits_for = text
             self._tell(text)

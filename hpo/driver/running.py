@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -70,7 +71,9 @@ class Running:
         screen.messages += [*self._sweep.warnings, *folder.warnings]
         shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
         self._board = Board(job.pause_key)
-        self._placement = Placement(job.resources.workers, self._board, screen.messages.append)
+        self._placement = Placement(
+            job.resources.workers, self._board, screen.messages.append, closed=screen.quarantined
+        )
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, screen.messages.append)
         self._recorder.recall(events)
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
@@ -78,7 +81,8 @@ class Running:
         self._halt = Halt(folder.folder, plan.time, since=generation.began, started=screen.clock)
         self._membership = Membership()
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
-        self._slots = Slots(job.resources, look, screen.messages.append, time.monotonic()) if elastic else None
+        room = functools.partial(look, job.resources.closed)
+        self._slots = Slots(job.resources, room, screen.messages.append, time.monotonic()) if elastic else None
         self._give_up = math.inf
         """When a stop no longer waits for trials to pause, by `time.monotonic`."""
 

@@ -12,8 +12,8 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hpo.cluster.connection import Cluster, connect
@@ -111,25 +111,43 @@ class Session:
         with connect(plan.address) as cluster:
             resources = self._resources(cluster)
             if not cluster.own:
-                self._screen.begin("checking that every node can run trials")
-                self._screen.messages += check_nodes(
-                    plan.store, plan.record.data.folder, plan.record.base.asked, resources.gpus_per_trial
-                )
+                resources = self._on_able_nodes(cluster, resources)
+            self._tell_of_less(resources)
             yield cluster, resources
 
-    def _resources(self, cluster: Cluster) -> Resources:
-        """What trials get; their number is that of all that fit, or on a running cluster the largest."""
+    def _on_able_nodes(self, cluster: Cluster, resources: Resources) -> Resources:
+        """What trials get on the nodes that can run them."""
+        record, screen = self._plan.record, self._screen
+        check = check_nodes(self._plan.store, record.data.folder, record.base.asked, resources, screen.begin)
+        screen.messages += check.warnings
+        if not check.closed:
+            return resources
+        screen.quarantined = {node.name: why for node, why in check.closed.items()}
+        return self._resources(cluster, [node.id for node in check.closed])
+
+    def _resources(self, cluster: Cluster, closed: Collection[str] = ()) -> Resources:
+        """What trials get; their number is that of all that fit, or on a running cluster the largest. `closed`: Ray's
+        ids of the nodes that get no trials."""
         plan, request = self._plan, self._plan.record.resources
         if plan.resources is None and not cluster.own:
             deadline = math.inf if plan.time is None else self._screen.clock + plan.time
-            return resources_of_machines(request, plan.trials, self._screen.begin, deadline)
-        resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes).within(cluster.nodes)
+            say = self._screen.begin
+            return resources_of_machines(request, plan.trials, say, deadline, closed, plan.recorded_cpus)
+        asked = request.reduced(cluster.nodes) if plan.recorded_cpus else request
+        resources = plan.resources or asked.choose(cluster.cpus, cluster.gpus, cluster.nodes).within(cluster.nodes)
         cluster.check(resources)
+        return replace(resources, closed=tuple(closed))
+
+    def _tell_of_less(self, resources: Resources) -> None:
+        """Say what trials get less than was requested or recorded."""
+        request, tell = self._plan.record.resources, self._screen.messages.append
         if request.workers is not None and resources.workers < request.workers:
-            self._screen.messages.append(
-                f"{request.workers} trials were to run at a time: this machine has room for {resources.workers}"
+            tell(f"{request.workers} trials were to run at a time: this machine has room for {resources.workers}")
+        if request.cpus_per_trial is not None and resources.cpus_per_trial < request.cpus_per_trial:
+            tell(
+                f"a trial had {request.cpus_per_trial} CPUs, and no machine here has so many: it gets "
+                f"{resources.cpus_per_trial}"
             )
-        return resources
 
     def drive(self, folder: SweepFolder, cluster: Cluster, resources: Resources, takeover: bool = False) -> Outcome:
         """Work on the sweep until it is done or stopped. A full or missing disk stops the launch too: durable rows are

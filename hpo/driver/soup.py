@@ -171,7 +171,7 @@ def data_here(folder: SweepFolder) -> Data:
     from hpo.worker.trainer import data_of, use_device
 
     record = record_of(folder)
-    job = job_of(record, folder.folder, record.resources.choose(cpus=1, gpus=0))
+    job = job_of(record, folder.folder, record.resources.here())
     use_device(job.resources)
     return data_of(job)
 

@@ -136,7 +136,7 @@ def search_algorithm(desk: Desk, job: Job, faults: list[BaseException]) -> Any:
         """What trials have in common: the job as JSON, and their resources."""
         own = job.for_trial(alone)
         needs = {"CPU": float(own.resources.cpus_per_trial), "GPU": float(own.resources.gpus_per_trial)}
-        return own.to_json(), PlacementGroupFactory([needs])
+        return own.to_json(), PlacementGroupFactory([needs], bundle_label_selector=[own.resources.open_nodes])
 
     class Search(SearchAlgorithm):
         __reduce__ = _empty

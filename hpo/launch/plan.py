@@ -99,6 +99,8 @@ class Plan:
     """Total number of trials of the sweep, earlier launches included."""
     resources: Resources | None
     """What trials get; None: `record.resources` is fitted to the cluster once the driver has reached it."""
+    recorded_cpus: bool = False
+    """Whether the CPUs of a trial are those of an earlier launch: they are reduced where machines have fewer."""
     address: str | None = None
     """Address of a running Ray cluster; None: one of our own on this machine."""
     time: float | None = None
@@ -229,9 +231,9 @@ class Plan:
         return cost_of
 
     def begun(self, resources: Resources) -> SweepRecord:
-        """The record of a sweep that begins now, whose trials get these resources; how many run at once stays as it
-        was requested, for a resume on other machines."""
-        asked = replace(resources.request(), workers=self.record.resources.workers)
+        """The record of a sweep that begins now, whose trials get these resources. How many run at once, and their
+        CPUs, stay as they were requested, for a resume on other machines."""
+        asked = replace(self.record.resources, gpus_per_trial=resources.gpus_per_trial)
         return replace(self.record, resources=asked, created=time.time())
 
 

@@ -160,7 +160,7 @@ class SweepRecord:
     trainer: str
     """Module that trains; see `hpo.worker.job.Job.trainer`."""
     resources: ResourceRequest
-    """Resources that the first launch got; a later launch may request others."""
+    """Resources that the first launch requested, with the GPUs that a trial got; a later launch may request others."""
     keep: int
     """Number of best trials whose weights are kept, beside trial 0, repeats and an ensemble's members."""
     repeats: int

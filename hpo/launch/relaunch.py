@@ -56,6 +56,7 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
         space=Space.from_json(record.space, record.pinned),
         trials=trials,
         resources=None,
+        recorded_cpus=relaunch.resources.cpus_per_trial is None,
         address=relaunch.address,
         time=relaunch.time,
         trial_timeout=relaunch.trial_timeout,

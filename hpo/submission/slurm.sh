@@ -109,11 +109,12 @@ if start_head; then
 fi
 
 # What ended the sweep decides whether the job starts again: it is done (0) or refused (2), was stopped by `hpo stop` or
-# --time (3), by Slurm's signal, or its driver or head died.
+# --time (3), by Slurm's signal, no machine answered (4), or its driver or head died.
 retry=no
 case $code in
   0 | 2) ;;
   3) retry=$stopping ;;
+  4) retry=yes ;;
   *) if [ "$stopping" = yes ] || [ "$code" -gt 128 ] || ! kill -0 "$head" 2>/dev/null; then retry=yes; fi ;;
 esac
 

@@ -1,8 +1,8 @@
 """A running Ray cluster of several nodes on this machine, which tests change: `python -m tests.hpo.machines`.
 
-It prints the cluster's address, then obeys lines on its standard input and answers each with `done`: `add CPUS GPUS`
-adds a node, `remove N` kills the N-th and waits until the head knows. The end of the input ends the cluster. The head
-runs no trials.
+It prints the cluster's address, then obeys lines on its standard input and answers each with `done`: `add CPUS GPUS
+NAME=VALUE ...` adds a node with these environment variables, `remove N` kills the N-th and waits until the head knows.
+The end of the input ends the cluster. The head runs no trials.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Machines:
 def machines() -> Iterator[Machines]:
     """A cluster that has only a head yet."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    environment["RAY_worker_niceness"] = "0"  # beside other processes, workers with Ray's 15 get no time
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.hpo.machines"], cwd=ROOT, env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -73,8 +74,9 @@ def main() -> None:
         for line in sys.stdin:
             action, *numbers = line.split()
             if action == "add":
-                cpus, gpus = map(int, numbers)
-                nodes.append(cluster.add_node(num_cpus=cpus, num_gpus=gpus))
+                cpus, gpus, *variables = numbers
+                environment = dict(variable.split("=", 1) for variable in variables)
+                nodes.append(cluster.add_node(num_cpus=int(cpus), num_gpus=int(gpus), env_vars=environment))
             else:
                 node = nodes[int(numbers[0])]
                 cluster.remove_node(node, allow_graceful=False)

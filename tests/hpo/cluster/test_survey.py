@@ -8,18 +8,21 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from hpo.cluster import survey
 from hpo.cluster.connection import Cluster
 from hpo.cluster.devices import Gpu
+from hpo.cluster.machines import demand
 from hpo.cluster.probe import Facts, look, token_name
-from hpo.cluster.resources import ResourceError
-from hpo.cluster.verdict import Answer, Node, judge
+from hpo.cluster.resources import NoAnswerError, ResourceError, Resources
+from hpo.cluster.verdict import LOOK, SHARE, Answer, Node, judge
 from hpo.display import nodes
 from tests.hpo.cli import hpo
 
@@ -118,10 +121,14 @@ def test_a_node_without_an_answer_is_named_in_table_and_json(capsys: pytest.Capt
     assert "2 NVIDIA H100 80GB HBM3 (79.6 GiB)" in text
     assert "problem: n2 gives no answer within 60 s" in text
     assert "free now: 6 of 12 CPUs, 0 of 2 GPUs; trials wait for the others" in text
-    assert "sweeps cannot run here" in text
+    assert text.endswith("sweeps can run, without trials on n2\n")
     known = json.loads(json.dumps(nodes.to_json(both, {"CPU": 6.0})))
-    assert (known["ready"], [machine["ready"] for machine in known["machines"]]) == (False, [True, False])
-    assert nodes.ready(both[:1])
+    assert (known["ready"], [machine["ready"] for machine in known["machines"]]) == (True, [True, False])
+    assert not nodes.ready(both[1:])
+    nodes.show(both[1:], {"CPU": 4.0}, Console(width=200))
+    assert capsys.readouterr().out.endswith("sweeps cannot run here\n")
+    head = Answer(Node("head", 0.0, 0.0), dataclasses.replace(HEAD, lacks=["has no folder /data"]))
+    assert not nodes.ready([(head, judge(head, HEAD)), both[0]]), "the driver's machine cannot read the data"
     assert not nodes.ready([(Answer(Node("head", 0.0, 0.0), HEAD), [])]), "no machine runs trials"
 
 
@@ -150,7 +157,10 @@ def test_gpus_come_from_the_drivers_list(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_node_that_can_use_all_files_is_accepted_and_no_file_is_left(ray_cluster: Cluster, tmp_path: Path) -> None:
     # The tests' GPUs are numbers, which no trial may ask for here.
-    survey.check_nodes(str(tmp_path / "runs"), str(tmp_path), "tiny", gpus_per_trial=0.0)
+    said: list[str] = []
+    check = survey.check_nodes(str(tmp_path / "runs"), str(tmp_path), "tiny", Resources(2), said.append)
+    assert check.closed == {}
+    assert said[0] == "checking that every machine can run trials"
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -164,8 +174,9 @@ def test_a_node_that_can_use_all_files_is_accepted_and_no_file_is_left(ray_clust
 def test_the_error_names_what_a_node_lacks(
     ray_cluster: Cluster, tmp_path: Path, data: str | None, base: str, message: str
 ) -> None:
-    with pytest.raises(ResourceError, match=rf"must be able to run trials, but .* {message}.*put --store, --data"):
-        survey.check_nodes(str(tmp_path), data, base)
+    with pytest.raises(ResourceError, match=rf"no machine .* trials: .* {message}.*put --store, --data") as error:
+        survey.check_nodes(str(tmp_path), data, base, Resources(), [].append)
+    assert not isinstance(error.value, NoAnswerError), "another try would find the same"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,7 +208,7 @@ def broken(store: str, secret: str, node: str, data: str | None, base: str | Non
     [
         (another_disk, "cannot use the store /nowhere: No such file or directory"),
         (a_copy, "writes into another "),
-        (broken, "cannot run this project: ModuleNotFoundError: No module named 'optuna'"),
+        (broken, "cannot run this project: ModuleNotFoundError: No module named 'optuna'. To do: install the"),
     ],
 )
 def test_another_file_system_is_noticed(
@@ -205,8 +216,91 @@ def test_another_file_system_is_noticed(
 ) -> None:
     monkeypatch.setattr(survey, "look", on_node)
     with pytest.raises(ResourceError, match=message):
-        survey.check_nodes(str(tmp_path), None, "tiny")
+        survey.check_nodes(str(tmp_path), None, "tiny", Resources(), [].append)
     assert [path.name for path in tmp_path.iterdir() if path.name != "copy"] == []
+
+
+GOOD, OTHER = Node("n1", 4.0, 0.0, "id1"), Node("n2", 4.0, 0.0, "id2")
+SILENT = Answer(OTHER, None, "gives no answer within 300 s")
+WITHOUT_DATA = Answer(OTHER, dataclasses.replace(HEAD, lacks=["has no folder /data"]))
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, *answers: Answer, resources: Resources | None = None) -> survey.Check:
+    """The check of nodes that gave these answers."""
+    monkeypatch.setattr(survey, "survey", lambda *_: (HEAD, list(answers)))
+    return survey.check_nodes("/runs", "/data", None, resources or Resources(), [].append)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why", "remedy"),
+    [
+        (SILENT, "gives no answer within 300 s", LOOK),
+        (WITHOUT_DATA, "has no folder /data", SHARE),
+    ],
+)
+def test_one_node_of_two_that_cannot_run_trials_is_closed(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, why: str, remedy: str
+) -> None:
+    check = checked(monkeypatch, Answer(GOOD, HEAD), answer)
+    assert check.closed == {OTHER: why}
+    assert check.warnings == [f"n2 gets no trials in this launch: it {why}. To do: {remedy}"]
+
+
+def test_without_a_node_that_can_run_trials_the_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = dataclasses.replace(WITHOUT_DATA, node=GOOD)
+    with pytest.raises(ResourceError, match="trials: n1, n2 has no folder /data. To do: put .* share. `hpo") as error:
+        checked(monkeypatch, wrong, WITHOUT_DATA)
+    assert not isinstance(error.value, NoAnswerError), "another try would find the same"
+    silent = dataclasses.replace(SILENT, node=GOOD)
+    for answers in ([silent, SILENT], [wrong, SILENT]):
+        with pytest.raises(NoAnswerError, match="n2 gives no answer within 300 s"):
+            checked(monkeypatch, *answers)
+    with pytest.raises(NoAnswerError):  # the good node is too small for a trial
+        checked(monkeypatch, Answer(GOOD, HEAD), SILENT, resources=Resources(1, 8))
+    assert checked(monkeypatch).closed == {}, "all nodes have left meanwhile: the launch waits for others"
+
+
+def test_no_answer_has_an_exit_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise NoAnswerError("no machine of the cluster can run trials: n1 gives no answer within 300 s")
+
+    monkeypatch.setattr("hpo.cluster.connection.connect", silent)
+    done = hpo("doctor", store=tmp_path)
+    assert done.exit_code == 4, done.output
+    assert "n1 gives no answer" in done.stderr
+
+
+def test_a_node_that_does_not_answer_is_named_while_it_is_waited_for(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any) -> dict[str, Any]:
+        if "driver" not in arguments:
+            time.sleep(0.6)
+        return look(*arguments)
+
+    monkeypatch.setattr(survey, "look", slow)
+    monkeypatch.setattr(survey, "TICK", 0.1)
+    said: list[str] = []
+    survey.check_nodes(str(tmp_path), None, "tiny", Resources(), said.append)
+    assert re.fullmatch(r"waiting until .+ can load the packages, .* at most 300 s more", said[1]), said
+    monkeypatch.setattr(survey, "PATIENCE", 0.2)
+    with pytest.raises(NoAnswerError, match="gives no answer within 0.2 s"):
+        survey.check_nodes(str(tmp_path), None, "tiny", Resources(), said.append)
+
+
+def test_contract_ray_starts_nothing_on_a_closed_node(ray_cluster: Cluster) -> None:
+    from ray.util import placement_group_table
+
+    [node] = survey.able_nodes(ray.nodes())
+    for closed, states in (((), {"CREATED"}), ((node,), {"PENDING"})):
+        with demand(Resources(1, 1, closed=closed)):
+            deadline = time.monotonic() + (60.0 if not closed else 0.5)
+            found: set[str] = set()
+            while time.monotonic() < deadline and found != {"CREATED"}:
+                groups = placement_group_table().values()
+                found = {group["state"] for group in groups if group["state"] != "REMOVED"}
+                time.sleep(0.05)
+            assert found == states
 
 
 def test_doctor_says_what_is_there_and_exits_by_it(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -239,7 +333,7 @@ cluster.wait_for_nodes()
 survey.PATIENCE = 45.0
 with connect(cluster.address):
     os.kill(stuck.all_processes["raylet"][0].process.pid, signal.SIGSTOP)
-    judged, free = survey.diagnosis(store, None, "tiny", driver=True)
+    judged, free = survey.diagnosis(store, None, "tiny", None, lambda text: None, driver=True)
     print(json.dumps(nodes.to_json(judged, free)))
 os.kill(stuck.all_processes["raylet"][0].process.pid, signal.SIGCONT)
 cluster.shutdown()
@@ -267,4 +361,4 @@ def test_a_running_cluster_with_one_node_that_hangs(tmp_path: Path) -> None:
     assert "cannot keep tokenised data and features" in found[2.0][0]
     assert "runs Ray without a token" in found[2.0][1]
     assert found[1.0] == ["gives no answer within 45 s"]
-    assert not known["ready"]
+    assert known["ready"], "the other machine runs the trials"

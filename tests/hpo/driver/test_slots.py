@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hpo.cluster.connection import Cluster
 from hpo.cluster.machines import Room
 from hpo.cluster.resources import NodeResources, ResourceError, ResourceRequest, Resources
 from hpo.driver.arrival import check_hope, waiting_text
+from hpo.driver.session import Session
 from hpo.driver.slots import LOOK, Slots
+from hpo.launch.prepare import prepare
+from hpo.launch.relaunch import plan_again
 from results.store import Store
-from tests.hpo.conftest import calls, script
+from tests.hpo.conftest import FAKES, calls, launch, script
 from tests.hpo.driver.test_interruptions import driver, reports, wait
 from tests.hpo.machines import machines
 
@@ -153,6 +158,51 @@ def test_gpus_that_are_asleep_or_gone_are_expected(
     request_: ResourceRequest, nodes: list[NodeResources], absent: list[NodeResources], expected: Resources
 ) -> None:
     assert request_.expect(nodes, absent, 9) == expected
+
+
+SMALL, LARGE = (4.0, 1.0), (64.0, 8.0)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(
+    ("recorded", "nodes", "now", "cpus", "told"),
+    [
+        (None, [SMALL], None, 4, False),  # the default follows the machine
+        (None, [LARGE], None, 8, False),
+        (8, [SMALL], None, 4, True),  # an older version recorded its default
+        (3, [SMALL], None, 3, False),
+        (8, [LARGE], None, 8, False),
+        (8, [SMALL], 8, None, False),  # this launch asks for it
+    ],
+)
+def test_a_sweep_of_a_large_machine_goes_on_on_a_small_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+    recorded: int | None,
+    nodes: list[NodeResources],
+    now: int | None,
+    cpus: int | None,
+    told: bool,
+) -> None:
+    plan = prepare(launch(tmp_path))
+    plan = replace(plan, record=replace(plan.record, resources=ResourceRequest(cpus_per_trial=recorded)))
+    record = plan.begun(Resources(8, recorded or 8, 1.0))
+    relaunch = replace(FAKES, resources=ResourceRequest(cpus_per_trial=now))
+    session = Session(plan_again(plan.store, record, record.trials, relaunch), None)
+    monkeypatch.setattr("hpo.driver.arrival.living_nodes", lambda closed: tuple(nodes))
+    monkeypatch.setattr("hpo.driver.arrival.absent_nodes", tuple)
+    total = [sum(numbers) for numbers in zip(*nodes, strict=True)]
+    cluster = Cluster(own, *total, None, tuple(nodes))
+    if cpus is None:
+        with pytest.raises(ResourceError, match="8"):
+            session._resources(cluster)
+        return
+    resources = session._resources(cluster)
+    assert (resources.cpus_per_trial, resources.gpus_per_trial) == (cpus, 1.0)
+    session._tell_of_less(resources)
+    message = "a trial had 8 CPUs, and no machine here has so many: it gets 4"
+    assert session._screen.messages == ([message] if told else [])
 
 
 def test_what_no_known_machine_can_hold_is_refused() -> None:

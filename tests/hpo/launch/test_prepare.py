@@ -60,11 +60,12 @@ def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     assert [sweep.next(), sweep.next()] == [resumed.next(), resumed.next()]
 
 
-def test_a_record_keeps_what_a_trial_gets_and_leaves_open_how_many_run_at_once(tmp_path: Path) -> None:
+def test_a_record_keeps_what_was_requested_and_the_gpus_of_a_trial(tmp_path: Path) -> None:
     plan = prepare(launch(tmp_path))
-    assert written(plan).resources == ResourceRequest(1, 1, 0.0)
-    asked = replace(plan, record=replace(plan.record, resources=ResourceRequest()))
-    assert written(replace(asked, resources=Resources(8, 2, 1.0))).resources == ResourceRequest(None, 2, 1.0)
+    assert written(plan).resources == ResourceRequest(1, None, 0.0)
+    for request in (ResourceRequest(), ResourceRequest(cpus_per_trial=2)):
+        asked = replace(plan, record=replace(plan.record, resources=request), resources=Resources(8, 2, 1.0))
+        assert written(asked).resources == replace(request, gpus_per_trial=1.0)
 
 
 def test_the_cost_of_a_configuration_follows_from_recorded_facts(tmp_path: Path) -> None:

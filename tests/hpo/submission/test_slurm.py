@@ -266,8 +266,8 @@ def test_phases_of_a_living_driver_are_those_that_jobs_wait_for(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("code", "again"), [(0, False), (2, False), (3, False), (1, False), (137, True)],
-    ids=["done", "refused", "stopped by hpo stop", "an error", "killed"],
+    ("code", "again"), [(0, False), (2, False), (3, False), (4, True), (1, False), (137, True)],
+    ids=["done", "refused", "stopped by hpo stop", "no machine answered", "an error", "killed"],
 )  # fmt: skip
 def test_what_ended_the_driver_decides_whether_the_job_starts_again(slurm: FakeSlurm, code: int, again: bool) -> None:
     (slurm.folder / "code").write_text(str(code))
