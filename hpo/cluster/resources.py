@@ -107,7 +107,8 @@ class Resources:
     @property
     def open_nodes(self) -> dict[str, str]:
         """Ray's label selector for the nodes where trials may run; empty: all nodes."""
-        return {"ray.io/node-id": f"!in({', '.join(self.closed)})"} if self.closed else {}
+        # Ray accepts a blank after a comma, and then compares it with the id.
+        return {"ray.io/node-id": f"!in({','.join(self.closed)})"} if self.closed else {}
 
     def fits(self, nodes: Sequence[NodeResources]) -> int:
         """Number of such trials that fit onto the nodes at once."""

@@ -292,7 +292,8 @@ def test_contract_ray_starts_nothing_on_a_closed_node(ray_cluster: Cluster) -> N
     from ray.util import placement_group_table
 
     [node] = survey.able_nodes(ray.nodes())
-    for closed, states in (((), {"CREATED"}), ((node,), {"PENDING"})):
+    other = "ab" * 28
+    for closed, states in (((), {"CREATED"}), ((other, node), {"PENDING"})):
         with demand(Resources(1, 1, closed=closed)):
             deadline = time.monotonic() + (60.0 if not closed else 0.5)
             found: set[str] = set()
