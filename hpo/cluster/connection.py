@@ -255,7 +255,7 @@ def _join(address: str) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError if nothing listens at `host:port`; other addresses (`auto`, `ray://...`) are left to Ray.
+    """Raise OSError if nothing listens at `host:port`; other addresses (`auto`) are left to Ray.
 
     Ray itself tries for minutes, and prints a line every five seconds.
     """

@@ -15,6 +15,10 @@ NodeResources = tuple[float, float]
 """CPUs and GPUs of one node, which is a machine of a cluster."""
 
 
+TINY = 1e-6
+"""A fraction of a device that is rounding alone: Ray counts in steps of 1e-4."""
+
+
 class ResourceError(ValueError):
     """The request exceeds the cluster's resources, or the cluster cannot be reached."""
 
@@ -157,7 +161,8 @@ def fitting(nodes: Sequence[NodeResources], cpus_per_trial: int, gpus_per_trial:
             return by_cpus
         if gpus_per_trial >= 1:
             return min(by_cpus, int(gpus // gpus_needed(1, gpus_per_trial)))
-        return min(by_cpus, int(gpus) * int(1 / gpus_per_trial))
+        whole = int(gpus + TINY)  # of what is left, a device may have a part
+        return min(by_cpus, whole * int(1 / gpus_per_trial) + int((gpus - whole) / gpus_per_trial + TINY))
 
     return sum(on_node(*node) for node in nodes)
 

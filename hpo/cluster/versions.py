@@ -12,7 +12,10 @@ import importlib.util
 import platform
 from pathlib import Path
 
-PACKAGES = ("minbert-hpo", "torch", "ray", "optuna", "pyarrow", "numpy", "scipy", "tokenizers", "safetensors")
+PACKAGES = (
+    "minbert-hpo", "torch", "ray", "optuna", "pyarrow", "obstore", "pandas", "numpy", "scipy", "tokenizers",
+    "safetensors", "huggingface_hub",
+)  # fmt: skip
 """Packages whose versions are recorded; a resume under another version shows a warning."""
 
 OWN = ("hpo", "minbert", "results", "search_spaces")

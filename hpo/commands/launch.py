@@ -171,7 +171,7 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     verb, options = words[1], words[2:]
     context = _context(verb, options)
     values: Mapping[str, Any] = context.params
-    if context.get_parameter_source("address").name == "COMMANDLINE":  # RAY_ADDRESS here is not that of the job
+    if context.get_parameter_source("address").name == "COMMANDLINE":  # the job's comes before that of a --config file
         raise InputError("The command after `--` must not give `--address`: the job's own cluster is used.")
     if values.get("dry_run"):
         raise InputError("The command after `--` must not give `--dry-run`: a job would end at once.")

@@ -12,7 +12,8 @@ from hpo.display.messages import busy, tell, warn
 from hpo.display.units import parse_size
 
 Address = Annotated[
-    str | None, typer.Option("--address", help="Address of a running Ray cluster. Default: this machine.")
+    str | None,
+    typer.Option("--address", help="Address of a running Ray cluster. Default: RAY_ADDRESS, else this machine."),
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with the files of the tasks.")]
 Base = Annotated[
@@ -49,6 +50,7 @@ def doctor(
 
     Example: hpo doctor --address auto --data /shared/data --store /shared/runs
     """
+    from hpo.cluster.address import cluster_address
     from hpo.cluster.connection import connect
     from hpo.cluster.resources import ResourceRequest
     from hpo.cluster.survey import diagnosis
@@ -56,6 +58,7 @@ def doctor(
     from hpo.launch.prepare import check_writable
 
     check_writable(store)
+    address = cluster_address(address)
     asked = ResourceRequest(gpus_per_trial=gpus_per_trial)
     with busy("asking every machine"), connect(address) as cluster:
         judged, free = diagnosis(store, data, base, asked.gpus_per_trial, tell, driver=not cluster.own)

@@ -95,7 +95,10 @@ _TRIAL_TIMEOUT = (
 )
 _PAUSE_TIMEOUT = "Time that a stop waits for running trials to write checkpoints. Default: 2m."
 _RETRY_FAILED = "Try failed trials again."
-_ADDRESS = "Address of a running Ray cluster, host:port or auto. Default: start Ray on this machine."
+_ADDRESS = (
+    "Address of a running Ray cluster, host:port or auto; local starts Ray on this machine. Default: RAY_ADDRESS, else "
+    "local."
+)
 _WORKERS = (
     "Number of trials that run at the same time; at most, on a running cluster, whose machines may join and leave. "
     "Default: as many as fit. On resume: as before, as far as they fit."
@@ -146,7 +149,7 @@ PauseTimeout = Annotated[
     float | None, _resource("--pause-timeout", parser=_seconds, metavar="TIME", help=_PAUSE_TIMEOUT)
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help=_RETRY_FAILED)]
-Address = Annotated[str | None, _resource("--address", envvar="RAY_ADDRESS", show_envvar=True, help=_ADDRESS)]
+Address = Annotated[str | None, _resource("--address", help=_ADDRESS)]
 Workers = Annotated[int | None, _resource("--workers", min=1, help=_WORKERS)]
 CpusPerTrial = Annotated[int | None, _resource("--cpus-per-trial", min=1, help=_CPUS)]
 GpusPerTrial = Annotated[float | None, _resource("--gpus-per-trial", min=0, help=_GPUS)]

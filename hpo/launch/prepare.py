@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo.cluster.address import cluster_address
 from hpo.cluster.resources import Resources, local_cpus, local_gpus
 from hpo.cluster.versions import versions
 from hpo.launch.plan import Plan, Preview, complete_for
@@ -52,6 +53,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
     """The checked plan of a new sweep. `estimate`: time a few steps as well, which takes some seconds."""
     # Numbers, space and pins come first: a mistake in them is reported without reading data, and without importing
     # torch where the check needs no configuration.
+    launch = replace(launch, address=cluster_address(launch.address))
     searcher, scheduler = searcher_from(_named(launch.searcher)), _scheduler(launch)
     found = sources(launch, searcher)
     tasks = choose_tasks(launch.tasks)

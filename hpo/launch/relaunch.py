@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from hpo.cluster.address import cluster_address
 from hpo.launch.inputs import inputs
 from hpo.launch.plan import Plan
 from hpo.launch.record import (
@@ -57,7 +58,7 @@ def plan_again(store: str, recorded: SweepRecord, trials: int, relaunch: Relaunc
         trials=trials,
         resources=None,
         recorded_cpus=relaunch.resources.cpus_per_trial is None,
-        address=relaunch.address,
+        address=cluster_address(relaunch.address),
         time=relaunch.time,
         trial_timeout=relaunch.trial_timeout,
         pause_timeout=relaunch.pause_timeout,

@@ -72,7 +72,7 @@ class Launch:
     warm_start: tuple[str, ...] = ()
     """Sweeps of the same store whose best trials become parents and centres of priors; see `hpo.launch.warm`."""
     address: str | None = None
-    """Address of a running Ray cluster; None: one of our own on this machine."""
+    """Address of a running Ray cluster; None: that of RAY_ADDRESS, else one of our own (`hpo.cluster.address`)."""
     resources: ResourceRequest = ResourceRequest()
     """Number of workers, and CPU cores and GPUs of a trial."""
     trial_timeout: float | None = None
@@ -102,7 +102,6 @@ class Launch:
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1, eta=2, budget=1, grace=1, seed=0, repeats=0)
         _check_seconds(self)
-        _check_address(self.address)
         for name in ("settings", "start", "start_full", "warm_start"):
             if isinstance(getattr(self, name), str):
                 raise LaunchError(f"`{name}` must be a list, not the text {getattr(self, name)!r}.")
@@ -126,7 +125,7 @@ class Relaunch:
     time: float | None = None
     """Seconds after which this launch stops, resumable; None: no limit."""
     address: str | None = None
-    """Address of a running Ray cluster; None: one of our own on this machine."""
+    """Address of a running Ray cluster; None: that of RAY_ADDRESS, else one of our own (`hpo.cluster.address`)."""
     resources: ResourceRequest = ResourceRequest()
     """Number of workers, and CPU cores and GPUs of a trial."""
     trial_timeout: float | None = None
@@ -144,7 +143,6 @@ class Relaunch:
     def __post_init__(self) -> None:
         _check_lowest(self, trials=1, keep=1)
         _check_seconds(self)
-        _check_address(self.address)
 
 
 Request = TypeVar("Request", Launch, Relaunch)
@@ -181,15 +179,6 @@ def _check_lowest(request: Launch | Relaunch, **lowest: int) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise LaunchError(f"`{name}` must be an integer of at least {least}, not {value!r}.")
-
-
-def _check_address(address: str | None) -> None:
-    """Raise LaunchError for an address of Ray Client: neither Tune nor the key-value store works through it."""
-    if address is not None and address.startswith("ray://"):
-        raise LaunchError(
-            f"`address` must be host:port of a cluster's head node (port 6379, if none was chosen) or auto, not "
-            f"{address!r}: Ray Client cannot run a search. From outside the cluster: ray job submit -- hpo run"
-        )
 
 
 def _check_seconds(request: Launch | Relaunch) -> None:

@@ -358,6 +358,11 @@ def test_a_trial_never_spans_two_nodes() -> None:
     assert fitting(four, 3, 0.0) == 4
     assert fitting(((8.0, 1.0), (8.0, 0.0)), 1, 0.5) == 2
     assert fitting(((8.0, 3.0), (1.0, 2.0)), 2, 2.0) == 1
+    assert fitting(((8.0, 0.5),), 1, 0.5) == 1, "another job has half of the GPU"
+    assert fitting(((8.0, 2.75),), 1, 0.25) == 8, "as many as CPUs"
+    assert fitting(((16.0, 1.4),), 1, 0.4) == 3
+    assert fitting(((8.0, 0.4),), 1, 0.5) == 0
+    assert fitting(((8.0, 1 - 3 * 0.3),), 1, 0.1) == 1, "0.09999999999999998 is rounding"
     assert ResourceRequest(cpus_per_trial=3).choose(cpus=16, gpus=0, nodes=four) == Resources(4, 3, 0.0)
     cluster = Cluster(own=False, cpus=16, gpus=0, memory_limit=None, nodes=four)
     cluster.check(Resources(4, 4))

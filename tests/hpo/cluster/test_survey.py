@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hpo.cluster.machines import demand
 from hpo.cluster.probe import Facts, look, token_name
 from hpo.cluster.resources import NoAnswerError, ResourceError, Resources
 from hpo.cluster.verdict import LOOK, SHARE, Answer, Node, judge
+from hpo.cluster.versions import versions
 from hpo.display import nodes
 from tests.hpo.cli import hpo
 
@@ -91,6 +93,12 @@ def test_what_is_wrong_with_a_node_is_named(changes: dict[str, Any], what: str, 
     found = judged(**changes)
     assert [refuses for _, refuses in found] == [refuses], found
     assert re.search(what, found[0][0]), found
+
+
+def test_versions_of_all_packages_are_compared_except_those_that_only_show_results() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
+    assert names - versions().keys() == {"PyYAML", "duckdb", "plotly", "rich", "typer"}
 
 
 @pytest.mark.parametrize(

@@ -225,10 +225,3 @@ def test_a_package_that_shadows_one_of_ours_is_named(tmp_path: Path) -> None:
     assert "`results` is shadowed" in done.stderr
     assert str(tmp_path / "results") in done.stderr
     assert shadowed(ROOT) == []
-
-
-def test_a_job_of_a_cluster_finds_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ray job submit -- hpo run` sets RAY_ADDRESS."""
-    monkeypatch.setenv("RAY_ADDRESS", "ray://from-the-environment:10001")
-    answer = refused(hpo("run", "quickstart", store=tmp_path))
-    assert "'ray://from-the-environment:10001'" in answer

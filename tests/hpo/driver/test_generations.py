@@ -19,6 +19,7 @@ import pytest
 from hpo.cluster.processes import host, process_start, this_process
 from hpo.driver import generations
 from hpo.driver.generations import BusyError, Generation, active, claim, newest, total_trials
+from results.files import Disk
 from results.places import locate
 from results.store import Store
 from tests.results.samples import META, fill
@@ -199,6 +200,27 @@ def test_heartbeats_touch_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(generations, "BEAT", 0.02)
     generation = claim(locate(tmp_path))
     path = tmp_path / "generations" / "000001.json"
+    os.utime(path, (1.0, 1.0))
+    deadline = time.monotonic() + 5
+    while path.stat().st_mtime == 1.0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.stat().st_mtime > 1.0
+    generation.end()
+
+
+def test_a_heart_beats_on_after_any_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "BEAT", 0.02)
+    generation = claim(locate(tmp_path))
+    path, touch, failed = tmp_path / "generations" / "000001.json", Disk.touch, threading.Event()
+
+    def failing(self: Disk, name: str, *, past: bool = False) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("a library's own error")
+        touch(self, name, past=past)
+
+    monkeypatch.setattr(Disk, "touch", failing)
+    assert failed.wait(5)
     os.utime(path, (1.0, 1.0))
     deadline = time.monotonic() + 5
     while path.stat().st_mtime == 1.0 and time.monotonic() < deadline:

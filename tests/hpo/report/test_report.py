@@ -224,6 +224,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     monkeypatch.setattr(serve, "SHARE", 0.0)
     sweeps.many(tmp_path, "live", 6)
     running = serve.server(serve.Source(lambda: [Store(tmp_path).open("live")]), 0)
+    assert running.server_address[0] == "127.0.0.1", "other machines cannot reach it"
     thread = threading.Thread(target=running.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{running.server_port}/", tmp_path
