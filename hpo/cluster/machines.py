@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hpo.cluster.resources import NodeResources, Resources, amounts
@@ -32,13 +32,23 @@ def living_nodes() -> tuple[NodeResources, ...]:
 
 def look() -> Room:
     """The room on the cluster now."""
-    state = _ray("._private.state")
-    leaving = state.state.get_draining_nodes()
+    leaving = leaving_nodes()
     staying = [node for node in _ray().nodes() if node["Alive"] and node["NodeID"] not in leaving]
-    free = state.available_resources_per_node()
+    free = _ray("._private.state").available_resources_per_node()
     return Room(
         _numbers(node["Resources"] for node in staying), _numbers(free.get(node["NodeID"], {}) for node in staying)
     )
+
+
+def leaving_nodes() -> Collection[str]:
+    """Ray's ids of the living nodes that were told to go: Ray starts nothing more there."""
+    leaving: Collection[str] = _ray("._private.state").state.get_draining_nodes().keys()
+    return leaving
+
+
+def hosts_of(nodes: Collection[str]) -> dict[str, str]:
+    """Each of these nodes (Ray's ids) -> its host."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in _ray().nodes() if node["NodeID"] in nodes}
 
 
 def absent_nodes() -> tuple[NodeResources, ...]:

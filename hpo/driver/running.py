@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from hpo.cluster.departures import Departures
 from hpo.cluster.machines import look
 from hpo.cluster.membership import Membership
 from hpo.cluster.pause import Board
@@ -77,6 +78,7 @@ class Running:
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(folder.folder, plan.time, since=generation.began, started=screen.clock)
         self._membership = Membership()
+        self._departures = Departures() if elastic else None
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
         self._slots = Slots(job.resources, look, screen.messages.append, time.monotonic()) if elastic else None
         self._give_up = math.inf
@@ -130,6 +132,8 @@ class Running:
         self._leave_if_useless()
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
+        if self._departures is not None:
+            self._placement.leave(self._departures.new())
         if self._screen.phase == "searching" and self._sweep.searched:
             self._screen.phase = "repeating"
         reason = self._recorder.fault or self._halt.reason

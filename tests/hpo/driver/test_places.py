@@ -134,7 +134,7 @@ class Simulation(Bench):
             if self.death:
                 self.recorder.lost(tune_id, f"worker process {order} died", "")
             else:
-                self.result(tune_id, **failing(ECC, cause="place", fatal=True))
+                self.result(tune_id, **failing(ECC, cause="place", exits=True))
                 self.recorder.lost(tune_id, "its process left", "")
             stays = False
         else:
