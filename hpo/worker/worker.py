@@ -115,6 +115,7 @@ class Worker(Trainable):
 
     def _begin(self) -> Iterator[Reported]:
         job, assignment = self._job, self._assignment
+        job.check_store()
         self._log = TrialLog(job.sweep, assignment.trial)
         self._log.open()
         log.info("trial %d, attempt %d, on %s, process %d", assignment.trial, assignment.attempt, host(), os.getpid())

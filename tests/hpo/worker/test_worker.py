@@ -20,6 +20,7 @@ from hpo.worker import worker
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import EVIDENCE, RESULT, Worker, results_of
+from results.fences import CLAIMS, claim_name
 from results.places import locate
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
@@ -86,6 +87,27 @@ def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, train
     assert result["place"] == host()
     assert result["reason"] == "ValueError: a fault from the script"
     assert "in _fail" in result["error"]
+
+
+def test_a_machine_without_the_sweep_s_store_fails_and_writes_nothing(tmp_path: Path) -> None:
+    """The path may be there, with what an earlier driver left or was copied: the newest driver's claim tells."""
+    (tmp_path / CLAIMS).mkdir()
+    (tmp_path / CLAIMS / claim_name(1)).touch()
+    (tmp_path / "sweep.json").touch()
+    before = sorted(tmp_path.rglob("*"))
+    job = replace(fake_job(tmp_path), generation=2)
+    trainable = Worker(config=settings(job))
+    result = step(trainable)
+    assert (result["kind"], result["cause"], result["exits"]) == ("failure", "place", False)
+    assert result["reason"] == (
+        f"FileNotFoundError: {host()} does not reach the sweep's store: {tmp_path}/generations/000002.json, which the "
+        "driver has written, is not there. Mount the store at the same path as on the driver's machine"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / CLAIMS / claim_name(2)).touch()
+    trainable.reset_config(settings(job))
+    assert step(trainable)["step"] == 100
+    trainable.cleanup()
 
 
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
