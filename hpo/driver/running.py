@@ -20,7 +20,7 @@ from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.slots import Slots
-from hpo.driver.stopping import Halt, StopNow
+from hpo.driver.stopping import PATIENCE, Halt, StopNow
 from hpo.driver.watchdog import Watchdog
 from hpo.driver.weights import Shelf
 from hpo.launch.plan import Plan
@@ -28,10 +28,6 @@ from hpo.worker.job import Job
 
 if TYPE_CHECKING:
     from results.store import SweepFolder, Writer
-
-PATIENCE = 120.0
-"""Seconds that a stop waits for trials to pause, unless the launch says otherwise: a hung trial cannot delay it for
-ever."""
 
 LaunchState = Literal["done", "stopped"]
 """State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
@@ -93,8 +89,11 @@ class Running:
                 self._search()
                 state = self._finish()
             except KeyboardInterrupt:  # StopNow; Ray's waits raise it again as a plain KeyboardInterrupt
+                if self._recorder.running:
+                    self._screen.messages.append(
+                        "stopped at once; running trials will resume from their last checkpoint"
+                    )
                 self._recorder.abandon("stopped at once")
-                self._screen.messages.append("stopped at once; running trials will resume from their last checkpoint")
                 state = "stopped"
             except Exception as error:
                 if not self._generation.superseded:
@@ -144,6 +143,9 @@ class Running:
             self._board.raise_flag()
             self._give_up = time.monotonic() + (self._plan.pause_timeout or PATIENCE)
         if time.monotonic() > self._give_up:
+            raise StopNow
+        if self._sweep.halted and not held and self._recorder.running:
+            self._recorder.abandon("stopped before it began")  # it waits for a machine, which may never come
             raise StopNow
         self._show()
         return self._hung(placed)

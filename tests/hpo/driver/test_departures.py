@@ -56,7 +56,8 @@ def machine(address: str) -> Iterator[subprocess.Popen[bytes]]:
     with scratch() as folder:
         command = [ray, "start", "--block", f"--address={address}", "--num-cpus=1", "--num-gpus=0",
                    f"--object-store-memory={80 * 2**20}", f"--temp-dir={folder}"]  # fmt: skip
-        settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(PATIENCE), "RAY_USAGE_STATS_ENABLED": "0"}
+        settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(PATIENCE), "RAY_USAGE_STATS_ENABLED": "0",
+                    "RAY_worker_niceness": "0"}  # fmt: skip
         process = subprocess.Popen(command, env=kept | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process
@@ -93,3 +94,27 @@ def test_a_machine_that_is_told_to_go_costs_its_trial_nothing(tmp_path: Path) ->
     assert {row["state"] for row in ends} == {"paused", "complete"}
     assert sum(row["state"] == "paused" for row in ends) == 1, "nothing else was begun on the machine that left"
     assert {(0, "end"), (1, "end")} <= events(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stop_does_not_wait_for_a_trial_whose_machine_has_left(tmp_path: Path) -> None:
+    """As when a whole cluster is taken down: machines leave while the driver is asked to stop."""
+    script(tmp_path / "s", WAITING)
+    with machines() as cluster, machine(cluster.address) as leaving:
+        wait(lambda: len(living(cluster.address)) == 2, 120, "the machine")
+        with driver("run", tmp_path, address=cluster.address, trials=2, workers=1) as process:
+            wait(lambda: reports(tmp_path), 300, "a report")
+            leaving.send_signal(signal.SIGTERM)
+            leaving.wait()
+            wait(lambda: starts(tmp_path) == [(0, 0), (0, 1)], 60, "the trial's next start")
+            process.terminate()
+            output, _ = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, output) == (3, "stopped\n")
+    ends = [row for row in Store(tmp_path).open("s").events() if row.get("event") == "end"]
+    assert [(row["attempt"], row["state"], row["reason"]) for row in ends] == [
+        (0, "paused", "its machine leaves the cluster"), (1, "paused", "stopped before it began")]  # fmt: skip
+
+
+def starts(store: Path) -> list[tuple[int, int]]:
+    return [(row["trial"], row["attempt"]) for row in Store(store).open("s").events() if row.get("event") == "start"]
