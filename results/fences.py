@@ -69,11 +69,16 @@ def claim(
                 return number
 
 
-def superseded(sweep: Folder, number: int) -> bool:
-    """Whether a newer generation than `number` has begun."""
+def claimed(sweep: Folder, number: int) -> bool:
+    """Whether the generation `number` has begun."""
     folder = sweep.child(CLAIMS)
     folder.refresh()  # a client of NFS may remember that the file was not there
-    return folder.exists(claim_name(number + 1))
+    return folder.exists(claim_name(number))
+
+
+def superseded(sweep: Folder, number: int) -> bool:
+    """Whether a newer generation than `number` has begun."""
+    return claimed(sweep, number + 1)
 
 
 def fence(sweep: Folder, number: int, continued_from: int) -> None:

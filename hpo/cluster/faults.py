@@ -5,7 +5,7 @@
     memory    the configuration's, most likely: memory ran out
     place     the place's: its process, node or device failed, or a file, a package or an answer was missing there
     disk      nobody's: the disk of the store is full
-    driver    nobody's: the driver stopped or died, or the node was preempted
+    driver    nobody's: the driver stopped or died, or the node was told to go
 
 `hpo.search.endings` says what each means for a trial.
 """

@@ -33,13 +33,23 @@ def living_nodes(closed: Collection[str] = ()) -> tuple[NodeResources, ...]:
 
 def look(closed: Collection[str] = ()) -> Room:
     """The room on the cluster now, without closed nodes."""
-    state = _ray("._private.state")
-    without = {*state.state.get_draining_nodes(), *closed}
+    without = {*leaving_nodes(), *closed}
     staying = [node for node in _ray().nodes() if node["Alive"] and node["NodeID"] not in without]
-    free = state.available_resources_per_node()
+    free = _ray("._private.state").available_resources_per_node()
     return Room(
         _numbers(node["Resources"] for node in staying), _numbers(free.get(node["NodeID"], {}) for node in staying)
     )
+
+
+def leaving_nodes() -> Collection[str]:
+    """Ray's ids of the living nodes that were told to go: Ray starts nothing more there."""
+    leaving: Collection[str] = _ray("._private.state").state.get_draining_nodes().keys()
+    return leaving
+
+
+def hosts_of(nodes: Collection[str]) -> dict[str, str]:
+    """Each of these nodes (Ray's ids) -> its host."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in _ray().nodes() if node["NodeID"] in nodes}
 
 
 def absent_nodes() -> tuple[NodeResources, ...]:

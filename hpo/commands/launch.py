@@ -14,9 +14,11 @@ import typer
 from typer.main import get_command
 
 from hpo.commands.common import InputError, StoreOption
+from hpo.commands.options import TIMES
 from hpo.commands.run import COMMANDS as SWEEPS
 from hpo.display.messages import tell
-from hpo.submission.command import SHORTEST, SweepCommand
+from hpo.driver.stopping import PATIENCE
+from hpo.submission.command import GRACE, SHORTEST, SweepCommand, patience
 
 Words = Annotated[
     list[str],
@@ -25,7 +27,7 @@ Words = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: standard output.")]
 JobName = Annotated[str | None, typer.Option("--job-name", help="Name of the job. Default: hpo- and the sweep's name.")]
 Grace = Annotated[
-    int, typer.Option("--grace-period", min=SHORTEST, help="Seconds that a sweep has to write checkpoints.")
+    int, typer.Option("--grace-period", min=SHORTEST, help="Seconds between the request to pause and the job's end.")
 ]
 Retries = Annotated[int, typer.Option("--retries", min=0, help="Most times that the job starts again by itself.")]
 
@@ -51,7 +53,7 @@ def slurm(
         str | None, typer.Option("--output", help="File of the job's output, with %j for its id.")
     ] = None,
     job_name: JobName = None,
-    grace_period: Grace = 180,
+    grace_period: Grace = GRACE,
     retries: Retries = 5,
     store: StoreOption = "runs",
     out: Out = None,
@@ -63,7 +65,7 @@ def slurm(
     """
     from hpo.submission.slurm import SlurmJob, batch_script
 
-    command, _ = sweep_command(words, str(Path(store).absolute()) if "://" not in store else store)
+    command, _ = sweep_command(words, str(Path(store).absolute()) if "://" not in store else store, grace_period)
     job = SlurmJob(
         name=job_name or f"hpo-{command.name}",
         time=limit,
@@ -115,7 +117,7 @@ def kuberay(
         str | None, typer.Option("--token-secret", help="Secret with the key auth_token. Default: KubeRay makes one.")
     ] = None,
     job_name: JobName = None,
-    grace_period: Grace = 180,
+    grace_period: Grace = GRACE,
     retries: Retries = 5,
     store: Annotated[str, typer.Option("--store", metavar="DIR", help="Folder of all sweeps, in the pods.")] = "/store",
     out: Out = None,
@@ -127,7 +129,7 @@ def kuberay(
     """
     from hpo.submission.kuberay import KubeRayJob, manifest
 
-    command, values = sweep_command(words, store)
+    command, values = sweep_command(words, store, grace_period)
     files = [*values.get("start", ()), *values.get("start_full", ())]
     space = str(values.get("space", ""))
     named = [*files, *([space] if space.endswith(".py") else []), values.get("data"), values.get("config")]
@@ -157,11 +159,14 @@ def kuberay(
     tell(f"sweep {command.name} in {command.store}; submit with: kubectl apply -f {out or 'FILE'}")
 
 
-def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[str, Any]]:
+def sweep_command(
+    words: list[str], store: str, grace: int = GRACE
+) -> tuple[SweepCommand, Mapping[str, Any]]:
     """The sweep that `hpo run ...` begins, or `hpo resume ...` and `hpo extend ...` go on with, and the values of its
     options. Raises an error where that command would refuse its words, or where a job could not run it.
 
-    `store`: the store where the words name none.
+    `store`: the store where the words name none. `grace`: seconds of the job's grace period, which shortens the time
+    that a stop waits for checkpoints, unless the words name one.
     """
     if len(words) < 2 or words[0] != "hpo" or words[1] not in SWEEPS:
         expected = ", ".join(f"hpo {verb}" for verb in SWEEPS)
@@ -170,7 +175,7 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
         )
     verb, options = words[1], words[2:]
     context = _context(verb, options)
-    values: Mapping[str, Any] = context.params
+    values: dict[str, Any] = context.params
     if context.get_parameter_source("address").name == "COMMANDLINE":  # the job's comes before that of a --config file
         raise InputError("The command after `--` must not give `--address`: the job's own cluster is used.")
     if values.get("dry_run"):
@@ -178,6 +183,14 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     where = str(values["store"])
     if context.get_parameter_source("store").name not in ("COMMANDLINE", "DEFAULT_MAP"):  # DEFAULT_MAP: --config
         options, where = ["--store", store, *options], store
+    if values["pause_timeout"] is None and patience(grace) < PATIENCE:
+        values["pause_timeout"] = patience(grace)
+        options = ["--pause-timeout", f"{patience(grace)}", *options]
+    elif (values["pause_timeout"] or 0) >= grace:
+        raise InputError(
+            f"`--pause-timeout` must be shorter than `--grace-period` ({grace} s), at whose end the job is killed, "
+            f"not {values['pause_timeout']:g} s."
+        )
     if verb != "run":
         name = str(values["sweep"])
         again = ("hpo", verb, *options)
@@ -190,8 +203,8 @@ def sweep_command(words: list[str], store: str) -> tuple[SweepCommand, Mapping[s
     from results.files import safe_name
 
     safe_name(name, "Sweep name")
-    times = {option: values[option.replace("-", "_")] for option in ("time", "trial-timeout", "pause-timeout")}
-    limits = [word for option, value in times.items() if value is not None for word in (f"--{option}", f"{value:g}")]
+    times = {f"--{name.replace('_', '-')}": values[name] for name in TIMES if values[name] is not None}
+    limits = [word for option, value in times.items() for word in (option, f"{value:g}")]
     resume = ("hpo", "resume", "--store", where, *limits, name)
     return SweepCommand(name, where, ("hpo", "run", *options), resume), values
 

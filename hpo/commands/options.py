@@ -21,6 +21,8 @@ from hpo.launch.request import Request, default_of, from_options
 
 SEARCH, RESOURCES = "Search", "Resources"
 """Panels of the help text."""
+TIMES = ("time", "trial_timeout", "pause_timeout")
+"""Fields that are seconds, and options that take a unit."""
 
 
 def _search(*names: str, **settings: Any) -> Any:
@@ -42,9 +44,8 @@ def _take_file(context: typer.Context, path: Path | None) -> Path | None:
     """Make the options of a file the defaults of the command."""
     if path is not None:
         values = file.read(path)
-        if "time" in values:  # read as the command line gives it, which may have a unit
-            values["time"] = str(values["time"])
-        context.default_map = values
+        times = {name: str(values[name]) for name in TIMES if name in values}
+        context.default_map = values | times  # times are read as the command line gives them, with or without a unit
     return path
 
 

@@ -28,6 +28,14 @@ class Board(Protocol):
         """The place of a Tune trial's worker; empty: not known."""
         ...
 
+    def node_of(self, tune_id: str) -> str:
+        """Ray's id of the node of a Tune trial's worker; empty: not known."""
+        ...
+
+    def raise_flag(self, nodes: Collection[str] | None = None) -> None:
+        """Ask the trials on these nodes to write a checkpoint and stop; None: all trials, from now on."""
+        ...
+
     def close_places(self, places: Collection[str]) -> None:
         """Let no worker at these places begin a trial; other places get trials again."""
         ...
@@ -57,6 +65,8 @@ class Placement:
         """Trial -> number of workers in a row that have declined it."""
         self._idle: set[str] = set()
         """Tune's ids whose workers idle."""
+        self._leaving: set[str] = set()
+        """Nodes of the cluster, by Ray's id, that leave it or have left it."""
         self._closed = closed or {}
         self.quarantined: Mapping[str, str] = self._closed
         """Places that get no more trials -> what fails there."""
@@ -119,6 +129,19 @@ class Placement:
             return True
         self._idle.discard(tune_id)
         return False
+
+    def leave(self, nodes: Mapping[str, str]) -> None:
+        """These nodes (Ray's ids -> their hosts) leave the cluster: trials there write a checkpoint, and their workers
+        end."""
+        if nodes:
+            self._leaving |= nodes.keys()
+            self._board.raise_flag(self._leaving)
+        for host in nodes.values():
+            self._tell(f"{host} leaves the cluster: its trials write a checkpoint and go on elsewhere")
+
+    def left(self, tune_id: str) -> bool:
+        """Whether the node of a Tune trial's worker leaves the cluster, or has left it."""
+        return bool(self._leaving) and self._board.node_of(tune_id) in self._leaving
 
     def gone(self, tune_id: str) -> None:
         """A Tune trial has ended."""

@@ -35,7 +35,7 @@ class Failure(NamedTuple):
     """A failure of a trial at a place."""
 
     kind: str
-    """Its reason without numbers: failures alike have the same."""
+    """Its reason without numbers and its host's name: failures alike have the same."""
     reason: str
 
 
@@ -70,7 +70,8 @@ class Places:
         """An attempt at a trial has ended by itself. `final`: the trial has failed with it."""
         if ending.cause in ("driver", "disk"):
             return
-        failure = Failure(re.sub(r"\d+", "", ending.reason), ending.reason)
+        host = re.escape(host_of(ending.place))
+        failure = Failure(re.sub(rf"\b{host}\b|\d+", "", ending.reason), ending.reason)
         self._follow(trial, failure, ending.cause, final)
         if final:
             self._doubts.pop(trial, None)

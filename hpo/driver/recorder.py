@@ -194,21 +194,24 @@ class Recorder:
         attempt = attempt_id(result["trial"], result["attempt"])
         if result["kind"] == "declined":
             return self._declined(tune_id, attempt, result)
+        exits = bool(result.get("exits"))  # such a process must continue: it exits in its next step
         if attempt not in self._open.get(tune_id, {}):
-            return False  # the attempt has ended here; its worker does not know yet
+            return exits  # the attempt has ended here; its worker does not know yet
         if result["kind"] == "failure":
             self._failed(tune_id, attempt, result)
-            return bool(result["fatal"])  # a damaged process must continue: it exits in its next step
+            return exits
         if result["kind"] == "paused" or result.get("paused"):
-            self._finish(tune_id, attempt, Ending("driver", "asked to pause"))
-            return False
+            reason = "its machine leaves the cluster" if exits else "asked to pause"
+            self._finish(tune_id, attempt, Ending("driver", reason, str(result["place"])))
+            return exits
         return self._report(tune_id, attempt, result)
 
     def lost(self, tune_id: str, reason: str, error: str) -> None:
         """End the attempts of a Tune trial as lost: its process died, or never started."""
         place = self._placement.place_of(tune_id)
         for attempt, start in list(self._open.get(tune_id, {}).items()):
-            ending = Ending(cause_of_death(error), reason, place, self._shelf.reached(start.trial))
+            cause = "driver" if self._placement.left(tune_id) else cause_of_death(error)
+            ending = Ending(cause, reason, place, self._shelf.reached(start.trial))
             self._finish(tune_id, attempt, ending, error)
         self._placement.gone(tune_id)
 

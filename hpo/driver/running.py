@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from hpo.cluster.departures import Departures
 from hpo.cluster.machines import look
 from hpo.cluster.membership import Membership
 from hpo.cluster.pause import Board
@@ -20,7 +21,7 @@ from hpo.driver.placement import Placement
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.slots import Slots
-from hpo.driver.stopping import Halt, StopNow
+from hpo.driver.stopping import PATIENCE, Halt, StopNow
 from hpo.driver.watchdog import Watchdog
 from hpo.driver.weights import Shelf
 from hpo.launch.plan import Plan
@@ -28,10 +29,6 @@ from hpo.worker.job import Job
 
 if TYPE_CHECKING:
     from results.store import SweepFolder, Writer
-
-PATIENCE = 120.0
-"""Seconds that a stop waits for trials to pause, unless the launch says otherwise: a hung trial cannot delay it for
-ever."""
 
 LaunchState = Literal["done", "stopped"]
 """State of a sweep when its launch returns. stopped: trials or predictions are left; the sweep can be resumed."""
@@ -80,6 +77,7 @@ class Running:
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(folder.folder, plan.time, since=generation.began, started=screen.clock)
         self._membership = Membership()
+        self._departures = Departures() if elastic else None
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
         room = functools.partial(look, job.resources.closed)
         self._slots = Slots(job.resources, room, screen.messages.append, time.monotonic()) if elastic else None
@@ -95,8 +93,11 @@ class Running:
                 self._search()
                 state = self._finish()
             except KeyboardInterrupt:  # StopNow; Ray's waits raise it again as a plain KeyboardInterrupt
+                if self._recorder.running:
+                    self._screen.messages.append(
+                        "stopped at once; running trials will resume from their last checkpoint"
+                    )
                 self._recorder.abandon("stopped at once")
-                self._screen.messages.append("stopped at once; running trials will resume from their last checkpoint")
                 state = "stopped"
             except Exception as error:
                 if not self._generation.superseded:
@@ -134,6 +135,8 @@ class Running:
         self._leave_if_useless()
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
+        if self._departures is not None:
+            self._placement.leave(self._departures.new())
         if self._screen.phase == "searching" and self._sweep.searched:
             self._screen.phase = "repeating"
         reason = self._recorder.fault or self._halt.reason
@@ -144,6 +147,9 @@ class Running:
             self._board.raise_flag()
             self._give_up = time.monotonic() + (self._plan.pause_timeout or PATIENCE)
         if time.monotonic() > self._give_up:
+            raise StopNow
+        if self._sweep.halted and not held and self._recorder.running:
+            self._recorder.abandon("stopped before it began")  # it waits for a machine, which may never come
             raise StopNow
         self._show()
         return self._hung(placed)

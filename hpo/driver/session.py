@@ -179,6 +179,7 @@ class Session:
                     trainer=self._plan.trainer,
                     memory_limit=cluster.memory_per_worker(resources.workers),
                     pause_key=f"pause/{uuid.uuid4().hex}",  # unique: a killed launch leaves its flag in its cluster
+                    generation=generation.number,
                 )
                 elastic = not cluster.own
                 state = Running(self._plan, folder, writer, generation, job, self._screen, elastic).run()

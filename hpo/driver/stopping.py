@@ -26,6 +26,9 @@ LOOK = 0.5
 """Seconds between two checks for that file."""
 ROOM = 30.0
 """Seconds of `--time` that are reserved for checkpoints; at most a tenth of it."""
+PATIENCE = 120.0
+"""Seconds that a stop waits for trials to pause, unless the launch says otherwise: a hung trial cannot delay it for
+ever."""
 RESUMABLE = 3
 """Exit code of a launch that stopped and can be resumed."""
 

@@ -235,6 +235,7 @@ def job_of(
     trainer: str | None = None,
     memory_limit: int | None = None,
     pause_key: str = "",
+    generation: int = 0,
 ) -> Job:
     """The job that the workers of the sweep in folder `sweep` get; for `trainer` see `check_trainer`."""
     check_trainer(record, trainer)
@@ -250,6 +251,7 @@ def job_of(
         resources=resources,
         memory_limit=memory_limit,
         pause_key=pause_key,
+        generation=generation,
         trainer=record.trainer,
     )
 

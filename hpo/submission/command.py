@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+GRACE = 180
+"""Seconds of the grace period, unless another is asked for."""
 SHORTEST = 30
 """Seconds of the grace period that a sweep needs at least to write its checkpoints."""
+RESERVE = 15
+"""Seconds of the grace period that are left once trials have written their checkpoints: for the last rows, for Ray."""
+
+
+def patience(grace: int) -> int:
+    """Seconds of a grace period in which trials can write checkpoints."""
+    return grace - RESERVE
 
 
 class SubmissionError(ValueError):

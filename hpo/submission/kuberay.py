@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SHORTEST, SubmissionError, SweepCommand, check_least, check_text, script
+from hpo.submission.command import (
+    GRACE,
+    SHORTEST,
+    SubmissionError,
+    SweepCommand,
+    check_least,
+    check_text,
+    patience,
+    script,
+)
 
 CLUSTER = "RayCluster"
 MODES: Mapping[str, str] = {
@@ -72,7 +81,7 @@ class KubeRayJob:
     """A key of MODES."""
     token_secret: str | None = None
     """Secret with the key `auth_token`; None: KubeRay makes one."""
-    grace: int = 180
+    grace: int = GRACE
     """Seconds between the signal to a pod and its end."""
     retries: int = 5
     """Most times that the job starts again, each on a new cluster."""
@@ -115,7 +124,7 @@ def manifest(job: KubeRayJob, command: SweepCommand, data: str | None = None) ->
         "data": {
             "sweep.sh": f"#!/bin/bash\n{command.shell()}\n{script('begin.sh', 'sweep.sh')}",
             "pause.sh": f"#!/bin/bash\n{command.shell()}\n{script('pause.sh')}",
-            "linger.sh": script("linger.sh"),
+            "linger.sh": f"#!/bin/bash\nseconds={patience(job.grace)}\n{script('linger.sh')}",
         },
     }
     cluster = _cluster(job, mounts)

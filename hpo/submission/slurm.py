@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpo.cluster.connection import OBJECT_STORE_BYTES
-from hpo.submission.command import SHORTEST, SubmissionError, SweepCommand, check_least, check_text, script
+from hpo.submission.command import (
+    GRACE,
+    SHORTEST,
+    SubmissionError,
+    SweepCommand,
+    check_least,
+    check_text,
+    patience,
+    script,
+)
 
 CPUS = 4
 """CPU cores for each GPU of a machine, or for a machine without GPUs, where none are asked for."""
@@ -44,7 +53,7 @@ class SlurmJob:
     constraint: str | None = None
     output: str | None = None
     """File of the job's output, with Slurm's patterns such as %j; None: slurm-%j.out."""
-    grace: int = 180
+    grace: int = GRACE
     """Seconds before its end at which Slurm asks the sweep to pause. Slurm may ask up to a minute earlier."""
     retries: int = 5
     """Most times that the job starts again by itself."""
@@ -129,6 +138,7 @@ def batch_script(job: SlurmJob, command: SweepCommand, folder: str, programs: st
             f"PATH={shlex.quote(programs)}:$PATH",
             command.shell() + f"retries={job.retries}",
             f"export object_store={OBJECT_STORE_BYTES}  # bytes; data and weights are mapped from files",
+            f"export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S={patience(job.grace)}  # seconds for checkpoints",
             "",
             "# From here on the script is the same for every sweep.",
             "",

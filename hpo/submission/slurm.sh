@@ -118,8 +118,8 @@ case $code in
   *) if [ "$stopping" = yes ] || [ "$code" -gt 128 ] || ! kill -0 "$head" 2>/dev/null; then retry=yes; fi ;;
 esac
 
-for process in $workers $head; do kill -TERM "$process" 2>/dev/null; done
-for process in $workers $head; do
+for process in $workers $head; do  # the head last: the workers tell it that they go
+  kill -TERM "$process" 2>/dev/null
   while kill -0 "$process" 2>/dev/null; do wait "$process"; done
 done
 rm -rf -- "$folder"

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpo.cluster.places import host_of
+from hpo.cluster.processes import host
 from hpo.cluster.resources import Resources
 from hpo.worker import paths
 
@@ -64,6 +65,8 @@ class Job:
     """Bytes of data that one worker may hold; None: no limit."""
     pause_key: str = ""
     """Key of the pause flag in Ray's internal key-value store; see `hpo.cluster.pause`."""
+    generation: int = 0
+    """Number of the driver's generation, whose claim a worker must find in the sweep's folder; 0: it does not look."""
     trainer: str = TRAINER
     """Module with the functions `ready`, `train` and `predict` of `hpo.worker.trainer`; tests use another module."""
 
@@ -99,6 +102,18 @@ class Job:
         from results.places import locate
 
         return locate(self.folder)
+
+    def check_store(self) -> None:
+        """Raise FileNotFoundError if the sweep's folder on this machine is not the one in which the driver writes: what
+        a trial wrote here would be lost."""
+        from results.fences import CLAIMS, claim_name, claimed
+
+        if self.generation and not claimed(self.sweep, self.generation):
+            raise FileNotFoundError(
+                f"{host()} does not reach the sweep's store: {self.folder}/{CLAIMS}/{claim_name(self.generation)}, "
+                "which the driver has written, is not there. Mount the store at the same path as on the driver's "
+                "machine"
+            )
 
     def checkpoints(self, trial: int) -> Folder:
         """See `hpo.worker.paths.checkpoint_folder`."""

@@ -10,8 +10,9 @@ Tune, one for each assignment of the Tune trial: today one. Rules, each with a t
 * A failure says whose fault it is (`hpo.cluster.faults`), and every result where the process runs.
 * A worker declines an assignment before it begins if its place gets no trials (`hpo.cluster.pause`), or if the trial
   was lost there before. While Tune continues it, it idles: so nobody else gets its device.
-* After running out of memory, or after a device error, the process may be damaged. It returns the failure, Tune
-  continues it, and it exits in the next `step`.
+* After running out of memory, or after a device error, the process may be damaged; a process whose node leaves the
+  cluster must not get another trial. It returns the failure or the pause, Tune continues it, and it exits in the next
+  `step`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ EVIDENCE = "hpo_evidence"
 keeps the last result of every trial."""
 
 EXIT_CODE = 17
-"""Exit code of a process that leaves after a fatal error: in Ray's logs it differs from a crash."""
+"""Exit code of a process that ends itself: in Ray's logs it differs from a crash."""
 
 IDLE = 1.0
 """Seconds between two results of a worker that has declined its assignment."""
@@ -63,7 +64,7 @@ class Worker(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._reports: Iterator[Reported] | None = None
         self._log: TrialLog | None = None
-        self._damaged = False
+        self._exits = False
         self._assign(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,16 +82,19 @@ class Worker(Trainable):
         self._pause = Poll(self._job.pause_key, self._assignment.id, self._place)
 
     def step(self) -> dict[str, Any]:
-        if self._damaged:
+        if self._exits:
             os._exit(EXIT_CODE)
         try:
             if self._reports is None:
                 if self._pause():
+                    self._exits = self._pause.leaves
                     return self._result("paused")  # it has not begun, so there is no checkpoint to write
                 if self._declines():
                     return self._result("declined")
             report = self._next()
-            return self._result("report", report.evidence, **report.to_dict())
+            values = report.to_dict()
+            self._exits = bool(values.get("paused")) and self._pause.leaves
+            return self._result("report", report.evidence, **values)
         except (Exception, SystemExit) as error:  # noqa: BLE001  any error of a trial is a result
             return self._failure(error)
 
@@ -111,6 +115,7 @@ class Worker(Trainable):
 
     def _begin(self) -> Iterator[Reported]:
         job, assignment = self._job, self._assignment
+        job.check_store()
         self._log = TrialLog(job.sweep, assignment.trial)
         self._log.open()
         log.info("trial %d, attempt %d, on %s, process %d", assignment.trial, assignment.attempt, host(), os.getpid())
@@ -120,14 +125,15 @@ class Worker(Trainable):
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         text = "".join(traceback.format_exception(error))
-        self._damaged = is_fatal(error)
+        self._exits = is_fatal(error)
         error.__traceback__ = None  # its frames hold the tensors of the failed step
         log.error("trial %d failed: %s", self._assignment.trial, text)
-        return self._result("failure", error=text, reason=reason_of(error), fatal=self._damaged, cause=cause_of(error))
+        return self._result("failure", error=text, reason=reason_of(error), cause=cause_of(error))
 
     def _result(self, kind: str, evidence: Mapping[str, NDArray[Any]] | None = None, **values: Any) -> dict[str, Any]:
         attempt = {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
-        result = attempt | {"kind": kind, "place": self._place, "pid": os.getpid()} | values
+        process = {"place": self._place, "pid": os.getpid(), "exits": self._exits}
+        result = attempt | {"kind": kind} | process | values
         return {RESULT: json.dumps([result]), EVIDENCE: [evidence or {}]}
 
     def cleanup(self) -> None:

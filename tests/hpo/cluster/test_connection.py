@@ -200,6 +200,21 @@ def test_the_pause_flag_reaches_a_worker_once_raised(ray_cluster: Cluster) -> No
     assert ray.get(poll.remote()) is False
 
 
+def test_the_flag_asks_the_trials_of_some_nodes_or_all(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pause, "INTERVAL", 0.0)
+    own = ray.get_runtime_context().get_node_id()
+    board, polls = pause.Board("some/sweep/4"), [pause.Poll("some/sweep/4", f"{number}-0") for number in range(2)]
+    board.raise_flag({"another"})
+    assert not polls[0]()
+    assert (board.node_of("0-0"), board.node_of("1-0")) == (own, "")
+    board.raise_flag({"another", own})
+    assert (polls[0](), polls[0].leaves) == (True, True)
+    board.raise_flag()
+    board.raise_flag({"another"})
+    assert (polls[1](), polls[1].leaves) == (True, False), "all stay asked"
+    board.clear()
+
+
 def test_a_closed_place_is_closed_until_another_list_says_otherwise(ray_cluster: Cluster) -> None:
     board = pause.Board("some/sweep/2")
     assert not pause.is_closed("some/sweep/2", "node7 GPU 3")

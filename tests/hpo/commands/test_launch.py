@@ -54,6 +54,37 @@ def test_the_commands_own_store_wins_over_the_variable(monkeypatch: pytest.Monke
     assert sweep_command(words("hpo run full"), "/s")[0].store == "/s"
 
 
+@pytest.mark.parametrize(("grace", "seconds"), [(30, "15"), (60, "45"), (134, "119"), (135, None), (600, None)])
+def test_a_short_grace_period_shortens_the_wait_for_checkpoints(grace: int, seconds: str | None) -> None:
+    """A hung trial must not hold up the driver until the job is killed. Two minutes are the default."""
+    expected = [] if seconds is None else ["--pause-timeout", seconds]
+    for asked in ("hpo run full --name mine", "hpo resume mine", "hpo extend mine --trials 9"):
+        command, _ = sweep_command(words(asked), "/s", grace)
+        for line in (command.start, command.again):
+            assert [word for word in line if word in ("--pause-timeout", seconds)] == expected
+            sweep_command([*line], "/s", grace)  # the command accepts its words
+
+
+def test_a_typed_wait_for_checkpoints_stays_if_the_grace_period_holds_it(tmp_path: Path) -> None:
+    command, _ = sweep_command(words("hpo run full --name mine --pause-timeout 20s"), "/s", 30)
+    assert command.start == (*words("hpo run --store /s full --name mine --pause-timeout 20s"),)
+    assert command.again == (*words("hpo resume --store /s --pause-timeout 20 mine"),)
+    (tmp_path / "sweep.toml").write_text("pause_timeout = 20\n")
+    command, _ = sweep_command(["hpo", "run", "full", "--config", str(tmp_path / "sweep.toml")], "/s", 30)
+    assert "--pause-timeout" not in command.start
+    assert words("--pause-timeout 20") == [*command.again[4:6]]
+
+
+@pytest.mark.parametrize("launch", [SLURM, KUBERAY], ids=["slurm", "kuberay"])
+def test_both_launchers_join_the_grace_period_and_the_wait_for_checkpoints(launch: tuple[str, ...]) -> None:
+    text = hpo(*launch, "--grace-period", "40", "--", "hpo", "run", "full", "--name", "mine").stdout
+    for words_of in ("start", "again"):
+        assert re.search(rf"^ *{words_of}=\(hpo .*--pause-timeout 25", text, flags=re.MULTILINE)
+    assert "--pause-timeout" not in hpo(*launch, "--", "hpo", "run", "full", "--name", "mine").stdout
+    message = refused(hpo(*launch, "--grace-period", "40", "--", *words("hpo run full --pause-timeout 1m")))
+    assert "`--pause-timeout` must be shorter than `--grace-period` (40 s), at whose end the job is killed" in message
+
+
 MISTAKES = {
     "hpo run full --trials 0": "`--trials` must be an integer of at least 1, not 0.",
     "hpo run full --trials many": "`--trials` must be an integer of at least 1, not 'many'.",

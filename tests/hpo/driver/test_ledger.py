@@ -73,9 +73,9 @@ class Driver:
             self.recorder.lost(assignment.id, "its process died", "all that Ray says")
             return False
         if chance < 0.16:
-            return self.recorder.result(assignment.id, [key | {"kind": "paused"}])[0]
+            return self.recorder.result(assignment.id, [key | {"kind": "paused", "place": ""}])[0]
         if chance < 0.22:
-            failure = {"kind": "failure", "reason": f"ValueError: {chance}", "error": "trace", "fatal": False}
+            failure = {"kind": "failure", "reason": f"ValueError: {chance}", "error": "trace", "exits": False}
             return self.recorder.result(assignment.id, [key | failure | {"cause": "refused"}])[0]
         reached = self.reached.get(assignment.trial, 0)
         again = reached > 0 and assignment.id not in self.reported and self.rng.random() < 0.6

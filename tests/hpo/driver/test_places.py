@@ -44,6 +44,14 @@ def test_a_place_where_two_trials_fail_alike_gets_no_more() -> None:
     assert places.quarantined(0.0) == {"a": "2 trials failed there alike: process 12 died"}
 
 
+def test_failures_are_alike_whatever_host_they_name() -> None:
+    places = Places(workers=2)
+    for trial in range(SAME_FAILURES):
+        host = "abcde"[trial]
+        fail(places, trial, f"{host} GPU 3", reason=f"FileNotFoundError: {host} does not reach the sweep's store")
+    assert places.fault(0.0) == "5 failures in a row were alike: FileNotFoundError: e does not reach the sweep's store"
+
+
 def test_a_report_from_a_place_clears_it() -> None:
     places = suspect()
     places.reported(2, "b")
@@ -134,7 +142,7 @@ class Simulation(Bench):
             if self.death:
                 self.recorder.lost(tune_id, f"worker process {order} died", "")
             else:
-                self.result(tune_id, **failing(ECC, cause="place", fatal=True))
+                self.result(tune_id, **failing(ECC, cause="place", exits=True))
                 self.recorder.lost(tune_id, "its process left", "")
             stays = False
         else:

@@ -239,7 +239,7 @@ def test_a_divergence_is_nan_and_ends_the_trial(bench: Bench) -> None:
 
 
 def failing(reason: str, **marks: Any) -> dict[str, Any]:
-    return {"kind": "failure", "reason": reason, "error": "trace", "fatal": False, "cause": "refused", **marks}
+    return {"kind": "failure", "reason": reason, "error": "trace", "exits": False, "cause": "refused", **marks}
 
 
 def test_a_full_disk_pauses_its_trial_and_asks_for_a_stop(bench: Bench) -> None:
@@ -286,7 +286,7 @@ def test_failures_of_trials_ask_for_none(tmp_path: Path, reasons: list[str], rep
 
 def test_late_results_of_an_ended_trial_change_nothing(bench: Bench) -> None:
     bench.recorder.issue()
-    failure = failing("out of memory", cause="memory", fatal=True)
+    failure = failing("out of memory", cause="memory", exits=True)
     assert bench.result("0-0", **failure) is True, "told to continue, so that it exits"
     rows = len(bench.writer.rows)
     bench.recorder.lost("0-0", "its process died", "as it should")
@@ -312,22 +312,52 @@ def test_a_preempted_node_costs_a_trial_nothing(bench: Bench) -> None:
     assert bench.sweep.records[0].endings.losses == 0
 
 
+def test_a_machine_that_leaves_costs_its_trials_nothing(tmp_path: Path) -> None:
+    """One trial writes its checkpoint in time; one does not, and dies with its machine; one had ended there."""
+    bench = Bench(tmp_path, trials=8, workers=4)
+    for number in range(4):
+        bench.recorder.issue()
+        bench.board.places[f"{number}-0"], bench.board.nodes[f"{number}-0"] = "node7", "n" if number < 3 else "m"
+    bench.placement.leave({})
+    assert bench.board.asked == frozenset()
+    bench.placement.leave({"n": "node7"})
+    bench.placement.leave({"l": "node8"})
+    assert bench.board.asked == {"n", "l"}
+    assert bench.messages == [
+        f"{host} leaves the cluster: its trials write a checkpoint and go on elsewhere" for host in ("node7", "node8")
+    ]
+    assert bench.result("0-0", kind="paused", exits=True), "its worker gets no other trial"
+    bench.recorder.lost("0-0", "its process died", "it exited")
+    assert bench.result("0-0", kind="paused", exits=True), "as a worker that idled"
+    bench.recorder.lost("1-0", "its process died", "its node was terminated")
+    ends = [row for row in bench.writer.rows if row.get("event") == "end"]
+    assert [(row["trial"], row["state"], row["cause"], row["place"]) for row in ends] == [
+        (0, "paused", "driver", "node7"), (1, "paused", "driver", "node7")]  # fmt: skip
+    assert ends[0]["reason"] == "its machine leaves the cluster"
+    assert not bench.placement.quarantined
+    assert not bench.result("2-0", kind="paused"), "asked to pause, as every trial"
+    bench.recorder.lost("3-0", "its process died", "another node was lost")
+    assert (bench.writer.rows[-1]["state"], bench.writer.rows[-1]["cause"]) == ("lost", "place")
+    [again] = bench.recorder.issue()
+    assert (again.id, again.avoid) == ("0-1", ()), "at once, and nothing is held against the place"
+
+
 def test_a_lost_trial_s_newest_checkpoint_is_in_its_row(bench: Bench) -> None:
     bench.recorder.issue()
     checkpoint = checkpoint_folder(bench.folder, 0) / "0-77"
     checkpoint.mkdir(parents=True)
     (checkpoint / "done.json").touch()
-    bench.result("0-0", **failing("CUDA error: unspecified launch failure", cause="place", fatal=True))
+    bench.result("0-0", **failing("CUDA error: unspecified launch failure", cause="place", exits=True))
     assert bench.writer.rows[-1]["reached"] == 77
 
 
 def test_a_trial_that_ran_out_of_memory_is_issued_once_more_and_alone(bench: Bench) -> None:
     [first] = bench.recorder.issue()
     assert not first.alone
-    bench.result("0-0", **failing("out of memory", cause="memory", fatal=True))
+    bench.result("0-0", **failing("out of memory", cause="memory", exits=True))
     [again] = bench.recorder.issue()
     assert (again.id, again.alone) == ("0-1", True)
-    bench.result("0-1", **failing("out of memory", cause="memory", fatal=True))
+    bench.result("0-1", **failing("out of memory", cause="memory", exits=True))
     assert bench.writer.rows[-1]["state"] == "failed"
 
 
@@ -405,7 +435,7 @@ def test_a_lost_trial_that_is_issued_again_is_a_message(bench: Bench) -> None:
     bench.now += FIRST_REST
     assert [assignment.id for assignment in bench.recorder.issue()] == ["0-1"]
     assert bench.messages == ["trial 0 was lost (worker process 1234 died); issued again as attempt 1"]
-    bench.recorder.result("1-0", [{"trial": 1, "attempt": 0, "kind": "paused"}])
+    bench.result("1-0", kind="paused")
     bench.recorder.issue()
     assert len(bench.messages) == 1, "a pause is no loss"
 

@@ -20,6 +20,7 @@ from hpo.driver.selection import still_needed
 from hpo.driver.stopping import Halt
 from hpo.driver.watchdog import START, Watchdog
 from hpo.search.snapshot import Snapshot
+from hpo.worker.job import Job
 from hpo.worker.worker import EVIDENCE, RESULT, Worker
 from results.candidates import last_evidence
 from results.store import Store
@@ -80,6 +81,29 @@ def test_a_sweep_runs_records_and_predicts(ray_cluster: Cluster, tmp_path: Path)
     assert predictions.num_rows == len(chosen) * 3 * len(SPLITS["held"])
     reported = {row["trial"] for row in folder.events() if row["table"] == "reports"}
     assert last_evidence(folder).keys() == reported
+
+
+def test_workers_look_for_the_claim_of_their_own_driver(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    class NoLaunch:
+        def __init__(self, *parts: object) -> None:
+            jobs.extend(part for part in parts if isinstance(part, Job))
+
+        def run(self) -> str:
+            return "stopped"
+
+    monkeypatch.setattr(session, "Running", NoLaunch)
+    session.run(launch(tmp_path))
+    session.resume(str(tmp_path), "s", FAKES)
+    assert [job.generation for job in jobs] == [1, 2]
+    for job in jobs:
+        Job.from_json(job.to_json()).check_store()
+    (tmp_path / "s").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="does not reach the sweep's store"):
+        jobs[0].check_store()
 
 
 def test_tune_keeps_no_evidence(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

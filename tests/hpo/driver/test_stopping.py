@@ -89,6 +89,19 @@ def test_trials_that_never_pause_are_left_behind(running: Running, monkeypatch: 
         running._turn(1, list)
 
 
+def test_a_stop_does_not_wait_for_a_trial_that_no_machine_holds(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Board, "raise_flag", lambda board: None)
+    assert running._recorder.issue()
+    running._turn(1, list)
+    running._turn(1, list)
+    with pytest.raises(StopNow):
+        running._turn(0, list)
+    end = running._folder.events()[-1]
+    assert (end["state"], end["cause"], end["reason"]) == ("paused", "driver", "stopped before it began")
+
+
 def test_a_request_that_came_after_this_generation_began_is_heard(tmp_path: Path) -> None:
     generation = generations.claim(locate(tmp_path))
     try:

@@ -34,10 +34,15 @@ SCONTROL = '#!/bin/bash\necho "scontrol $*" >>{quoted_log}\n'
 RAY = """#!{python} -IS
 import json, os, signal, socket, sys, time
 options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[2:])
-names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "SLURM_PROCID")
+names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "SLURM_PROCID")
 with open({log!r}, "a") as file:
     file.write("ray " + json.dumps(options | {{name: os.environ.get(name) for name in names}}) + "\\n")
-signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+def end(*_):
+    time.sleep(0 if "head" in options else 0.1)
+    with open({log!r}, "a") as file:
+        file.write("ended " + ("head" if "head" in options else "worker") + "\\n")
+    os._exit(1)
+signal.signal(signal.SIGTERM, end)
 if "head" in options and not os.path.exists({no_head!r}):
     listening = socket.create_server((options["node-ip-address"], int(options["port"])))
 elif "head" in options:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -248,14 +247,35 @@ def test_the_heads_script_asks_the_driver_to_pause_and_waits(tmp_path: Path) -> 
     assert parent.wait(10) == 0
 
 
-def test_a_worker_stays_while_its_head_is_there() -> None:
-    script = documents(job())[0]["data"]["linger.sh"]
+@pytest.mark.parametrize("first", ["node", "head"])
+def test_a_worker_tells_ray_that_it_goes_and_waits_for_the_end_of_its_node(tmp_path: Path, first: str) -> None:
+    """Or for the end of the head: then nobody can pause its trials."""
+    script = documents(job(grace=60))[0]["data"]["linger.sh"].replace("/proc/", f"{tmp_path}/proc/")
+    node = tmp_path / "proc" / "77" / "cmdline"
+    node.parent.mkdir(parents=True)
+    node.write_bytes(b"/ray/raylet\0--node_port=0\0--node_id=12ab\0--agent=python agent.py --node_id=56\0")
+    (tmp_path / "ray").write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" >{tmp_path}/asked\n')
+    (tmp_path / "ray").chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as head:
-        environment = {**os.environ, "FQ_RAY_IP": "127.0.0.1", "RAY_PORT": str(head.getsockname()[1])}
-        lingering = subprocess.Popen(["bash", "-c", script], env=environment, stderr=subprocess.DEVNULL)
-        time.sleep(1.5)
-        assert lingering.poll() is None
-    try:
-        assert lingering.wait(20) == 0
-    finally:
-        lingering.send_signal(signal.SIGKILL)
+        port = head.getsockname()[1]
+        environment = {**os.environ, "FQ_RAY_IP": "127.0.0.1", "RAY_PORT": str(port)}
+        environment["PATH"] = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        lingering = subprocess.Popen(["bash", "-c", script], env=environment)
+        try:
+            time.sleep(1.5)
+            assert lingering.poll() is None
+            if first == "node":
+                node.unlink()
+            else:
+                head.close()
+            assert lingering.wait(20) == 0
+        finally:
+            lingering.kill()
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "drain-node",
+        f"--address=127.0.0.1:{port}",
+        "--node-id=12ab",
+        "--reason=DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message=its pod ends",
+        "--deadline-remaining-seconds=45",
+    ]

@@ -186,6 +186,8 @@ def test_a_job_starts_a_head_without_cpus_and_a_worker_for_each_machine(slurm: F
     head, *workers = slurm.calls("ray")
     assert (head["num-cpus"], head["num-gpus"], head["include-dashboard"]) == ("0", "0", "false")
     assert [(worker["num-cpus"], worker["num-gpus"]) for worker in workers] == [("16", "4")] * 2
+    assert {worker["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] for worker in workers} == {"165"}, "15 s less than the job"
+    assert slurm.calls("ended") == ["worker", "worker", "head"], "a worker that ends tells the head"
     assert {worker["address"] for worker in workers} == {f"{head['node-ip-address']}:{head['port']}"}
     assert len({process["temp-dir"] for process in (head, *workers)}) == 3
     (sweep,) = slurm.calls("hpo")
@@ -331,7 +333,7 @@ def test_a_real_sweep_pauses_and_goes_on_in_the_next_start(slurm: FakeSlurm, tmp
     data, store = make_corpus(tmp_path / "data", train=64, dev=24), tmp_path / "store"
     options = "--base tiny --trials 4 --budget 4000 --scheduler none"
     words = ("quickstart", "--data", str(data), *options.split())
-    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "RAY_worker_niceness": "0"}
     asked = command(*words, store=str(store))
     programs = str(Path(sys.executable).parent)
     text = batch_script(job(nodes=2, cpus_per_node=1), asked, str(tmp_path), programs)

@@ -20,6 +20,7 @@ from hpo.worker import worker
 from hpo.worker.job import Assignment, Job, assignments_from_json, assignments_to_json
 from hpo.worker.logs import TrialLog
 from hpo.worker.worker import EVIDENCE, RESULT, Worker, results_of
+from results.fences import CLAIMS, claim_name
 from results.places import locate
 from tests.hpo.conftest import calls, script
 from tests.minbert.configs import configure
@@ -82,10 +83,31 @@ def test_a_step_is_a_report_and_none_says_done(tmp_path: Path, trainable: Worker
 def test_an_exception_becomes_a_failure_with_its_traceback(tmp_path: Path, trainable: Worker) -> None:
     script(tmp_path, {0: {"kind": "raise", "at": 0}})
     result = step(trainable)
-    assert (result["kind"], result["fatal"], result["cause"]) == ("failure", False, "raised")
+    assert (result["kind"], result["exits"], result["cause"]) == ("failure", False, "raised")
     assert result["place"] == host()
     assert result["reason"] == "ValueError: a fault from the script"
     assert "in _fail" in result["error"]
+
+
+def test_a_machine_without_the_sweep_s_store_fails_and_writes_nothing(tmp_path: Path) -> None:
+    """The path may be there, with what an earlier driver left or was copied: the newest driver's claim tells."""
+    (tmp_path / CLAIMS).mkdir()
+    (tmp_path / CLAIMS / claim_name(1)).touch()
+    (tmp_path / "sweep.json").touch()
+    before = sorted(tmp_path.rglob("*"))
+    job = replace(fake_job(tmp_path), generation=2)
+    trainable = Worker(config=settings(job))
+    result = step(trainable)
+    assert (result["kind"], result["cause"], result["exits"]) == ("failure", "place", False)
+    assert result["reason"] == (
+        f"FileNotFoundError: {host()} does not reach the sweep's store: {tmp_path}/generations/000002.json, which the "
+        "driver has written, is not there. Mount the store at the same path as on the driver's machine"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / CLAIMS / claim_name(2)).touch()
+    trainable.reset_config(settings(job))
+    assert step(trainable)["step"] == 100
+    trainable.cleanup()
 
 
 def test_training_that_ends_too_early_is_a_failure(tmp_path: Path, trainable: Worker) -> None:
@@ -103,7 +125,7 @@ def test_after_running_out_of_memory_the_next_step_exits(trainable: Worker, monk
     exits: list[int] = []
     monkeypatch.setattr(worker.os, "_exit", exits.append)
     result = step(trainable)
-    assert (result["reason"], result["fatal"], result["cause"]) == ("out of memory", True, "memory")
+    assert (result["reason"], result["exits"], result["cause"]) == ("out of memory", True, "memory")
     trainable.step()
     assert exits == [worker.EXIT_CODE]
 
@@ -111,9 +133,42 @@ def test_after_running_out_of_memory_the_next_step_exits(trainable: Worker, monk
 def test_a_pause_before_the_beginning_needs_no_model(
     tmp_path: Path, trainable: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainable, "_pause", lambda: True)
-    assert step(trainable)["kind"] == "paused"
+    monkeypatch.setattr(trainable, "_pause", Asked())
+    result = step(trainable)
+    assert (result["kind"], result["exits"]) == ("paused", False)
     assert list(tmp_path.iterdir()) == []
+
+
+class Asked:
+    """A `Poll` that was asked to pause: after so many calls, and because the node leaves or not."""
+
+    def __init__(self, calls: int = 0, leaves: bool = False) -> None:
+        self._calls, self._why = calls, leaves
+
+    def __call__(self) -> bool:
+        self._calls -= 1
+        return self._calls < 0
+
+    @property
+    def leaves(self) -> bool:
+        return self._why and self._calls < 0
+
+
+@pytest.mark.parametrize("calls", [0, 3])
+def test_a_worker_whose_node_leaves_pauses_its_trial_and_exits(
+    trainable: Worker, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(worker.os, "_exit", exits.append)
+    monkeypatch.setattr(trainable, "_pause", Asked(calls, leaves=True))
+    result = step(trainable)
+    assert (result["kind"], result.get("paused"), result["exits"]) == (
+        ("report", True, True) if calls else ("paused", None, True)
+    )
+    assert exits == []
+    monkeypatch.setattr(trainable, "_pause", Asked(9))
+    trainable.step()
+    assert exits == [worker.EXIT_CODE]
 
 
 def test_an_assignment_is_declined_where_its_trial_was_lost_and_at_a_closed_place(
