@@ -261,7 +261,8 @@ class Round:
             if reference not in self._placed and has_resources(actor):
                 self._placed[reference] = now
             if now - self._placed.get(reference, now) > START:
-                self._tell(f"a worker for the final predictions did not start in {START / 60:.0f} minutes: it is killed")
+                minutes = START / 60
+                self._tell(f"a worker for the final predictions did not start in {minutes:.0f} minutes: it is killed")
                 self._placed[reference] = now
                 ray.kill(actor)
 
