@@ -1,4 +1,4 @@
-"""Caches on disk: where they lie, which entries are in use, and which go first if they take too much.
+"""Caches on disk: where they lie, how much they may take, which entries are in use, and which go first.
 
     <cache>/<key>/                tokenised data      held by index.json      `minbert.data.tokens`
     <cache>/stages/<key>/         results of stages   held by done.json       `minbert.stages.cache`
@@ -9,18 +9,24 @@ All of them can be computed, or downloaded, again. A process that opens an entry
 lock (`flock`) on one of the entry's files, whose modification time says when the entry was opened last. Eviction takes
 the exclusive lock first: it leaves what a process uses, on NFS also one of another machine, unless the mount keeps
 locks local.
+
+Whoever adds to a cache shrinks all of them to their limit (`trim`), and whoever opens the data, as every worker does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import secrets
+import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minbert.disk import age, bytes_on_disk, remove
+from minbert.disk import age, bytes_on_disk, parse_size, remove
 
 HOLDERS = {
     "tokenised data": "*/index.json",
@@ -34,6 +40,10 @@ UNFINISHED = "unfinished stages"
 
 MOST_HELD = 64
 """Entries that a process holds at most, the ones opened last: each takes a file descriptor. A trial uses some ten."""
+SHARE = 0.25
+"""Part of their disk that the caches may take, unless MINBERT_CACHE_SIZE says how much."""
+NEW = 60.0
+"""Seconds for which `trim` leaves an entry: whoever has written it may not hold it yet."""
 ABANDONED = 3600.0
 """Seconds without a change after which a temporary file of a cache is taken for that of a dead process."""
 
@@ -45,6 +55,16 @@ def cache_folder() -> Path:
     """Folder of all caches: the variable MINBERT_CACHE, or `minbert` in the user's cache folder."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minbert"
     return Path(os.environ.get("MINBERT_CACHE") or fallback)
+
+
+def largest(folder: Path) -> int:
+    """Bytes that the caches in this folder may take. Raises ValueError if MINBERT_CACHE_SIZE is no size, and OSError
+    for a folder that does not exist."""
+    given = os.environ.get("MINBERT_CACHE_SIZE")
+    try:
+        return parse_size(given) if given else int(SHARE * shutil.disk_usage(folder).total)
+    except ValueError as error:
+        raise ValueError(f"`MINBERT_CACHE_SIZE` is wrong: {error}.") from error
 
 
 def hold(file: Path) -> None:
@@ -90,13 +110,45 @@ def entries(folder: Path) -> list[Cached]:
     return sorted(found, key=lambda entry: entry.used)
 
 
-def evict(folder: Path, limit: int, *, dry_run: bool = False) -> list[Cached]:
+def trim(folder: Path) -> bool:
+    """Shrink the caches to their limit, as far as processes do not use them; returns whether they are within it.
+
+    Where the folder cannot be read or written, nothing happens. Of several processes at once one does the work. Raises
+    ValueError as `largest` does.
+    """
+    with contextlib.suppress(OSError), _alone(folder):
+        limit = largest(folder)
+        taken = sum(entry.size for entry in entries(folder))
+        if taken > limit:
+            gone = evict(folder, limit, before=time.time() - NEW)
+            return taken - sum(entry.size for entry in gone) <= limit
+    return True
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder. Raises BlockingIOError if another process has it; without locks nothing is held."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # NFS locks no folder: several processes may evict more than they need to
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def evict(folder: Path, limit: int, *, dry_run: bool = False, before: float = math.inf) -> list[Cached]:
     """Delete the entries that were used least recently, until the others take at most `limit` bytes. Entries in use
-    stay. Returns those deleted; with `dry_run` nothing is deleted."""
+    stay, and those opened since `before`, in seconds since 1970. Returns those deleted; with `dry_run` nothing is
+    deleted."""
     cached, evicted = entries(folder), []
     total = sum(entry.size for entry in cached)
     for entry in cached:
-        if total <= limit:
+        if total <= limit or entry.used >= before:
             break
         if _evict(entry, dry_run):
             evicted.append(entry)

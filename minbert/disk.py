@@ -1,7 +1,8 @@
-"""The disk: durable files, folders that can be written, bytes that files take."""
+"""The disk: durable files, folders that can be written, bytes that files take, sizes read from text."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -46,6 +47,19 @@ def bytes_on_disk(path: Path) -> int:
         return own + sum(bytes_on_disk(inner) for inner in path.iterdir())
     except FileNotFoundError:
         return 0
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `0`, `500M`, `20G` or `1.5T` (powers of 1,024); raises ValueError for any other text."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:].isalpha() else (text, "")
+    scale = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}.get(unit.lower())
+    try:
+        count = float(number) * (scale or math.nan)
+    except ValueError:
+        count = math.nan
+    if not (math.isfinite(count) and count >= 0):
+        raise ValueError(f"a size must be a number of bytes, or such as 500M, 20G, 1.5T, not {text!r}")
+    return int(count)
 
 
 def remove(path: Path) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from results import sql
+from results.allowance import Allowance
 from results.files import StoreError
 from results.parameters import Wanted
 from results.reading import report_per_step
@@ -63,14 +64,18 @@ def _reports(folder: SweepFolder, wanted: Wanted) -> pa.Table:
     return report_per_step(reports, folder.read("trials", columns=()))
 
 
+def _predictions(folder: SweepFolder, wanted: Wanted) -> pa.Table:
+    return folder.read("predictions", columns={"row", *wanted(find("predictions").schema.names)})
+
+
 VIEWS: dict[str, View] = {
     "trials": lambda folder, wanted: trials_frame(folder, wanted=wanted),
     "reports": _reports,
     "attempt_reports": lambda folder, wanted: folder.read("reports", columns=wanted(find("reports").schema.names)),
     "starts": _event("start"),
     "ends": _event("end"),
-    "examples": lambda folder, wanted: folder.read("examples"),
-    "predictions": lambda folder, wanted: folder.read("predictions"),
+    "examples": lambda folder, wanted: folder.read("examples", columns={"row", *wanted(find("examples").schema.names)}),
+    "predictions": _predictions,
     "sweeps": _sweep,
 }
 """Tables of SQL: name -> function that reads a sweep's rows."""
@@ -80,12 +85,18 @@ def query(source: Store | SweepFolder, statement: str) -> pd.DataFrame:
     """Run one statement of `results.sql` over a sweep or a store; returns its answer.
 
     `source.warnings` names the files and folders that could not be read and are missing from the answer. Raises
-    QueryError (a ValueError), which names the nearest table or column.
+    QueryError (a ValueError), which names the nearest table or column; LimitError, which is one, for a statement that
+    needs too much memory or time.
     """
+    allowance = Allowance(sql.MEMORY, sql.SECONDS)
     folders = [source] if isinstance(source, SweepFolder) else _folders(source)
     try:
-        return sql.run(statement, {name: _loader(folders, view) for name, view in VIEWS.items()})
+        for folder in folders:
+            folder.allowance = allowance
+        return sql.run(statement, {name: _loader(folders, view) for name, view in VIEWS.items()}, allowance)
     finally:
+        for folder in folders:
+            folder.allowance = None
         if isinstance(source, Store):
             source.warnings += [warning for folder in folders for warning in folder.warnings]
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from results.allowance import Allowance, least
 from results.files import Folder, StoreError
 from results.schemas import VERSION, conform, find
 
@@ -77,11 +78,12 @@ def decode(
     *,
     seqs: Collection[int] | None = None,
     columns: Collection[str] | None = None,
+    allowance: Allowance | None = None,
 ) -> pa.Table:
     """The rows in a file of table `name`, in this version's columns. Raises StoreError for any other content.
 
     With `seqs` only rows with these are returned, and only the row groups that may hold them are read. With `columns`
-    only these are read, and those by which rows are counted.
+    only these are read, and those by which rows are counted. `allowance`: what may be read; raises as it does.
     """
     schema = find(name).part(columns)
     source = pa.BufferReader(content) if isinstance(content, bytes) else content
@@ -89,10 +91,14 @@ def decode(
         file = pq.ParquetFile(source, page_checksum_verification=True)
         # Without threads: files are small, and a short command may end while Arrow still starts its pool, which aborts.
         there = None if columns is None else [column for column in schema.names if column in file.schema_arrow.names]
+        if allowance is not None:
+            allowance.check(least(file.metadata, there))
         table = file.read(there, use_threads=False) if seqs is None else _rows_of(file, seqs)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last for a column's name
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"it is damaged or not a Parquet file ({source.size()} bytes): {reason}") from error
+    if allowance is not None:
+        allowance.take(table.nbytes)
     metadata = table.schema.metadata or {}
     owner = metadata.get(b"table", b"").decode(errors="replace")
     if owner != name:
@@ -161,15 +167,16 @@ def listing(
     cache: Cache | None = None,
     accept: Callable[[str], bool] | None = None,
     columns: Collection[str] | None = None,
+    allowance: Allowance | None = None,
 ) -> Listing:
     """The files of a table that count now; `accept` selects some of them by file name. With `columns` only these are
-    read, and those by which rows are counted.
+    read, and those by which rows are counted. `allowance`: what may be read; raises as it does.
 
     Raises StoreError if files vanish again and again while they are read.
     """
     for _ in range(RELISTINGS):
         try:
-            return _listing(folder, name, cache if cache is not None else {}, accept, columns)
+            return _listing(folder, name, cache if cache is not None else {}, accept, columns, allowance)
         except FileNotFoundError:
             continue
     raise StoreError(f"Files keep vanishing from `{folder.path}` while they are read; is something else cleaning it?")
@@ -181,6 +188,7 @@ def _listing(
     cache: Cache,
     accept: Callable[[str], bool] | None,
     columns: Collection[str] | None,
+    allowance: Allowance | None,
 ) -> Listing:
     result, gone = Listing(), set[str]()
     part = None if columns is None else frozenset(columns)
@@ -191,7 +199,7 @@ def _listing(
             return file, StoreError(f"it is not a {SUFFIX} file")
         table = cache.get((folder.path, file, part))
         try:
-            return file, _parsed(folder, name, file, columns) if table is None else table
+            return file, _parsed(folder, name, file, columns, allowance) if table is None else table
         except StoreError as error:
             return file, error
 
@@ -214,11 +222,13 @@ def _listing(
     return result
 
 
-def _parsed(folder: Folder, name: str, file: str, columns: Collection[str] | None) -> pa.Table:
+def _parsed(
+    folder: Folder, name: str, file: str, columns: Collection[str] | None, allowance: Allowance | None
+) -> pa.Table:
     if columns is None:
-        return decode(name, folder.read(file))
+        return decode(name, folder.read(file), allowance=allowance)
     with folder.open(file) as stream:
-        return decode(name, stream, columns=columns)
+        return decode(name, stream, columns=columns, allowance=allowance)
 
 
 def _names(folder: Folder) -> list[str]:

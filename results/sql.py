@@ -2,30 +2,41 @@
 
 The database is in memory and holds only these tables. Before it runs the statement, it is cut off from files, network,
 extensions and Python variables, and its settings are locked. A statement must be one SELECT, WITH, DESCRIBE or SHOW.
-Its memory (beside the tables) and its time are bounded.
+Its time is bounded, the reading of the tables included, and so are the bytes of the tables, of its work and of its
+answer.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from results import mistakes, parameters
+from results.allowance import Allowance, TooLateError, TooMuchError
 from results.files import StoreError
 from results.parameters import Wanted
 
 MEMORY = 2 * 2**30
-"""Most bytes that a statement may take for joins, sorts and groups, and again for its answer. The tables are not
-counted, nor texts that a function makes."""
+"""Most bytes that a statement may take for the rows of its tables, again for joins, sorts and groups, and again for its
+answer. Texts that a function makes on the way are not counted."""
+PART = 16 * 2**20
+"""Bytes of an answer that are read, about, before its size is checked."""
 VECTORS = 500
-"""Vectors of DuckDB, 2,048 rows each, that are read of an answer before its size is checked."""
+"""Most vectors of DuckDB, 2,048 rows each, that are read at a time."""
+GROWTH = 8
+"""Factor by which the next part of an answer may have more vectors than the last one: later rows may be wider."""
+SAMPLE = 32
+"""Objects of Python that are measured in a column of a part, about."""
 SECONDS = 60.0
 """Longest time of a statement in seconds."""
 
@@ -46,15 +57,33 @@ class QueryError(StoreError):
     """An SQL statement was refused or failed; the message names the nearest table or column."""
 
 
+class LimitError(QueryError):
+    """An SQL statement needs too much memory or time."""
+
+
 Loader = Callable[[Wanted], pa.Table | pd.DataFrame]
 """Loads a table, of columns that take time only those that are wanted."""
 
 
-def run(statement: str, tables: Mapping[str, Loader]) -> pd.DataFrame:
+def run(statement: str, tables: Mapping[str, Loader], allowance: Allowance | None = None) -> pd.DataFrame:
     """Run a statement; returns its answer. Only tables and columns that the statement may read are loaded.
 
-    Raises QueryError.
+    `allowance`: what the loaders may read, and the time for all. Raises QueryError.
     """
+    allowance = allowance or Allowance(MEMORY, SECONDS)
+    try:
+        return _run(statement, tables, allowance)
+    except TooMuchError:
+        advice = "Name the columns that it needs instead of `*`, or ask fewer sweeps."
+        raise LimitError(f"The statement reads more than {MEMORY / 2**30:g} GiB of rows. {advice}") from None
+    except (TooLateError, duckdb.InterruptException):
+        raise LimitError(f"The statement took longer than {SECONDS:g} s and was stopped.") from None
+    except (duckdb.OutOfMemoryException, MemoryError):
+        needs = f"The statement needs more than {MEMORY / 2**30:g} GiB of memory."
+        raise LimitError(f"{needs} Let it return fewer rows.") from None
+
+
+def _run(statement: str, tables: Mapping[str, Loader], allowance: Allowance) -> pd.DataFrame:
     with duckdb.connect(":memory:") as database:
 
         def wanted(names: Collection[str]) -> Collection[str]:
@@ -77,34 +106,77 @@ def run(statement: str, tables: Mapping[str, Loader]) -> pd.DataFrame:
             database.execute(f"SET {setting} = {value}")
         try:
             if problem is None:
-                return _answer(database, statement)
-        except duckdb.InterruptException:
-            problem = f"The statement took longer than {SECONDS:g} s and was stopped."
-        except (duckdb.OutOfMemoryException, MemoryError):
-            problem = f"The statement needs more than {MEMORY / 2**30:g} GiB of memory. Let it return fewer rows."
+                with _stopped(database, allowance.seconds()):
+                    return _answer(database, statement)
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            raise
         except duckdb.Error as error:
             problem = str(error)
-    columns = {name: _arrow(tables[name](parameters.every)).column_names for name in loaded}
+    try:
+        columns = {name: _arrow(tables[name](parameters.every)).column_names for name in loaded}
+    except (TooMuchError, TooLateError):
+        columns = {name: table.column_names for name, table in loaded.items()}
     raise QueryError(mistakes.message(problem, statement, list(tables), columns))
 
 
-def _answer(database: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
-    """The answer of a statement. Raises InterruptException after SECONDS, MemoryError for one larger than MEMORY."""
-    clock = threading.Timer(SECONDS, database.interrupt)
+@contextmanager
+def _stopped(database: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt within this context what the database does, once the time is over, until the context ends."""
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        wait = seconds
+        while not ended.wait(wait):
+            database.interrupt()  # again and again: between two calls of ours it does nothing
+            wait = 0.1
+
+    clock = threading.Thread(target=interrupt, daemon=True)
     clock.start()
-    parts: list[pd.DataFrame] = []
     try:
-        database.execute(statement)
-        while not parts or len(parts[-1]):
-            parts.append(database.fetch_df_chunk(VECTORS))
-            if sum(int(part.memory_usage().sum()) for part in parts) > MEMORY:
-                raise MemoryError
+        yield
     finally:
-        clock.cancel()
+        ended.set()
+        clock.join()
+
+
+def _answer(database: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
+    """The answer of a statement. Raises MemoryError for one that would take more than MEMORY while it is put together
+    from its parts, which takes twice its size."""
+    database.execute(statement)
+    parts = [database.fetch_df_chunk(1)]
+    vectors, total = 1, 0
+    while len(parts[-1]):
+        size = _size(parts[-1])
+        total += size
+        if 2 * total > MEMORY:
+            raise MemoryError
+        vectors = max(1, min(VECTORS, GROWTH * vectors, vectors * PART // max(size, 1)))
+        parts.append(database.fetch_df_chunk(vectors))
     if len(parts) <= 2:
         return parts[0]
     # A part without any text of a column has type `object` there.
     return pd.concat(parts[:-1], ignore_index=True).infer_objects()
+
+
+def _size(part: pd.DataFrame) -> int:
+    """Bytes of a part of an answer, those of Python's objects in it by a sample."""
+    total = float(part.memory_usage().sum())
+    for place, kind in enumerate(part.dtypes):
+        if kind.kind == "O" and not isinstance(kind, pd.StringDtype):
+            values = part.iloc[:, place].to_numpy()
+            sample = values[:: -(-len(values) // SAMPLE)]
+            total += len(values) * sum(map(_size_of, sample)) / len(sample)
+    return int(total)
+
+
+def _size_of(value: object) -> int:
+    """Bytes of an object of Python with all in it."""
+    inner: list[object] = []
+    if isinstance(value, dict):
+        inner = [*value, *value.values()]
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        inner = list(value)
+    return sys.getsizeof(value) + sum(map(_size_of, inner))
 
 
 def _refusal(statement: str) -> str | None:

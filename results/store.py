@@ -63,6 +63,7 @@ from typing import Any
 import pyarrow as pa
 
 from results import fences
+from results.allowance import Allowance
 from results.compaction import GRACE, compact_sweep
 from results.fences import Superseded
 from results.files import Disk, Folder, StoreError, explained, safe_name
@@ -181,6 +182,8 @@ class SweepFolder:
         self.warnings: list[str] = []
         """Files that the latest reading of each table, or of some of its keys, has skipped, with the reasons."""
         self.folder = folder
+        self.allowance: Allowance | None = None
+        """What may be read from now on; None: anything. Readings raise as it does."""
         self._cache: Cache = {}
         self._warnings: dict[tuple[str, frozenset[str] | None], list[str]] = {}
         self._meta: dict[str, Any] | None = None
@@ -275,8 +278,8 @@ class SweepFolder:
     ) -> pa.Table:
         """All rows of a table that count (see the contract).
 
-        `keys` selects files of `examples` and `predictions`. For tables of events, `columns` selects columns, with
-        which those come by which rows are counted, and `after` selects rows, as in `events`.
+        `keys` selects files of `examples` and `predictions`. `columns` selects columns, with which those come by which
+        rows are counted. For tables of events `after` selects rows, as in `events`.
         """
         if find(table).sequenced:
             rows = in_order(table, self._counted(table, columns, after)[0])
@@ -284,9 +287,10 @@ class SweepFolder:
         folder = self.folder.child(table)
         named = None if keys is None else frozenset(f"{key}{SUFFIX}" for key in keys)
         with explained("read", folder.path):
-            files = listing(folder, table, accept=None if named is None else named.__contains__)
+            accept = None if named is None else named.__contains__
+            files = listing(folder, table, accept=accept, columns=columns, allowance=self.allowance)
         self._warn((table, named), files.warnings)
-        return joined(table, list(files.tables.values()))
+        return joined(table, list(files.tables.values()), columns)
 
     def _counted(self, table: str, columns: Collection[str] | None, after: int) -> tuple[pa.Table, bool]:
         """The rows of a table of events in files that may hold rows after `after`, repetitions included; and whether a
@@ -295,7 +299,7 @@ class SweepFolder:
         with explained("read", folder.path):
             # Rows are read before fences: a generation writes its fence before its first row.
             newer = None if after == 0 else functools.partial(may_follow, after)
-            files = listing(folder, table, self._cache, accept=newer, columns=columns)
+            files = listing(folder, table, self._cache, newer, columns, self.allowance)
             continued, warnings = fences.fences(self.folder)
         self._warn((table, None), files.warnings + warnings)
         return fenced(joined(table, list(files.tables.values()), columns), continued), bool(files.warnings)

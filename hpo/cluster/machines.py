@@ -52,6 +52,12 @@ def hosts_of(nodes: Collection[str]) -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerHostname"] for node in _ray().nodes() if node["NodeID"] in nodes}
 
 
+def has_resources(actor: Any) -> bool:
+    """Whether an actor has got its resources: it has a process, which may still be starting."""
+    known = _ray("._private.state").state.actor_table(actor._actor_id.hex())
+    return bool(known and known["Pid"])
+
+
 def absent_nodes() -> tuple[NodeResources, ...]:
     """Nodes that the cluster does not have now: those that have left it since its head started, and one of each kind
     that its autoscaler reports."""

@@ -30,7 +30,7 @@ class Facts:
     base: str
     """SHA-256 of the base weights; empty where they cannot be read."""
     cache: str
-    """Why the folder of the caches cannot be written; empty: it can."""
+    """Why the caches cannot be used: their folder, or their limit; empty: they can."""
     versions: dict[str, str]
     """Package -> version."""
     code: str
@@ -137,12 +137,13 @@ def _base(name: str | None) -> tuple[str, str]:
 
 
 def _cache() -> str:
-    """Why the folder of tokenised data, features and stages cannot be written; empty: it can."""
-    from minbert.caches import cache_folder
+    """Why tokenised data, features and stages cannot be kept; empty: they can."""
+    from minbert.caches import cache_folder, largest
     from minbert.disk import check_writable
 
     try:
         check_writable(cache_folder(), "MINBERT_CACHE")
+        largest(cache_folder())
     except ValueError as error:
         return str(error)
     return ""

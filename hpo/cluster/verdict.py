@@ -142,7 +142,7 @@ def _machine(facts: Facts, node: Node, clock: float) -> Iterator[Finding]:
             yield Finding(what, "free some disk; `hpo gc` deletes what no sweep needs")
     if facts.cache:
         what = f"cannot keep tokenised data and features: {facts.cache.rstrip('.')}"
-        yield Finding(what, "set MINBERT_CACHE to a folder that can be written, before `ray start`")
+        yield Finding(what, "set MINBERT_CACHE or MINBERT_CACHE_SIZE there, before `ray start`")
     if node.cpus and not facts.token:
         what = "runs Ray without a token: whoever reaches its ports can run code there"
         yield Finding(what, "start Ray with a token, as docs/clusters.md shows")

@@ -289,12 +289,14 @@ def query(
     """
     from hpo.display import tables
     from results.query import query as run_query
-    from results.sql import QueryError
+    from results.sql import LimitError, QueryError
 
     source = open_store(store) if sweep is None else open_sweep(store, sweep)
     with warned(source):
         try:
             frame = run_query(source, sql)
+        except LimitError as error:
+            raise InputError(f"{error}{' --sweep reads one sweep only.' * (sweep is None)}") from error
         except QueryError as error:
             columns = list(run_query(source, "SELECT * FROM trials LIMIT 0").columns)
             raise InputError(f"{name_hints(sql, columns)}{error}") from error

@@ -9,7 +9,6 @@ import typer
 
 from hpo.commands.common import BAD_INPUT, JsonOption, StoreOption, console, open_store, print_json
 from hpo.display.messages import busy, tell, warn
-from hpo.display.units import parse_size
 
 Address = Annotated[
     str | None,
@@ -25,6 +24,8 @@ GpusPerTrial = Annotated[
 
 
 def _bytes(text: str) -> int:
+    from minbert.disk import parse_size
+
     try:
         return parse_size(text)
     except ValueError as error:
@@ -95,6 +96,8 @@ def gc(
     With --keep also weights of finished sweeps, except the best K, the default, the answer and ensembles.
 
     With --caches also tokenised data, features, stages and copies of weights that were not used for longest.
+
+    Without it these stay below MINBERT_CACHE_SIZE, such as 20G; by default a quarter of their disk.
 
     A sweep on which a driver works is left alone.
 

@@ -1,4 +1,4 @@
-"""Units: numbers as text (seconds, examples, scores, bytes), and durations and sizes read from text."""
+"""Units: numbers as text (seconds, examples, scores, bytes), and durations read from text."""
 
 from __future__ import annotations
 
@@ -86,19 +86,6 @@ def interval(low: float | None, high: float | None) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def parse_size(text: str) -> int:
-    """Bytes in `0`, `500M`, `20G` or `1.5T` (powers of 1,024); raises ValueError for any other text."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:].isalpha() else (text, "")
-    scale = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}.get(unit.lower())
-    try:
-        count = float(number) * (scale or math.nan)
-    except ValueError:
-        count = math.nan
-    if not (math.isfinite(count) and count >= 0):
-        raise ValueError(f"a size must be a number of bytes, or such as 500M, 20G, 1.5T, not {text!r}")
-    return int(count)
 
 
 def parse_duration(text: str) -> float:

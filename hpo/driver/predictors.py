@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.cluster.faults import cause_of, is_fatal
-from hpo.cluster.machines import living_nodes, look
+from hpo.cluster.machines import has_resources, living_nodes, look
 from hpo.cluster.memory import limit_memory
 from hpo.driver.ledger import KeptWeights
 from hpo.driver.selection import Pending
-from hpo.driver.watchdog import longest_silence
+from hpo.driver.watchdog import START, longest_silence
 from hpo.worker.job import Job
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Round:
         """Predictions that no actor has, and how many had them before."""
         self._starting: dict[Any, Any] = {}
         """Ray's reference to the first answer of an actor that does not live yet -> the actor."""
+        self._placed: dict[Any, float] = {}
+        """The same reference -> when the actor was first seen to have its resources."""
         self._busy: dict[Any, Task] = {}
         """Ray's reference to a prediction -> its task."""
         self._kept: list[Any] = []
@@ -164,6 +166,7 @@ class Round:
         from ray.exceptions import RayError
 
         actor = self._starting.pop(reference)
+        self._placed.pop(reference, None)
         try:
             ray.get(reference)
         except RayError as error:
@@ -234,7 +237,7 @@ class Round:
         self._problems[trial] = f"trial {trial} could not predict: {last}"
 
     def _look(self) -> None:
-        """End predictions that hang, and now and then say what the round waits for."""
+        """End predictions and starts that hang, and now and then say what the round waits for."""
         import ray
 
         now = time.monotonic()
@@ -248,8 +251,22 @@ class Round:
         if now >= self._next_look:
             self._next_look = now + LOOK
             self._start_actors()  # machines may have joined
-            if self._starting and not self._busy:
+            self._end_hung_starts(now)
+            if self._starting and not self._placed and not self._busy:
                 self._say_what_is_missing()
+
+    def _end_hung_starts(self, now: float) -> None:
+        """End actors that have had their resources for long and are not ready: a file server may be dead."""
+        import ray
+
+        for reference, actor in self._starting.items():
+            if reference not in self._placed and has_resources(actor):
+                self._placed[reference] = now
+            if now - self._placed.get(reference, now) > START:
+                minutes = START / 60
+                self._tell(f"a worker for the final predictions did not start in {minutes:.0f} minutes: it is killed")
+                self._placed[reference] = now
+                ray.kill(actor)
 
     def _say_what_is_missing(self) -> None:
         missing = look(self._resources.closed).missing(self._resources)

@@ -24,12 +24,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hpo.cluster.faults import cause_of_death
+from hpo.cluster.machines import look
 from hpo.cluster.places import host_of
 from hpo.cluster.processes import host
+from hpo.cluster.resources import Resources
 from hpo.driver.ledger import Ledger
 from hpo.driver.monitor import Monitor
 from hpo.driver.placement import Placement
 from hpo.driver.weights import KEPT_STATES, EndRow, Shelf
+from hpo.driver.whole_gpus import WholeGpus
 from hpo.search.endings import Ending
 from hpo.search.states import INTERRUPTIONS, Start, Verdict
 from hpo.search.sweep import Sweep
@@ -88,14 +91,17 @@ class Recorder:
         monitor: Monitor,
         placement: Placement,
         tell: Callable[[str], None] = lambda message: None,
+        whole_gpus: WholeGpus | None = None,
     ) -> None:
-        """`tell` receives messages for the person who watches the sweep."""
+        """`tell` receives messages for the person who watches the sweep. `whole_gpus`: None where trials share no
+        GPU."""
         self._sweep = sweep
         self._writer = writer
         self._shelf = shelf
         self._monitor = monitor
         self._placement = placement
         self._tell = tell
+        self._whole_gpus = whole_gpus or WholeGpus(Resources(), look, tell)
         self._ledger = Ledger()
         """Built from every appended row, durable or not."""
         self._open: dict[str, dict[str, Start]] = {}
@@ -161,11 +167,14 @@ class Recorder:
         """Start the next attempt: append its row, and let it wait until that is durable. Returns whether there is
         one."""
         self._sweep.workers = self._placement.workers
-        start = None if self.fault else self._sweep.next(self._placement.resting)
+        held_up = self.fault or self._whole_gpus.waiting
+        start = None if held_up else self._sweep.next(self._placement.resting)
         if start is None:
             return False
         endings = self._sweep.records[start.trial].endings
-        avoid = self._placement.avoid(start.trial, endings.places)
+        alone = self._whole_gpus.needed(endings.memory)
+        shared = alone and not endings.losses  # then the trial was lost to its neighbours, not to a place
+        avoid = () if shared else self._placement.avoid(start.trial, endings.places)
         loss = self._ledger.loss(start.trial)
         again = f"trial {start.trial} was lost ({loss}); issued again as attempt {start.attempt}"
         seq = self._append(
@@ -181,7 +190,9 @@ class Recorder:
             seed=start.seed,
             replicate=start.replicate,
         )
-        assignment = Assignment(start.trial, start.attempt, start.config, start.seed, endings.memory, avoid)
+        assignment = Assignment(start.trial, start.attempt, start.config, start.seed, alone, avoid)
+        if alone:
+            self._whole_gpus.started(assignment.id)
         self._open[assignment.id] = {assignment.id: start}
         self._waiting.append(Waiting(seq, assignment, "" if loss is None else again))
         return True
@@ -214,6 +225,12 @@ class Recorder:
             ending = Ending(cause, reason, place, self._shelf.reached(start.trial))
             self._finish(tune_id, attempt, ending, error)
         self._placement.gone(tune_id)
+
+    def take_back(self, tune_id: str, reason: str) -> None:
+        """End the attempts of a Tune trial that has got no process yet, at no cost to their trials."""
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.assignment.id != tune_id)
+        for attempt in list(self._open.get(tune_id, ())):
+            self._finish(tune_id, attempt, Ending("driver", reason))
 
     def abandon(self, reason: str) -> None:
         """End all attempts as paused at their last checkpoint, as the launch stops at once. None counts as lost."""
@@ -259,6 +276,7 @@ class Recorder:
 
     def _take(self, tune_id: str, attempt: str) -> Start:
         """Remove an attempt from the open ones of its Tune trial."""
+        self._whole_gpus.ended(attempt)
         start = self._open[tune_id].pop(attempt)
         if not self._open[tune_id]:
             del self._open[tune_id]

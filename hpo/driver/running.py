@@ -24,6 +24,7 @@ from hpo.driver.slots import Slots
 from hpo.driver.stopping import PATIENCE, Halt, StopNow
 from hpo.driver.watchdog import Watchdog
 from hpo.driver.weights import Shelf
+from hpo.driver.whole_gpus import WholeGpus
 from hpo.launch.plan import Plan
 from hpo.worker.job import Job
 
@@ -68,10 +69,11 @@ class Running:
         screen.messages += [*self._sweep.warnings, *folder.warnings]
         shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
         self._board = Board(job.pause_key)
-        self._placement = Placement(
-            job.resources.workers, self._board, screen.messages.append, closed=screen.quarantined
-        )
-        self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, screen.messages.append)
+        tell = screen.messages.append
+        room = functools.partial(look, job.resources.closed)
+        self._placement = Placement(job.resources.workers, self._board, tell, closed=screen.quarantined)
+        self._whole_gpus = WholeGpus(job.resources, room, tell)
+        self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, tell, self._whole_gpus)
         self._recorder.recall(events)
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
             screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
@@ -79,8 +81,7 @@ class Running:
         self._membership = Membership()
         self._departures = Departures() if elastic else None
         self._watchdog = Watchdog(self._board.sign_of_life, plan.trial_timeout)
-        room = functools.partial(look, job.resources.closed)
-        self._slots = Slots(job.resources, room, screen.messages.append, time.monotonic()) if elastic else None
+        self._slots = Slots(job.resources, room, tell, time.monotonic()) if elastic else None
         self._give_up = math.inf
         """When a stop no longer waits for trials to pause, by `time.monotonic`."""
 
@@ -130,8 +131,8 @@ class Running:
         fit(self._recorder, self._job, self._job.resources, self._turn, name)
 
     def _turn(self, held: int, placed: Callable[[], Collection[str]]) -> Sequence[str]:
-        """Called ten times a second, between two events of the search; returns attempts whose workers are to be
-        killed. `held`: number of workers that hold resources; `placed()`: the attempts that have such a worker."""
+        """Called ten times a second, between two events of the search; returns attempts that are to end: their workers
+        are killed. `held`: number of workers that hold resources; `placed()`: the attempts that have such a worker."""
         self._leave_if_useless()
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
@@ -152,7 +153,17 @@ class Running:
             self._recorder.abandon("stopped before it began")  # it waits for a machine, which may never come
             raise StopNow
         self._show()
-        return self._hung(placed)
+        return [*self._hung(placed), *self._waited_in_vain(placed)]
+
+    def _waited_in_vain(self, placed: Callable[[], Collection[str]]) -> Sequence[str]:
+        """The attempt that got no GPU to itself, taken back, if there is one. A stop does not wait for it."""
+        attempt = self._whole_gpus.follow(placed, time.monotonic())
+        if self._sweep.halted:
+            attempt = self._whole_gpus.waiting
+        if attempt is None:
+            return []
+        self._recorder.take_back(attempt, "no GPU to itself")
+        return [attempt]
 
     def _hung(self, placed: Callable[[], Collection[str]]) -> Sequence[str]:
         """Attempts that hang; silent ones are reported in a message."""

@@ -56,8 +56,8 @@ class Desk(Protocol):
 
 OnTurn = Callable[[int, Callable[[], Collection[str]]], Collection[str]]
 """Called about ten times a second with the number of worker processes that hold resources, idle ones included, and a
-function that returns Tune's ids of the trials that have such a process; returns those whose processes are to be
-killed."""
+function that returns Tune's ids of the trials that have such a process; returns those that are to end: their processes
+are killed, and those that have none leave Tune's queue."""
 
 
 def fit(desk: Desk, job: Job, resources: Resources, on_turn: OnTurn, name: str) -> None:
@@ -187,6 +187,14 @@ def scheduler(desk: Desk, faults: list[BaseException]) -> Any:
             pairs = self._controller._trial_to_actor.items()
             return {trial.trial_id: live[actor][0] for trial, actor in pairs if actor in live}
 
+        def forget(self, tune_id: str) -> None:
+            """Take a trial that waits for resources out of Tune's queue."""
+            waiting = (trial for trial in self._controller._pending_trials if trial.trial_id == tune_id)
+            for trial in list(waiting):
+                self._controller.stop_trial(trial)
+                if trial in self._controller._staged_trials:  # else Tune would keep a place for its worker
+                    self._controller._unstage_trial_with_resources(trial)
+
         def choose_trial_to_run(self, tune_controller: Any) -> Any:
             """The oldest waiting trial without a process. (Tune's own way looks through all trials that ever were.)"""
             self._controller = controller = tune_controller._tune_controller  # schedulers get a wrapper
@@ -221,7 +229,7 @@ def _cause_of_death(trial: Any) -> tuple[str, str]:
 
 
 def turn_callback(on_turn: OnTurn, judge: Any, faults: list[BaseException]) -> Any:
-    """Tune callback that calls `on_turn` once per turn of Tune's loop, and kills the workers that it returns. It takes
+    """Tune callback that calls `on_turn` once per turn of Tune's loop, and ends the trials that it returns. It takes
     the evidence out of every result before Tune keeps the result. `judge`: the `scheduler`, which knows the workers."""
     import ray
     from ray.tune import Callback
@@ -231,10 +239,13 @@ def turn_callback(on_turn: OnTurn, judge: Any, faults: list[BaseException]) -> A
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             with remembering(faults):
-                hung = on_turn(judge.held(), judge.processes)
-                processes = judge.processes() if hung else {}
-                for tune_id in hung:
-                    ray.kill(processes[tune_id])
+                to_end = on_turn(judge.held(), judge.processes)
+                processes = judge.processes() if to_end else {}
+                for tune_id in to_end:
+                    if tune_id in processes:
+                        ray.kill(processes[tune_id])
+                    else:
+                        judge.forget(tune_id)
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             result.pop(EVIDENCE, None)  # the scheduler, which comes first, has handed it to the desk

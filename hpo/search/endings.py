@@ -48,7 +48,8 @@ class Endings:
     raised: bool = False
     """Whether an attempt has raised an error."""
     memory: bool = False
-    """Whether an attempt has run out of memory: the next one runs alone on its device."""
+    """Whether an attempt has run out of memory: the next one runs alone on its device, if one becomes free
+    (`hpo.driver.whole_gpus`)."""
     reached: int = 0
     """Examples at the newest checkpoint when an attempt last ended."""
 

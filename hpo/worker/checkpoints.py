@@ -93,6 +93,7 @@ def local(folder: Folder, name: str) -> Path:
             partial.rename(copy)
         except OSError:  # another process was faster
             remove(partial)
+        caches.trim(caches.cache_folder())
     caches.hold(copy / checkpoints.DONE)
     return copy
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from minbert.caches import cache_folder, hold
+from minbert.caches import cache_folder, hold, trim
 from minbert.data.files import SAMPLE, Corpus, DataError, data_folder, file_of, fingerprint, read_corpus
 from minbert.encoder.base import Base
 from minbert.tasks import Task, run_tasks
@@ -133,6 +133,7 @@ def open_data(
         except OSError as error:
             raise DataError(f"`MINBERT_CACHE` {entry.parent} cannot be written: {error.strerror}.") from error
         data = _load(entry, base, data_fingerprint, chosen)
+    trim(entry.parent)
     return replace(data, folder=path.resolve())
 
 

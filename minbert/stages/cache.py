@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minbert.caches import hold
+from minbert.caches import hold, trim
 from minbert.data.files import DataError
 from minbert.disk import sync
 
@@ -152,6 +152,7 @@ class CacheEntry:
             sync(self.folder)
             hold(self.path / "done.json")
             self.partial.unlink(missing_ok=True)
+            trim(self.folder.parent)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:

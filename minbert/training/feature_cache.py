@@ -7,8 +7,8 @@ Rows are written one by one, without locks: the folder's name identifies everyth
 writers of a row write the same bytes. A row's CRC is written after the row. A row whose CRC does not match (torn write,
 kill -9, power cut) counts as absent and is computed again. Reads go through the page cache, which the processes share.
 
-The cache never ends a trial or fills a disk: if a row cannot be written, one warning is logged and the row is computed
-at every request.
+The cache never ends a trial, fills a disk or exceeds the limit of all caches (`minbert.caches`): if a row cannot be
+written, one warning is logged and the row is computed at every request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from minbert.caches import hold
+from minbert.caches import hold, trim
 
 log = logging.getLogger("minbert")
 
@@ -35,6 +35,8 @@ Compute = Callable[[list[int]], Mapping[int, NDArray[np.float32]]]
 
 RESERVE = 2 << 30
 """Bytes that stay free on the disk for checkpoints and the store; features can be computed again."""
+PART = 256 << 20
+"""Bytes of features that a process writes between two looks at the limit of the caches."""
 
 
 class CachedRows:
@@ -47,6 +49,11 @@ class CachedRows:
         """
         self.starts = np.concatenate([[0], np.cumsum(lengths)])  # [R + 1]
         self.lengths, self.width = lengths, width
+        self.location = str(folder or parent)
+        self.caches = folder and folder.parents[1]
+        """Folder of all caches; None for unnamed files."""
+        self.unseen = PART
+        """Bytes written since the last look at the limit of the caches; the first write looks."""
         self.single = bool((lengths == 1).all())
         self.intact = np.zeros(len(lengths), dtype=bool)
         """Whether this process has verified that a row is present and undamaged [R]."""
@@ -57,7 +64,7 @@ class CachedRows:
         try:
             self.files = self._open(folder, parent)
         except OSError as error:
-            _warn(str(folder or parent), str(error))
+            _warn(self.location, str(error))
 
     def _open(self, folder: Path | None, parent: Path | None) -> tuple[IO[bytes], IO[bytes]]:
         sizes = (int(self.starts[-1]) * self.width * 4, len(self.lengths) * 4)
@@ -100,7 +107,7 @@ class CachedRows:
         if not missing:
             return {}
         requested = set(missing)
-        self._check_free_space()
+        self._check_space()
         computed = compute(missing).items()
         return {row: values for row, values in computed if not self._write_row(row, values) and row in requested}
 
@@ -126,19 +133,24 @@ class CachedRows:
                 self._give_up(str(error))
                 return False
             self.intact[row] = True
+            self.unseen += len(data)
         return True
 
-    def _check_free_space(self) -> None:
-        """Stop writing if less than RESERVE would stay free."""
+    def _check_space(self) -> None:
+        """Stop writing if less than RESERVE would stay free, or if what processes use of the caches is too much."""
         if self.files is not None:
             disk = os.fstatvfs(self.files[0].fileno())
             if disk.f_bavail * disk.f_frsize < RESERVE:
                 self._give_up(f"less than {RESERVE >> 20} MiB are free")
+            elif self.caches is not None and self.unseen >= PART:
+                self.unseen = 0
+                if not trim(self.caches):
+                    self._give_up("the caches in use take more than their limit, see MINBERT_CACHE_SIZE")
 
     def _give_up(self, reason: str) -> None:
         """Stop writing; rows already verified are still read through the memory map."""
         if self.files is not None:
-            _warn(str(self.files[0].name), reason)
+            _warn(self.location, reason)
         self.files = None
 
 

@@ -46,7 +46,9 @@ def assignment(attempt: int = 0) -> Assignment:
     return Assignment(0, attempt, configure("adapter/kind=lora", "dropout/hidden=0.2").to_dict(), seed=1)
 
 
-def test_an_interrupted_trial_ends_as_one_on_a_disk_that_was_not(job: Job, sweep: Folder, tmp_path: Path) -> None:
+def test_an_interrupted_trial_ends_as_one_on_a_disk_that_was_not(
+    job: Job, sweep: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Job(str(tmp_path / "s"), job.milestones, job.data, base=job.base)
     *_, whole = trainer.train(disk, assignment(), lambda: False)
     steps = iter([False] * 3 + [True])
@@ -58,7 +60,13 @@ def test_an_interrupted_trial_ends_as_one_on_a_disk_that_was_not(job: Job, sweep
     *_, last = trainer.train(job, assignment(1), lambda: False)
     assert (last.scores, last.checkpoint_sha256) == (whole.scores, whole.checkpoint_sha256)
     assert folder.folders() == ["1-200"], "older checkpoints are deleted"
+    old = tmp_path / "cache" / "checkpoints" / "old"
+    old.mkdir(parents=True)
+    (old / "done.json").touch()
+    os.utime(old / "done.json", (1e9, 1e9))
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "1")
     copy = checkpoints.local(folder, "1-200")
+    assert not old.exists(), "a copy that is new makes room for itself"
     assert sorted(path.name for path in copy.iterdir()) == ["done.json", "trial.json", "weights.safetensors"]
     weights = (copy / "weights.safetensors").read_bytes()
     assert weights == Path(whole.checkpoint, "weights.safetensors").read_bytes()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from minbert import caches
-from minbert.caches import UNFINISHED, cache_folder, entries, evict, leftovers
+from minbert.caches import UNFINISHED, cache_folder, entries, evict, leftovers, trim
 from minbert.data.tokens import open_data
 from minbert.encoder.base import find_base
 from minbert.stages.cache import CacheEntry, Done, Partial
+from minbert.training import feature_cache
 from minbert.training.feature_cache import CachedRows
 from tests.minbert.conftest import make_corpus
 
@@ -76,6 +80,79 @@ def test_the_least_recently_used_go_until_the_rest_fits(folder: Path) -> None:
     assert evict(folder, limit) == cached[:2]
     assert entries(folder) == cached[2:]
     assert not list(folder.rglob("*.evicted"))
+
+
+def test_caches_are_shrunk_to_their_limit_except_what_is_used_or_new(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = [FEATURES, TOKENS, CHECKPOINTS, STAGES]
+    entry = {entry.kind: entry for entry in entries(folder)}
+    for age, kind in enumerate(reversed(order), start=1):
+        os.utime(entry[kind].holder, (1e9 - age, 1e9 - age))
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", str(sum(found.size for found in entry.values()) - 1))
+    assert trim(folder)
+    assert FEATURES not in kinds(entries(folder))
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "0")
+    descriptor = os.open(entry[TOKENS].holder, os.O_RDONLY)  # as another process would hold it
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    assert not trim(folder)
+    assert kinds(entries(folder)) == {TOKENS, UNFINISHED}, "the unfinished stage is new"
+    os.close(descriptor)
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert trim(folder), "another process does it"
+    os.close(other)
+    assert not trim(folder)
+    assert kinds(entries(folder)) == {UNFINISHED}
+    assert trim(folder / "absent")
+
+
+def test_every_addition_to_a_cache_shrinks_the_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = folder / "checkpoints" / "old"
+
+    def added(add: Callable[[], object]) -> None:
+        old.mkdir()
+        (old / "done.json").write_text("{}")
+        os.utime(old / "done.json", (1e9, 1e9))
+        add()
+        assert not old.exists()
+        release()
+
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "1")
+    added(lambda: open_data(tmp_path / "data", find_base("tiny")))
+    added(lambda: CacheEntry(folder / "stages", "e" * 64).publish({"w": torch.ones(9)}, Done("", 1.0, 1, 0.0, 0)))
+    rows = CachedRows(folder / "features" / "f", np.ones(9, np.int64), 4)
+    added(lambda: rows.fetch(np.array([1]), lambda missing: {row: np.ones((1, 4), np.float32) for row in missing}))
+
+
+def test_features_stop_growing_at_the_limit_and_stay_right(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feature_cache, "PART", 100 * 384 * 4)
+
+    def compute(missing: list[int]) -> dict[int, NDArray[np.float32]]:
+        return {row: np.full((100, 384), row, np.float32) for row in missing}
+
+    rows = CachedRows(folder / "features" / "g", np.full(50, 100), 384)
+    rows.fetch(np.array([1]), compute)
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "200k")
+    for row in range(2, 50):
+        assert (rows.fetch(np.array([1, row]), compute)[[0, 199], 0] == (1, row)).all()
+    assert "see MINBERT_CACHE_SIZE" in caplog.text
+    assert next(entry.size for entry in entries(folder) if entry.path.name == "g") < 2**19
+
+
+def test_the_limit_is_given_or_a_quarter_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MINBERT_CACHE_SIZE", raising=False)
+    disk = os.statvfs(tmp_path)
+    assert caches.largest(tmp_path) == disk.f_blocks * disk.f_frsize // 4
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "20G")
+    assert caches.largest(tmp_path) == 20 * 2**30
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "many")
+    with pytest.raises(ValueError, match="`MINBERT_CACHE_SIZE` is wrong: a size must be .* such as 500M.*'many'"):
+        trim(tmp_path)
 
 
 def test_opening_an_entry_makes_it_the_last_to_go(folder: Path, tmp_path: Path) -> None:

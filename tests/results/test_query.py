@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from results import sql
+from results import reading, sql
+from results.allowance import Allowance
 from results.query import VIEWS, QueryError, query
+from results.schemas import conform
+from results.sql import LimitError
 from results.store import Store, StoreError, SweepFolder
 from tests.results.samples import META, end, predict, report, start, sweep
 
@@ -189,10 +196,75 @@ def test_a_statement_is_refused_more_than_its_memory(
         query(folder, statement)
 
 
+def test_the_time_of_a_statement_begins_before_its_tables_are_read(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> float:
+        time.sleep(0.2)
+        return 0.0
+
+    monkeypatch.setattr(reading, "least", slow)
+    monkeypatch.setattr(sql, "SECONDS", 0.1)
+    with pytest.raises(LimitError, match=r"took longer than 0\.1 s and was stopped"):
+        query(folder, "SELECT count(*) FROM reports")
+    monkeypatch.undo()
+    assert query(folder, "SELECT count(*) AS n FROM reports")["n"][0] == 3, "nothing bounds other readings"
+    assert folder.read("reports").num_rows == 3
+
+
+def large_predictions(folder: SweepFolder, rows: int) -> None:
+    numbers = pa.array(range(rows))
+    values = {"trial": numbers, "attempt": numbers, "task": pa.array(["colour"] * rows), "row": numbers}
+    table = pa.table(values | {"split": pa.array(["held"] * rows), "value": pa.array([0.5] * rows)})
+    folder.write_table("predictions", conform("predictions", table), "large")
+
+
+def test_tables_larger_than_the_memory_are_refused_before_they_are_read(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large_predictions(folder, 200_000)  # 8 MB as rows
+    monkeypatch.setattr(sql, "MEMORY", 6 * 2**20)
+    count = "SELECT count(*) AS n FROM predictions WHERE row >= 100"
+    assert query(folder, count)["n"][0] == 199_900, "this needs one column"
+    taken: list[int] = []
+    monkeypatch.setattr(Allowance, "take", lambda self, size: taken.append(size))
+    for statement in ("SELECT * FROM predictions", "SELECT trial FROM predictions WHERE attempt + row + value > 9"):
+        with pytest.raises(LimitError, match=r"reads more than 0\.0058\d* GiB of rows\. Name the columns"):
+            query(folder, statement)
+    assert max(taken) < 2**20, "the large file was not read"
+
+
+PEAK = '''
+import resource, sys
+from results import sql
+from results.query import query
+from results.store import Store
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+sql.MEMORY = 64 * 2**20
+folder = Store(sys.argv[1]).open("one")
+query(folder, "SELECT count(*) FROM trials")
+before = peak()
+try:
+    query(folder, sys.argv[2])
+except sql.LimitError:
+    print(peak() - before)
+'''
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of `ru_maxrss` differs")
+def test_the_process_stays_near_the_memory_that_an_answer_may_take(folder: SweepFolder) -> None:
+    """Of an answer of 320 MB the process reads a part."""
+    statement = "SELECT range, repeat('x', 300) AS text FROM range(1000000)"
+    command = [sys.executable, "-c", PEAK, str(folder.path.parent), statement]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(process.stdout) < 200, "MiB; without parts by size it was 930"
+
+
 def test_an_answer_of_several_parts_is_whole(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = "range AS n, CASE WHEN n > 5000 THEN n END AS later, CASE WHEN n < 5 THEN 'x' END AS text"
     statement = f"SELECT {columns} FROM range(9000)"
     whole = query(folder, statement)
-    monkeypatch.setattr(sql, "VECTORS", 1)
+    monkeypatch.setattr(sql, "PART", 1)
     pd.testing.assert_frame_equal(query(folder, statement), whole)
     assert whole["n"].tolist() == list(range(9000))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import ray
 
-from hpo.cluster import survey
+from hpo.cluster import probe, survey
 from hpo.cluster.connection import Cluster
 from hpo.cluster.devices import Gpu
 from hpo.cluster.machines import demand
@@ -371,3 +371,11 @@ def test_a_running_cluster_with_one_node_that_hangs(tmp_path: Path) -> None:
     assert "runs Ray without a token" in found[2.0][1]
     assert found[1.0] == ["gives no answer within 45 s"]
     assert known["ready"], "the other machine runs the trials"
+
+
+def test_a_limit_of_the_caches_that_is_no_size_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINBERT_CACHE", str(tmp_path))
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "20G")
+    assert probe._cache() == ""
+    monkeypatch.setenv("MINBERT_CACHE_SIZE", "many")
+    assert probe._cache().startswith("`MINBERT_CACHE_SIZE` is wrong: a size must be a number of bytes")

@@ -186,3 +186,12 @@ def test_query_of_many_columns_fits_the_terminal(kept_store: Path, monkeypatch: 
 )
 def test_query_refuses_what_is_no_read(kept_store: Path, sql: str) -> None:
     refused(hpo("query", sql, store=kept_store))
+
+
+def test_query_says_what_to_type_where_its_tables_are_too_large(
+    kept_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("results.sql.MEMORY", 1000)
+    message = refused(hpo("query", "SELECT * FROM trials", store=kept_store))
+    assert message.startswith("hpo: The statement reads more than")
+    assert message.endswith("instead of `*`, or ask fewer sweeps. --sweep reads one sweep only.")

@@ -14,7 +14,6 @@ import pytest
 from typer.main import get_command
 
 from hpo.__main__ import FILES, GROUPS, LAUNCH_FILES, build, shadowed
-from hpo.display.units import parse_size
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, hpo, refused
 
@@ -151,10 +150,6 @@ def test_a_wrong_time_names_its_option() -> None:
     for option in ("--time", "--trial-timeout", "--pause-timeout"):
         answer = refused(hpo("resume", "sweep", option, "soon"))
         assert answer.startswith(f"hpo: `{option}`: a time must be a positive")
-
-
-def test_sizes_are_powers_of_1024() -> None:
-    assert [parse_size(text) for text in ("0", "20k", "1.5G", "7T")] == [0, 20_480, 1_610_612_736, 7 * 2**40]
 
 
 def test_a_wrong_size_names_its_option() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from hpo.cluster.resources import Resources
 from hpo.driver import predictors
 from hpo.driver.finalise import finalise
 from hpo.driver.ledger import KeptWeights
-from hpo.driver.predictors import RETRIES, Round, Task
+from hpo.driver.predictors import RETRIES, Predictor, Round, Task
 from hpo.driver.selection import Pending
 from hpo.worker.job import Job
 from results.predictions import predicted
@@ -166,6 +167,35 @@ def test_an_error_is_the_trial_s_and_a_death_is_tried_again(tmp_path: Path, monk
         0: "trial 0 could not predict: ValueError('the checkpoint is damaged')",
         1: "trial 1 could not predict: The actor died unexpectedly before finishing this task.",
     }
+
+
+class Stuck(Predictor):
+    """An actor that hangs while it opens the store, unless a file `healthy` is there."""
+
+    def __init__(self, job: str, store: str, name: str) -> None:
+        if not (Path(store) / "healthy").exists():
+            time.sleep(3600)
+        super().__init__(job, store, name)
+
+
+def test_an_actor_that_hangs_while_it_starts_is_replaced(
+    ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictors, "LOOK", 0.2)
+    monkeypatch.setattr(predictors, "START", 0.5)
+    monkeypatch.setattr(predictors, "Predictor", Stuck)
+    folder, pending = made(tmp_path, 1)
+    messages: list[str] = []
+
+    def tell(message: str) -> None:
+        if "wait for a worker" not in message:  # its process needs a moment
+            messages.append(message)
+            (tmp_path / "healthy").touch()
+            monkeypatch.setattr(predictors, "START", 300.0)
+
+    assert finalise(job_for(folder, workers=1), pending, lambda left: True, tell) == {}
+    assert messages == ["a worker for the final predictions did not start in 0 minutes: it is killed"]
+    assert predicted(folder).keys() == {0}
 
 
 def test_a_cluster_where_no_actor_can_live_is_given_up(ray_cluster: Cluster, tmp_path: Path) -> None:

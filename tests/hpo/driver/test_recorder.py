@@ -18,6 +18,7 @@ from hpo.driver.placement import DECLINES, Placement
 from hpo.driver.places import SAME_FAILURES
 from hpo.driver.recorder import Recorder
 from hpo.driver.weights import Shelf
+from hpo.driver.whole_gpus import WholeGpus
 from hpo.search.endings import FIRST_REST
 from hpo.search.schedulers import Asha
 from hpo.search.searchers import Tpe
@@ -73,7 +74,15 @@ class PromptShelf(Shelf):
 class Bench:
     """A recorder over a pure sweep, without Ray, in simulated time."""
 
-    def __init__(self, folder: Path, trials: int = 4, workers: int = 2, keep: int = 1, **more: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        trials: int = 4,
+        workers: int = 2,
+        keep: int = 1,
+        whole_gpus: WholeGpus | None = None,
+        **more: Any,
+    ) -> None:
         self.folder = folder
         self.now = 0.0
         self.board = MemoryBoard()
@@ -86,7 +95,7 @@ class Bench:
         self.placement = Placement(workers, self.board, self.messages.append, clock=lambda: self.now)
         shelf = PromptShelf(locate(folder), keep)
         self.recorder = Recorder(
-            self.sweep, self.writer, shelf, self.monitor, self.placement, self.messages.append
+            self.sweep, self.writer, shelf, self.monitor, self.placement, self.messages.append, whole_gpus
         )
 
     def result(self, tune_id: str, **values: Any) -> bool:
@@ -351,12 +360,11 @@ def test_a_lost_trial_s_newest_checkpoint_is_in_its_row(bench: Bench) -> None:
     assert bench.writer.rows[-1]["reached"] == 77
 
 
-def test_a_trial_that_ran_out_of_memory_is_issued_once_more_and_alone(bench: Bench) -> None:
-    [first] = bench.recorder.issue()
-    assert not first.alone
+def test_a_trial_that_ran_out_of_memory_is_issued_once_more(bench: Bench) -> None:
+    bench.recorder.issue()
     bench.result("0-0", **failing("out of memory", cause="memory", exits=True))
     [again] = bench.recorder.issue()
-    assert (again.id, again.alone) == ("0-1", True)
+    assert again.id == "0-1"
     bench.result("0-1", **failing("out of memory", cause="memory", exits=True))
     assert bench.writer.rows[-1]["state"] == "failed"
 
