@@ -16,6 +16,7 @@ from hpo.driver.generations import Generation
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.driver.placement import Placement
+from hpo.driver.quarantines import QuarantineLog
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.slots import Slots
@@ -71,6 +72,7 @@ class Running:
         shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
         self._board = Board(job.pause_key)
         self._placement = Placement(job.resources.workers, self._board, screen.messages.append)
+        self._quarantines = QuarantineLog(folder.folder, generation.number, screen.messages.append)
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, screen.messages.append)
         self._recorder.recall(events)
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
@@ -128,6 +130,7 @@ class Running:
         """Called ten times a second, between two events of the search; returns attempts whose workers are to be
         killed. `held`: number of workers that hold resources; `placed()`: the attempts that have such a worker."""
         self._leave_if_useless()
+        self._quarantines.follow(self._placement.quarantined)
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
         if self._screen.phase == "searching" and self._sweep.searched:
