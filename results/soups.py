@@ -1,6 +1,6 @@
 """Predictions of a soup, which those of its members do not give: a Parquet file beside the record of the ensemble,
-`<store>/<sweep>/ensembles/<name>.parquet`, with rows of the dev files; columns task, row, value and probabilities, as of
-table `predictions`."""
+`<store>/<sweep>/ensembles/<name>.parquet`, with rows of the dev files; columns task, row, value and probabilities, as
+of table `predictions`."""
 
 from __future__ import annotations
 
