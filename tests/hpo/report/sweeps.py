@@ -59,8 +59,8 @@ def other_tasks() -> Iterator[Mapping[str, Task]]:
 
 
 def many(store: Path, name: str, count: int, evil: str = EVIL) -> SweepFolder:
-    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats. Its
-    texts are markup."""
+    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats, a place
+    in quarantine. Its texts are markup."""
     tree = expand(SPACE, ())
     record = replace(
         stored.record(name, trials=count + 1), space=to_json(tree), argv=["run", evil],
@@ -96,5 +96,8 @@ def many(store: Path, name: str, count: int, evil: str = EVIL) -> SweepFolder:
                     peak_memory_bytes=source.randrange(2**28, 2**30))  # fmt: skip
             add("trials", trial, event="end", state="pruned" if pruned else "complete", reason=evil)
         add("trials", count, event="start", origin="sampler", config="{}", params="{}", seed=0)
+    closed = {"time": clock[0] - 10, "places": {evil: evil}}
+    (folder.path / "quarantines").mkdir()
+    (folder.path / "quarantines" / "000001-000001.json").write_text(json.dumps(closed))
     folder.write_table("examples", [row | {"id": evil} for row in stored.examples()], key="f")
     return folder
