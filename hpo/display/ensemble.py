@@ -100,8 +100,8 @@ def compared_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def validated(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The line of `compared` about the ensemble's own method and size; None: it was not cross-validated, as a soup."""
-    own = (record["method"], record["size"])
-    return next((tried for tried in record["compared"] if (tried["method"], tried["size"]) == own), None)
+    own, lines = (record["method"], record["size"]), record.get("compared", ())  # absent from older records
+    return next((tried for tried in lines if (tried["method"], tried["size"]) == own), None)
 
 
 def optimism(record: Mapping[str, Any]) -> str | None:

@@ -59,8 +59,8 @@ def other_tasks() -> Iterator[Mapping[str, Task]]:
 
 
 def many(store: Path, name: str, count: int, evil: str = EVIL) -> SweepFolder:
-    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats, a place
-    in quarantine. Its texts are markup."""
+    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats, a
+    place in quarantine. Its texts are markup."""
     tree = expand(SPACE, ())
     record = replace(
         stored.record(name, trials=count + 1), space=to_json(tree), argv=["run", evil],
