@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,14 @@ def of_overall(scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapp
     """The overall score with its interval; n is the number of examples of all tasks together."""
     low, high = _percentiles(resampled(scoring, [predictions], labels)[:, 0])
     return Estimate(scoring.judge(labels)(predictions), low, high, _rows(labels))
+
+
+def of_predictor(
+    scoring: Scoring, predictions: Mapping[str, Vector], labels: Mapping[str, Vector]
+) -> dict[str, Any]:
+    """The scores of one predictor as a record holds them: `overall` and `tasks`, by task, each as a dict."""
+    tasks = {task: of_task(scoring, task, predictions[task], truth).to_dict() for task, truth in labels.items()}
+    return {"overall": of_overall(scoring, predictions, labels).to_dict(), "tasks": tasks}
 
 
 def of_difference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,17 @@ ATTEMPT_TYPES = {
 """Types of the columns of the two tables, also where they are empty."""
 
 
+def first_time(folder: SweepFolder) -> float:
+    """When the sweep's first row was written, in seconds since 1970; 0 without rows. Times in the tables below count
+    from it."""
+    events = folder.read("trials")
+    return _began(to_rows(since_first_start(events, events)))
+
+
+def _began(rows: Iterable[Mapping[str, Any]]) -> float:
+    return min((row["time"] for row in rows), default=0.0)
+
+
 def reports_frame(folder: SweepFolder) -> pd.DataFrame:
     """One row per trial and step, in the order of the reports.
 
@@ -35,7 +47,7 @@ def reports_frame(folder: SweepFolder) -> pd.DataFrame:
     """
     events = folder.read("trials")
     starts_and_ends = to_rows(since_first_start(events, events))
-    began = min((row["time"] for row in starts_and_ends), default=0.0)
+    began = _began(starts_and_ends)
     states = {row["trial"]: "running" if row["event"] == "start" else row["state"] for row in starts_and_ends}
     origins = {row["trial"]: row["origin"] for row in reversed(starts_and_ends) if row["event"] == "start"}
     rows, used, own = [], 0, dict[int, int]()
@@ -72,7 +84,7 @@ def attempts_frame(folder: SweepFolder) -> pd.DataFrame:
     events = folder.read("trials")
     rows = to_rows(since_first_start(events, events))
     reports = to_rows(folder.read("reports"))
-    began = min((row["time"] for row in rows), default=0.0)
+    began = _began(rows)
     latest = max([began, *(row["time"] for row in rows), *(row["time"] for row in reports)])
     newest = {row["trial"]: row["attempt"] for row in rows}
     last = {(row["trial"], row["attempt"]): row for row in reports}

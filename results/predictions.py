@@ -108,7 +108,7 @@ def member(
     table = folder.read("predictions", keys=keys)
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(list(splits), pa.string())))
     return {
-        task: _from_table(table.filter(pc.equal(table["task"], task)))
+        task: from_table(table.filter(pc.equal(table["task"], task)))
         for task in sorted(pc.unique(table["task"]).to_pylist())
     }
 
@@ -180,7 +180,8 @@ def _lists(probabilities: Vector | None, size: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(range(0, rows * classes + 1, classes), pa.int32()), flat)
 
 
-def _from_table(table: pa.Table) -> Prediction:
+def from_table(table: pa.Table) -> Prediction:
+    """The predictions of one task, rows ascending, from rows of table `predictions`."""
     table = table.sort_by("row")
     probabilities = None
     if table.num_rows and table["probabilities"].null_count == 0:

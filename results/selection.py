@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from results import estimates
+from results import estimates, soups
 from results.blending import blend, mean_probabilities
 from results.candidates import Rows
 from results.choice import SOUP, Ensemble, Selection, labels_of
@@ -110,6 +110,8 @@ def conclude(
     with explained("write to", f"{folder.folder.path}/ensembles"):
         ensembles = folder.folder.child("ensembles")
         ensembles.make()
+        if selection.ensemble.soup is not None:
+            soups.write(ensembles, name, selection.ensemble.soup.predictions)
         ensembles.write(f"{name}.json", json.dumps(record, indent=1).encode())
     return record
 
@@ -245,9 +247,7 @@ def _estimates(
             if members.keys() >= set(ensemble.predictors)
         }
         for role, predictions in values.items():
-            tasks = {task: estimates.of_task(scoring, task, predictions[task], expected[task]) for task in expected}
-            overall = estimates.of_overall(scoring, predictions, expected)
-            result[role][part] = {"overall": overall.to_dict(), "tasks": {t: e.to_dict() for t, e in tasks.items()}}
+            result[role][part] = estimates.of_predictor(scoring, predictions, expected)
         for name, (better, other) in PAIRS.items():
             if part == "held" and better in values and other in values:
                 gain = estimates.of_difference(scoring, [values[better]], [values[other]], expected)

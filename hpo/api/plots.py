@@ -64,8 +64,11 @@ class Plots:
         return trials.pareto_front(trials_frame(self._folder), objective, target=target)
 
     def timeline(self) -> go.Figure:
-        """Which trial was trained when, and how each attempt ended."""
-        return trials.timeline(frames.attempts_frame(self._folder))
+        """Which trial was trained when, how each attempt ended, and which places were in quarantine."""
+        from hpo.driver.quarantines import quarantines_frame
+
+        attempts = frames.attempts_frame(self._folder)
+        return trials.timeline(attempts, quarantines_frame(self._folder, attempts))
 
     def replicates(self) -> go.Figure:
         """The runs at full budget of the configurations that ran more than once, and their means."""

@@ -15,7 +15,7 @@ from hpo.display.units import interval, plural, score, signed
 
 PREDICTORS = {
     "ensemble": "ensemble",
-    "best_single": "best single trial by `search` score",
+    "best_single": "best single trial on `search`",
     "default": "default",
     "seeds": "average of the seeds of the best single trial's configuration",
 }
@@ -98,18 +98,25 @@ def compared_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def validated(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The line of `compared` about the ensemble's own method and size; None: it was not cross-validated, as a soup."""
+    own, lines = (record["method"], record["size"]), record.get("compared", ())  # absent from older records
+    return next((tried for tried in lines if (tried["method"], tried["size"]) == own), None)
+
+
 def optimism(record: Mapping[str, Any]) -> str | None:
-    """What the ensemble scores on the rows that chose it, and by cross-validation; None if it was not validated."""
-    if record["combination"] == SOUP:
-        value = record["estimates"]["ensemble"]["search"]["overall"]["value"]
-        return (
-            f"on `search`: {score(value)} on the rows that chose it, after "
-            f"{plural(record['evaluations'], 'evaluation')} there, so it is too high; `held` chose nothing"
-        )
-    own = (record["method"], record["size"])
-    tried = next((one for one in record["compared"] if (one["method"], one["size"]) == own), None)
+    """What the ensemble scores on the rows that chose it, and by cross-validation where it was validated; None if
+    neither is known."""
+    tried = validated(record)
     if tried is None:
-        return None
+        value = record["estimates"]["ensemble"].get("search", {}).get("overall", {}).get("value")
+        if value is None:
+            return None
+        taken = f", after {plural(record['evaluations'], 'evaluation')} there" if record["combination"] == SOUP else ""
+        return (
+            f"on `search`: {score(value)} on the rows that chose it{taken}, without cross-validation, so it is too "
+            "high; `held` chose nothing"
+        )
     chosen = tried["value"] + tried["optimism"]
     return (
         f"on `search`: {score(chosen)} on the rows that chose it, {score(tried['value'])} by cross-validation, "
@@ -123,17 +130,24 @@ def estimate_rows(record: Mapping[str, Any], part: str) -> list[dict[str, str]]:
     for predictor, parts in record["estimates"].items():
         if part not in parts or (predictor == "ensemble" and _is_single(record)):
             continue
-        estimate = parts[part]
-        overall = estimate["overall"]
-        row = {"": f"{PREDICTORS[predictor]}{_trials_of(record, predictor)}", "overall": score(overall["value"])}
-        row["95 % interval"] = interval(overall["low"], overall["high"])
-        rows.append(row | {task: score(task_estimate["value"]) for task, task_estimate in estimate["tasks"].items()})
+        rows.append(estimate_row(f"{PREDICTORS[predictor]}{_trials_of(record, predictor)}", parts[part]))
     return rows
+
+
+def estimate_row(name: str, estimate: Mapping[str, Any]) -> dict[str, str]:
+    """The row of one predictor."""
+    overall = estimate["overall"]
+    row = {"": name, "overall": score(overall["value"]), "95 % interval": interval(overall["low"], overall["high"])}
+    return row | {task: score(task_estimate["value"]) for task, task_estimate in estimate["tasks"].items()}
 
 
 def size_of(record: Mapping[str, Any], part: str) -> str:
     """`n = 300: 100 sst, 100 qqp, 100 sts`."""
-    estimate = record["estimates"]["ensemble"][part]
+    return rows_of(record["estimates"]["ensemble"][part])
+
+
+def rows_of(estimate: Mapping[str, Any]) -> str:
+    """`n = 300: 100 sst, 100 qqp, 100 sts`, of the scores of one predictor on one part."""
     tasks = ", ".join(f"{task_estimate['n']:,} {task}" for task, task_estimate in estimate["tasks"].items())
     return f"n = {estimate['overall']['n']:,}: {tasks}"
 

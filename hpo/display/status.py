@@ -16,6 +16,7 @@ import numpy as np
 from hpo.display.units import OVER
 from hpo.driver.generations import GenerationRecord, active, newest, total_trials
 from hpo.driver.monitor import WINDOW, monitor_of
+from hpo.driver.quarantines import quarantines
 from hpo.driver.selection import Needed, still_needed
 from hpo.launch.record import record_of
 from hpo.search.snapshot import Snapshot
@@ -23,6 +24,7 @@ from hpo.search.states import CLOSED
 from hpo.worker.progress import stages_of
 
 if TYPE_CHECKING:
+    from results.files import Folder
     from results.store import SweepFolder
 
 
@@ -42,13 +44,14 @@ class Watch:
             self._generation = generation
             self._begin()
         self._feed()
-        live, launch = active(path) is not None, newest(path)
+        driver, launch = active(path), newest(path)
+        live = driver is not None
         started, ended = _times(launch, self._times, self._record.created)
         snapshot = self._monitor.snapshot("searching", started, time.time() if live else ended, live=live)
         ledger = self._monitor.ledger
         predictions = still_needed(self._folder, ledger, choose=not live) if snapshot.ended else None
-        if live:
-            snapshot = _at_work(snapshot, predictions)
+        if driver is not None:
+            snapshot = replace(_at_work(snapshot, predictions), messages=(*snapshot.messages, *_quarantined(path)))
         else:
             snapshot = _at_rest(snapshot, predictions, died=launch is not None and launch.state != "ended")
         return replace(snapshot, stages=stages_of(path, snapshot.beginning))
@@ -91,6 +94,15 @@ def _times(launch: GenerationRecord | None, times: tuple[float, float] | None, c
     if launch is None or launch.since is None:
         return first, last
     return launch.since, max(launch.since, last if launch.until is None else launch.until)
+
+
+def _quarantined(sweep: Folder) -> list[str]:
+    """The places that get no more trials of the launch at work, a message for each reason."""
+    places: dict[str, list[str]] = {}
+    for each in quarantines(sweep):
+        if each.end is None:
+            places.setdefault(each.reason, []).append(each.place)
+    return [f"in quarantine: {', '.join(names)}: {reason}" for reason, names in places.items()]
 
 
 def _at_work(snapshot: Snapshot, predictions: Needed | None) -> Snapshot:
@@ -137,7 +149,7 @@ def overview(folder: SweepFolder) -> dict[str, Any]:
 
 def follow(folder: SweepFolder, every: float) -> list[str]:
     """Show the sweep every `every` seconds until no driver works on it. Ctrl-C ends the display, not the sweep.
-    Warnings of files that could not be read are shown as messages; the last ones are returned."""
+    Warnings of files that could not be read are shown with the messages; the last ones are returned."""
     from hpo.display.live import observer
 
     watch = Watch(folder)
@@ -145,7 +157,8 @@ def follow(folder: SweepFolder, every: float) -> list[str]:
         with observer() as show:
             while True:
                 snapshot = watch.look()
-                show(replace(snapshot, messages=tuple(f"warning: {warning}" for warning in folder.warnings)))
+                warnings = [f"warning: {warning}" for warning in folder.warnings]
+                show(replace(snapshot, messages=(*snapshot.messages, *warnings)))
                 if snapshot.phase in OVER:
                     break
                 time.sleep(every)

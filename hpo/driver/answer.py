@@ -9,7 +9,7 @@ have the mean of those errors.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.driver.generations import total_trials
 from hpo.driver.jury import scoring
@@ -147,6 +147,24 @@ def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
     for trial in Ledger.of(folder).ranking():
         return trial
     raise StoreError(f"No trial of sweep `{folder.name}` has a score yet.")
+
+
+def scores_on_held(folder: SweepFolder, trial: int) -> dict[str, Any] | None:
+    """A trial's scores on `held` with their intervals (`results.estimates.of_predictor`); None if it has not predicted
+    all of them. Who shows them counts a look (`results.looks`)."""
+    from results.choice import labels_of
+    from results.estimates import of_predictor
+    from results.predictions import aligned, headline
+
+    score, member = scoring(folder), headline(folder, trial)
+    if not member.keys() >= score.metrics.keys():
+        return None
+    rows = {task: member[task].rows for task in score.metrics}
+    whole = aligned(member, rows)
+    if whole is None:
+        return None
+    values = {task: prediction.values for task, prediction in whole.items()}
+    return of_predictor(score, values, labels_of(folder, score, ("held",), rows))
 
 
 def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:

@@ -156,8 +156,13 @@ def active(sweep: Folder) -> GenerationRecord | None:
 
 def newest(sweep: Folder) -> GenerationRecord | None:
     """The last launch of this sweep that was accepted, running or not; None: there was none."""
-    accepted = [record for record in _records(_claims(sweep)) if record.launch and record.state != "claimed"]
+    accepted = launches(sweep)
     return accepted[-1] if accepted else None
+
+
+def launches(sweep: Folder) -> list[GenerationRecord]:
+    """The launches of this sweep that were accepted, the earliest first."""
+    return [record for record in _records(_claims(sweep)) if record.launch and record.state != "claimed"]
 
 
 def total_trials(begun_with: int, sweep: Folder) -> int:

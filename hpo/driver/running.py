@@ -18,6 +18,7 @@ from hpo.driver.generations import Generation
 from hpo.driver.jury import Jury
 from hpo.driver.ledger import Ledger
 from hpo.driver.placement import Placement
+from hpo.driver.quarantines import QuarantineLog
 from hpo.driver.recorder import Recorder
 from hpo.driver.screen import Screen
 from hpo.driver.slots import Slots
@@ -72,6 +73,7 @@ class Running:
         tell = screen.messages.append
         room = functools.partial(look, job.resources.closed)
         self._placement = Placement(job.resources.workers, self._board, tell, closed=screen.quarantined)
+        self._quarantines = QuarantineLog(folder.folder, generation.number, tell)
         self._whole_gpus = WholeGpus(job.resources, room, tell)
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, tell, self._whole_gpus)
         self._recorder.recall(events)
@@ -134,6 +136,7 @@ class Running:
         """Called ten times a second, between two events of the search; returns attempts that are to end: their workers
         are killed. `held`: number of workers that hold resources; `placed()`: the attempts that have such a worker."""
         self._leave_if_useless()
+        self._quarantines.follow(self._placement.quarantined)
         if self._slots is not None:
             self._placement.resize(self._slots.follow(held, time.monotonic()))
         if self._departures is not None:

@@ -1,4 +1,4 @@
-"""The errors worth reading: rows of `search` that the best trial or the ensemble predicts worst, with their texts."""
+"""The errors worth reading: rows of `search` that a trial or the ensemble predicts worst, with their texts."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo.display import status
-from hpo.driver.answer import Decision, of_sweep
+from hpo.display import ensemble, status
+from hpo.driver.answer import Decision, of_sweep, scores_on_held
 from hpo.driver.importance import importance_of
+from hpo.driver.quarantines import quarantines_frame
 from hpo.launch.record import SweepRecord, record_of
 from hpo.report.quality import Predictor, predictors
 from hpo.search.importance import Importance, ImportanceError
@@ -27,6 +28,8 @@ BEST = 10
 class Facts:
     """One sweep as a page shows it."""
 
+    folder: SweepFolder
+    """The sweep itself, to be compared with others."""
     record: SweepRecord
     snapshot: Snapshot
     trials: pd.DataFrame
@@ -34,6 +37,8 @@ class Facts:
     reports: pd.DataFrame
     attempts: pd.DataFrame
     """As of `results.frames`."""
+    quarantines: pd.DataFrame
+    """As of `hpo.driver.quarantines.quarantines_frame`."""
     best: pd.DataFrame
     """The best trials, as of `results.views.top`."""
     step: int
@@ -44,12 +49,14 @@ class Facts:
     """The importance of parameters, or why there is none."""
     decision: Decision | None
     """The sweep's answer; None: the search has not ended."""
+    answer: Mapping[str, Any] | None
+    """The scores of the answer's trial on `held`, as of `hpo.driver.answer.scores_on_held`; None: there are none."""
     ensembles: Mapping[str, Mapping[str, Any]]
-    """Records of the saved ensembles by name, the best by its score on `search` first."""
+    """Records of the saved ensembles by name, the best by cross-validation on `search` first."""
     looks: int
     """Number of predictors whose score on `held` was shown so far, this page included."""
     predictors: tuple[Predictor, ...]
-    """The best trial and the best ensemble, with their predictions."""
+    """The answer, the best single trial and the best ensemble, with their predictions."""
     warnings: tuple[str, ...]
     """What could not be read."""
 
@@ -74,22 +81,28 @@ def facts_of(folder: SweepFolder) -> Facts:
     from results.looks import looks
 
     record, snapshot = record_of(folder), status.read(folder)
-    trials, reports = views.trials_frame(folder), frames.reports_frame(folder)
+    trials, reports, attempts = views.trials_frame(folder), frames.reports_frame(folder), frames.attempts_frame(folder)
     step = frames.shared_step(reports)
     ensembles, problems = _ensembles(folder)
-    best = views.top(folder, BEST)
-    found, more = predictors(folder, record, next(iter(best["trial"]), None), _of_several_models(ensembles))
+    best, decision = views.top(folder, BEST), of_sweep(folder)
+    chosen = None if decision is None else decision.answer.trial
+    first = next(iter(ensembles.values()), None)
+    single = next(iter(best["trial"]), None) if first is None else first["best_single"]
+    found, more = predictors(folder, record, _singles(chosen, single), first)
     return Facts(
+        folder=folder,
         record=record,
         snapshot=snapshot,
         trials=trials,
         reports=reports,
-        attempts=frames.attempts_frame(folder),
+        attempts=attempts,
         best=best,
         step=step,
         compared=frames.at_rung(trials, reports, step),
         importance=_importance(folder),
-        decision=of_sweep(folder),
+        quarantines=quarantines_frame(folder, attempts),
+        decision=decision,
+        answer=None if chosen is None else scores_on_held(folder, chosen),
         ensembles=ensembles,
         looks=looks(folder),
         predictors=found,
@@ -105,7 +118,7 @@ def _importance(folder: SweepFolder) -> Importance | str:
 
 
 def _ensembles(folder: SweepFolder) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    """The saved ensembles, the best by `search` first, and those that cannot be read."""
+    """The saved ensembles, the best first, and those that cannot be read."""
     from results.files import StoreError
     from results.selection import load, saved
 
@@ -115,17 +128,22 @@ def _ensembles(folder: SweepFolder) -> tuple[dict[str, Mapping[str, Any]], list[
             records.append(load(folder, name))
         except StoreError as error:
             problems.append(str(error))
-    records.sort(key=_on_search, reverse=True)
+    records.sort(key=_worth, reverse=True)
     return {str(record["name"]): record for record in records}, problems
 
 
-def _of_several_models(ensembles: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The best ensemble whose members' predictions, which the store holds, are its own: no soup."""
-    from results.choice import SOUP
+def _worth(record: Mapping[str, Any]) -> tuple[bool, float]:
+    """By what ensembles are ordered: their cross-validated score on `search`. One without, as a soup, comes after all
+    others, by its score on the rows that chose it. `held` must not choose what a page shows."""
+    if (tried := ensemble.validated(record)) is not None:
+        return True, float(tried["value"])
+    return False, float(record["estimates"]["ensemble"].get("search", {}).get("overall", {}).get("value", 0.0))
 
-    return next((record for record in ensembles.values() if record["combination"] != SOUP), None)
 
-
-def _on_search(record: Mapping[str, Any]) -> float:
-    """The ensemble's score on the data that chose it: `held` must not choose what a page shows."""
-    return float(record["estimates"]["ensemble"].get("search", {}).get("overall", {}).get("value", 0.0))
+def _singles(answer: int | None, best: int | None) -> dict[str, int]:
+    """Name -> number of the answer's trial and of the best single trial, which may be one."""
+    name = ensemble.PREDICTORS["best_single"]
+    if best is not None and answer == best:
+        return {f"answer, {name} ({answer})": answer}
+    named = {} if answer is None else {f"answer ({answer})": answer}
+    return named if best is None else named | {f"{name} ({best})": int(best)}

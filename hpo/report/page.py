@@ -10,12 +10,14 @@ import base64
 import hashlib
 import string
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from hpo.display import compared, ensemble
 from hpo.display.units import score
+from hpo.driver.compare import compare
 from hpo.report import html
 from hpo.report.facts import Facts
 from hpo.report.sections import SECTIONS
@@ -62,37 +64,56 @@ def content_of(sweeps: Sequence[Facts]) -> Content:
 
 
 def comparison(sweeps: Sequence[Facts]) -> str:
-    """One row a sweep, and the best scores of all in one figure; a warning where scores cannot be compared."""
+    """One row a sweep, their best configurations on `held` as `hpo compare` does, or why they cannot be compared, and
+    the best scores of all in one figure."""
     tables = {facts.record.name: facts.reports for facts in sweeps}
     history = trials.sweeps_history
-    same = {(facts.record.base.sha256, facts.record.data.fingerprint, tuple(facts.record.tasks)) for facts in sweeps}
-    warning = "These sweeps differ in base, data or tasks, so their scores cannot be compared."
     return "".join(
         [
-            html.paragraph(warning, "warning") if len(same) > 1 else "",
-            html.table([_row(facts) for facts in sweeps], "best trial, ensemble and default, held out", "scores"),
+            html.table([_row(facts) for facts in sweeps], "answer, best single trial, ensemble and default, held out",
+                       "scores"),
+            *_paired(sweeps),
             html.plot("compare-used", "Best score over the examples used.", history(tables)),
             html.plot("compare-time", "Best score over time.", history(tables, by="elapsed")),
         ]
-    )
+    )  # fmt: skip
+
+
+def _paired(sweeps: Sequence[Facts]) -> Iterator[str]:
+    """What `hpo compare` shows, the differences on `held` first, and which sweeps cannot be compared."""
+    try:
+        found = compare([facts.folder for facts in sweeps])
+    except ValueError as error:  # nothing in common, or a sweep without a score
+        yield html.paragraph(str(error), "warning")
+        return
+    for name, reason in found.left_out.items():
+        yield html.paragraph(f"{name} cannot be compared with {found.sides[0].sweep}: {reason}.", "warning")
+    yield from (html.paragraph(compared.sentence(found, pair)) for pair in found.pairs)
+    yield html.table(compared.side_rows(found), "best configurations (overall: mean of their runs on `search`)")
+    title = "best overall on `search` at full budget, after as many examples of all trials"
+    yield html.table(compared.course_rows(found), title)
+    settings = compared.setting_rows(found)
+    yield html.table(settings, "settings of the best configurations that differ")
+    yield "" if settings else html.paragraph("The best configurations have equal settings.")
 
 
 def _row(facts: Facts) -> dict[str, object]:
-    ensemble: Mapping[str, Any] = next(iter(facts.ensembles.values()), {})
-    saved = ensemble.get("estimates", {})
-    held = {role: score(parts["held"]["overall"]["value"]) for role, parts in saved.items() if "held" in parts}
+    first: Mapping[str, Any] = next(iter(facts.ensembles.values()), {})
+    held = {role: parts["held"] for role, parts in first.get("estimates", {}).items() if "held" in parts}
+    if facts.answer is not None:
+        held["answer"] = facts.answer
     best = facts.snapshot.best[0] if facts.snapshot.best else None
     return {
         "sweep": facts.record.name,
         "state": facts.snapshot.phase,
         "trials": facts.snapshot.trials_total,
         f"best {SCORE} on `search`": score(best.overall if best else None),
-        **{name: held.get(role, "-") for name, role in HELD_COLUMNS.items()},
+        **{name: score(held[role]["overall"]["value"] if role in held else None) for role, name in HELD.items()},
     }
 
 
-HELD_COLUMNS = {"best trial": "best_single", "ensemble": "ensemble", "default": "default"}
-"""Column of the comparison -> role in an ensemble's estimates."""
+HELD = {"answer": "answer"} | {role: ensemble.PREDICTORS[role] for role in ("best_single", "ensemble", "default")}
+"""Predictor with scores on `held` -> its column in the comparison."""
 
 
 def page(content: Content, *, version: str = "") -> str:

@@ -1,5 +1,5 @@
-"""Predictions of the best trial and of an ensemble against the labels: on `held` what metrics and figures show, on
-`search` the errors to read.
+"""Predictions of the answer, of the best single trial and of an ensemble against the labels: on `held` what metrics and
+figures show, on `search` the errors to read.
 
 Who reads errors changes something because of them, and the score on those rows is no longer held out. So errors are
 shown on `search` alone.
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpo.display.ensemble import SOUP
 from hpo.launch.record import SweepRecord, TaskRecord
 
 if TYPE_CHECKING:
@@ -38,19 +39,17 @@ class Predictor:
 
 
 def predictors(
-    folder: SweepFolder, record: SweepRecord, best: int | None, ensemble: Mapping[str, Any] | None
+    folder: SweepFolder, record: SweepRecord, singles: Mapping[str, int], ensemble: Mapping[str, Any] | None
 ) -> tuple[tuple[Predictor, ...], list[str]]:
-    """The best trial and the ensemble, and what could not be read. Where an ensemble is saved, its record names the
-    best single trial; else `best`, the first by rank, counts.
+    """The trials in `singles`, by name, and the ensemble, and what could not be read.
 
-    The best trial's `held` counts as a look (`results.looks`); that of an ensemble was counted when it was saved."""
+    The `held` of a trial counts as a look (`results.looks`); that of an ensemble was counted when it was saved."""
     from results.files import StoreError
     from results.looks import look
 
-    single = best if ensemble is None else ensemble["best_single"]
-    named: dict[str, tuple[Sequence[int], Mapping[str, Any] | None]] = {}
-    if single is not None:
-        named[f"best trial ({single})"] = ([int(single)], None)
+    named: dict[str, tuple[Sequence[int], Mapping[str, Any] | None]] = {
+        name: ([trial], None) for name, trial in singles.items()
+    }
     if ensemble is not None:
         members = [int(member["trial"]) for member in ensemble["members"]]
         named[f"ensemble {ensemble['name']}"] = (members, ensemble)
@@ -60,7 +59,10 @@ def predictors(
         parts: dict[str, dict[str, pd.DataFrame]] = {}
         for part, read in (("held", _held), ("search", _search)):
             try:
-                predicted = _combined(folder, chosen, read(folder, trials))
+                if chosen is not None and chosen["combination"] == SOUP:
+                    predicted = _of_soup(folder, chosen, read(folder, [int(chosen["best_single"])]))
+                else:
+                    predicted = _combined(folder, chosen, read(folder, trials))
             except StoreError as error:
                 problems.append(f"{name} on `{part}`: {error}")
                 continue
@@ -104,6 +106,14 @@ def _combined(
         return complete[0]
     by_trial = {int(entry["trial"]): member for entry, member in zip(ensemble["members"], complete, strict=True)}
     return combine(ensemble, by_trial, {task: folder.tasks[task].kind for task in rows})
+
+
+def _of_soup(folder: SweepFolder, soup: Mapping[str, Any], others: Sequence[Member]) -> Mapping[str, Prediction]:
+    """The stored predictions of a soup for the rows of a part: those that the others have predicted."""
+    from results import soups
+    from results.predictions import aligned, common_rows
+
+    return aligned(soups.read(folder, str(soup["name"])), common_rows(others)) or {}
 
 
 def _ids(folder: SweepFolder) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from hpo.report.errors import error_rows, texts_of
 from hpo.report.facts import Facts
 from hpo.report.quality import confusion_counts, precision_recall_curve
 from hpo.search.importance import Importance
-from hpo.search.states import CLOSED
+from hpo.search.states import CLOSED, DEFAULT
 from results.objectives import SCORE, Objective, objectives_from
 from results.plots import predictions, trials
 
@@ -65,13 +65,14 @@ def headline(facts: Facts, key: str) -> str:
     if facts.decision is not None:
         first, *others = answer.sentences(facts.decision)
         parts += [html.paragraph(first, "lead"), *map(html.paragraph, others)]
+    parts.append(_answer(facts))
     for name, saved in facts.ensembles.items():
         parts.append(html.table(_estimates(saved), f"{name}: held out ({ensemble.size_of(saved, 'held')})", "scores"))
-        sentence = ensemble.alone(saved)
-        parts += [html.paragraph(line) for line in [*([sentence] if sentence else []), *ensemble.gains(saved)]]
+        sentences = [ensemble.alone(saved), *ensemble.gains(saved), ensemble.optimism(saved)]
+        parts += [html.paragraph(line) for line in sentences if line]
     if facts.looks:
         parts.append(html.paragraph(ensemble.looks({"looks": facts.looks}), "note"))
-    if not facts.ensembles:
+    if facts.answer is None and not facts.ensembles:
         parts.append(
             html.paragraph(
                 "There are no held-out scores yet: trials are chosen on `search`, and what was chosen predicts `held` "
@@ -90,11 +91,25 @@ def headline(facts: Facts, key: str) -> str:
     return "".join([*parts, html.paragraph(about, "note")])
 
 
+def _answer(facts: Facts) -> str:
+    """The answer's scores on `held`, beside that on `search`; empty without any."""
+    if facts.answer is None or facts.decision is None:
+        return ""
+    number = facts.decision.answer.trial
+    name = f"answer ({number}{', the default' if number == DEFAULT else ''})"
+    on_search = facts.trials.loc[facts.trials["trial"] == number, SCORE]
+    row = ensemble.estimate_row(name, facts.answer) | {CHOSE: score(float(on_search.iloc[0]))}
+    return html.table([row], f"answer: held out ({ensemble.rows_of(facts.answer)})", "scores")
+
+
 def _estimates(saved: Mapping[str, Any]) -> list[dict[str, str]]:
     """Ensemble, best single trial and default on `held`; the last column is the score on `search`, which chose them."""
     rows, others = ensemble.estimate_rows(saved, "held"), ensemble.estimate_rows(saved, "search")
     on_search = {row[""]: row[SCORE] for row in others}
-    return [row | {"on `search`, which chose": on_search.get(row[""], MISSING)} for row in rows]
+    return [row | {CHOSE: on_search.get(row[""], MISSING)} for row in rows]
+
+
+CHOSE = "on `search`, which chose"
 
 
 def best_trials(facts: Facts, key: str) -> str:
@@ -185,13 +200,24 @@ def seeds(facts: Facts, key: str) -> str:
 
 
 def workers(facts: Facts, key: str) -> str:
-    """Which trial was trained when, and what was lost."""
+    """Which trial was trained when, what was lost, and which places were in quarantine, with the reason."""
     lost = int((facts.attempts["state"] == "lost").sum())
     note = (
         f"A worker is a process at a place. An attempt without a report has a slot. "
         f"{plural(lost, 'attempt')} lost with the process."
     )
-    return html.plot(f"{key}-timeline", "Workers over time.", trials.timeline(facts.attempts), note, WIDE)
+    drawn = trials.timeline(facts.attempts, facts.quarantines)
+    rows = [
+        {"place": row.place, "from": duration(row.begin), "to": duration(row.end), "what failed there": row.reason}
+        for row in facts.quarantines.itertuples()
+    ]
+    return "".join(
+        [
+            html.plot(f"{key}-timeline", "Workers over time.", drawn, note, WIDE),
+            html.table(rows, "places in quarantine, which got no trials (time since the sweep began)"),
+            "" if rows else html.paragraph("No place was in quarantine."),
+        ]
+    )
 
 
 def failures(facts: Facts, key: str) -> str:
@@ -220,7 +246,8 @@ def _named(rows: pd.DataFrame) -> str:
 
 
 def quality(facts: Facts, key: str) -> str:
-    """Confusion, precision and recall, or agreement, of the best trial and the ensemble, by a task's kind."""
+    """Confusion, precision and recall, or agreement, of the answer, the best single trial and the ensemble, by a task's
+    kind."""
     parts = []
     for number, predictor in enumerate(facts.predictors):
         if predictor.part is not None:

@@ -27,7 +27,7 @@ PAUSE = 3.0
 """Least seconds between the end of making a page and the next."""
 SHARE = 5.0
 """A page is made for at most one SHAREth of the time, so that a sweep on this machine keeps its cores."""
-WATCHED = ("trials", "reports", "predictions", "ensembles")
+WATCHED = ("trials", "reports", "predictions", "ensembles", "quarantines")
 """Folders of a sweep whose files a page depends on."""
 
 

@@ -34,6 +34,11 @@ def log_name(trial: int) -> str:
     return f"{trial}.log"
 
 
+def quarantine_folder(sweep: Folder) -> Folder:
+    """Folder with the places that got no more trials, a file for each change."""
+    return sweep.child("quarantines")
+
+
 def stage_folder(sweep: Folder) -> Folder:
     """Folder with the progress of each trial in its stages before training."""
     return sweep.child("stages")

@@ -31,6 +31,8 @@ UNITS = {
 """Column of a cost -> the unit in which it is drawn, and the title of its axis."""
 COLUMNS = 3
 """Panels of `slice` in a row."""
+QUARANTINE = "in quarantine"
+"""Name of the bars of places that got no more trials."""
 DENSE = 2000
 """Largest number of reports at lower rungs that `history` draws at once."""
 
@@ -245,21 +247,25 @@ def unit_of(column: str) -> tuple[float, str]:
     return UNITS.get(column, (1.0, column.replace("_", " ")))
 
 
-def timeline(attempts: pd.DataFrame) -> go.Figure:
+def timeline(attempts: pd.DataFrame, quarantines: pd.DataFrame | None = None) -> go.Figure:
     """Which worker trained which trial when, and how each attempt ended. Attempts without a known worker are drawn in
-    slots below the workers.
+    slots below the workers. A quarantine is drawn behind the attempts of every worker of its place; a place without
+    workers gets a lane.
 
     `attempts` has the columns trial, attempt, worker, slot, begin and end (seconds since the sweep began), state and
-    reason.
+    reason; `quarantines` place, reason, begin and end.
     """
     if attempts.empty:
         return look.empty("no trial has started yet")
-    scale, unit = look.clock(float(attempts["end"].max()))
+    quarantines = pd.DataFrame(columns=["place", "reason", "begin", "end"]) if quarantines is None else quarantines
+    scale, unit = look.clock(float(max(attempts["end"].max(), *quarantines["end"], 0.0)))
     known = attempts["worker"] != ""
     slots = sorted(attempts.loc[~known, "slot"].unique())
-    lanes = [*attempts.loc[known, "worker"].unique(), *map(_slot, slots)]
+    workers = [str(worker) for worker in attempts.loc[known, "worker"].unique()]
+    closed = [(place, _workers_at(place, workers) or [place]) for place in quarantines["place"]]
+    lanes = list(dict.fromkeys([*workers, *(lane for _, there in closed for lane in there), *map(_slot, slots)]))
     attempts = attempts.assign(lane=attempts["worker"].where(known, attempts["slot"].map(_slot)))
-    traces = []
+    traces = [_closed(quarantines, [there for _, there in closed], scale)] if closed else []
     for state, rows in attempts.groupby("state", sort=False):
         hover = [
             f"trial {row.trial}, attempt {row.attempt}: {safe(state)}{f', {safe(row.reason)}' if row.reason else ''}"
@@ -280,6 +286,23 @@ def timeline(attempts: pd.DataFrame) -> go.Figure:
     made = look.figure(traces, x=f"{unit} since the sweep began", y="worker", height=height, barmode="overlay")
     made.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
     return made.update_yaxes(type="category", categoryorder="array", categoryarray=[*map(safe, reversed(lanes))])
+
+
+def _workers_at(place: str, workers: Sequence[str]) -> list[str]:
+    """The workers, named `PLACE, process PID`, of a place."""
+    return [worker for worker in workers if worker.rpartition(", process ")[0] == place]
+
+
+def _closed(quarantines: pd.DataFrame, lanes: Sequence[Sequence[str]], scale: float) -> go.Bar:
+    """Each quarantine in its lanes."""
+    bars = [(row, lane) for row, there in zip(quarantines.itertuples(), lanes, strict=True) for lane in there]
+    return go.Bar(
+        y=[safe(lane) for _, lane in bars], x=[(row.end - row.begin) / scale for row, _ in bars],
+        base=[row.begin / scale for row, _ in bars], orientation="h", name=QUARANTINE, width=0.95,
+        hovertext=[f"{safe(row.place)} in quarantine: {safe(row.reason)}" for row, _ in bars], hoverinfo="text",
+        marker={"color": look.RED, "pattern": {"shape": "x", "fillmode": "replace", "size": 6},
+                "line": {"width": 1, "color": look.RED}},
+    )  # fmt: skip
 
 
 def _slot(number: int) -> str:

@@ -40,7 +40,7 @@ def test_ensemble(kept_store: Path, method: str) -> None:
     for words in (
         "held out",
         "full dev, as papers report it: selected on",
-        "best single trial by `search` score (2)",
+        "best single trial on `search` (2)",
         "default (0)",
         "95 % interval",
         "adds, search",

@@ -26,7 +26,7 @@ def test_a_choice_of_the_best_single_trial_says_so_and_shows_it_once() -> None:
     sentence = ensemble.alone(alone)
     assert sentence is not None and "trial 12 predicts alone" in sentence
     assert [row[""].split(" (")[0] for row in ensemble.estimate_rows(alone, "held")] == [
-        "best single trial by `search` score",
+        "best single trial on `search`",
         "default",
     ]
     assert [line.split(",")[0] for line in ensemble.gains(alone)] == ["best single trial minus default"]

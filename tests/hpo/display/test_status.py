@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpo.display.status import Watch, read
+from hpo.driver import generations
+from hpo.driver.quarantines import QuarantineLog
 from results.store import Store
+from tests.hpo.cli import hpo
 from tests.hpo.stored import record
 from tests.results.test_fold import rows
 
@@ -37,7 +40,6 @@ def test_a_later_look_shows_what_a_first_look_shows(tmp_path: Path, seed: int) -
 
 def test_the_rate_counts_the_reports_of_the_last_minutes(tmp_path: Path) -> None:
     """Reports before the first look count for the rate as later ones do."""
-    from hpo.driver import generations
     from tests.results.samples import report, start
 
     folder = Store(tmp_path).create("s", record("s").to_json())
@@ -52,5 +54,21 @@ def test_the_rate_counts_the_reports_of_the_last_minutes(tmp_path: Path) -> None
             writer.append("reports", report(0, 300, 0.5))
             writer.barrier()
             assert watch.look().budget_examples_used == 301
+    finally:
+        generation.end()
+
+
+def test_a_running_sweep_names_its_quarantines(tmp_path: Path) -> None:
+    """From the store, so that another process than the driver shows them."""
+    folder = Store(tmp_path).create("s", record("s").to_json())
+    generation = generations.claim(folder.folder)
+    try:
+        log = QuarantineLog(folder.folder, generation.number, pytest.fail)
+        log.follow(dict.fromkeys(("n0 GPU 3", "n1"), "2 trials failed there alike: CUDA error"))
+        told = "in quarantine: n0 GPU 3, n1: 2 trials failed there alike: CUDA error"
+        assert read(Store(tmp_path).open("s")).messages == (told,)
+        assert told in " ".join(hpo("status", "s", store=tmp_path).stdout.split())
+        log.follow({})
+        assert read(folder).messages == ()
     finally:
         generation.end()

@@ -63,7 +63,7 @@ def test_a_finished_sweep_closes_with_trials_ensemble_folder_and_next_commands(
     for words in (
         "held out, seen by no choice (n = 60",
         "selected on (n = 117",
-        "best single trial by `search` score (3)",
+        "best single trial on `search` (3)",
     ):
         assert words in text
     [name] = [path.stem for path in (store / SWEEP / "ensembles").iterdir()]

@@ -16,6 +16,7 @@ from hpo.cluster.connection import Cluster
 from hpo.cluster.resources import ResourceRequest
 from hpo.driver import session, tune
 from hpo.driver.ledger import Ledger
+from hpo.driver.quarantines import quarantines
 from hpo.driver.selection import still_needed
 from hpo.driver.stopping import Halt
 from hpo.driver.watchdog import START, Watchdog
@@ -352,6 +353,9 @@ def test_a_broken_gpu_gets_no_more_trials_and_is_named(
     assert f"{place} gets no more trials in this launch: {reason}" in outcome.snapshot.messages
     rows = [row for row in Store(tmp_path).open("s").events() if row.get("state") == "lost"]
     assert [(row["cause"], row["place"]) for row in rows] == [("place", place)] * 2
+    [known] = quarantines(Store(tmp_path).open("s").folder)
+    assert (known.place, known.reason) == (place, reason), "the store keeps it"
+    assert known.end is not None and known.end > known.begin
 
 
 def test_time_stops_a_sweep_and_resume_ends_it(

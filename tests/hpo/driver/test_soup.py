@@ -20,6 +20,7 @@ from hpo.driver.kept import soup_model
 from hpo.driver.mean import architecture, mean_model
 from hpo.driver.soup import greedy
 from hpo.launch.record import BaseRecord, DataRecord, job_of
+from hpo.report.facts import facts_of
 from hpo.worker.trainer import ready
 from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
@@ -207,6 +208,23 @@ def test_a_soup_predicts_and_is_exported_as_one_model(
     }
     written = [float(line.split(" , ")[1]) for line in lines]
     assert written == pytest.approx([scores[str(row)] for row in range(len(written))], abs=1e-5)
+
+
+def test_a_soup_keeps_its_predictions_and_a_page_shows_them(
+    folder: SweepFolder, data: Data, soup: dict[str, Any]
+) -> None:
+    model, _ = soup_model(folder, soup)
+    [*_, predictor] = facts_of(folder).predictors
+    assert predictor.name == "ensemble soup-3"
+    for part in ("held", "search"):
+        expected = predict_dev(model, data, part)
+        for task in data.tasks:
+            rows = predictor.parts[part][task]
+            order = np.argsort(data.parts[task, part])
+            assert rows["row"].tolist() == data.parts[task, part][order].tolist()
+            np.testing.assert_allclose(rows["prediction"], expected[task].values[order], atol=1e-5)
+    held = soup["estimates"]["ensemble"]["held"]["tasks"]
+    assert {task: len(predictor.parts["held"][task]) for task in data.tasks} == {t: held[t]["n"] for t in data.tasks}
 
 
 def test_a_soup_of_one_is_that_trial(folder: SweepFolder) -> None:

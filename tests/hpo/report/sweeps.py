@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hpo.driver.jury import scoring
 from hpo.search.states import configuration_id
 from hpo.space.source import to_json
 from hpo.space.tree import compose, expand, leaves
+from minbert.tasks import Task
 from results import choice, selection
 from results.store import Store, SweepFolder
 from search_spaces.domains import Float, Kind, Node, OneOf
@@ -27,18 +32,35 @@ SPACE: dict[str, Node] = {
 }
 
 
-def small(store: Path) -> SweepFolder:
-    """The sweep of `tests.hpo.stored`, with evidence and an ensemble."""
-    folder = stored.make(store, unpredicted=True)
+def small(store: Path, name: str = "small-1") -> SweepFolder:
+    """The sweep of `tests.hpo.stored`, with evidence and an ensemble. Its answer is the default, its best single trial
+    on `search` is trial 2."""
+    folder = stored.make(store, name, unpredicted=True)
     score = scoring(folder)
     chosen = choice.select(folder, score, method="greedy", size=3, trials=[2, 1, 0])
     selection.conclude(folder, score, chosen)
     return folder
 
 
+@contextmanager
+def other_tasks() -> Iterator[Mapping[str, Task]]:
+    """Sweeps that are made meanwhile have three tasks of other names: of 3 classes, of 2 classes, and of scores."""
+    sst, qqp, sts = (stored.TASKS[name] for name in ("sst", "qqp", "sts"))
+    tasks = {
+        "mood": replace(sst, name="mood", classes=3, high=2, leaderboard=("", "")),
+        "same": replace(qqp, name="same", leaderboard=("", "")),
+        "grade": replace(sts, name="grade", leaderboard=("", "")),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "TASKS", tasks)
+        patch.setattr(stored, "scores", lambda trial, step: dict.fromkeys(tasks, 0.3 + 0.1 * trial + step / 1e4))
+        patch.setattr(stored, "overall", lambda values: sum(values.values()) / len(values))
+        yield tasks
+
+
 def many(store: Path, name: str, count: int, evil: str = EVIL) -> SweepFolder:
-    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats. Its
-    texts are markup."""
+    """A raced sweep of `count` trials that still runs: half stopped at the first rung, some failed, two repeats, a
+    place in quarantine. Its texts are markup."""
     tree = expand(SPACE, ())
     record = replace(
         stored.record(name, trials=count + 1), space=to_json(tree), argv=["run", evil],
@@ -74,5 +96,8 @@ def many(store: Path, name: str, count: int, evil: str = EVIL) -> SweepFolder:
                     peak_memory_bytes=source.randrange(2**28, 2**30))  # fmt: skip
             add("trials", trial, event="end", state="pruned" if pruned else "complete", reason=evil)
         add("trials", count, event="start", origin="sampler", config="{}", params="{}", seed=0)
+    closed = {"time": clock[0] - 10, "places": {evil: evil}}
+    (folder.path / "quarantines").mkdir()
+    (folder.path / "quarantines" / "000001-000001.json").write_text(json.dumps(closed))
     folder.write_table("examples", [row | {"id": evil} for row in stored.examples()], key="f")
     return folder

@@ -141,15 +141,59 @@ def test_the_page_of_a_thousand_trials_is_usable(window: Browser, tmp_path: Path
     assert window.problems == []
 
 
-def test_the_keyboard_reaches_links_tables_and_fields(window: Browser, address: str) -> None:
-    window.show(address)
-    reached = []
-    for _ in range(60):
-        for kind in ("keyDown", "keyUp"):
-            window.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        reached.append(window.run("document.activeElement.className || document.activeElement.tagName"))
-    assert reached[0] == "skip", "the first stop leads past the links"
-    assert {"A", "wide", "SELECT", "INPUT"} <= set(reached)
+KEYS = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowDown": 40}
+"""Key -> its code on Windows, which the protocol asks for."""
+
+
+def press(window: Browser, key: str) -> None:
+    text = {"text": "\r"} if key == "Enter" else {}
+    for kind in ("keyDown", "keyUp"):
+        window.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key], **text)
+
+
+def tab_to(window: Browser, what: str) -> None:
+    """Press Tab until the focused element, `at`, is of this kind: a JavaScript expression."""
+    for _ in range(400):
+        press(window, "Tab")
+        if window.run(f"((at) => {what})(document.activeElement)"):
+            return
+    raise AssertionError(f"the keyboard does not reach {what}")
+
+
+def until(window: Browser, what: str) -> None:
+    """Wait until a JavaScript expression is true; the test's time limit ends it."""
+    window.run(f"new Promise((done) => {{ const ask = () => ({what}) ? done() : setTimeout(ask, 20); ask(); }})")
+
+
+def test_the_keyboard_does_what_a_mouse_does(window: Browser, address: str) -> None:
+    """Leads past the links, scrolls a wide box, opens a traceback, chooses in the table of errors, writes words."""
+    window.show(address, width=360)
+    press(window, "Tab")
+    assert window.run("document.activeElement.className") == "skip", "the first stop leads past the links"
+    assert window.run("document.activeElement.getBoundingClientRect().top") >= 0, "it can be seen"
+    press(window, "Enter")
+    until(window, "location.hash === '#content'")
+    press(window, "Tab")
+    assert window.run("document.activeElement.closest('main') !== null")
+    tab_to(window, "at.matches('.wide') && at.scrollWidth > at.clientWidth + 40")
+    assert window.run("getComputedStyle(document.activeElement).outlineStyle") != "none", "the focus can be seen"
+    press(window, "ArrowRight")
+    until(window, "document.activeElement.scrollLeft > 0")
+    tab_to(window, "at.matches('.filter select')")
+    shown = "[...document.activeElement.closest('.filter').querySelectorAll('tbody tr')].filter((row) => !row.hidden)"
+    every = window.run(f"{shown}.length")
+    press(window, "ArrowDown")
+    assert window.run("document.activeElement.value") != ""
+    assert 0 < window.run(f"{shown}.length") < every
+    assert window.run(f"{shown}.every((row) => row.cells[0].textContent === document.activeElement.value)")
+    tab_to(window, "at.matches('.filter input')")
+    window.call("Input.insertText", text="no row has these words")
+    assert window.run(f"{shown}.length") == 0
+    tab_to(window, "at.matches('summary')")
+    assert not window.run("document.activeElement.parentElement.open")
+    press(window, "Enter")
+    assert window.run("document.activeElement.parentElement.open")
+    assert window.problems == []
 
 
 def test_a_live_page_takes_what_is_new(window: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

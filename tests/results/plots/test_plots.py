@@ -203,3 +203,17 @@ def test_the_timeline_has_one_lane_a_worker() -> None:
     assert list(figure.layout.yaxis.categoryarray) == ["slot 2", "node7, process 41"], "the first worker on top"
     lanes = {bar.text[0]: bar.y[0] for bar in figure.data}
     assert lanes == {"0": "node7, process 41", "1": "slot 2", "2": "node7, process 41"}
+
+
+def test_a_quarantine_marks_every_worker_of_its_place() -> None:
+    attempts = ATTEMPTS.assign(worker=["node7 GPU 1, process 4", "node7 GPU 1, process 5", "node7 GPU 12, process 6"])
+    places = ["node7 GPU 1", "node9"]
+    closed = pd.DataFrame({"place": places, "reason": [EVIL, "dead"], "begin": [60.0, 0.0], "end": [120.0, 600.0]})
+    figure = trials.timeline(attempts, closed)
+    bars = named(figure, "in quarantine")
+    assert list(bars.y) == ["node7 GPU 1, process 4", "node7 GPU 1, process 5", "node9"], "node9 gets a lane"
+    assert (list(bars.base), list(bars.x)) == ([1.0, 1.0, 0.0], [1.0, 1.0, 10.0]), "in minutes"
+    assert "node9" in figure.layout.yaxis.categoryarray
+    assert bars.hovertext[2] == "node9 in quarantine: dead"
+    assert "<" not in bars.hovertext[0]
+    assert figure.data[0] is bars, "behind the attempts"
