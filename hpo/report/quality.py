@@ -45,7 +45,7 @@ def predictors(
 
     The best trial's `held` counts as a look (`results.looks`); that of an ensemble was counted when it was saved."""
     from results.files import StoreError
-    from results.looks import look
+    from results.looks import look_at_runs
 
     single = best if ensemble is None else ensemble["best_single"]
     named: dict[str, tuple[Sequence[int], Mapping[str, Any] | None]] = {}
@@ -70,7 +70,7 @@ def predictors(
                 if task in record.tasks and len(table := _table(known, task, prediction, record.tasks[task]))
             }
         if chosen is None and parts.get("held"):
-            look(folder, {trials[0]: dict.fromkeys(folder.tasks, 1.0)})
+            look_at_runs(folder, trials)
         found.append(Predictor(name, parts))
     return tuple(found), problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -14,7 +15,9 @@ from optuna.trial import TrialState
 
 import hpo
 from hpo.api.sweep import StoredSweep
+from results.looks import FOLDER, look_at_runs, looks
 from results.store import Store, StoreError, SweepMissing
+from tests.hpo.cli import answer
 
 DOCS = (Path(__file__).resolve().parents[3] / "docs" / "python.md").read_text(encoding="utf-8")
 SPENT = "optimizer/encoder_lr"
@@ -81,6 +84,41 @@ def test_the_best_is_the_answer(sweep: StoredSweep) -> None:
     assert "<table" in sweep._repr_html_()
     with pytest.raises(StoreError, match=r"No trial 99 in sweep `a`. It has trials 0 to"):
         sweep.config(99)
+
+
+def test_what_shows_a_score_on_held_counts_as_a_look(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps / "a", tmp_path / "a", ignore=shutil.ignore_patterns(FOLDER))
+    sweep = hpo.open("a", str(tmp_path))
+    best = int(sweep.best["trial"])
+    assert sweep.config() and answer("best", "a", "--config", store=tmp_path)
+    assert looks(sweep.folder) == 0, "the best trial and its configuration are known from `search`"
+    assert sweep.trial(best)["held"] and sweep.trial(best)["held"]
+    assert looks(sweep.folder) == 1
+    shutil.rmtree(tmp_path / "a" / FOLDER)
+    held = sweep.answer.held
+    assert held is not None
+    assert looks(sweep.folder) == 2, "the configuration nearest to the default, and the default, of all their runs"
+    assert answer("best", "a", store=tmp_path)["answer"]["held"]["trial"] == held.trial
+    assert looks(sweep.folder) == 2, "the same again"
+    for each in {held.runs, held.default_runs}:
+        look_at_runs(sweep.folder, each)
+    assert looks(sweep.folder) == 2
+
+
+def test_a_store_that_cannot_be_written_can_be_read(
+    two_sweeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_sweeps / "a", tmp_path / "a", ignore=shutil.ignore_patterns(FOLDER))
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for method in ("make", "write"):
+        monkeypatch.setattr(f"results.files.Disk.{method}", refuse)
+    sweep = hpo.open("a", str(tmp_path))
+    assert sweep.trial(0)["held"]
+    assert sweep.answer.held is not None
+    assert looks(sweep.folder) == 0
 
 
 def test_the_study_is_what_happened(sweep: StoredSweep) -> None:
