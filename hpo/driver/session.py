@@ -112,8 +112,10 @@ class Session:
             resources = self._resources(cluster)
             if not cluster.own:
                 self._screen.begin("checking that every node can run trials")
-                self._screen.messages += check_nodes(
-                    plan.store, plan.record.data.folder, plan.record.base.asked, resources.gpus_per_trial
+                self._screen.tell(
+                    *check_nodes(
+                        plan.store, plan.record.data.folder, plan.record.base.asked, resources.gpus_per_trial
+                    )
                 )
             yield cluster, resources
 
@@ -126,7 +128,7 @@ class Session:
         resources = plan.resources or request.choose(cluster.cpus, cluster.gpus, cluster.nodes).within(cluster.nodes)
         cluster.check(resources)
         if request.workers is not None and resources.workers < request.workers:
-            self._screen.messages.append(
+            self._screen.tell(
                 f"{request.workers} trials were to run at a time: this machine has room for {resources.workers}"
             )
         return resources
@@ -140,10 +142,9 @@ class Session:
         except Exception as error:
             if not is_disk_error(error):
                 raise
-            screen.messages.append(f"the disk failed: {error}")
+            screen.tell(f"the disk failed: {error}")
             state = "stopped"
-        screen.phase = state
-        screen.show(force=True)
+        screen.finish(state)
         return Outcome(self._plan.name, state, screen.snapshot().at_rest(), screen.quarantined)
 
     def _with_generation(
@@ -179,4 +180,4 @@ class Session:
         try:
             folder.compact(grace=0.0)
         except (ValueError, OSError) as error:
-            self._screen.messages.append(f"small files were not merged: {error}")
+            self._screen.tell(f"small files were not merged: {error}")
