@@ -160,6 +160,14 @@ def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
     raise StoreError(f"No trial of sweep `{folder.name}` has a score yet.")
 
 
+def predictor_of(folder: SweepFolder, trial: int | None, ensemble: str | None) -> tuple[int | None, str | None]:
+    """The trial or the ensemble that predicts: the one that is named, else the best trial. Raises ValueError if both
+    are named."""
+    if trial is not None and ensemble is not None:
+        raise ValueError(f"`trial` and `ensemble` exclude each other; found {trial} and {ensemble!r}.")
+    return (best_trial(folder), None) if trial is None and ensemble is None else (trial, ensemble)
+
+
 def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:
     if answer.leader is None or answer.default is None:
         return None

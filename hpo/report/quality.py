@@ -139,6 +139,13 @@ def wrongness(rows: pd.DataFrame, task: TaskRecord) -> NDArray[np.float64]:
     return np.asarray(np.where(distance > 0, distance + rows["chance"].fillna(0.0).to_numpy(dtype=float), 0.0))
 
 
+def with_outliers(rows: pd.DataFrame, found: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with a column outlier (bool), by `minbert.metrics.details`."""
+    marked = rows.assign(outlier=False)
+    marked.iloc[found.get("outliers", []), marked.columns.get_loc("outlier")] = True
+    return marked
+
+
 def confusion_counts(found: Mapping[str, Any]) -> pd.DataFrame:
     """The confusion matrix of `minbert.metrics.details` as a table [C, C]: index labels, columns predictions."""
     import pandas as pd
