@@ -4,11 +4,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test test-all chaos bench check clean
+.PHONY: help env sweep test test-all test-bridges chaos bench check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+BRIDGES := .venv-bridges
 PACKAGES := hpo minbert search_spaces results
 # Twelve trials of at most 2,700 examples, most of them stopped early: meant to end within six minutes on two cores.
 SWEEP_ARGS ?= --trials 12 --budget 2700
@@ -18,7 +19,7 @@ CHAOS_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 env: $(STAMP)  ## build .venv (once; again when pyproject.toml or constraints.txt change)
 
@@ -50,6 +51,17 @@ test: env  ## the tests, without the slow ones
 test-all: env  ## all tests, the slow ones too
 	$(PYTEST) -m "slow or not slow" $(TEST_ARGS)
 
+test-bridges: $(BRIDGES)/.complete  ## the tests of other tools and of the notebook, in an environment with these tools
+	MINBERT_BRIDGES=1 $(BRIDGES)/bin/python -m pytest -m "slow or not slow" tests/hpo/exports/test_trackers.py tests/test_tour.py $(TEST_ARGS)
+
+# The tools stay out of .venv. Their environment sees its packages, so that torch is installed once.
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(BRIDGES)/.complete: $(STAMP)
+	$(BIN)/python -m venv --clear $(BRIDGES)
+	$(BIN)/python $(SITE) > "$$($(BRIDGES)/bin/python $(SITE))/venv.pth"
+	$(BRIDGES)/bin/python -m pip install -q -c constraints.txt -e '.[dashboard,wandb,mlflow,notebook,bridges]'
+	@touch $@
+
 chaos: env  ## faults on a cluster of several hosts, as root (CHAOS_ARGS="--trials 20 --faults 10 --seed 1")
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 	$(BIN)/python -m tests.chaos --s3 $(CHAOS_ARGS)
@@ -62,5 +74,5 @@ check: env  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 clean:  ## remove the environment and all caches (stores under runs/ stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(BRIDGES) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

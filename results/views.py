@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from results import costs, noise, predictions, sql
 from results.files import StoreError
 from results.fold import Fold, columns, fold
+from results.looks import look_at_runs
 from results.objectives import Objective, gains, undominated
 from results.parameters import TEXTS, Wanted, every, parameters, plain
 from results.rows import to_rows
@@ -72,7 +73,7 @@ def _with_parameters(frame: pd.DataFrame, folder: SweepFolder, found: Fold, want
 
 def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, float]:
     """A trial's scores on the rows of `held` on which headlines are estimated, by task, and `overall`; empty if its
-    predictions are incomplete."""
+    predictions are incomplete. They count as a look (`results.looks`)."""
     predicted = predictions.headline(folder, trial)
     labelled = predictions.labels(folder, ("held",), predictions.common_rows([predicted]))
     held = predictions.aligned(predicted, {task: rows for task, (rows, _) in labelled.items()})
@@ -80,6 +81,7 @@ def held_scores(folder: SweepFolder, scoring: Scoring, trial: int) -> dict[str, 
         return {}
     values = {task: prediction.values for task, prediction in held.items()}
     scores = scoring.scores(values, {task: labels for task, (_, labels) in labelled.items()})
+    look_at_runs(folder, [trial])
     return {"overall": scoring.overall(scores), **scores}
 
 

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -132,8 +133,8 @@ class StoredSweep:
 
     def importance(self, method: str = "ped-anova", task: str | None = None, rung: int | None = None) -> pd.DataFrame:
         """One row per parameter and target (overall and each task, or the one `task`), the most important parameter
-        first: parameter, target, importance (share in [0, 1]), chance (probability of at least this share under random
-        scores). Raises ImportanceError below 20 trials."""
+        first; its columns are listed in `docs/python.md`. `method`: ped-anova or fanova. `rung`: the milestone of the
+        scores; None: the highest below which no trial was stopped. Raises ImportanceError below 20 trials."""
         from hpo.driver.importance import importance_of, importances_frame
 
         with self._warned():
@@ -159,18 +160,18 @@ class StoredSweep:
         trial: int | None = None,
         ensemble: str | None = None,
     ) -> pd.DataFrame:
-        """Predictions for texts, a row each: `prediction`, and for classes `probability_0` and so on.
+        """Predictions for texts, a row each; its columns are listed in `docs/python.md`.
 
         `texts`: a text for each row, or a pair of texts where the task has two. `task` None: the only one of the sweep.
         `trial`: one whose weights are kept; `ensemble`: a saved one; neither: the `best` trial. Raises ConfigError for
-        an unknown task, ValueError for a row with another number of texts, PredictError for weights that are gone.
+        an unknown task, ValueError for a row with another number of texts and if both are named, PredictError for
+        weights that are gone.
         """
+        from hpo.driver.answer import predictor_of
         from hpo.exports.texts import predicted
         from hpo.launch.record import record_of
         from minbert.tasks import choose_tasks, named_or_only
 
-        if trial is not None and ensemble is not None:
-            raise ValueError(f"`trial` and `ensemble` exclude each other; found {trial} and {ensemble!r}.")
         named = named_or_only(choose_tasks(record_of(self.folder).tasks), task)
         rows = [(row,) if isinstance(row, str) else tuple(row) for row in texts]
         columns = len(named.columns)
@@ -178,13 +179,41 @@ class StoredSweep:
             if len(row) != columns:
                 raise ValueError(f"`texts`: row {place} has {len(row)} texts; {named.name} takes {columns}.")
         with self._warned():
-            number = self._best() if trial is None and ensemble is None else trial
-            found = predicted(self.folder, number, ensemble, named.name, rows, log.info)
+            chosen = predictor_of(self.folder, trial, ensemble)
+            found = predicted(self.folder, *chosen, named.name, rows, log.info)
         frame = pd.DataFrame({"prediction": found.values})
         if found.probabilities is None:
             return frame
         names = [f"probability_{index}" for index in range(found.probabilities.shape[1])]
         return frame.astype({"prediction": int}).join(pd.DataFrame(found.probabilities, columns=names))
+
+    def export(
+        self, trial: int | str, directory: str | Path, *, adapter: str = "merged", overwrite: bool = False
+    ) -> dict[str, Any]:
+        """Write a directory that `transformers` loads, and return what it holds. See `hpo.exports.model.export`.
+
+        `trial`: one whose weights are kept, or the name of a saved soup. `adapter`: merged, peft or own.
+        """
+        from hpo.exports.model import export
+
+        with self._warned():
+            return export(self.folder, str(trial), Path(directory), form=adapter, overwrite=overwrite)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the page of the sweep, one HTML file, and return its path; None: SWEEP.html here. Raises ReportError if
+        another file is there."""
+        from hpo.report.write import write_page
+
+        with self._warned():
+            return write_page([self.folder], Path(out or f"{self.name}.html"))
+
+    def command(self, number: int | None = None) -> str:
+        """The command that trains a trial again without a search; None: the `best` one. Raises StoreError for an
+        unknown trial."""
+        from hpo.driver.retraining import train_command
+
+        with self._warned():
+            return train_command(self.folder, self._best() if number is None else number)
 
     @property
     def study(self) -> optuna.Study:

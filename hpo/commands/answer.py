@@ -39,11 +39,11 @@ def best(
 
     folder = open_sweep(store, sweep)
     with warned(folder), busy("deciding the answer"):
+        if config:
+            print_json(config_of(folder, best_trial(folder)))
+            return
         decision = of_sweep(folder)
         trial = best_trial(folder, decision)
-        if config:
-            print_json(config_of(folder, trial))
-            return
         rows = trial_records(views.top(folder, n=1, where=f"trial = {trial}"))
     if json:
         print_json({**rows[0], "answer": None if decision is None else to_json(decision)})

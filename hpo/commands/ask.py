@@ -174,7 +174,6 @@ def show(
     from hpo.driver.ledger import Ledger
     from results import views
     from results.fold import fold
-    from results.looks import look
 
     folder = open_sweep(store, sweep)
     if command:
@@ -186,8 +185,6 @@ def show(
     with warned(folder):
         found = fold(folder)
         facts = views.show(folder, trial, scoring(folder), found)
-        if facts["held"] is not None:
-            look(folder, {trial: dict.fromkeys(folder.tasks, 1.0)})
         decision = of_sweep(folder, Ledger.of(folder, found))
     if json:
         print_json({**facts, "answer": None if decision is None else to_json(decision)})

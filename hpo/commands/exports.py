@@ -32,7 +32,9 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="PATH", help="Folder for the files; with --input a file (default: print)."),
     ] = None,
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept.")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, help="A trial whose weights are kept. Default: the sweep's answer.")
+    ] = None,
     ensemble: Annotated[str | None, typer.Option("--ensemble", metavar="NAME", help="A saved ensemble.")] = None,
     input_: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="File of texts to predict; -: standard input.")
@@ -52,6 +54,8 @@ def predict(
 ) -> None:
     """Write predictions: of the dev and test files of every task, or of a file of your own.
 
+    A trial or an ensemble predicts; without --trial and --ensemble the sweep's answer, before its end the best trial.
+
     Without --input they have the class leaderboard format. With --input each row gives its id, and the class with its
     probabilities or the score. Lines of text without a header are read with --format text, a tab within each pair.
 
@@ -59,10 +63,14 @@ def predict(
 
     Example: hpo predict quickstart-1 --trial 3 --task sts --input pairs.csv --columns left,right --out scores.csv
     """
-    if (trial is None) == (ensemble is None):
-        raise InputError("give either --trial TRIAL or --ensemble NAME")
+    from hpo.driver.answer import predictor_of
+
     folder = open_sweep(store, sweep)
     with warned(folder):
+        named = trial is not None or ensemble is not None
+        trial, ensemble = predictor_of(folder, trial, ensemble)
+        if not named:
+            tell(f"trial {trial} predicts, the best of {sweep} (see: hpo best {sweep})")
         if input_ is not None:
             request = (input_, task, columns, format_, out, json, overwrite)
             _predict_texts(folder, trial, ensemble, request)

@@ -35,9 +35,7 @@ def report(
 
     Example: hpo report quickstart-1 --serve
     """
-    from hpo.report.facts import facts_of
-    from hpo.report.page import content_of, page
-    from hpo.report.write import check_out, write
+    from hpo.report.write import write_page
 
     if serve and (out is not None or json):
         raise InputError("--serve writes no file; leave out --out and --json, or --serve.")
@@ -46,12 +44,9 @@ def report(
     if serve:
         _serve(store, sweeps, port)
         return
-    path = out or Path(f"{'-'.join(sweeps)}.html")
-    check_out(path)
     folders = [open_store(store).open(name) for name in sweeps]
     with busy("reading the store"):
-        text = page(content_of([facts_of(folder) for folder in folders]))
-    write(path, text)
+        path = write_page(folders, out or Path(f"{'-'.join(sweeps)}.html"))
     for folder in folders:
         warn(folder.warnings)
     if json:

@@ -36,8 +36,8 @@ def ensemble(
         bool,
         typer.Option(
             "--compare",
-            help="Show every method by cross-validation on `search`, and an ensemble of the best configuration's seeds "
-            "if it ran several times.",
+            help="Show every method by cross-validation on `search`, the saved soups, and an ensemble of the best "
+            "configuration's seeds if it ran several times.",
         ),
     ] = False,
     full_dev: Annotated[
@@ -53,22 +53,23 @@ def ensemble(
 
     A soup is greedy (Wortsman et al. 2022): it begins with the best trial, and each of the next nine whose weights fit
     joins if the mean scores no worse on `search`. That takes up to ten evaluations, here and now; other methods take
-    none. `hpo predict` and `hpo export` take it by its name.
+    none, and a soup is not cross-validated. `hpo predict` and `hpo export` take it by its name.
 
     Example: hpo ensemble quickstart-1 --size 5 --compare
 
     Example: hpo ensemble quickstart-1 --method soup
     """
     from hpo.display.summary import show_ensemble
-    from hpo.driver.ensemble import ensemble_here
+    from hpo.driver.ensemble import ensemble_here, saved_soups
 
     folder = open_sweep(store, sweep)
     with warned(folder), busy("choosing members and estimating their score"):
         record = ensemble_here(folder, tell, Choice(method, size, full_dev, compare), name)
+        soups = saved_soups(folder, tell) if compare else None
     if json:
-        print_json(record)
+        print_json(record if soups is None else {**record, "soups": soups})
     else:
-        show_ensemble(record, console(), compare=compare)
+        show_ensemble(record, console(), soups)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"ensemble": ensemble}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.commands.common import StoreOption, SweepArgument, open_sweep, serve, warned
+from hpo.commands.common import JsonOption, StoreOption, SweepArgument, open_sweep, print_json, serve, warned
 from hpo.display.messages import busy, tell
 from hpo.display.units import plural
 
@@ -41,6 +41,7 @@ def log(
     to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="Tracker: tensorboard, wandb or mlflow.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the runs; created if missing.")],
     store: StoreOption = "runs",
+    json: JsonOption = False,
 ) -> None:
     """Write the trials and repeats of a sweep as runs of an experiment tracker.
 
@@ -57,6 +58,9 @@ def log(
     with warned(folder), busy("writing the runs"):
         runs = write(folder, to, out)
     repeats = sum(run.origin == REPEAT for run in runs)
+    if json:
+        print_json({"directory": out, "tracker": to, "trials": len(runs) - repeats, "repeats": repeats})
+        return
     tell(f"{plural(len(runs), 'run')} in {out}: {plural(len(runs) - repeats, 'trial')}, {plural(repeats, 'repeat')}")
 
 

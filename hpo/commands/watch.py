@@ -170,6 +170,7 @@ def rm(
     ] = None,
     store: StoreOption = "runs",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Delete a sweep with its results, checkpoints, logs and ensembles; or what one trial has on the disk.
 
@@ -181,7 +182,7 @@ def rm(
     from hpo.driver.generations import active
 
     if trial is not None:
-        _remove_trial(open_sweep(store, sweep), trial, yes)
+        _remove_trial(open_sweep(store, sweep), trial, yes, json)
         return
     stored = open_store(store)
     folder = stored.open(sweep)
@@ -189,21 +190,28 @@ def rm(
         raise InputError(
             f"sweep {sweep!r} is running (process {driver.pid} on {driver.host}). Stop it first: hpo stop {sweep}"
         )
-    if not yes and not typer.confirm(f"Delete {folder.folder.path} and everything in it?"):
+    if not yes and not typer.confirm(f"Delete {folder.folder.path} and everything in it?", err=True):
         tell("nothing was deleted")
         return
     stored.remove(sweep)
-    tell(f"deleted {folder.folder.path}")
+    if json:
+        print_json({"sweep": sweep, "deleted": folder.folder.path})
+    else:
+        tell(f"deleted {folder.folder.path}")
 
 
-def _remove_trial(folder: SweepFolder, trial: int, yes: bool) -> None:
+def _remove_trial(folder: SweepFolder, trial: int, yes: bool, json: bool) -> None:
     from hpo.driver.removal import check_removable, remove_trial
 
     check_removable(folder, trial)
-    if not yes and not typer.confirm(f"Delete the weights and predictions of trial {trial} of {folder.name}?"):
+    question = f"Delete the weights and predictions of trial {trial} of {folder.name}?"
+    if not yes and not typer.confirm(question, err=True):
         tell("nothing was deleted")
         return
     removed = remove_trial(folder, trial)
+    if json:
+        print_json({"sweep": folder.name, "trial": trial, **removed._asdict()})
+        return
     weights = "its weights" if removed.weights else "no weights, as none were kept,"
     tell(f"trial {trial} of {folder.name}: deleted {weights} and {plural(removed.predictions, 'file')} of predictions")
     for name in removed.ensembles:

@@ -7,7 +7,7 @@ members.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.display.tables import MISSING
@@ -27,6 +27,12 @@ SOUP = "soup"
 SINGLE = ("top-k", 1)
 """Method and size that choose the best single trial."""
 MARK = "chosen"
+NO_SOUP = "no soup is saved; --method soup makes one"
+NOT_VALIDATED = (
+    "A soup is not cross-validated: every part of the rows would choose another mean of weights, a new model to "
+    "evaluate. Its score on `search` is that of the rows that chose it, so it is too high."
+)
+"""Why soups have no row among the methods."""
 
 
 def alone(record: Mapping[str, Any]) -> str | None:
@@ -102,6 +108,25 @@ def validated(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The line of `compared` about the ensemble's own method and size; None: it was not cross-validated, as a soup."""
     own, lines = (record["method"], record["size"]), record.get("compared", ())  # absent from older records
     return next((tried for tried in lines if (tried["method"], tried["size"]) == own), None)
+
+
+def soup_rows(soups: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a saved soup, by name; a mark at the one that has just been chosen."""
+    rows = []
+    for soup in soups:
+        search, held = (soup["estimates"]["ensemble"][part]["overall"] for part in ("search", "held"))
+        rows.append(
+            {
+                "soup": soup["name"],
+                "members": len(soup["members"]),
+                "on `search`, which chose it": score(search["value"]),
+                "held out": score(held["value"]),
+                "95 % interval": interval(held["low"], held["high"]),
+                "against single, held out": MISSING if soup["gain"] is None else signed(soup["gain"]["value"]),
+                "": MARK if soup["name"] == chosen["name"] else "",
+            }
+        )
+    return rows
 
 
 def optimism(record: Mapping[str, Any]) -> str | None:

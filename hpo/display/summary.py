@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -107,12 +107,17 @@ def show_answer(decision: Decision, console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def show_ensemble(record: Mapping[str, Any], console: Console, *, compare: bool = False) -> None:
-    """Print the members, then the estimates, held-out ones first; with `compare` all methods that were tried before."""
-    if compare:
+def show_ensemble(
+    record: Mapping[str, Any], console: Console, soups: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """Print the members, then the estimates, held-out ones first. `soups`: records of the saved soups; they and all
+    methods that were tried stand before, None: without them."""
+    if soups is not None:
         title = "methods by cross-validation on `search`"
         tables.show(ensemble.compared_rows(record), console, title=title, empty="too few rows for cross-validation")
-        console.print("not compared: soup, which takes an evaluation a candidate; see --method soup", soft_wrap=True)
+        console.print()
+        tables.show(ensemble.soup_rows(soups, record), console, title="saved soups", empty=ensemble.NO_SOUP)
+        console.print(ensemble.NOT_VALIDATED, style="dim", soft_wrap=True)
         console.print()
     if (sentence := ensemble.alone(record)) is not None:
         console.print(sentence, style="bold", soft_wrap=True)

@@ -125,15 +125,23 @@ def compared(ledger: Ledger, answer: Answer, budget: int, without: Collection[in
 
 
 def of_sweep(folder: SweepFolder, ledger: Ledger | None = None) -> Decision | None:
-    """The answer of a stored sweep, and its comparison with the default on `held` from the predictions that are there.
-    None before the search and its repeats have ended. `ledger`: that of the sweep, if it is known."""
-    ledger, record = ledger or Ledger.of(folder), record_of(folder)
-    budget = record.budget
-    trials = total_trials(record.trials, folder.folder)
-    if not ledger.ended(trials, budget, record.repeats):
+    """The answer of a stored sweep, and its comparison with the default on `held` from the predictions that are there,
+    which counts as a look at both. None before the search and its repeats have ended. `ledger`: that of the sweep, if
+    it is known."""
+    ledger = ledger or Ledger.of(folder)
+    answer = on_search(folder, ledger)
+    if answer is None:
         return None
-    answer = decided(folder, ledger, budget)
-    return Decision(answer, _on_held(folder, answer, runs_at_full_budget(ledger, budget)))
+    return Decision(answer, _on_held(folder, answer, runs_at_full_budget(ledger, record_of(folder).budget)))
+
+
+def on_search(folder: SweepFolder, ledger: Ledger) -> Answer | None:
+    """The answer of a stored sweep, without a comparison on `held`. None before the search and its repeats have
+    ended."""
+    record = record_of(folder)
+    if not ledger.ended(total_trials(record.trials, folder.folder), record.budget, record.repeats):
+        return None
+    return decided(folder, ledger, record.budget)
 
 
 def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
@@ -141,10 +149,13 @@ def best_trial(folder: SweepFolder, decision: Decision | None = None) -> int:
     if no trial has a score."""
     from results.files import StoreError
 
-    decision = decision or of_sweep(folder)
     if decision is not None and decision.answer.trial is not None:
         return decision.answer.trial
-    for trial in Ledger.of(folder).ranking():
+    ledger = Ledger.of(folder)
+    answer = on_search(folder, ledger)
+    if answer is not None and answer.trial is not None:
+        return answer.trial
+    for trial in ledger.ranking():
         return trial
     raise StoreError(f"No trial of sweep `{folder.name}` has a score yet.")
 
@@ -167,6 +178,14 @@ def scores_on_held(folder: SweepFolder, trial: int) -> dict[str, Any] | None:
     return of_predictor(score, values, labels_of(folder, score, ("held",), rows))
 
 
+def predictor_of(folder: SweepFolder, trial: int | None, ensemble: str | None) -> tuple[int | None, str | None]:
+    """The trial or the ensemble that predicts: the one that is named, else the best trial. Raises ValueError if both
+    are named."""
+    if trial is not None and ensemble is not None:
+        raise ValueError(f"`trial` and `ensemble` exclude each other; found {trial} and {ensemble!r}.")
+    return (best_trial(folder), None) if trial is None and ensemble is None else (trial, ensemble)
+
+
 def _on_held(folder: SweepFolder, answer: Answer, runs: Runs) -> Comparison | None:
     if answer.leader is None or answer.default is None:
         return None
@@ -181,9 +200,11 @@ Side = tuple["SweepFolder", Sequence[int]]
 
 def difference_on_held(left: Side, right: Side) -> tuple[tuple[int, ...], tuple[int, ...], Estimate] | None:
     """The runs of both sides that have predicted `held`, and the mean overall of the left ones minus that of the right
-    ones. None if a side has none. The data of both sweeps are equal."""
+    ones. None if a side has none. The data of both sweeps are equal. It counts as a look at both configurations
+    (`results.looks`)."""
     from results.choice import labels_of
     from results.estimates import of_difference
+    from results.looks import look_at_runs
     from results.predictions import HELD, aligned, common_rows, headline, predicted
 
     sides = []
@@ -208,4 +229,6 @@ def difference_on_held(left: Side, right: Side) -> tuple[tuple[int, ...], tuple[
     labels = labels_of(left[0], score, ("held",), rows)
     first, second = values
     difference = of_difference(score, list(first.values()), list(second.values()), labels)
+    look_at_runs(left[0], first)
+    look_at_runs(right[0], second)
     return tuple(first), tuple(second), difference

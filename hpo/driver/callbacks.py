@@ -1,4 +1,5 @@
-"""Callbacks: functions of the caller that are told of every event of a launch, once its row is durable.
+"""Callbacks: functions of the caller that are told of every event of a launch: of a trial once its row is durable, of
+the launch's phases, messages and end.
 
 They are called in the driver's process, one event after the other, between two steps of the search. A slow callback
 delays the search; one that raises an error only causes a warning.
@@ -18,8 +19,8 @@ Row = Mapping[str, Any]
 class Callback:
     """Base class of callbacks: override the events that you need.
 
-    Each event is a row of the store as a dict, without the columns that it leaves empty; `results.schemas` says type,
-    unit and meaning of each column.
+    An event of a trial (`started`, `reported`, `ended`) is a row of the store as a dict, without the columns that it
+    leaves empty; `results.schemas` says type, unit and meaning of each column.
     """
 
     def started(self, row: Row) -> None:
@@ -33,6 +34,19 @@ class Callback:
     def ended(self, row: Row) -> None:
         """An attempt has ended. `row`: trial, attempt, state (complete, pruned, diverged or failed: the trial has
         ended; lost or paused: it will go on), reason, error, and more columns of `trials`."""
+
+    def phase(self, name: str) -> None:
+        """The launch begins a phase. `name`: starting, searching, repeating, finalising (the chosen trials predict) or
+        stopping; at the end done or stopped."""
+
+    def message(self, text: str) -> None:
+        """The driver has a message: a lost trial, a place in quarantine, a hung worker, why the launch stops, a file
+        that cannot be read."""
+
+    def finished(self, row: Row) -> None:
+        """The launch has ended. `row`: sweep (its name) and state (done; stopped: it can be resumed); of a sweep that
+        is done also answer (a trial; None: none has reached the full budget), method (of the ensemble) and members
+        (trial -> its weight)."""
 
 
 class Callbacks:
@@ -65,9 +79,24 @@ class Callbacks:
             for callback in self._callbacks:
                 self._call(callback, event, _plain(row))
 
-    def _call(self, callback: Callback, event: str, row: Row) -> None:
+    def phase(self, name: str) -> None:
+        """Tell every callback that a phase begins."""
+        for callback in self._callbacks:
+            self._call(callback, "phase", name)
+
+    def message(self, text: str) -> None:
+        """Tell every callback a message of the driver."""
+        for callback in self._callbacks:
+            self._call(callback, "message", text)
+
+    def finished(self, row: Row) -> None:
+        """Tell every callback that the launch has ended."""
+        for callback in self._callbacks:
+            self._call(callback, "finished", dict(row))
+
+    def _call(self, callback: Callback, event: str, told: Row | str) -> None:
         try:
-            getattr(callback, event)(row)
+            getattr(callback, event)(told)
         except Exception as error:  # noqa: BLE001  a callback that fails must not stop a sweep
             warning = f"a callback failed: {type(callback).__name__}.{event}: {type(error).__name__}: {error}"
             if warning not in self._told:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.driver.finalise import finalise_here
 from hpo.driver.ledger import Ledger
-from hpo.driver.selection import Choice, Needed, conclude, settle
+from hpo.driver.selection import METHOD, Choice, Needed, conclude, select, settle
 from hpo.driver.soup import with_soup
 
 if TYPE_CHECKING:
@@ -22,18 +22,13 @@ def ensemble_here(
     (`results.selection.conclude`).
 
     Predictions that are missing, as after a stop, are made in this process. Trials that cannot predict are left out;
-    `tell` gets a message about each. Raises ValueError for an unknown method, a size below 1, a soup with `compare`.
+    `tell` gets a message about each. Raises ValueError for an unknown method and a size below 1.
     """
     from results.choice import SOUP
     from results.ensembles import check
 
     check(choice.method, choice.size, (SOUP,))
     is_soup = choice.method == SOUP
-    if is_soup and choice.compare:
-        raise ValueError(
-            "`--compare` scores methods by cross-validation of stored predictions, and a soup needs evaluations; give "
-            "either `--compare` or `--method soup`."
-        )
     ledger = Ledger.of(folder)
 
     def predict(needs: Needed) -> Mapping[int, str]:
@@ -48,4 +43,22 @@ def ensemble_here(
     selection = chosen.selection
     if is_soup:
         selection = with_soup(folder, ledger, selection, choice, tell)
+        if choice.compare:
+            others = select(folder, ledger, replace(choice, method=METHOD), chosen.failed)
+            selection = replace(selection, tried=others.tried)
     return conclude(folder, ledger, selection, name)
+
+
+def saved_soups(folder: SweepFolder, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Records of the saved soups of a sweep, by name. `tell` gets a message about a record that cannot be read."""
+    from results.choice import SOUP
+    from results.files import StoreError
+    from results.selection import load, saved
+
+    records = []
+    for name in saved(folder):
+        try:
+            records.append(load(folder, name))
+        except StoreError as error:
+            tell(str(error))
+    return [record for record in records if record["combination"] == SOUP]

@@ -67,10 +67,10 @@ class Running:
         self._sweep = plan.sweep(job.resources.workers)
         self._sweep.replay(events)
         screen.recall(events)
-        screen.messages += [*self._sweep.warnings, *folder.warnings]
+        screen.tell(*self._sweep.warnings, *folder.warnings)
         shelf = Shelf(folder.folder, plan.record.keep, Jury(folder))
         self._board = Board(job.pause_key)
-        tell = screen.messages.append
+        tell = screen.tell
         room = functools.partial(look, job.resources.closed)
         self._placement = Placement(job.resources.workers, self._board, tell, closed=screen.quarantined)
         self._quarantines = QuarantineLog(folder.folder, generation.number, tell)
@@ -78,7 +78,7 @@ class Running:
         self._recorder = Recorder(self._sweep, writer, shelf, screen.monitor, self._placement, tell, self._whole_gpus)
         self._recorder.recall(events)
         if plan.retry_failed and (failed := self._sweep.retry_failed()):
-            screen.messages.append(f"failed trials are tried again: {', '.join(map(str, failed))}")
+            screen.tell(f"failed trials are tried again: {', '.join(map(str, failed))}")
         self._halt = Halt(folder.folder, plan.time, since=generation.began, started=screen.clock)
         self._membership = Membership()
         self._departures = Departures() if elastic else None
@@ -97,9 +97,7 @@ class Running:
                 state = self._finish()
             except KeyboardInterrupt:  # StopNow; Ray's waits raise it again as a plain KeyboardInterrupt
                 if self._recorder.running:
-                    self._screen.messages.append(
-                        "stopped at once; running trials will resume from their last checkpoint"
-                    )
+                    self._screen.tell("stopped at once; running trials will resume from their last checkpoint")
                 self._recorder.abandon("stopped at once")
                 state = "stopped"
             except Exception as error:
@@ -119,14 +117,14 @@ class Running:
         try:
             self._board.clear()
         except Exception as error:  # noqa: BLE001  if Ray is gone, so is the board; the error that ended Ray must be seen
-            self._screen.messages.append(f"the pause flag could not be removed: {type(error).__name__}: {error}")
+            self._screen.tell(f"the pause flag could not be removed: {type(error).__name__}: {error}")
 
     def _search(self) -> None:
         from hpo.driver.tune import fit
 
         if self._sweep.finished:
             return
-        self._screen.phase = "searching"
+        self._screen.enter("searching")
         name = f"{self._plan.name}-{self._generation.number}"
         if self._slots is not None:
             self._placement.resize(self._slots.number)
@@ -142,11 +140,11 @@ class Running:
         if self._departures is not None:
             self._placement.leave(self._departures.new())
         if self._screen.phase == "searching" and self._sweep.searched:
-            self._screen.phase = "repeating"
+            self._screen.enter("repeating")
         reason = self._recorder.fault or self._halt.reason
         if not self._sweep.halted and reason is not None:
-            self._screen.phase = "stopping"
-            self._screen.messages.append(f"{reason}: no new trials; running trials write a checkpoint")
+            self._screen.enter("stopping")
+            self._screen.tell(f"{reason}: no new trials; running trials write a checkpoint")
             self._sweep.halt()
             self._board.raise_flag()
             self._give_up = time.monotonic() + (self._plan.pause_timeout or PATIENCE)
@@ -177,7 +175,7 @@ class Running:
 
         silent, hung = self._watchdog.look(running(), time.monotonic())
         for attempt, limit in silent.items():
-            self._screen.messages.append(
+            self._screen.tell(
                 f"attempt {attempt} has shown no sign of life for {limit / 120:.0f} minutes; its worker is killed "
                 f"after {limit / 60:.0f} minutes (see --trial-timeout)"
             )
@@ -187,12 +185,14 @@ class Running:
         """Choose an ensemble and let the chosen trials predict, if the search has ended."""
         if not self._sweep.finished:
             return "stopped"
+        from hpo.driver.answer import decided
         from hpo.driver.finalise import finalise
         from hpo.driver.selection import Needed, record_choice, settle
 
-        self._screen.phase = "finalising"
-        self._screen.begin("choosing the trials that predict")
         self._recorder.settle()
+        self._settle()
+        self._screen.enter("finalising")
+        self._screen.begin("choosing the trials that predict")
         ledger, interrupted = Ledger.of(self._folder), False
         failed: set[int] = set()
 
@@ -206,12 +206,12 @@ class Running:
                 self._show()
                 if not interrupted and (reason := self._halt.reason) is not None:
                     interrupted = True
-                    self._screen.messages.append(f"{reason}: no more predictions; the next launch makes the others")
+                    self._screen.tell(f"{reason}: no more predictions; the next launch makes the others")
                 return not interrupted
 
-            tell, limit = self._screen.messages.append, self._plan.trial_timeout
+            tell, limit = self._screen.tell, self._plan.trial_timeout
             problems = finalise(self._job, needs.pending, on_turn, tell, limit)
-            self._screen.messages += problems.values()
+            self._screen.tell(*problems.values())
             failed.update(problems)
             return None if interrupted else problems
 
@@ -219,6 +219,7 @@ class Running:
         if chosen is None:
             return "stopped"
         record_choice(self._folder, ledger, Needed(chosen.trials, []), failed)
+        self._screen.result = decided(self._folder, ledger, self._plan.record.budget), chosen.selection
         return "done"
 
     def _leave_if_useless(self) -> None:
@@ -226,12 +227,12 @@ class Running:
         if self._generation.superseded:
             raise SupersededError(f"sweep {self._plan.name!r} was taken over by another driver; this one stops")
         if self._membership.lost():
-            self._screen.messages.append(f"the cluster has given up {host()}, where this driver runs: resume elsewhere")
+            self._screen.tell(f"the cluster has given up {host()}, where this driver runs: resume elsewhere")
             raise StopNow
 
     def _settle(self) -> None:
         while self._writer.warnings:
-            self._screen.messages.append(self._writer.warnings.pop(0))
+            self._screen.tell(self._writer.warnings.pop(0))
         self._screen.settle(self._writer.durable_seq)
 
     def _show(self) -> None:

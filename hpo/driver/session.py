@@ -119,7 +119,7 @@ class Session:
         """What trials get on the nodes that can run them."""
         record, screen = self._plan.record, self._screen
         check = check_nodes(self._plan.store, record.data.folder, record.base.asked, resources, screen.begin)
-        screen.messages += check.warnings
+        screen.tell(*check.warnings)
         if not check.closed:
             return resources
         screen.quarantined = {node.name: why for node, why in check.closed.items()}
@@ -140,7 +140,7 @@ class Session:
 
     def _tell_of_less(self, resources: Resources) -> None:
         """Say what trials get less than was requested or recorded."""
-        request, tell = self._plan.record.resources, self._screen.messages.append
+        request, tell = self._plan.record.resources, self._screen.tell
         if request.workers is not None and resources.workers < request.workers:
             tell(f"{request.workers} trials were to run at a time: this machine has room for {resources.workers}")
         if request.cpus_per_trial is not None and resources.cpus_per_trial < request.cpus_per_trial:
@@ -158,10 +158,9 @@ class Session:
         except Exception as error:
             if not is_disk_error(error):
                 raise
-            screen.messages.append(f"the disk failed: {error}")
+            screen.tell(f"the disk failed: {error}")
             state = "stopped"
-        screen.phase = state
-        screen.show(force=True)
+        screen.finish(state)
         return Outcome(self._plan.name, state, screen.snapshot().at_rest(), screen.quarantined)
 
     def _with_generation(
@@ -198,4 +197,4 @@ class Session:
         try:
             folder.compact(grace=0.0)
         except (ValueError, OSError) as error:
-            self._screen.messages.append(f"small files were not merged: {error}")
+            self._screen.tell(f"small files were not merged: {error}")

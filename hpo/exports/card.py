@@ -107,7 +107,7 @@ def soup_scores(folder: SweepFolder, record: Mapping[str, Any]) -> Iterator[str]
 def trial_scores(folder: SweepFolder, trial: int) -> Iterator[str]:
     """Scores of a trial on both parts of the dev sets with 95 % intervals, as far as the store holds predictions."""
     from results.candidates import candidates
-    from results.looks import look
+    from results.looks import look_at_runs
     from results.predictions import headline
 
     tasks = list(folder.tasks)
@@ -127,7 +127,7 @@ def trial_scores(folder: SweepFolder, trial: int) -> Iterator[str]:
         command = f"hpo predict {folder.name} --trial {trial} --out DIR"
         yield f"| `held` | not estimated: first `{command}` |{' |' * len(tasks)}"
     else:
-        look(folder, {trial: dict.fromkeys(tasks, 1.0)})
+        look_at_runs(folder, [trial])
     yield ""
 
 

@@ -45,7 +45,7 @@ def predictors(
 
     The `held` of a trial counts as a look (`results.looks`); that of an ensemble was counted when it was saved."""
     from results.files import StoreError
-    from results.looks import look
+    from results.looks import look_at_runs
 
     named: dict[str, tuple[Sequence[int], Mapping[str, Any] | None]] = {
         name: ([trial], None) for name, trial in singles.items()
@@ -72,7 +72,7 @@ def predictors(
                 if task in record.tasks and len(table := _table(known, task, prediction, record.tasks[task]))
             }
         if chosen is None and parts.get("held"):
-            look(folder, {trials[0]: dict.fromkeys(folder.tasks, 1.0)})
+            look_at_runs(folder, trials)
         found.append(Predictor(name, parts))
     return tuple(found), problems
 
@@ -147,6 +147,13 @@ def wrongness(rows: pd.DataFrame, task: TaskRecord) -> NDArray[np.float64]:
         spread = float(np.std(rows["prediction"] - rows["label"])) or 1.0
         return np.asarray(distance / spread)
     return np.asarray(np.where(distance > 0, distance + rows["chance"].fillna(0.0).to_numpy(dtype=float), 0.0))
+
+
+def with_outliers(rows: pd.DataFrame, found: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with a column outlier (bool), by `minbert.metrics.details`."""
+    marked = rows.assign(outlier=False)
+    marked.iloc[found.get("outliers", []), marked.columns.get_loc("outlier")] = True
+    return marked
 
 
 def confusion_counts(found: Mapping[str, Any]) -> pd.DataFrame:

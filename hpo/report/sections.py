@@ -20,7 +20,7 @@ from hpo.driver.importance import importances_frame
 from hpo.report import html
 from hpo.report.errors import error_rows, texts_of
 from hpo.report.facts import Facts
-from hpo.report.quality import confusion_counts, precision_recall_curve
+from hpo.report.quality import confusion_counts, precision_recall_curve, with_outliers
 from hpo.search.importance import Importance
 from hpo.search.states import CLOSED, DEFAULT
 from results.objectives import SCORE, Objective, objectives_from
@@ -270,10 +270,8 @@ def _figures_of(facts: Facts, key: str, tables: Mapping[str, pd.DataFrame]) -> I
         note = f"n = {len(rows):,}: {', '.join(f'{name} {value}' for name, value in figures.items())}."
         place = html.identifier(key, task)
         if declared.kind == "regression":
-            shown = rows.assign(outlier=False)
-            shown.iloc[found.get("outliers", []), shown.columns.get_loc("outlier")] = True
             note = f"{note} {plural(len(found.get('outliers', [])), 'outlier')} beyond {metrics.OUTLIER:g} deviations."
-            drawn = predictions.agreement(shown)
+            drawn = predictions.agreement(with_outliers(rows, found))
             yield html.plot(f"{place}-agreement", f"{task}: predictions and labels.", drawn, note)
         elif "confusion" in found:
             drawn = predictions.confusion(confusion_counts(found))

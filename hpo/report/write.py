@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpo.report.page import GENERATOR
+from hpo.report.facts import facts_of
+from hpo.report.page import GENERATOR, content_of, page
+
+if TYPE_CHECKING:
+    from results.store import SweepFolder
 
 HEAD = 2000
 """Number of bytes at the beginning of a page that name its generator."""
@@ -13,6 +19,13 @@ HEAD = 2000
 
 class ReportError(ValueError):
     """The page cannot be written to this file."""
+
+
+def write_page(folders: Sequence[SweepFolder], path: Path) -> Path:
+    """Write the page of these sweeps; returns its path. Raises ReportError, StoreError, RecordError."""
+    check_out(path)
+    write(path, page(content_of([facts_of(folder) for folder in folders])))
+    return path
 
 
 def check_out(path: Path) -> None:

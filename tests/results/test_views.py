@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from results import views
+from results.looks import looks
 from results.reading import report_per_step
 from results.rows import to_rows
 from results.sql import QueryError
@@ -187,7 +188,10 @@ def test_show_holds_one_trial_in_detail(folder: SweepFolder) -> None:
 
 def test_held_scores(folder: SweepFolder) -> None:
     predict(folder, [1.0, 0.2])
-    shown = [views.show(folder, trial, SCORING)["held"] for trial in (0, 1, 4)]
+    assert views.show(folder, 0)["held"] is None, "no scoring, no score"
+    assert looks(folder) == 0
+    shown = [views.show(folder, trial, SCORING)["held"] for trial in (0, 1, 4, 0)]
+    assert looks(folder) == 2, "trials 0 and 1; trial 0 twice"
     assert shown[0] == {"colour": 1.0, "length": pytest.approx(1.0), "overall": pytest.approx(1.0)}
     assert shown[1]["colour"] < 0.6
     assert shown[2] is None, "it has predicted nothing"

@@ -24,6 +24,8 @@ def test_the_examples_run(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyt
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 6
     for block in blocks:
+        if ".predict(" in block:
+            continue  # it needs real weights: tests/hpo/commands/test_exports.py runs it
         code = block.replace("budget=2_000", short).replace("trials=25)", 'trials=25, trainer="tests.hpo.fakes")')
         exec(compile(code, "docs/python.md", "exec"), names)
     assert len(names["sweep"].trials) > 25, "24 trials, one more, and repeats"

@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {
 
 class Notes(hpo.Callback):
     def __init__(self) -> None:
-        self.events: list[tuple[str, Mapping[str, Any]]] = []
+        self.events: list[tuple[str, Any]] = []
 
     def started(self, row: Mapping[str, Any]) -> None:
         self.events.append(("started", row))
@@ -42,13 +42,25 @@ class Notes(hpo.Callback):
     def ended(self, row: Mapping[str, Any]) -> None:
         self.events.append(("ended", row))
 
-    def of(self, event: str) -> list[Mapping[str, Any]]:
+    def phase(self, name: str) -> None:
+        self.events.append(("phase", name))
+
+    def message(self, text: str) -> None:
+        self.events.append(("message", text))
+
+    def finished(self, row: Mapping[str, Any]) -> None:
+        self.events.append(("finished", row))
+
+    def of(self, event: str) -> list[Any]:
         return [row for name, row in self.events if name == event]
 
 
 class Broken(hpo.Callback):
     def reported(self, row: Mapping[str, Any]) -> None:
         raise RuntimeError("no network")
+
+    def message(self, text: str) -> None:
+        raise RuntimeError(text)  # a new error for each message
 
 
 def test_callbacks_are_told_of_every_event_and_harm_nothing(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -71,6 +83,12 @@ def test_callbacks_are_told_of_every_event_and_harm_nothing(ray_cluster: Cluster
     start = notes.of("started")[1]
     assert start["config"]["optimizer"]["encoder_lr"] == start["params"]["optimizer/encoder_lr"]
     assert {row["trial"]: row["state"] for row in notes.of("ended")}[2] == "failed"
+    assert notes.of("phase") == ["starting", "searching", "repeating", "finalising", "done"]
+    assert any("trial 2" in message for message in notes.of("message"))
+    assert notes.events[-1][0] == "finished", "and every row was told before"
+    [end] = notes.of("finished")
+    assert (end["sweep"], end["state"], end["answer"]) == ("s", "done", sweep.answer.answer.trial)
+    assert sum(end["members"].values()) == pytest.approx(1)
 
     later = Notes()
     script(tmp_path / "s")

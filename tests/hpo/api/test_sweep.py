@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -14,7 +15,11 @@ from optuna.trial import TrialState
 
 import hpo
 from hpo.api.sweep import StoredSweep
+from results.looks import FOLDER, look_at_runs, looks
 from results.store import Store, StoreError, SweepMissing
+from tests.hpo.cli import answer
+from tests.hpo.cli import hpo as command
+from tests.hpo.commands.test_importance import make
 
 DOCS = (Path(__file__).resolve().parents[3] / "docs" / "python.md").read_text(encoding="utf-8")
 SPENT = "optimizer/encoder_lr"
@@ -32,7 +37,9 @@ def documented(title: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
-def test_every_column_of_the_tables_is_documented(sweep: StoredSweep) -> None:
+def test_every_column_of_the_tables_is_documented(sweep: StoredSweep, tmp_path: Path) -> None:
+    make(tmp_path, "many")
+    many = hpo.open("many", str(tmp_path))
     tasks = {"sst", "qqp", "sts"}
     trials = documented("`sweep.trials`")
     columns = {re.sub(r"(sst|qqp|sts)$", "<task>", name) for name in sweep.trials.columns}
@@ -42,6 +49,8 @@ def test_every_column_of_the_tables_is_documented(sweep: StoredSweep) -> None:
     assert columns == documented("`sweep.reports`")
     assert documented("`sweep.top(n)`") == set(sweep.top(1).columns) - set(sweep.trials.columns)
     assert tasks <= set(sweep.trials.columns)
+    assert documented("`sweep.importance()`") == set(many.importance().columns)
+    assert many.importance().groupby("target")["importance"].sum().to_numpy() == pytest.approx(1)
 
 
 def test_reports_are_the_rows_of_the_store(sweep: StoredSweep) -> None:
@@ -59,12 +68,41 @@ def test_figures_show_the_sweep(sweep: StoredSweep) -> None:
     plot = sweep.plot
     drawn = [plot.history("elapsed"), plot.intermediate_values("sst"), plot.parallel_coordinate(),
              plot.slice([SPENT], step=100), plot.pareto_front("-trainable_parameters"), plot.timeline(),
-             plot.replicates()]  # fmt: skip
+             plot.replicates(), plot.agreement("sts"), plot.confusion("sst", trial=0)]  # fmt: skip
     assert all(figure.data for figure in drawn)
     assert drawn[2].data[0].dimensions[0].label == SPENT
     assert sum(len(trace.x) for trace in drawn[3].data) == 7, "one point per trial at the first rung, without repeats"
     with pytest.raises(ValueError, match=f"no trial drew `adapter/rank`. Drawn: {SPENT}"):
         plot.slice(["adapter/rank"])
+
+
+def test_figures_of_predictions_show_the_rows_of_held(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps / "b", tmp_path / "b", ignore=shutil.ignore_patterns(FOLDER))
+    sweep = hpo.open("b", str(tmp_path))
+    found = sweep.plot.confusion("sst", trial=0)
+    assert found.layout.title.text == "sst, best trial (0), on held"
+    assert looks(sweep.folder) == 1
+    labels = {row["row"]: row["label"] for row in sweep.folder.read("examples").to_pylist() if row["task"] == "sst"}
+    rows = [row for row in sweep.folder.read("predictions").to_pylist() if (row["trial"], row["task"]) == (0, "sst")]
+    held = [row for row in rows if row["split"] == "held"]
+    right = sum(row["value"] == labels[row["row"]] for row in held)
+    shares, counts = np.array(found.data[0].z), np.array(
+        [[float(text.split("<br>")[0].replace(",", "")) for text in line] for line in found.data[0].text]
+    )
+    assert (counts.sum(), np.trace(counts)) == (len(held), right)
+    assert shares == pytest.approx(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    record = sweep.ensemble(size=2, name="pair")
+    figure = sweep.plot.agreement(ensemble="pair")
+    assert figure.layout.title.text == "sts, ensemble pair, on held"
+    estimate = record["estimates"]["ensemble"]["held"]["tasks"]["sts"]
+    assert sum(len(trace.x) for trace in figure.data[:2]) == estimate["n"]
+    assert sweep.plot.precision_recall().data
+    with pytest.raises(ValueError, match="`task` must name one of sst, qqp"):
+        sweep.plot.confusion()
+    with pytest.raises(ValueError, match="Unknown task `sts`. Expected one of: qqp"):
+        sweep.plot.precision_recall("sts")
+    with pytest.raises(ValueError, match="exclude each other"):
+        sweep.plot.agreement(trial=0, ensemble="pair")
 
 
 def test_the_best_is_the_answer(sweep: StoredSweep) -> None:
@@ -81,6 +119,51 @@ def test_the_best_is_the_answer(sweep: StoredSweep) -> None:
     assert "<table" in sweep._repr_html_()
     with pytest.raises(StoreError, match=r"No trial 99 in sweep `a`. It has trials 0 to"):
         sweep.config(99)
+
+
+def test_what_shows_a_score_on_held_counts_as_a_look(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps / "a", tmp_path / "a", ignore=shutil.ignore_patterns(FOLDER))
+    sweep = hpo.open("a", str(tmp_path))
+    best = int(sweep.best["trial"])
+    assert sweep.config() and answer("best", "a", "--config", store=tmp_path)
+    assert looks(sweep.folder) == 0, "the best trial and its configuration are known from `search`"
+    assert sweep.trial(best)["held"] and sweep.trial(best)["held"]
+    assert looks(sweep.folder) == 1
+    shutil.rmtree(tmp_path / "a" / FOLDER)
+    held = sweep.answer.held
+    assert held is not None
+    assert looks(sweep.folder) == 2, "the configuration nearest to the default, and the default, of all their runs"
+    assert answer("best", "a", store=tmp_path)["answer"]["held"]["trial"] == held.trial
+    assert looks(sweep.folder) == 2, "the same again"
+    for each in {held.runs, held.default_runs}:
+        look_at_runs(sweep.folder, each)
+    assert looks(sweep.folder) == 2
+
+
+def test_a_store_that_cannot_be_written_can_be_read(
+    two_sweeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_sweeps / "a", tmp_path / "a", ignore=shutil.ignore_patterns(FOLDER))
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for method in ("make", "write"):
+        monkeypatch.setattr(f"results.files.Disk.{method}", refuse)
+    sweep = hpo.open("a", str(tmp_path))
+    assert sweep.trial(0)["held"]
+    assert sweep.answer.held is not None
+    assert looks(sweep.folder) == 0
+
+
+def test_what_is_taken_away_is_what_the_commands_give(sweep: StoredSweep, two_sweeps: Path, tmp_path: Path) -> None:
+    assert sweep.command(3) == command("show", "a", "3", "--command", store=two_sweeps).stdout.strip()
+    assert sweep.command() == sweep.command(int(sweep.best["trial"]))
+    path = sweep.report(tmp_path / "a.html")
+    assert path.read_text().startswith("<!DOCTYPE html>")
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not a report"):
+        sweep.report(tmp_path / "mine.txt")
 
 
 def test_the_study_is_what_happened(sweep: StoredSweep) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from minbert.encoder.base import find_base
 from minbert.training.predict import open_predictor
 from minbert.training.train import State, train
 from tests.hpo import stored
+from tests.hpo.api.test_sweep import DOCS, documented
 from tests.hpo.cli import SWEEP, answer, hpo, refused
 from tests.minbert.configs import configure
 from tests.minbert.conftest import make_corpus
@@ -143,6 +145,28 @@ def test_python_predicts_as_the_command(store: Path, pairs: Path) -> None:
         sweep.predict([("a", "b"), "c"], "qqp", trial=2)
     with pytest.raises(ValueError, match="exclude each other"):
         sweep.predict(TEXTS, "qqp", trial=2, ensemble="two")
+
+
+def test_the_block_of_the_page_about_python(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block of docs/python.md that needs real weights. The answer, trial 0, has those of trial 3 here."""
+    monkeypatch.chdir(tmp_path)
+    store = shutil.copytree(store, tmp_path / "runs")
+    weights = store / SWEEP / "checkpoints"
+    shutil.copytree(weights / "3" / "0-302", weights / "0" / "0-302")
+    sweep = StoredSweep(SWEEP, str(store))
+    assert sweep.best["trial"] == 0
+    [block] = [block for block in re.findall(r"^```python\n(.*?)^```", DOCS, re.M | re.S) if ".predict(" in block]
+    exec(compile(block, "docs/python.md", "exec"), {"sweep": sweep})
+    assert (tmp_path / "mine.html").is_file()
+    found = sweep.predict(["a good film", "dull"], "sst")
+    assert open_predictor(tmp_path / "exported")("sst", [("a good film",), ("dull",)]).probabilities == pytest.approx(
+        found.filter(like="probability").to_numpy(), abs=1e-3
+    )
+    assert {re.sub(r"\d$", "<class>", name) for name in found} == documented("`sweep.predict(texts)`")
+    done = hpo("predict", SWEEP, "--task", "sst", "--input", "-", store=store, typed="a good film\ndull\n")
+    assert "trial 0 predicts, the best of small-1" in done.stderr
+    rows = [line.split(",") for line in done.stdout.splitlines()]
+    assert np.array(rows[1:], float)[:, 1:] == pytest.approx(found.to_numpy(), abs=1e-6)
 
 
 def test_predict_of_texts_refuses(store: Path, pairs: Path, tmp_path: Path) -> None:

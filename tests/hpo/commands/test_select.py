@@ -57,6 +57,7 @@ def test_compare_shows_every_method_by_cross_validation(kept_store: Path) -> Non
     assert {line.split()[0] for line in table.splitlines() if line.rstrip().endswith("chosen")} < {"best", *METHODS}
     assert all(f"\n{method} " in table for method in METHODS)
     assert "best single trial" in table
+    assert "no soup is saved" in text
     record = answer("ensemble", SWEEP, "--compare", "--method", "stack", "--size", "2", store=kept_store)
     assert record["method"] == "stack", "the one that was asked for"
     assert {line["method"] for line in record["compared"]} == METHODS.keys()
@@ -104,10 +105,19 @@ def test_predict_ensemble_of_one_equals_its_member(kept_store: Path, tmp_path: P
         assert (tmp_path / "e" / name).read_text() == (tmp_path / "t" / name).read_text()
 
 
+def test_predict_takes_the_answer_unless_told_otherwise(kept_store: Path, tmp_path: Path) -> None:
+    done = hpo("predict", SWEEP, "--out", tmp_path / "p", store=kept_store)
+    best = answer("best", SWEEP, store=kept_store)["trial"]
+    assert f"trial {best} predicts, the best of {SWEEP}" in done.stderr
+    assert hpo("predict", SWEEP, "--trial", best, "--out", tmp_path / "t", store=kept_store).exit_code == 0
+    for name in FILES:
+        assert (tmp_path / "p" / name).read_text() == (tmp_path / "t" / name).read_text()
+
+
 def test_predict_refuses(kept_store: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "p"]
-    assert "--trial" in refused(hpo("predict", SWEEP, *out, store=kept_store))
-    assert "--trial" in refused(hpo("predict", SWEEP, "--trial", "1", "--ensemble", "x", *out, store=kept_store))
+    both = ("--trial", "1", "--ensemble", "x")
+    assert "exclude each other" in refused(hpo("predict", SWEEP, *both, *out, store=kept_store))
     assert "Trials with kept weights: 0, 1, 2" in refused(hpo("predict", SWEEP, "--trial", "4", *out, store=kept_store))
     assert "no trial 77" in refused(hpo("predict", SWEEP, "--trial", "77", *out, store=kept_store))
     assert "`nosuch`" in refused(hpo("predict", SWEEP, "--ensemble", "nosuch", *out, store=kept_store))

@@ -13,6 +13,7 @@ from hpo.driver.compare import Compared, CompareError, compare
 from hpo.launch.prepare import prepare
 from hpo.search.states import configuration_id
 from minbert import metrics
+from results.looks import FOLDER, looks
 from results.store import Store, SweepFolder
 from tests.hpo.cli import answer, hpo, refused
 from tests.hpo.conftest import launch
@@ -54,6 +55,15 @@ def test_the_difference_is_that_of_the_scores_on_held(two_sweeps: Path, found: C
     assert pair.difference.low <= pair.difference.value <= pair.difference.high
     assert pair.runs == found.sides[1].runs
     assert pair.significant == (pair.difference.low > 0 or pair.difference.high < 0)
+
+
+def test_each_sweep_counts_a_look_at_its_best(two_sweeps: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_sweeps, tmp_path, dirs_exist_ok=True)
+    for folder in folders(tmp_path):
+        folder.folder.child(FOLDER).remove()
+    for _ in range(2):
+        compare(folders(tmp_path))
+        assert [looks(folder) for folder in folders(tmp_path)] == [1, 1]
 
 
 def test_the_course_is_the_best_score_for_as_many_examples(two_sweeps: Path, found: Compared) -> None:

@@ -14,7 +14,7 @@ from hpo.driver.selection import conclude, select, still_needed
 from results import views
 from results.predictions import predicted
 from results.store import Store, StoreError, SweepFolder
-from tests.hpo.cli import hpo, refused
+from tests.hpo.cli import answer, hpo, refused
 
 
 @pytest.fixture
@@ -54,6 +54,10 @@ def test_rows_stay_while_weights_and_predictions_go(folder: SweepFolder, tmp_pat
 
     again = hpo("rm", "a", "--trial", trial, "--yes", store=tmp_path)
     assert "deleted no weights, as none were kept, and 0 files" in again.stderr
+    facts = answer("rm", "a", "--trial", trial, "--yes", store=tmp_path)
+    assert (facts["trial"], facts["weights"], facts["predictions"], facts["ensembles"]) == (trial, False, 0, ["mine"])
+    assert answer("rm", "a", "--yes", store=tmp_path) == {"sweep": "a", "deleted": str(folder.path)}
+    assert not folder.path.exists()
 
 
 def test_a_trial_that_was_not_chosen_is_not_missed(folder: SweepFolder, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from minbert.training.evaluation import predict_dev
 from minbert.training.model import MultitaskModel
 from minbert.training.predict import model_of, open_predictor
 from minbert.training.train import State, train
+from results.ensembles import METHODS
 from results.store import Store, SweepFolder
 from tests.hpo import stored
 from tests.hpo.cli import SWEEP, answer, hpo, refused
@@ -227,6 +228,22 @@ def test_a_soup_keeps_its_predictions_and_a_page_shows_them(
     assert {task: len(predictor.parts["held"][task]) for task in data.tasks} == {t: held[t]["n"] for t in data.tasks}
 
 
+def test_a_saved_soup_stands_beside_the_other_methods(folder: SweepFolder, soup: dict[str, Any]) -> None:
+    store = Path(folder.folder.path).parent
+    done = hpo("ensemble", SWEEP, "--compare", "--method", "top-k", "--size", "2", store=store)
+    assert done.exit_code == 0, done.output
+    [row] = [line.split() for line in done.stdout.splitlines() if line.startswith("soup-3 ")]
+    search, held = (soup["estimates"]["ensemble"][part]["overall"] for part in ("search", "held"))
+    ends = f"{held['low']:.4f}", f"{held['high']:.4f}"
+    assert row[1:4] == [str(len(soup["members"])), f"{search['value']:.4f}", f"{held['value']:.4f}"]
+    assert all(end in " ".join(row) for end in ends) and row[-1] != "chosen"
+    assert "on `search`, which chose it" in done.stdout and "A soup is not cross-validated" in done.stdout
+    record = answer("ensemble", SWEEP, "--compare", "--method", "soup", "--size", "3", store=store)
+    assert [each["name"] for each in record["soups"]] == ["soup-3"]
+    assert record["soups"][0]["members"] == record["members"] == soup["members"]
+    assert {line["method"] for line in record["compared"]} == METHODS.keys()
+
+
 def test_a_soup_of_one_is_that_trial(folder: SweepFolder) -> None:
     record = answer("ensemble", SWEEP, "--method", "soup", "--size", "1", store=Path(folder.folder.path).parent)
     assert [member["trial"] for member in record["members"]] == [record["best_single"]]
@@ -243,7 +260,6 @@ def test_what_a_soup_refuses(
     assert (
         "auto, top-k" in (wrong := refused(hpo("ensemble", SWEEP, "--method", "sup", store=store))) and "soup" in wrong
     )
-    assert "needs evaluations" in refused(hpo("ensemble", SWEEP, "--method", "soup", "--compare", store=store))
     answer("ensemble", SWEEP, "--method", "top-k", "--size", "2", store=store)
     told = refused(hpo("export", SWEEP, "many", tmp_path / "e", store=store))
     assert "`TRIAL` must be the number of a trial or the name of a saved soup, not 'many'" in told

@@ -1,4 +1,4 @@
-"""Sweeps in other tools, read back from what these wrote; tests of tools that are not installed are skipped."""
+"""Sweeps in other tools, read back from what these wrote; `make test-bridges` runs the tests of all tools."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hpo.driver.study import study_of
 from hpo.exports import dashboard
 from hpo.exports.trackers import LOSS, runs_of, write
 from results.store import Store, SweepFolder
-from tests.hpo.cli import hpo, refused
+from tests.bridges import tool
+from tests.hpo.cli import answer, hpo, refused
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_runs_hold_what_the_rows_say(folder: SweepFolder) -> None:
 
 
 def test_tensorboard(folder: SweepFolder, two_sweeps: Path, tmp_path: Path) -> None:
-    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    event_pb2 = tool("tensorboardX.proto.event_pb2")
     out = tmp_path / "tracked"
     done = hpo("log", "a", "--to", "tensorboard", "--out", out, store=two_sweeps)
     assert done.exit_code == 0, done.output
@@ -87,10 +88,21 @@ def test_tensorboard(folder: SweepFolder, two_sweeps: Path, tmp_path: Path) -> N
     )
 
 
-def test_wandb(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
+def test_tensorboard_reads_what_was_written(folder: SweepFolder, two_sweeps: Path, tmp_path: Path) -> None:
+    accumulator = tool("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "tracked"
+    facts = answer("log", "a", "--to", "tensorboard", "--out", out, store=two_sweeps)
+    assert facts == {"directory": str(out), "tracker": "tensorboard", "trials": 7, "repeats": 1}
+    for run in runs_of(folder):
+        read = accumulator.EventAccumulator(str(out / f"a-{run.trial}")).Reload()
+        assert sorted(read.Tags()["scalars"]) == sorted(run.points[0][2])
+        for name in run.points[0][2]:
+            points = [(step, pytest.approx(values[name], rel=1e-6)) for step, _, values in run.points]
+            assert [(each.step, each.value) for each in read.Scalars(name)] == points
 
+
+def test_wandb(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb_internal_pb2 = tool("wandb.proto.wandb_internal_pb2")
     monkeypatch.setattr("hpo.exports.trackers.runs_of", lambda folder: runs_of(folder)[:2])
     assert len(write(folder, "wandb", tmp_path / "out")) == 2
     found: dict[str, list[tuple[int, float]]] = {}
@@ -114,12 +126,10 @@ def test_wandb(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow("MLflow makes its tables step by step")
 def test_mlflow(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    from mlflow import MlflowClient
-
+    mlflow = tool("mlflow")
     monkeypatch.setattr("hpo.exports.trackers.runs_of", lambda folder: runs_of(folder)[:3])
     assert len(write(folder, "mlflow", tmp_path / "out")) == 3
-    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("a")
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert found.keys() == {"a-0", "a-1", "a-2"}
@@ -138,7 +148,7 @@ def test_mlflow(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_dashboard(folder: SweepFolder) -> None:
-    pytest.importorskip("optuna_dashboard")
+    tool("optuna_dashboard")
     server = dashboard.server(study_of(folder))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
