@@ -1,4 +1,4 @@
-"""Paired seeds: `hpo` with seeds that the trials of a replicate share, so that their data order and first weights agree.
+"""Paired seeds: `hpo` where all trials of a replicate share a seed: equal data order, equal first weights.
 
     python -m benchmarks.paired run benchmarks/around.py --data ../shared/data/cs224n --scheduler none \
         --searcher random --trials 25 --keep 25 --name paired

@@ -96,11 +96,9 @@ def differences(rows: Rows, cell: str, point: str) -> str:
     runs = {name: by_seed for (where, name), by_seed in sorted(groups(rows).items()) if where == cell}
     lines = []
     for (first, second), answer in itertools.product(itertools.combinations(runs, 2), ANSWERS):
-        paired = [
-            left[0] - right[0]
-            for seed in sorted(runs[first].keys() & runs[second].keys())
-            if (left := gains([runs[first][seed]], point, answer)) and (right := gains([runs[second][seed]], point, answer))
-        ]
+        seeds = sorted(runs[first].keys() & runs[second].keys())
+        both = [[gains([runs[name][seed]], point, answer) for name in (first, second)] for seed in seeds]
+        paired = [left[0] - right[0] for left, right in both if left and right]
         if len(paired) > 1:
             lines.append([first, second, ANSWERS[answer], _cell(paired)])
     return markdown(("engine", "less", "answer", f"difference at {point} FTE"), lines)
