@@ -26,7 +26,7 @@ from minbert.tasks import choose_tasks
 from search_spaces.domains import Float, Int
 
 RUNNING = 8
-MILESTONES = (740, 2_222, 6_666, 20_000)
+MILESTONES = (2_222, 6_666, 20_000)
 
 
 def problem_of(searcher: str) -> Problem:
@@ -61,14 +61,14 @@ class Filled:
                 self._end(self._trials - RUNNING - 1)
 
     def _end(self, number: int) -> None:
-        reached = 4 if self._several else self._rng.choices(range(1, 5), weights=(6, 2, 1, 1))[0]
+        reached = 3 if self._several else self._rng.choices(range(1, 4), weights=(6, 2, 1))[0]
         for step in MILESTONES[:reached]:
             self.study.report(number, step, value := self._rng.gauss(0, 1))
         if self._rng.random() < 0.02:
             self.study.finish(number, "diverged")
         else:
             further = [self._rng.gauss(0, 1) for _ in range(2 * self._several)]
-            end: tuple[End, float | None] = ("complete", value) if reached == 4 else ("pruned", None)
+            end: tuple[End, float | None] = ("complete", value) if reached == 3 else ("pruned", None)
             self.study.finish(number, *end, further)
 
 

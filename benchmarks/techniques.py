@@ -35,6 +35,18 @@ MARK, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 BASE = [f"batch_size/{task}=8" for task in ("sst", "qqp", "sts")]
 BI = [f"encoding/{task}/{part}" for task in ("qqp", "sts") for part in ("kind=bi", "head/kind=linear")]
 LORA = ["adapter/kind=lora"]
+SMART = "regularizer/sst/kind=smart"
+DROPOUT = ["dropout/hidden=0.1", "dropout/attention=0.1"]
+
+WITHOUT_CASE = {
+    "adapter/dropout": "dropout of a frozen encoder: the default has no dropout in the encoder",
+    "adapter/layers/dropout": "dropout below the adapted layers: the default has none there",
+    "batch_size": "batches of 8 keep 3,000 examples at 125 steps; `defaults.py` compares batch sizes",
+    "mixing/order": "one order shows what training in turn does; another one only changes which task is last",
+    "optimizer/encoder_lr": "rates: `defaults.py` compares them over longer runs",
+    "optimizer/head_lr": "rates: `defaults.py` compares them over longer runs",
+}
+"""Parameters of the space `full` that have no case, or not one for each of their choices -> the reason."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,10 @@ def cases() -> list[Case]:
         case("LoRA query+key+value", *LORA, "adapter/targets=query+key+value"),
         case("LoRA all linear", *LORA, "adapter/targets=query+key+value+output+up+down"),
         case("LoRA with heads", *LORA, "adapter/heads=lora", against="LoRA all linear"),
+        case("LoRA with adapted biases", *LORA, "adapter/bias=adapted", against="LoRA all linear"),
+        case("LoRA with all biases", *LORA, "adapter/bias=all", against="LoRA all linear"),
+        case("LoRA, the rest trained", *LORA, "adapter/rest=trained", against="LoRA all linear"),
+        case("LoRA in the top layer", *LORA, "adapter/layers/kind=top", against="LoRA all linear"),
         case("DoRA all linear", "adapter/kind=dora", against="LoRA all linear"),
         case("PAL-LoRA r=8, encoder frozen", "adapter/kind=pal", "adapter/rank=8", "adapter/encoder=frozen"),
         case("PAL-LoRA r=8, encoder trained", "adapter/kind=pal", "adapter/rank=8", "adapter/encoder=trained"),
@@ -70,7 +86,7 @@ def cases() -> list[Case]:
         # Heads and encodings
         *(
             case(f"pooling {pooling}", *(f"encoding/{task}/pooling={pooling}" for task in ("sst", "qqp", "sts")))
-            for pooling in ("pooler", "mean", "max")
+            for pooling in ("cls", "pooler", "max")
         ),
         *(
             case(f"features {name}", *BI, *(f"encoding/{task}/head/features={name}" for task in ("qqp", "sts")),
@@ -81,8 +97,10 @@ def cases() -> list[Case]:
         *(
             case(f"STS cosine, {name}", *BI, "encoding/sts/head/kind=cosine", f"encoding/sts/head/transform={name}",
                  against="pairs apart, [u;v]")
-            for name in ("relu", "shift", "sigmoid")
+            for name in ("relu", "shift", "sigmoid", "learned_sigmoid")
         ),
+        case("STS cosine, relu, no layer", *BI, "encoding/sts/head/kind=cosine", "encoding/sts/head/transform=relu",
+             "encoding/sts/head/layer=none", against="STS cosine, relu"),
         case("STS cosine-embedding loss", *BI, "encoding/sts/head/kind=cosine_embedding",
              against="pairs apart, [u;v]"),
         case("shared layer", *BI, "shared_head/kind=linear", against="pairs apart, [u;v]"),
@@ -96,15 +114,21 @@ def cases() -> list[Case]:
              against="alpha 0.5"),
         case("annealed", "mixing/kind=annealed"),
         case("one task after the other", "mixing/kind=sequential"),
+        case("loss of STS in label units", "regression_loss=raw"),
         case("tapered losses", "taper/sst/kind=inverse", "taper/sts/kind=logarithmic"),
         case("PCGrad", "mixing/combine/kind=pcgrad"),
         case("GSE", "mixing/combine/kind=gse"),
         case("uncertainty weighting", "mixing/balance/kind=uncertainty"),
         case("GradNorm", "mixing/balance/kind=gradnorm"),
         # Regularisation
-        case("SMART on SST", "regularizer/sst/kind=smart"),
+        case("SMART on SST", SMART),
+        case("SMART on SST, radius 0", SMART, "regularizer/sst/radius=0", against="SMART on SST"),
         case("SMART on all tasks", *(f"regularizer/{task}/kind=smart" for task in ("sst", "qqp", "sts"))),
+        case("FGM on SST", "regularizer/sst/kind=fgm"),
         case("Bregman", "proximal/kind=bregman"),
+        case("dropout 0.1 in the encoder", *DROPOUT),
+        # Without dropout both passes of R-Drop are one.
+        case("R-Drop on SST", *DROPOUT, "regularizer/sst/kind=rdrop", against="dropout 0.1 in the encoder"),
         case("dropout 0.3", *(f"dropout/{part}=0.3" for part in ("hidden", "attention", "head"))),
         case("no dropout", *(f"dropout/{part}=0" for part in ("hidden", "attention", "head"))),
         # Stages
@@ -113,6 +137,8 @@ def cases() -> list[Case]:
         case("MNRL, 3,000 pairs", "stages/mnrl/kind=mnrl", "stages/mnrl/epochs=0.1036"),
         # Augmentation, optimisation
         case("augmented SST (edits)", "augmentation/kind=edit"),
+        case("averaged weights", "average/kind=exponential"),
+        case("no warm-up", "optimizer/schedule/warmup_steps=0"),
         case("constant rate", "optimizer/schedule/kind=constant"),
         case("cosine schedule", "optimizer/schedule/kind=cosine"),
         case("layer-wise decay 0.8", "optimizer/layer_decay=0.8"),

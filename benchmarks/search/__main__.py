@@ -6,8 +6,8 @@
 
 The real `Sweep`, space and scheduler run in simulated time (`simulation.py`): no training, scores come from a response
 (`responses.py`) that each seed draws anew, seen through curves and noise (`observations.py`). A cell is
-RESPONSE/NOISE/WORKERS. Every run appends one JSON line to `--out`. Runs over a space that has changed since are neither
-shown nor taken for done.
+RESPONSE/NOISE/WORKERS. Every run appends one JSON line to `--out`. Runs over a space that has changed since, or raced
+from another first rung, are neither shown nor taken for done.
 
 Ablations are settings of a searcher (`--set startup=16`), of the scheduler (`--scheduler none`), and `--no-exempt`,
 under which trial 0 is raced as the others; such runs have a name of their own (`--label`).
@@ -28,7 +28,7 @@ from benchmarks.search import tables
 from benchmarks.search.observations import CURVES, NOISES
 from benchmarks.search.responses import RESPONSES
 from benchmarks.search.rivals import ENGINES
-from benchmarks.search.runs import opened, run_one
+from benchmarks.search.runs import least, opened, run_one
 from hpo.search.searchers import SEARCHERS
 
 OUT = Path(__file__).parent.with_name("search.jsonl")
@@ -46,6 +46,7 @@ def jobs_of(options: argparse.Namespace) -> list[dict[str, Any]]:
     common = {
         "space": options.space,
         "space_hash": opened(options.space)[0].hash,
+        "least": least(),
         "until": options.until,
         "paired": options.paired,
         "curves": options.curves,
@@ -118,8 +119,8 @@ def main() -> None:
                     continue
                 with options.out.open("a") as stream:
                     stream.write(json.dumps({**job, **future.result()}) + "\n")
-    here = opened(options.space)[0].hash
-    rows = [row for row in read_lines(options.out) if row["space_hash"] == here]
+    here = opened(options.space)[0].hash, least()
+    rows = [row for row in read_lines(options.out) if (row["space_hash"], row.get("least")) == here]
     print(tables.table(rows, options.cell))
     if options.parts:
         print(f"\n{tables.parts(rows, options.cell)}")

@@ -43,8 +43,6 @@ from search_spaces.domains import Float, OneOf
 
 TRIALS = 10_000
 """More trials than any simulated sweep begins."""
-LEAST = 740
-"""Examples at the lowest rung: a 27th of the budget."""
 FACTOR = 4
 """Ray's reduction factor, its default."""
 
@@ -61,6 +59,8 @@ class Setting:
     """Leaf's name -> the choice that counts as its default, also in branches that the default configuration lacks."""
     seed: int
     workers: int
+    least: int
+    """Examples after which the default configuration can be judged; see `Scheduler.milestones`."""
     scheduler: Scheduler = field(default_factory=Asha)
     searcher: Mapping[str, Any] = field(default_factory=dict)
     """Settings of our searcher that differ from its defaults."""
@@ -70,7 +70,7 @@ class Setting:
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        return self.scheduler.milestones(BUDGET, least=LEAST)
+        return self.scheduler.milestones(BUDGET, least=self.least)
 
     def trial(self, number: int, params: Mapping[str, Any], steps: Sequence[int], trained: int = 0) -> Trial:
         """A trial of drawn parameters; those that the core refuses cost as the default."""
@@ -198,7 +198,7 @@ class PriorBand:
         self._send({
             "leaves": described(setting.space.leaves),
             "defaults": setting.defaults,
-            "fidelity": [LEAST, BUDGET],
+            "fidelity": [setting.milestones[0], BUDGET],
             "seed": setting.seed,
             "flat": flat,
         })  # fmt: skip

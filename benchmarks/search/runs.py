@@ -11,17 +11,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import configuration
 from benchmarks.search import answers, fitting
 from benchmarks.search.observations import CURVES, NOISES, Observer
 from benchmarks.search.responses import RESPONSES, Plan, Response
-from benchmarks.search.rivals import ENGINES, LEAST, Ours, Setting
-from benchmarks.search.simulation import CHECKPOINTS, Simulation
+from benchmarks.search.rivals import ENGINES, Ours, Setting
+from benchmarks.search.simulation import BUDGET, CHECKPOINTS, Simulation
 from hpo.launch.plan import complete_for
 from hpo.search.schedulers import EXEMPT, scheduler_from
 from hpo.space.build import build
 from hpo.space.pins import Complete
 from hpo.space.space import Space
 from minbert.tasks import choose_tasks
+from minbert.training.milestones import examples_to_judge
 
 Job = Mapping[str, Any]
 ROWS = {"sst": 8_544, "qqp": 76_113, "sts": 6_040}
@@ -37,6 +39,12 @@ def opened(source: str) -> tuple[Space, Complete, Plan]:
     complete = complete_for(tasks)
     space = build(source, list(tasks)).space.resolved(complete)
     return space, complete, Plan.of(space, complete)
+
+
+@functools.cache
+def least() -> int:
+    """Examples after which the default configuration can be judged: `hpo run` asks for them before its first rung."""
+    return examples_to_judge(configuration(), ROWS, BUDGET)
 
 
 def cost_of() -> Callable[[Mapping[str, Any]], float]:
@@ -67,7 +75,7 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
     response = response_of(kind, plan, seed, fitted)
     family = list(CURVES)[seed % len(CURVES)] if job["curves"] == "all" else job["curves"]
     engine = ENGINES[job["engine"]](Setting(
-        space, complete, cost_of(), plan.defaults, seed, int(workers),
+        space, complete, cost_of(), plan.defaults, seed, int(workers), job["least"],
         scheduler=scheduler_from({"name": job["scheduler"]}),
         searcher={name: json.loads(value) for name, value in job["settings"].items()},
         exempt=EXEMPT if job["exempt"] else (),
@@ -89,7 +97,6 @@ def run_one(job: Job, neps: Path | None = None, fitted: str | None = None) -> di
         "parts": worth(engine, simulation, response),
         "gap": response.gap(),
         "family": family,
-        "milestones": LEAST,
         "draw_ms": 1000 * simulation.asking / max(1, len(simulation.params)),
         "cpu": time.process_time() - begun,
     }
@@ -100,5 +107,6 @@ def worth(engine: Any, simulation: Simulation, response: Response) -> dict[str, 
     found: dict[str, list[float]] = {}
     for number, record in engine.sweep.records.items() if isinstance(engine, Ours) else ():
         if record.start.origin == "sampler":
-            found.setdefault(record.start.searcher, []).append(response.score(simulation.params[number]))
+            gain = round(response.score(simulation.params[number]), 5)  # all of them are stored
+            found.setdefault(record.start.searcher, []).append(gain)
     return found

@@ -16,6 +16,9 @@ from benchmarks.sweeps.plot import text
 SAMPLES = 4000
 """Bootstrap samples of an interval."""
 
+ANSWERS = {"gain": "best observed", "ruled": "rule"}
+"""Kinds of answers: the best observed score, and the rule of `hpo run`."""
+
 Rows = Sequence[dict[str, Any]]
 
 
@@ -41,7 +44,7 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 def gains(runs: Iterable[dict[str, Any]], point: str, answer: str = "gain") -> list[float]:
-    """Gains at a checkpoint, of the runs that reached it; `answer`: gain, of the best observed score, or ruled."""
+    """Gains at a checkpoint, of the runs that reached it; `answer`: one of ANSWERS."""
     found = [run["answers"][point][answer] for run in runs if point in run["answers"]]
     return [gain for gain in found if gain is not None]
 
@@ -57,7 +60,7 @@ def table(rows: Rows, cells: Sequence[str] | None = None) -> str:
         ends = [run["answers"][max(run["answers"], key=float)] for run in runs if run["answers"]]
         if not ends:
             continue
-        for answer, words in (("gain", "best observed"), ("ruled", "rule")):
+        for answer, words in ANSWERS.items():
             shown = [_cell(gains(runs, point, answer)) for point in points]
             if any(shown):
                 lines.append([cell, name, words, *shown, f"{mean([end['trials'] for end in ends]):.0f}",
@@ -92,15 +95,13 @@ def differences(rows: Rows, cell: str, point: str) -> str:
     """Every engine against every other at a checkpoint, by seed: mean difference x 1000 with its interval."""
     runs = {name: by_seed for (where, name), by_seed in sorted(groups(rows).items()) if where == cell}
     lines = []
-    for first, second in itertools.combinations(runs, 2):
-        paired = [
-            runs[first][seed]["answers"][point]["gain"] - runs[second][seed]["answers"][point]["gain"]
-            for seed in sorted(runs[first].keys() & runs[second].keys())
-            if point in runs[first][seed]["answers"] and point in runs[second][seed]["answers"]
-        ]
+    for (first, second), answer in itertools.product(itertools.combinations(runs, 2), ANSWERS):
+        seeds = sorted(runs[first].keys() & runs[second].keys())
+        both = [[gains([runs[name][seed]], point, answer) for name in (first, second)] for seed in seeds]
+        paired = [left[0] - right[0] for left, right in both if left and right]
         if len(paired) > 1:
-            lines.append([first, second, _cell(paired)])
-    return markdown(("engine", "less", f"difference at {point} FTE"), lines)
+            lines.append([first, second, ANSWERS[answer], _cell(paired)])
+    return markdown(("engine", "less", "answer", f"difference at {point} FTE"), lines)
 
 
 WIDTH, HEIGHT = 760, 420
@@ -109,11 +110,12 @@ COLOURS = ("#0b6e4f", "#b3541e", "#3b5bdb", "#862e9c", "#c92a2a", "#5c677d", "#e
 
 
 def plot(rows: Rows, cell: str) -> str:
-    """SVG of one cell: mean gain of each engine over full-trial equivalents (log scale), with its intervals."""
+    """SVG of one cell: mean gain of each engine's answer by the rule of `hpo run` over full-trial equivalents (log
+    scale), with its intervals."""
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
     for (where, name), by_seed in sorted(groups(rows).items()):
         for point in CHECKPOINTS if where == cell else ():
-            values = [1000 * gain for gain in gains(by_seed.values(), f"{point:g}")]
+            values = [1000 * gain for gain in gains(by_seed.values(), f"{point:g}", "ruled")]
             if len(values) > 1:
                 lines.setdefault(name, []).append((point, mean(values), *bootstrap(values)))
     edges = [edge for points in lines.values() for _, _, low, high in points for edge in (low, high)] or [0.0, 1.0]
@@ -131,7 +133,7 @@ def plot(rows: Rows, cell: str) -> str:
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         text(LEFT, 20, f"True gain of the answer over the default, x 1000: {cell}", weight="bold"),
-        text(LEFT, 38, "mean over seeds with its 95 % bootstrap interval"),
+        text(LEFT, 38, "answer by the rule of hpo run; mean over seeds with its 95 % bootstrap interval"),
         text(WIDTH - RIGHT, HEIGHT - 8, "full-trial equivalents of examples", anchor="end"),
         f'<path d="M{LEFT} {y(0):.1f}H{WIDTH - RIGHT}" stroke="#888888"/>',
     ]

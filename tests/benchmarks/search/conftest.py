@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.search.responses import Plan
 from benchmarks.search.rivals import Setting
+from benchmarks.search.runs import least
 from hpo.space.space import Space
 from tests.hpo.simulation import TREE, complete
 
@@ -22,4 +23,4 @@ def plan(space: Space) -> Plan:
 
 @pytest.fixture
 def setting(space: Space, plan: Plan) -> Setting:
-    return Setting(space, complete, lambda config: 1.0, plan.defaults, seed=3, workers=4)
+    return Setting(space, complete, lambda config: 1.0, plan.defaults, seed=3, workers=4, least=least())

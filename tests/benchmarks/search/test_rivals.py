@@ -12,23 +12,30 @@ import pytest
 from optuna.trial import TrialState
 
 from benchmarks.search import rivals
-from benchmarks.search.rivals import ENGINES, LEAST, Ours, PriorBand, Setting, Stock, described
+from benchmarks.search.observations import LOWEST
+from benchmarks.search.rivals import ENGINES, Ours, PriorBand, Setting, Stock, described
 from benchmarks.search.simulation import BUDGET
+from hpo.launch.prepare import prepare
 from hpo.search.searchers import SEARCHERS
 from hpo.space.space import Space
 from hpo.space.tree import expand
 from search_spaces.domains import Kind
+from tests.hpo.conftest import launch
 
 
 def test_every_searcher_is_an_engine() -> None:
     assert SEARCHERS.keys() < ENGINES.keys()
 
 
+def test_sweeps_race_at_the_milestones_of_hpo_run(setting: Setting, tmp_path: Path) -> None:
+    milestones = prepare(launch(tmp_path, budget=BUDGET, grace=None)).record.milestones
+    assert milestones == setting.milestones == (2222, 6666, 20_000)
+    assert round(LOWEST * BUDGET) == milestones[0]
+
+
 def test_all_engines_have_one_lowest_rung_and_the_budget(setting: Setting) -> None:
-    assert setting.milestones == (740, 2222, 6666, 20_000)
     assert Ours(setting, "random").sweep.milestones == setting.milestones
-    assert Stock(setting).rungs == [740, 2960, 11_840]
-    assert setting.milestones[0] == LEAST
+    assert Stock(setting).rungs == [2222, 8888]
 
 
 def test_the_stock_rule_is_rays(setting: Setting) -> None:
@@ -38,7 +45,7 @@ def test_the_stock_rule_is_rays(setting: Setting) -> None:
         def __init__(self, number: int) -> None:
             self.trial_id = str(number)
 
-    stock, bracket, rng = Stock(setting), _Bracket(740, BUDGET, 4, 0), random.Random(0)
+    stock, bracket, rng = Stock(setting), _Bracket(2222, BUDGET, 4, 0), random.Random(0)
     assert sorted(step for step, _ in bracket._rungs) == stock.rungs
     stopped = 0
     for number in range(200):
@@ -56,7 +63,7 @@ def test_stock_tells_only_last_values_and_all_as_complete(setting: Setting) -> N
     stock = Stock(setting)
     first, second = stock.ask(), stock.ask()
     assert first.params == setting.default()
-    assert stock.report(first, 740, 0.6) and not stock.report(second, 740, 0.5)
+    assert stock.report(first, 2222, 0.6) and not stock.report(second, 2222, 0.5)
     told = stock._study.get_trials()
     assert [trial.state for trial in told] == [TrialState.RUNNING, TrialState.COMPLETE]
     assert told[1].value == 0.5
@@ -66,13 +73,13 @@ def test_an_independent_sampler_is_told_the_truth(setting: Setting) -> None:
     engine = ENGINES["uniform"](setting)
     asked = [engine.ask() for _ in range(3)]
     assert asked[0].params == setting.default()
-    assert engine.report(asked[0], 740, 0.1)  # exempt
-    assert engine.report(asked[1], 740, 0.5) and not engine.report(asked[2], 740, 0.4)
+    assert engine.report(asked[0], 2222, 0.1)  # exempt
+    assert engine.report(asked[1], 2222, 0.5) and not engine.report(asked[2], 2222, 0.4)
     for step in setting.milestones[1:]:
         engine.report(asked[0], step, 0.1)
     told = engine._study.get_trials()
     assert [trial.state for trial in told] == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED]
-    assert told[2].intermediate_values == {740: 0.4}
+    assert told[2].intermediate_values == {2222: 0.4}
 
 
 def test_our_sweep_runs_no_more_trials_than_workers(setting: Setting) -> None:
@@ -93,8 +100,8 @@ FAKE = """
 import json, sys
 setting = json.loads(input()); print("{}", flush=True)
 params = {leaf["name"]: setting["defaults"][leaf["name"]] for leaf in setting["leaves"]}
-asked = iter(["1_rung_3", "2_rung_0", "2_rung_1"])
-fidelity = {"0": 740, "1": 2222, "3": 20000}
+asked = iter(["1_rung_2", "2_rung_0", "2_rung_1"])
+fidelity = {"0": 2222, "1": 6666, "2": 20000}
 for line in sys.stdin:
     message = json.loads(line)
     if "ask" in message:
@@ -121,10 +128,10 @@ def test_a_trial_of_priorband_continues_where_it_was(
     assert first is not None and second is not None
     assert (first.number, first.steps, first.trained) == (1, (20_000,), 0)
     assert first.params == setting.default()
-    assert not engine.report(second, 740, 0.5)
+    assert not engine.report(second, 2222, 0.5)
     promoted = engine.ask()
     assert promoted is not None
-    assert (promoted.number, promoted.steps, promoted.trained) == (2, (2222,), 740)
+    assert (promoted.number, promoted.steps, promoted.trained) == (2, (6666,), 2222)
 
 
 def test_priorband_needs_an_environment(setting: Setting) -> None:

@@ -84,7 +84,7 @@ def test_examples_of_running_trials_count(plan: Plan) -> None:
 def test_the_answer_is_the_best_at_the_highest_milestone(plan: Plan) -> None:
     run = simulation(plan, Script([]))
     assert run.best() is None
-    run.values = {0: {740: 0.9, 2222: 0.5}, 1: {740: 0.1, 2222: 0.6}, 2: {740: 0.99}, 3: {740: 0.2, 2222: 0.6}}
+    run.values = {0: {2222: 0.9, 6666: 0.5}, 1: {2222: 0.1, 6666: 0.6}, 2: {2222: 0.99}, 3: {2222: 0.2, 6666: 0.6}}
     assert run.best() == 1
     run.values[0][BUDGET] = 0.3
     assert run.best() == 0

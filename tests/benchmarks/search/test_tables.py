@@ -13,7 +13,7 @@ from benchmarks.search.tables import bootstrap, differences, gains, groups, plot
 
 def row(engine: str, seed: int, gain: float, until: float = 12.0, **more: Any) -> dict[str, Any]:
     points = [point for point in (3, 6, 12, 24) if point <= until]
-    answers = {f"{point}": {"gain": gain, "ruled": None, "trials": 5, "default": False} for point in points}
+    answers = {f"{point}": {"gain": gain, "ruled": gain / 2, "trials": 5, "default": False} for point in points}
     return {"cell": "good/low/8", "engine": engine, "label": "", "seed": seed, "until": until, "answers": answers,
             "draw_ms": 1.0, **more}  # fmt: skip
 
@@ -25,7 +25,8 @@ def test_the_run_that_went_farthest_counts() -> None:
     rows = [row("a", 0, 0.5, until=24.0), row("a", 0, 0.1, until=6.0)]
     found = groups(rows)["good/low/8", "a"]
     assert gains(found.values(), "24") == [0.5]
-    assert gains(found.values(), "24", "ruled") == []
+    assert gains(found.values(), "24", "ruled") == [0.25]
+    assert gains(found.values(), "50") == []
 
 
 def test_an_ablation_has_a_name_of_its_own() -> None:
@@ -43,12 +44,14 @@ def test_the_interval_holds_the_mean_and_shrinks_with_seeds() -> None:
 
 def test_the_table_has_a_line_for_each_engine() -> None:
     lines = table(ROWS).splitlines()
-    assert len(lines) == 4
-    assert "| +1.5 (" in lines[2] and "| -0.5 (" in lines[3]
+    assert len(lines) == 6
+    assert "| best observed | +1.5 (" in lines[2] and "| rule | +0.8 (" in lines[3] and "| -0.5 (" in lines[4]
 
 
 def test_differences_are_paired_by_seed() -> None:
-    assert "| a | b | +2.0 (2.0 .. 2.0; 4) |" in differences(ROWS, "good/low/8", "12")
+    found = differences([*ROWS, row("a", 9, 0.5)], "good/low/8", "12")
+    assert "| a | b | best observed | +2.0 (2.0 .. 2.0; 4) |" in found
+    assert "| a | b | rule | +1.0 (1.0 .. 1.0; 4) |" in found
     assert len(differences(ROWS, "good/low/8", "24").splitlines()) == 2
 
 
