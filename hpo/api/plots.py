@@ -114,7 +114,8 @@ class Plots:
         suited = {name: declared for name, declared in choose_tasks(record.tasks).items() if suits(declared)}
         named = named_or_only(suited, task).name
         number, name = predictor_of(self._folder, trial, ensemble)
-        found, problems = predictors(self._folder, record, number, None if name is None else load(self._folder, name))
+        singles = {} if number is None else {f"trial {number}": number}
+        found, problems = predictors(self._folder, record, singles, None if name is None else load(self._folder, name))
         part = found[-1].part
         if part is None:
             raise StoreError("; ".join(problems) or f"The store holds no predictions of the {found[-1].name}.")
