@@ -112,14 +112,17 @@ class Plots:
         """A task that suits, the rows of a predictor for it (`hpo.report.quality.Predictor`), and who predicts what."""
         record = record_of(self._folder)
         suited = {name: declared for name, declared in choose_tasks(record.tasks).items() if suits(declared)}
+        if not suited:
+            raise ValueError(f"No task of {self._folder.name!r} is of the figure's kind: {', '.join(record.tasks)}.")
         named = named_or_only(suited, task).name
         number, name = predictor_of(self._folder, trial, ensemble)
-        singles = {} if number is None else {f"trial {number}": number}
+        who = f"trial {number}" if name is None else f"ensemble {name}"
+        singles = {} if number is None else {who: number}
         found, problems = predictors(self._folder, record, singles, None if name is None else load(self._folder, name))
         part = found[-1].part
         if part is None:
-            raise StoreError("; ".join(problems) or f"The store holds no predictions of the {found[-1].name}.")
-        return record.tasks[named], found[-1].parts[part][named], f"{named}, {found[-1].name}, on {part}"
+            raise StoreError("; ".join(problems) or f"The store holds no predictions of {who}.")
+        return record.tasks[named], found[-1].parts[part][named], f"{named}, {who}, on {part}"
 
     def _compared(self, step: int | None) -> pd.DataFrame:
         """The trials with their scores at one milestone."""
