@@ -358,6 +358,7 @@ def test_a_running_cluster_with_one_node_that_hangs(tmp_path: Path) -> None:
     paths = [tmp_path / "runs", tmp_path / "file" / "cache", other.parent]
     command = [sys.executable, "-c", TWO_NODES, *map(str, paths)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment["RAY_worker_niceness"] = "0"  # as in tests.hpo.machines
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=390)
     assert done.returncode == 0, done.stderr[-3000:]
     known = json.loads(done.stdout.splitlines()[-1])
