@@ -309,10 +309,12 @@ def test_contract_other_private_parts_of_ray(ray_cluster: Cluster, monkeypatch: 
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "5")
     assert _get_max_pending_trials(object()) == 5
     for part in ("_trial_to_actor: Dict[Trial, TrackedActor]", "_pending_trials: Set[", "_pending_trials_list: List[",
-                 "_resetting_trials"):  # fmt: skip
+                 "_resetting_trials", "_staged_trials"):  # fmt: skip
         assert f"self.{part}" in inspect.getsource(TuneController.__init__)
     assert "TrialRunnerWrapper(" in inspect.getsource(TuneController._wrapped)
     assert list(inspect.signature(TuneController._maybe_reuse_cached_actor).parameters) == ["self", "trial"]
+    for call in (TuneController.stop_trial, TuneController._unstage_trial_with_resources):
+        assert list(inspect.signature(call).parameters) == ["self", "trial"]
     assert "self._live_actors_to_ray_actors_resources: Dict" in inspect.getsource(RayActorManager.__init__)
 
 
