@@ -47,6 +47,24 @@ class Prediction:
             return evidence.scores(self.values)
         return evidence.probabilities(self.values, self.probabilities)
 
+    @staticmethod
+    def of(rows: NDArray[np.int32], array: Array) -> Prediction:
+        """The prediction that evidence holds: its values exactly, its probabilities rounded to float16."""
+        if array.dtype == np.float32:
+            return Prediction(rows, array.astype(np.float64), None)
+        chances = array.astype(np.float32)
+        if chances.ndim == 1:
+            return Prediction(rows, (array > 0.5).astype(np.float64), np.stack([1 - chances, chances], axis=1))
+        return Prediction(rows, array.argmax(1).astype(np.float64), chances)
+
+    def then(self, other: Prediction) -> Prediction:
+        """This prediction and one of further rows of the same task, joined."""
+        chances = None
+        if self.probabilities is not None and other.probabilities is not None:
+            chances = np.concatenate([self.probabilities, other.probabilities])
+        rows, values = (np.concatenate(pair) for pair in ((self.rows, other.rows), (self.values, other.values)))
+        return Prediction(rows, values, chances)
+
 
 def predict_rows(
     model: MultitaskModel,
@@ -111,25 +129,22 @@ Values = dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
 """By task: predicted classes or scores [R], and the labels [R] of the same rows."""
 
 
-def first_values(values: Values, sizes: Mapping[str, int]) -> Values:
-    """Values of the first `sizes` rows of each task; a task that `sizes` does not name keeps all of its rows."""
-    return {name: (column[: sizes.get(name)], labels[: sizes.get(name)]) for name, (column, labels) in values.items()}
-
-
 def predict_dev(
     model: MultitaskModel,
     data: Data,
     split: str = "search",
     *,
     sizes: Mapping[str, int] | None = None,
+    after: Mapping[str, int] | None = None,
     should_pause: Callable[[], bool] = never,
 ) -> dict[str, Prediction]:
     """Predictions by task on the dev split `search`, `held` or `labelled`; see `scored_rows`.
 
-    `sizes` limits them to the first rows of each task that it names. Raises Interrupted if `should_pause()` returns
-    True.
+    `sizes` limits them to the first rows of each task that it names, and `after` leaves out so many of these. Raises
+    Interrupted if `should_pause()` returns True.
     """
-    rows = {name: scored_rows(data, name, split)[: (sizes or {}).get(name)] for name in data.tasks}
+    first, end = after or {}, sizes or {}
+    rows = {name: scored_rows(data, name, split)[first.get(name, 0) : end.get(name)] for name in data.tasks}
     return {name: predict_rows(model, data, name, "dev", rows[name], should_pause) for name in data.tasks}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from minbert.techniques.losses import label_unit
 from minbert.training import checkpoints, continuation
 from minbert.training.continuation import Best, holding
 from minbert.training.draws import Draw, Draws, Position
-from minbert.training.evaluation import Prediction, first_values, judge, never, predict_dev, with_labels
+from minbert.training.evaluation import Prediction, judge, never, predict_dev, with_labels
 from minbert.training.evidence import Evidence
 from minbert.training.measures import Clock, LossMeans
 from minbert.training.model import MultitaskModel, arithmetic
@@ -176,23 +176,36 @@ class Trial:
         """Predictions on the milestone's rows with the weights that are the trial's result so far, and notes on them.
 
         They are the present weights, or with `selection` best those of the best report. Reports are compared on the
-        rows of the first milestone. Where an earlier one is the best, its weights predict this milestone's rows too,
-        so that a milestone's scores are comparable between trials, and a note `best:<milestone>` says so.
+        rows of the first milestone. Where an earlier one is the best, its weights have predicted the rows of the last
+        report, and predict those that are new, so that a milestone's scores are comparable between trials. A note
+        `best:<milestone>` says so. Either way a report predicts at most as many rows as it is scored on.
         """
         rows = self.state.rows_at(milestone)
-        predictions = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
-        values = with_labels(self.data, predictions)
-        if self.config.selection == "last" or not math.isfinite(judge(self.data.tasks, values).overall):
-            return predictions, ()
-        shared = first_values(values, self.state.rows_at(self.state.milestones[0]))
-        score = judge(self.data.tasks, shared).overall
+        if self.config.selection == "last":
+            return self._predicted({}, rows, should_pause), ()
+        compared = self._predicted({}, self.state.rows_at(self.state.milestones[0]), should_pause)
+        score = judge(self.data.tasks, with_labels(self.data, compared)).overall
+        if not math.isfinite(score):
+            return compared, ()
         if self.best is None or score > self.best.overall:
+            predictions = self._predicted(compared, rows, should_pause)
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
             self.best = Best(milestone, score, weights)
             return predictions, ()
+        earlier = {
+            name: Prediction.of(self.data.parts[name, "search"][: len(values)], values)
+            for name, values in self.evidence.items()
+        }
         with holding(self.parameters, self.best.weights):
-            predictions = predict_dev(self.model, self.data, sizes=rows, should_pause=should_pause)
-        return predictions, (f"best:{self.best.step}",)
+            return self._predicted(earlier, rows, should_pause), (f"best:{self.best.step}",)
+
+    def _predicted(
+        self, known: Mapping[str, Prediction], rows: Mapping[str, int], should_pause: Callable[[], bool]
+    ) -> dict[str, Prediction]:
+        """Predictions on the first `rows` of each task, of which those that are not `known` are predicted now."""
+        after = {name: len(prediction.rows) for name, prediction in known.items()}
+        new = predict_dev(self.model, self.data, sizes=rows, after=after, should_pause=should_pause)
+        return {name: known[name].then(rest) if name in known else rest for name, rest in new.items()}
 
     def pause(self) -> Report:
         """Write a checkpoint of the present position, unless there is one already; returns a report that names it."""
