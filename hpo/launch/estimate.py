@@ -126,7 +126,7 @@ def seconds_per_example(plan: Plan, data: Data) -> float | None:
 def stage_work(plan: Plan, data: Data, workload: Workload, configs: Sequence[Config]) -> Iterator[StageWork]:
     """Work of each kind of stage that some trial may have, and the share of the drawn `configs` that have it."""
     from minbert.stages.loop import steps_of
-    from minbert.stages.stages import STAGES, NoStage
+    from minbert.stages.stages import STAGES, NoStage, reading
     from minbert.training.cost import stage_examples
 
     for kind in STAGES:
@@ -134,10 +134,9 @@ def stage_work(plan: Plan, data: Data, workload: Workload, configs: Sequence[Con
         steps, sizes, examples = set(), set(), set()
         for stage in _possible_stages(plan, kind):
             if not isinstance(stage, NoStage):
-                reading = tuple(getattr(stage, name, None) for name in READ_BY)
-                if reading not in read:
-                    read[reading] = _size(stage.read(data), stage.sequences)
-                rows, tokens = read[reading]
+                if reading(stage) not in read:
+                    read[reading(stage)] = _size(stage.read(data), stage.sequences)
+                rows, tokens = read[reading(stage)]
                 steps.add(steps_of(stage, rows))
                 sizes.add(stage.batch_size)
                 examples.add(round(stage_examples(stage, rows, tokens, workload)))
@@ -154,16 +153,13 @@ def _size(file: TaskFile, sequences: int) -> tuple[int, float]:
     return rows, sum(int(texts.offsets[-1]) for texts in file.texts) / rows + len(file.texts) + sequences
 
 
-READ_BY = ("source", "min_score")
-"""Settings of a stage that decide which rows it reads."""
-
-
 def _possible_stages(plan: Plan, kind: str) -> Iterator[Any]:
     """Every stage of one kind that the space can draw, as far as its rows and steps depend on the draw.
 
     Of a choice every value is taken, of a range both ends.
     """
     from minbert.config import Config
+    from minbert.stages.stages import READ_BY
 
     paths = {f"stages/{kind}/{name}" for name in ("kind", "epochs", "batch_size", *READ_BY)}
     leaves = [

@@ -7,12 +7,13 @@ launch from the sweep's record. Both plans run the same way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpo.cluster.resources import Resources
+from hpo.launch.costs import Costs
 from hpo.launch.record import SweepRecord
 from hpo.search.expectation import expected_examples
 from hpo.search.repeats import allowed, most
@@ -25,7 +26,6 @@ from hpo.space.space import Space
 if TYPE_CHECKING:
     from minbert.encoder.traits import Traits
     from minbert.tasks import Task
-    from minbert.training.cost import Workload
     from results.files import Folder
     from results.objectives import Objective
 
@@ -191,6 +191,7 @@ class Plan:
     def sweep(self, workers: int) -> Sweep:
         """The search as a pure object, before its first trial."""
         record, tasks = self.record, self.declared()
+        costs = Costs(record, tasks)
         return Sweep(
             self.space,
             seed=record.seed,
@@ -203,30 +204,11 @@ class Plan:
             start=[dict(config) for config in record.start],
             exempt=record.exempt,
             warm=[dict(config) for source in record.warm_start for config in source.configs],
-            cost=self._cost(tasks),
+            cost=costs.example if costs.known else None,
+            shared=costs.stages if costs.known else None,
             repeats=record.repeats,
             further=[objective.gain for objective in self.objectives[1:]],
         )
-
-    def _cost(self, tasks: Mapping[str, Task]) -> Callable[[dict[str, Any]], float] | None:
-        """Cost of an example under a complete configuration, from recorded facts; None where they are not recorded."""
-        facts, base = self.record.data.workload, self.record.base.traits
-        if facts is None or base is None:
-            return None
-
-        @cache
-        def workload() -> Workload:
-            from minbert.training.cost import Workload
-
-            return Workload(tasks, facts.rows, facts.tokens, base)
-
-        def cost_of(config: dict[str, Any]) -> float:
-            from minbert.config import Config  # imports torch: only a draw needs it
-            from minbert.training.cost import cost
-
-            return cost(Config.from_dict(config, tasks), workload())
-
-        return cost_of
 
     def begun(self, resources: Resources) -> SweepRecord:
         """The record of a sweep that begins now, whose trials get these resources; how many run at once stays as it

@@ -25,7 +25,6 @@ from hpo.launch.record import (
     SweepRecord,
     TaskRecord,
     WarmStart,
-    WorkloadRecord,
     check_first,
 )
 from hpo.launch.request import Launch, LaunchError, Settings
@@ -91,7 +90,7 @@ def prepare(launch: Launch, estimate: bool = False) -> Plan:
             *warm_notes,
             *space.partly(legal),
             *unusual_values(configs, tasks),
-            *foreign_rates(launch, start, base),
+            *foreign_rates(launch, start, base, tasks),
             *_unread(searcher, scheduler, objectives),
         ),
         sizes=rows,
@@ -144,10 +143,9 @@ def _record(
     scored: tuple[Mapping[str, int], ...],
     data: str | None,
 ) -> SweepRecord:
-    from hpo.launch.inputs import inputs
+    from hpo.launch.inputs import inputs, workload
     from hpo.space.source import to_json
     from minbert.migrations import CONFIG_VERSION
-    from minbert.training.cost import Workload
     from minbert.training.milestones import EVALUATION_VERSION
 
     return SweepRecord(
@@ -168,7 +166,7 @@ def _record(
         resources=launch.resources,
         keep=launch.keep,
         repeats=launch.repeats,
-        data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus), WorkloadRecord.of(Workload.of(corpus))),
+        data=DataRecord(data, corpus.fingerprint, inputs(space, start, corpus), workload(space, start, corpus)),
         base=base,
         report_rows=scored,
         tasks=_tasks(corpus),
@@ -281,24 +279,24 @@ FOREIGN = 2.0
 """A rate above FOREIGN times the base's default, or below 1 / FOREIGN of it, gets a note."""
 
 
-def foreign_rates(launch: Launch, start: Sequence[Mapping[str, Any]], base: Base) -> list[str]:
-    """One line for each start configuration with a learning rate that seems to be made for another base."""
-    from minbert.techniques.adapters import ADAPTERS
+def foreign_rates(
+    launch: Launch, start: Sequence[Mapping[str, Any]], base: Base, tasks: Mapping[str, Task]
+) -> list[str]:
+    """One line for each learning rate of a start configuration that is in use and seems to be made for another base."""
+    from minbert.config import Config
     from minbert.techniques.optimizer import default_adapter_lr, default_encoder_lr
 
     usual = {"encoder_lr": default_encoder_lr(base.traits), "adapter_lr": default_adapter_lr(base.traits)}
     notes = []
     options = [("start", path) for path in launch.start] + [("start_full", path) for path in launch.start_full]
     for (option, path), config in zip(options, start, strict=True):
-        name = ADAPTERS[config["adapter"]["kind"]].rate
-        if name is None:
-            continue
-        rate, default = config["optimizer"][name], usual[name]
-        if not 1 / FOREIGN <= rate / default <= FOREIGN:
-            notes.append(
-                f"`{option}`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is "
-                f"{default:g}: was the file made for another base?"
-            )
+        for name in Config.from_dict(config, tasks).adapter.rates:
+            rate, default = config["optimizer"][name], usual[name]
+            if not 1 / FOREIGN <= rate / default <= FOREIGN:
+                notes.append(
+                    f"`{option}`: {path}: optimizer/{name} = {rate:g}, and the default for the base {base.name} is "
+                    f"{default:g}: was the file made for another base?"
+                )
     return notes
 
 

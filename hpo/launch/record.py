@@ -20,6 +20,7 @@ from hpo.launch.request import Settings
 from hpo.launch.typed import FieldError, from_json
 from hpo.worker.job import TRAINER, Job
 from minbert.encoder.traits import Traits
+from minbert.training.cost import StageRows
 
 if TYPE_CHECKING:
     from minbert.tasks import Task
@@ -45,11 +46,13 @@ class WorkloadRecord:
     """Training rows of each task."""
     tokens: Mapping[str, float]
     """Mean word pieces of a training row of each task."""
+    stages: Mapping[str, StageRows] = field(default_factory=dict)
+    """Rows of each kind of stage that a trial may have; older sweeps recorded none, and draw without their cost."""
 
     @classmethod
     def of(cls, workload: Workload) -> WorkloadRecord:
         """The record of a workload; tasks and base have records of their own."""
-        return cls(workload.rows, workload.tokens)
+        return cls(workload.rows, workload.tokens, workload.stages)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from search_spaces.domains import Float, Int
 Parameters = Mapping[str, Any]
 """Optuna's name -> choice, for every parameter of one configuration that the space varies."""
 Cost = Callable[[Nested], float]
-"""Cost of an example under a drawn configuration, relative to the default one (1.0)."""
+"""Cost of a trial with a drawn configuration, relative to the default one (1.0), were both to run in full."""
 
 
 def distribution(leaf: Leaf) -> BaseDistribution:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from hpo.samplers.problem import Parameters, Problem
+from hpo.search.costs import Costs, Example, Shared, no_parts
 from hpo.search.endings import Ending, Endings
 from hpo.search.records import check_integer
 from hpo.search.repeats import Repeat, Run, missing
@@ -48,7 +49,8 @@ class Sweep:
     configuration and raises ValueError if it is illegal. `start` holds configurations to run right after the default
     one. The scheduler stops the `exempt` trials early only if they diverge. The space's pins hold in every trial that
     has the parameter. `warm` holds complete configurations of other sweeps, which a searcher may change; they do not
-    run themselves. `cost` is what an example costs under a complete configuration, relative to the default one.
+    run themselves. `cost` is what an example costs under a complete configuration, relative to the default one, and
+    `shared` what the work costs that trials share; see `hpo.search.costs`.
     `repeats`: further replicates of each finalist after the search; they do not count as trials. Rungs, ranks and
     repeats go by the overall score; `further` are objectives beside it, for the searcher: the gain of each, from a row
     of a report.
@@ -68,7 +70,8 @@ class Sweep:
         start: Sequence[dict[str, Any]] = (),
         exempt: Collection[int] = EXEMPT,
         warm: Sequence[dict[str, Any]] = (),
-        cost: Callable[[dict[str, Any]], float] | None = None,
+        cost: Example | None = None,
+        shared: Shared | None = None,
         repeats: int = 0,
         further: Sequence[Callable[[Mapping[str, Any]], float]] = (),
     ) -> None:
@@ -94,10 +97,11 @@ class Sweep:
         self._first_configs = [space.apply(config, complete) for config in ({}, *start)]
         """Configurations of the first trials, which are not drawn."""
         self._complete = complete
+        self._costs = None if cost is None else Costs(cost, shared or no_parts)
         self.judge = scheduler.build(self.milestones, exempt)
         first_params = [space.parameters(config, complete) for config in self._first_configs]
         default = tuple(first_params[:1]) if first_params[0] else ()
-        problem = Problem(space.leaves, default, self._warm(warm, default), self._cost_of_drawn(cost))
+        problem = Problem(space.leaves, default, self._warm(warm, default), self._cost_of_drawn())
         self.study = Study(problem, seed, searcher)
         most = searcher.most(space.leaves)
         if most is not None:  # trials that are not drawn take configurations of the space, or lie outside it
@@ -193,14 +197,15 @@ class Sweep:
                 found.append(params)
         return tuple(found)
 
-    def _cost_of_drawn(self, cost: Callable[[dict[str, Any]], float] | None) -> Callable[[Nested], float] | None:
-        """`cost` of a configuration as it is drawn; an illegal one costs as much as the default."""
-        if cost is None:
+    def _cost_of_drawn(self) -> Callable[[Nested], float] | None:
+        """Cost of a configuration as it is drawn; an illegal one costs as much as the default."""
+        costs = self._costs
+        if costs is None:
             return None
 
         def of_drawn(config: Nested) -> float:
             try:
-                return cost(self._space.apply(config, self._complete))
+                return costs.of(self._space.apply(config, self._complete))
             except ValueError:
                 return 1.0
 
@@ -226,7 +231,10 @@ class Sweep:
 
     def _enter(self, start: Start) -> None:
         """Add a trial that starts for the first time."""
-        self.records[start.trial] = TrialRecord(replace(start, config=sharing(start.config, self._first_configs[0])))
+        config = sharing(start.config, self._first_configs[0])
+        self.records[start.trial] = TrialRecord(replace(start, config=config))
+        if self._costs is not None:
+            self._costs.begin(config)
         self._identities.add((start.config_id, start.replicate))
         if start.repeat:
             self._repeated.append(start.trial)

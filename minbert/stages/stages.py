@@ -50,6 +50,9 @@ class Stage(Protocol):
     def check(self, corpus: Corpus) -> None:
         """Check that the corpus has data that the stage can train on. Raises DataError."""
 
+    def texts(self, corpus: Corpus) -> Sequence[tuple[str, ...]]:
+        """Texts of the rows that the stage reads. Raises DataError."""
+
     def digest(self, data: Data) -> str:
         """SHA-256 of the data that the stage reads. Raises DataError."""
 
@@ -57,6 +60,15 @@ class Stage(Protocol):
         """Read and tokenise the rows of the stage. Raises DataError."""
 
     def build(self, context: StageContext) -> Objective: ...
+
+
+READ_BY = ("source", "min_score")
+"""Settings of a stage that decide which rows it reads."""
+
+
+def reading(stage: Stage) -> tuple[Any, ...]:
+    """What decides the rows that a stage reads: stages with equal readings read the same."""
+    return (stage.kind, *(getattr(stage, name, None) for name in READ_BY))
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,9 @@ class MLM:
 
     def check(self, corpus: Corpus) -> None:
         pass
+
+    def texts(self, corpus: Corpus) -> Sequence[tuple[str, ...]]:
+        return [(text,) for task in corpus.tasks for row in corpus.rows[task, "train"].texts for text in row if text]
 
     def digest(self, data: Data) -> str:
         return rows_digest(self.read(data))
@@ -130,6 +145,10 @@ class NLI:
 
     def check(self, corpus: Corpus) -> None:
         read_nli(find_nli(corpus.folder), self.source)
+
+    def texts(self, corpus: Corpus) -> Sequence[tuple[str, ...]]:
+        pairs = read_nli(find_nli(corpus.folder), self.source)
+        return list(zip(pairs.premises, pairs.hypotheses, strict=True))
 
     def digest(self, data: Data) -> str:
         return digest(find_nli(data.folder))
@@ -196,6 +215,15 @@ class MNRL:
     def _alike(self, task: Task) -> float:
         """Smallest label of a pair that means the same."""
         return self.min_score if task.kind == "regression" else 1.0
+
+    def texts(self, corpus: Corpus) -> Sequence[tuple[str, ...]]:
+        return [
+            pair
+            for task in filter(pairs_alike, corpus.tasks.values())
+            for rows in (corpus.rows[task.name, "train"],)
+            for pair, label in zip(rows.texts, rows.labels.tolist(), strict=True)
+            if label >= self._alike(task)
+        ]
 
     def digest(self, data: Data) -> str:
         return rows_digest(self.read(data))

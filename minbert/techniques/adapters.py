@@ -39,8 +39,10 @@ class Adapter(Protocol):
     """Whether each task's batch needs a forward pass of its own, with `Adapted.task` set."""
     trains_encoder: ClassVar[bool]
     """Whether any part of the encoder is trained, additions included."""
-    rate: ClassVar[str | None]
-    """Field of `Optimizer` with the learning rate that the adapter needs; None where it trains no encoder weight."""
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Fields of `Optimizer` with the learning rates of the encoder's trained weights and of what is added to it."""
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         """Change a new encoder, and heads where the adapter reaches them, in place, and set every `requires_grad`.
@@ -68,10 +70,9 @@ class Adapter(Protocol):
 
 
 class AdapterDefaults:
-    """Default answers: a trained encoder, adapter_lr, shared parameters of the base, no frozen layers, no condition."""
+    """Default answers: a trained encoder, shared parameters of the base, no frozen layers, no condition."""
 
     trains_encoder: ClassVar[bool] = True
-    rate: ClassVar[str | None] = "adapter_lr"
 
     def shares(self, parameter: str) -> bool:
         return True
@@ -92,7 +93,7 @@ class NoAdapter(AdapterDefaults):
 
     kind: ClassVar[str] = "none"
     per_task: ClassVar[bool] = False
-    rate: ClassVar[str | None] = "encoder_lr"
+    rates: ClassVar[tuple[str, ...]] = ("encoder_lr",)
 
     def trained(self, base: Traits, tasks: int) -> Trained:
         return Trained(layers=True, words=True)
@@ -109,7 +110,7 @@ class Frozen(AdapterDefaults):
     kind: ClassVar[str] = "frozen"
     per_task: ClassVar[bool] = False
     trains_encoder: ClassVar[bool] = False
-    rate: ClassVar[str | None] = None
+    rates: ClassVar[tuple[str, ...]] = ()
 
     dropout: str = choice("off", "on")
     """Whether the encoder has dropout in training; the heads have theirs in any case."""
@@ -224,6 +225,11 @@ class LoRA(AdapterDefaults):
                 )
 
     @property
+    def rates(self) -> tuple[str, ...]:
+        only_added = self.bias == "none" and self.rest == "frozen"
+        return ("adapter_lr",) if only_added else ("adapter_lr", "encoder_lr")
+
+    @property
     def numerator(self) -> float:
         """Numerator alpha of the scale, 2 r if none is set."""
         return 2.0 * self.rank if self.alpha is None else self.alpha
@@ -302,6 +308,10 @@ class PAL(AdapterDefaults):
     """Dropout rate of each task's TS(h); the paper chooses 0.2 to 0.05, lower for tasks with more data."""
     encoder: str = choice("trained", "frozen")
     """Whether the encoder that all tasks share is trained too, as in Stickland and Murray 2019."""
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return ("adapter_lr", "encoder_lr") if self.encoder == "trained" else ("adapter_lr",)
 
     def build(self, encoder: Bert, heads: nn.ModuleDict, tasks: Sequence[str], generator: torch.Generator) -> None:
         encoder.requires_grad_(self.encoder == "trained")

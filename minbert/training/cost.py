@@ -18,8 +18,8 @@ so it is equal on every machine. The constants were fitted to one thread of a CP
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from minbert.techniques.work import Passes, Trained
 if TYPE_CHECKING:
     from minbert.config import Config
     from minbert.data.files import Corpus
-    from minbert.stages.stages import Stage
+    from minbert.stages.stages import Stage, Stages
     from minbert.tasks import Task
     from minbert.techniques.combiners import Combiner
 
@@ -62,6 +62,21 @@ ATTENTION_DROPOUT, HIDDEN_DROPOUT = 0.09, 0.03
 
 
 @dataclass(frozen=True)
+class StageRows:
+    """Rows that a stage reads."""
+
+    rows: int
+    tokens: float
+    """Mean word pieces of a row, special tokens included."""
+
+    @staticmethod
+    def of(stage: Stage, corpus: Corpus) -> StageRows:
+        """The rows of a stage in a corpus; their word pieces are estimated from their words. Raises DataError."""
+        texts = stage.texts(corpus)
+        return StageRows(len(texts), _mean_tokens(texts, len(texts[0]) + stage.sequences))
+
+
+@dataclass(frozen=True)
 class Workload:
     """Facts about a run that the cost of its configurations depends on."""
 
@@ -71,12 +86,22 @@ class Workload:
     tokens: Mapping[str, float]
     """Mean word pieces of a training row of each task, special tokens included."""
     base: Traits = MINILM
+    stages: Mapping[str, StageRows] = field(default_factory=dict)
+    """Rows of each kind of stage that a configuration of the run may have."""
 
     @staticmethod
-    def of(corpus: Corpus, base: Traits = MINILM) -> Workload:
-        """The workload of a corpus; its word pieces are estimated from its words."""
+    def of(corpus: Corpus, base: Traits = MINILM, stages: Iterable[Stage] = ()) -> Workload:
+        """The workload of a corpus; word pieces are estimated from words.
+
+        Where `stages` of one kind read different rows, those with the most word pieces stand for all of them. Raises
+        DataError.
+        """
         rows = {name: corpus.size(name, "train") for name in corpus.tasks}
-        return Workload(corpus.tasks, rows, {name: _mean_tokens(corpus, name) for name in corpus.tasks}, base)
+        tokens = {
+            name: _mean_tokens(corpus.rows[name, "train"].texts, len(task.columns) + 1)
+            for name, task in corpus.tasks.items()
+        }
+        return Workload(corpus.tasks, rows, tokens, base, _stage_rows(stages, corpus))
 
     @cached_property
     def unit(self) -> float:
@@ -86,10 +111,21 @@ class Workload:
         return work(Config.from_dict({}, self.tasks, self.base), self)
 
 
-def _mean_tokens(corpus: Corpus, task: str) -> float:
-    rows = corpus.rows[task, "train"].texts
-    words = sum(len(text.split()) for row in rows for text in row) / len(rows)
-    return PIECES * words + len(corpus.tasks[task].columns) + 1
+def _stage_rows(stages: Iterable[Stage], corpus: Corpus) -> dict[str, StageRows]:
+    """Rows of each kind of stage: those with the most word pieces. Raises DataError."""
+    from minbert.stages.stages import reading
+
+    largest: dict[str, StageRows] = {}
+    for stage in {reading(stage): stage for stage in stages}.values():
+        found = StageRows.of(stage, corpus)
+        largest[stage.kind] = max(largest.get(stage.kind, found), found, key=lambda each: each.rows * each.tokens)
+    return largest
+
+
+def _mean_tokens(rows: Sequence[tuple[str, ...]], special: int) -> float:
+    """Mean word pieces of rows with so many special tokens each, estimated from their words."""
+    words = sum(len(text.split()) for row in rows for text in row)
+    return PIECES * words / len(rows) + special
 
 
 def cost(config: Config, workload: Workload) -> float:
@@ -112,6 +148,20 @@ def stage_examples(stage: Stage, rows: int, tokens: float, workload: Workload) -
     layers = base.layers * _layer_weights(base)
     step = (READ + GRADIENT + OPTIMISER) * layers + OPTIMISER * _word_weights(base) + BATCH
     return stage.epochs * rows * (3 * passes + step / stage.batch_size) / workload.unit
+
+
+def stage_costs(stages: Stages, workload: Workload) -> dict[tuple[Stage, ...], float]:
+    """Cost of each stage in examples of the default configuration, by the chain of stages that ends with it.
+
+    The result of a chain is computed once for all trials (`minbert.stages.chain`). Stages of a kind whose rows the
+    workload does not have are left out.
+    """
+    chain = stages.chain()
+    return {
+        chain[:end]: stage_examples(stage, read.rows, read.tokens, workload)
+        for end, stage in enumerate(chain, start=1)
+        if (read := workload.stages.get(stage.kind)) is not None
+    }
 
 
 def work(config: Config, workload: Workload) -> float:

@@ -17,7 +17,9 @@ import pytest
 
 import search_spaces
 from hpo.launch.plan import complete_for
-from hpo.search.study import draw
+from hpo.samplers.problem import Problem
+from hpo.search.searchers import Changes
+from hpo.search.study import Study, draw
 from hpo.space.build import build
 from hpo.space.source import from_json, load_space, to_json
 from hpo.space.space import Space
@@ -225,6 +227,25 @@ def test_half_of_the_draws_of_full_hold_nothing_that_drowns_a_search() -> None:
     draws = prior_draws("full")
     assert share(draws, lambda flat: not any(found(flat) for found in BAD.values())) >= 0.5
     assert 0.02 <= share(draws, BAD["a stage before training"]) <= 0.1
+
+
+@pytest.mark.parametrize("dear", [1.0, 8.0], ids=["free", "dear"])
+def test_changes_of_the_default_of_full_hold_no_more_stages_than_its_priors(dear: float) -> None:
+    """Of the searcher `changes`, before any trial has ended. With stages that cost 7 full trials they are rarer."""
+    space, stage = resolved("full", raced=True), BAD["a stage before training"]
+    default = space.parameters(complete({}), complete)
+    assert default is not None
+    problem = Problem(space.leaves, (default,), cost=lambda config: dear if stage(flatten(config)) else 1.0)
+    study = Study(problem, 0, Changes())
+    draws: dict[str, list[dict[str, Any]]] = {}
+    for number in range(1, 501):
+        drawn = study.draw(number)
+        draws.setdefault(drawn.searcher, []).append(flatten(drawn.config))
+    assert draws.keys() == {"changes/default", "changes/prior"}
+    assert share(draws["changes/default"], stage) <= 0.03
+    everything = [flat for part in draws.values() for flat in part]
+    assert share(everything, stage) <= (0.05 if dear == 1.0 else 0.015)
+    assert share(everything, lambda flat: not any(found(flat) for found in BAD.values())) >= 0.5
 
 
 def test_full_keeps_every_technique_in_reach_and_the_main_parameters_in_front() -> None:

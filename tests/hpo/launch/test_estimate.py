@@ -16,7 +16,7 @@ from minbert.data.tokens import Data, open_data
 from minbert.encoder.base import find_base
 from minbert.stages.stages import MLM, MNRL, NLI
 from minbert.tasks import choose_tasks
-from minbert.training.cost import Workload, stage_examples
+from minbert.training.cost import StageRows, Workload, stage_examples
 from search_spaces.domains import Float, Kind, OneOf
 from tests.hpo.conftest import launch
 
@@ -46,6 +46,19 @@ def test_the_cost_of_a_stage_and_the_share_of_its_draws(tmp_path: Path, sample: 
     tokens = MLM().read(sample).texts[0].offsets[-1] / 3_000 + 2  # with [CLS] and [SEP]
     assert work.examples[0] == round(stage_examples(MLM(), 3_000, tokens, WORKLOAD))
     assert 0.4 < work.share < 0.6
+
+
+def test_rows_of_a_stage_are_those_that_it_reads(sample: Data) -> None:
+    """Word pieces are estimated from words, for a large vocabulary: nearly all words and marks are one piece."""
+    corpus, vocabulary = read_corpus(None, choose_tasks()), find_base("tiny").vocabulary
+    for stage in (MLM(), NLI(), MNRL(), MNRL(min_score=3.0)):
+        rows, file = StageRows.of(stage, corpus), stage.read(sample)
+        assert rows.rows == len(file.labels)
+        pieces = [vocabulary[index] for texts in file.texts for index in texts.ids]
+        whole = sum(not piece.startswith("##") for piece in pieces) / rows.rows
+        assert rows.tokens == pytest.approx(whole + len(file.texts) + stage.sequences, rel=0.15)
+    largest = StageRows.of(MNRL(min_score=3.0), corpus)
+    assert Workload.of(corpus, stages=[MNRL(), MNRL(min_score=3.0), MNRL()]).stages == {"mnrl": largest}
 
 
 def test_costs_of_draws_are_those_of_the_space(tmp_path: Path) -> None:

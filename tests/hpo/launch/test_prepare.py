@@ -20,11 +20,18 @@ from hpo.samplers.history import FURTHER
 from hpo.search.expectation import expected_examples
 from hpo.worker import trainer
 from hpo.worker.job import Job
+from minbert.config import Config
+from minbert.data.files import read_corpus
+from minbert.encoder.base import find_base
 from minbert.encoder.traits import Traits
+from minbert.stages.stages import MLM, MNRL
+from minbert.tasks import choose_tasks
 from minbert.techniques.optimizer import default_adapter_lr
+from minbert.training.cost import Workload, stage_examples
+from minbert.training.model import MultitaskModel
 from results.places import locate
 from results.store import Store
-from search_spaces.domains import OneOf
+from search_spaces.domains import Kind, OneOf
 from tests.hpo.conftest import FAKES, launch, written
 
 
@@ -83,6 +90,35 @@ def test_the_cost_of_a_configuration_follows_from_recorded_facts(tmp_path: Path)
     assert space_costs[0][1] < 1.0, "the optimiser visits the weights less often"
     older = replace(record, data=replace(record.data, workload=None))
     assert plan_again(plan.store, older, 8, FAKES).sweep(workers=1).study.problem.cost is None
+
+
+def test_the_first_trial_with_a_stage_pays_for_it(tmp_path: Path) -> None:
+    """Before it starts, its stages are part of its cost; after that they are computed, and so for the next ones."""
+    stages: dict[str, Any] = {"mlm": {"kind": "mlm", "epochs": 2.0}, "mnrl": {"kind": "mnrl"}}
+    start = tmp_path / "start.json"
+    start.write_text(json.dumps({"stages": {"mlm": stages["mlm"]}}))
+    space = {"stages": {kind: Kind(**{"none": {}, kind: {}}) for kind in ("mlm", "mnrl")}}
+    plan = prepare(launch(tmp_path, space=space, start=(start,)))
+    record = written(plan)
+    facts = record.data.workload
+    assert facts is not None and facts.stages.keys() == {"mlm", "mnrl"}
+    workload = Workload.of(read_corpus(), find_base("tiny").traits, [MLM(), MNRL()])
+    assert facts.stages == workload.stages
+    mlm, mnrl = (
+        stage_examples(stage, facts.stages[stage.kind].rows, facts.stages[stage.kind].tokens, workload) / record.budget
+        for stage in (MLM(epochs=2.0), MNRL())
+    )
+    for sweep in (plan.sweep(workers=2), plan_again(plan.store, record, 8, FAKES).sweep(workers=2)):
+        cost = sweep.study.problem.cost
+        assert cost is not None
+        assert cost({"stages": stages}) == pytest.approx(1 + mlm + mnrl) and mlm > 1 and mnrl > 0.1
+        assert sweep.next() and cost({"stages": stages}) == pytest.approx(1 + mlm + mnrl), "the default has none"
+        assert sweep.next() and cost({"stages": stages}) == pytest.approx(1 + mnrl)
+        assert cost({"stages": {"mlm": stages["mlm"]}}) == pytest.approx(1.0)
+        assert cost({"stages": {"mnrl": stages["mnrl"]}}) == pytest.approx(1 + mnrl)
+    older = replace(record, data=replace(record.data, workload=replace(facts, stages={})))
+    cost = plan_again(plan.store, older, 8, FAKES).sweep(workers=1).study.problem.cost
+    assert cost is not None and cost({"stages": stages}) == pytest.approx(1.0)
 
 
 def test_a_grid_gets_no_more_trials_than_it_has_configurations(tmp_path: Path) -> None:
@@ -270,6 +306,30 @@ def test_a_start_file_with_the_rate_of_another_base_gets_a_note(tmp_path: Path) 
         f"`start`: {path}: optimizer/encoder_lr = 0.0002, and the default for the base tiny is 0.0005: "
         "was the file made for another base?"
     )
+
+
+@pytest.mark.parametrize(
+    ("adapter", "noted"),
+    [
+        ({"kind": "none"}, {"encoder_lr"}),
+        ({"kind": "frozen"}, set()),
+        ({"kind": "lora"}, {"adapter_lr"}),
+        ({"kind": "lora", "rest": "trained"}, {"adapter_lr", "encoder_lr"}),
+        ({"kind": "dora", "bias": "adapted"}, {"adapter_lr", "encoder_lr"}),
+        ({"kind": "pal"}, {"adapter_lr", "encoder_lr"}),
+        ({"kind": "pal", "encoder": "frozen"}, {"adapter_lr"}),
+    ],
+)
+def test_every_rate_in_use_is_looked_at(tmp_path: Path, adapter: dict[str, str], noted: set[str]) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"adapter": adapter, "optimizer": {"encoder_lr": 1e-5, "adapter_lr": 1e-4}}))
+    notes = [note for note in prepare(launch(tmp_path / "store", start=(path,))).preview.notes if "`start`" in note]
+    assert {note.split("optimizer/")[1].split(" =")[0] for note in notes} == noted
+    tasks = choose_tasks()
+    config = Config.from_dict(json.loads(path.read_text()), tasks)
+    trained = MultitaskModel(config, find_base("tiny"), tasks, 0).trainable()
+    added = {config.adapter.adds(name) for name in trained if name.startswith("encoder.")}
+    assert {"adapter_lr" if each else "encoder_lr" for each in added} == noted, "as the model trains"
 
 
 @pytest.mark.parametrize(("stem", "name"), [("my space", "my-space-1"), ("_s", "s-1"), ("ä", "sweep-1")])

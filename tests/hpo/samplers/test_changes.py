@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from hpo.samplers.changes import changed, near
+from hpo.samplers.changes import chances, changed, near, picked
 from hpo.samplers.history import History
 from hpo.samplers.parzen import ParzenSampler, WeighedParzenSampler
 from hpo.samplers.problem import Problem, modes
@@ -87,6 +88,29 @@ def test_a_change_keeps_all_but_a_few_parameters(changes: float) -> None:
     assert min(counts) == 1
     mean = changes + (1 - changes / 22) ** 22  # a draw without any change gets one
     assert sum(counts) / 400 == pytest.approx(mean, abs=0.25)
+
+
+def test_numbers_change_equally_often_and_choices_by_the_prior_of_their_other_values() -> None:
+    space = leaves({
+        **{f"x{index}": Float(0.0, 1.0, prior=0.5) for index in range(4)},
+        "rare": OneOf(0, 1, weights=(98, 2)),
+        "even": OneOf(0, 1, 2, weights=(2, 1, 1)),
+        "often": OneOf(0, 1, weights=(52, 48)),
+    })  # fmt: skip
+    parent: dict[str, Any] = {**{f"x{index}": 0.5 for index in range(4)}, "rare": 0, "even": 0, "often": 0}
+    found = chances(Problem(space), parent, 1.0)
+    assert found == pytest.approx({**{f"x{index}": 1 / 7 for index in range(4)},
+                                   "rare": 3 / 7 * 0.02, "even": 3 / 7 * 0.5, "often": 3 / 7 * 0.48})  # fmt: skip
+    assert chances(Problem(space), {**parent, "rare": 1}, 1.0)["rare"] == pytest.approx(3 / 7 * 0.98 / 1.96)
+    assert max(chances(Problem(space), parent, 6.0).values()) == 1.0
+    source, counts = random.Random(0), Counter[str]()
+    for _ in range(2000):
+        counts.update(picked(Problem(space), parent, 1.0, source))
+    assert counts["rare"] < counts["even"] / 10
+    none = math.prod(1 - chance for chance in found.values())  # a draw without any change gets one
+    assert [counts[name] / 2000 for name in found] == pytest.approx(
+        [chance * (1 + none) for chance in found.values()], abs=0.03
+    )
 
 
 def test_without_a_parent_all_parameters_come_from_the_priors() -> None:

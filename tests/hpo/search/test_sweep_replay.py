@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pytest
@@ -82,6 +83,26 @@ def test_any_prefix_replayed_goes_on_as_the_unbroken_sweep(seed: int) -> None:
         assert not again.warnings
         follow(again, rows[cut:])
         assert fingerprint(again) == fingerprint(whole)
+
+
+def rank_of(config: Mapping[str, Any]) -> dict[Hashable, float]:
+    """Something dear that all trials with a rank share."""
+    adapter = config["adapter"]
+    return {adapter["rank"].bit_length() // 3: 2.0} if adapter["kind"] == "lora" else {}
+
+
+def test_who_first_asks_for_what_trials_share_pays_for_it_in_a_replay_too() -> None:
+    parts: dict[str, Any] = {"searcher": Changes(prior_trust=0.0), "cost": lambda config: 1.0}
+    rows = Cluster(new_sweep(trials=60, shared=rank_of, **parts)).run()
+    first = [rank_of(json.loads(row["config"])) for row in rows if row.get("event") == "start"]
+    assert len({tuple(each) for each in first}) > 2, "several ranks"
+    for cut in (0, 20, 40):
+        again = new_sweep(trials=60, shared=rank_of, **parts)
+        again.replay(rows[:cut])
+        follow(again, rows[cut:])
+    forgetful = new_sweep(trials=60, shared=rank_of, **parts)
+    forgetful._costs.begin = lambda config: None  # type: ignore[union-attr, method-assign, assignment]
+    assert Cluster(forgetful).run() != rows, "the draws depend on it"
 
 
 def test_a_replayed_sweep_has_the_state_of_the_live_one() -> None:
