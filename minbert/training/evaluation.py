@@ -62,7 +62,7 @@ class Prediction:
         chances = None
         if self.probabilities is not None and other.probabilities is not None:
             chances = np.concatenate([self.probabilities, other.probabilities])
-        rows, values = (np.concatenate(pair) for pair in ((self.rows, other.rows), (self.values, other.values)))
+        rows, values = np.concatenate([self.rows, other.rows]), np.concatenate([self.values, other.values])
         return Prediction(rows, values, chances)
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from hpo.search.expectation import expected_examples
 from hpo.search.schedulers import EXEMPT, SCHEDULERS, Asha, NoStopping, Scheduler
-from hpo.search.searchers import Random
+from hpo.search.searchers import Changes, Random
 from hpo.search.states import Start
 from hpo.search.sweep import Sweep
 from hpo.space.space import Space
-from tests.hpo.simulation import MILESTONES, Cluster
+from tests.hpo.simulation import MILESTONES, Cluster, new_sweep, optimum
 
 ENTRIES = pytest.mark.parametrize("scheduler", [entry() for entry in SCHEDULERS.values()], ids=SCHEDULERS)
 
@@ -49,6 +49,25 @@ def mean_used(trials: int, workers: int, agreement: float, exempt: tuple[int, ..
 def test_expected_examples_are_those_of_real_sweeps(trials: int, workers: int, agreement: float) -> None:
     real = mean_used(trials, workers, agreement)
     assert expected_examples(Asha(), trials, MILESTONES, EXEMPT) == pytest.approx(real, rel=0.1)
+
+
+def used_by_changes(seed: int) -> int:
+    """Examples that a sweep with the searcher `changes` used: scores follow from configurations, and noise at each
+    rung."""
+    sweep = new_sweep(trials=24, workers=2, seed=seed, searcher=Changes())
+
+    def score(start: Start, step: int) -> float:
+        noise = random.Random(f"{seed}/{start.trial}/{step}").gauss()
+        return math.sqrt(0.4) * 8 * optimum(start.config) + math.sqrt(0.6) * noise
+
+    Cluster(sweep, score, seed=seed, costs=lambda start, step: {}).run()
+    return sum(max(record.values) for record in sweep.records.values())
+
+
+@pytest.mark.slow
+def test_expected_examples_are_those_of_sweeps_with_a_searcher_that_learns() -> None:
+    real = sum(map(used_by_changes, range(100))) / 100
+    assert expected_examples(Asha(), 24, MILESTONES, EXEMPT) == pytest.approx(real, rel=0.1)
 
 
 @pytest.mark.parametrize("trials", [24, 100])
