@@ -10,8 +10,8 @@ are better than those that arrived early, and go on more often.
 Assumed: the order in which trials arrive at the first rung says nothing about their scores; no trial fails or diverges
 (that makes a sweep cheaper); draws do not improve during the sweep. A searcher that learns makes a sweep dearer, since
 later trials beat earlier ones: TPE with two workers uses 1.7 times as much in the simulated sweeps of the tests, whose
-scores agree fully. With noise at every rung `changes` uses within 10 % of what is expected (tested). Trials run one after the other here: many at once, which overtake each other between rungs, change
-the result by less than c does.
+scores agree fully. With noise at every rung `changes` uses within 10 % of what is expected (tested). Trials run one
+after the other here: many at once, which overtake each other between rungs, change the result by less than c does.
 """
 
 from __future__ import annotations

@@ -493,7 +493,8 @@ def test_smart_moves_words_by_its_radius_times_their_root_mean_square(
         return smart(remembered, *arguments, **options)
 
     monkeypatch.setattr("minbert.techniques.regularizers.smart", watched)
-    config = configure(*(f"regularizer/sst/{setting}" for setting in ("kind=smart", f"radius={radius}", "epsilon=1e-12")))
+    settings = ("kind=smart", f"radius={radius}", "epsilon=1e-12")
+    config = configure(*(f"regularizer/sst/{setting}" for setting in settings))
     assert config.regularizer["sst"] == Smart(radius=radius, epsilon=1e-12)
     model, file = MultitaskModel(config, data.base, data.tasks, 0), data.file("sst", "train")
     with torch.no_grad():
