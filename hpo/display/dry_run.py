@@ -147,13 +147,13 @@ def _stages(plan: Plan) -> dict[str, str]:
 
 
 def stage_words(stage: StageWork, example_seconds: float | None = None) -> str:
-    """`MLM 1,800 rows, 56 to 169 steps of 32, about 1m to 3m, in 12% of draws`."""
+    """`MLM 1,800 rows, 56 to 169 steps of 32, about 1m to 3m, in 12% of the priors' draws`."""
     steps = f"{_range(stage.rows)} rows, {_range(stage.steps)} steps of {_range(stage.batch_size)}"
     work = f"as long as {_range(stage.examples)} examples"
     if example_seconds is not None:
         low, high = (duration(examples * example_seconds) for examples in stage.examples)
         work = f"about {low}" if low == high else f"about {low} to {high}"
-    return f"{stage.kind.upper()} {steps}, {work}, in {stage.share:.0%} of draws"
+    return f"{stage.kind.upper()} {steps}, {work}, in {stage.share:.0%} of the priors' draws"
 
 
 def _range(bounds: Range) -> str:

@@ -28,10 +28,13 @@ def test_the_expected_time_says_what_it_counts_and_what_it_leaves_out(plan: Plan
     stages = (StageWork("mlm", (10, 10), (3, 6), (4, 4), (8, 16), 0.25),)
     staged = replace(plan, preview=replace(plan.preview, seconds=90.0, stages=stages))
     assert "start-up, stages (below), predictions" in dry_run.facts(staged)["time"]
-    told = "MLM 10 rows, 3 to 6 steps of 4, as long as 8 to 16 examples, in 25% of draws; each distinct chain once"
+    told = (
+        "MLM 10 rows, 3 to 6 steps of 4, as long as 8 to 16 examples, in 25% of the priors' draws; "
+        "each distinct chain once"
+    )
     assert dry_run.facts(staged)["stages"] == told
     timed = replace(staged, preview=replace(staged.preview, example_seconds=5.0))
-    assert "steps of 4, about 40s to 1m 20s, in 25% of draws" in dry_run.facts(timed)["stages"]
+    assert "steps of 4, about 40s to 1m 20s, in 25% of the priors' draws" in dry_run.facts(timed)["stages"]
 
 
 def test_objectives_are_told_with_what_the_first_decides(plan: Plan) -> None:
