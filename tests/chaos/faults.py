@@ -132,6 +132,17 @@ def kill_host(cluster: Cluster, draw: Draw) -> str | None:
     return host
 
 
+def send_host_away(cluster: Cluster, draw: Draw) -> str | None:
+    """A host is told to go, as a spot machine is, and comes back as another node once its trial has a checkpoint."""
+    if (host := chosen(cluster.hosts.workers, draw)) is None:
+        return None
+    for pid, line in cluster.hosts.processes(host).items():
+        if " start " in line and "--block" in line and not line.startswith("sh "):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    return str(host)
+
+
 def cut_host(cluster: Cluster, draw: Draw) -> str | None:
     """Short cuts are survived; in a long one Ray gives the host up, and another one takes its place."""
     if (host := chosen(cluster.possible_hosts(), draw)) is None:
@@ -227,6 +238,7 @@ def slow_requests(cluster: Cluster, draw: Draw) -> str | None:
 KINDS: Mapping[str, Begin] = {
     "worker killed": kill_worker,
     "host killed": kill_host,
+    "host told to go": send_host_away,
     "host cut off": cut_host,
     "driver killed": kill_driver,
     "memory kill": exhaust_memory,
@@ -240,7 +252,7 @@ KINDS: Mapping[str, Begin] = {
     "clock jumps": jump_clock,
 }
 """Kind of fault -> what begins it."""
-NEED_REAL_HOSTS = frozenset({"host cut off", "memory kill", "device error", "clock jumps"})
+NEED_REAL_HOSTS = frozenset({"host told to go", "host cut off", "memory kill", "device error", "clock jumps"})
 """Kinds that need hosts with a network, a memory and a name of their own."""
 NEED_DISK, NEED_S3 = frozenset({"disk full", "slow disk"}), frozenset({"S3 fails", "S3 is slow"})
 """Kinds that need a store of one kind."""

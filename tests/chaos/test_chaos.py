@@ -91,7 +91,7 @@ def test_a_broken_promise_is_found(intact: Evidence, promise: str) -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("more", [(), ("--s3",), ("--plain",)], ids=["disk", "s3", "plain"])
 def test_a_short_run_with_every_kind_of_fault_keeps_all_promises(tmp_path: Path, more: tuple[str, ...]) -> None:
-    options = ("--trials", "24", "--faults", "11", "--hosts", "2", "--logs", str(tmp_path), *more)
+    options = ("--trials", "24", "--faults", "12", "--hosts", "2", "--logs", str(tmp_path), *more)
     command = [sys.executable, "-m", "tests.chaos", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
