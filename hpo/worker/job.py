@@ -83,7 +83,7 @@ class Job:
                 "milestones": tuple(values["milestones"]),
                 "report_rows": tuple(values["report_rows"]),
                 "tasks": None if tasks is None else tuple(tasks),
-                "resources": Resources(**values["resources"]),
+                "resources": Resources(**values["resources"] | {"closed": tuple(values["resources"]["closed"])}),
             }
         )
 

@@ -19,7 +19,8 @@ def main() -> int:
         outcome = session.run(launch(store, **options))
     else:
         outcome = session.resume(str(store), "s", Relaunch(trainer="tests.hpo.fakes", **options))
-    print(*(f"{place} {why}" for place, why in outcome.quarantined.items()), sep="\n")
+    for place, why in outcome.quarantined.items():
+        print(place, why)
     print(outcome.state)
     return 0 if outcome.state == "done" else 3
 
