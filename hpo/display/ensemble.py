@@ -106,7 +106,7 @@ def compared_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def validated(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The line of `compared` about the ensemble's own method and size; None: it was not cross-validated, as a soup."""
-    own, lines = (record["method"], record.get("size")), record.get("compared", ())  # absent from older records
+    own, lines = (record["method"], record["size"]), record.get("compared", ())  # absent from older records
     return next((tried for tried in lines if (tried["method"], tried["size"]) == own), None)
 
 
